@@ -1,0 +1,20 @@
+"""The papers' figures, tables and claims: one module per experiment."""
+
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Scale
+from trueboundary.experiments.claims import Claim, Judgement, Verdict, judge, read_claims
+from trueboundary.experiments.registry import experiments, get_experiment
+
+__all__ = [
+    "Analysis",
+    "Claim",
+    "Experiment",
+    "Judgement",
+    "Measurement",
+    "Panel",
+    "Scale",
+    "Verdict",
+    "experiments",
+    "get_experiment",
+    "judge",
+    "read_claims",
+]

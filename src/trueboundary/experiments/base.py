@@ -1,0 +1,175 @@
+"""What an experiment is: a plan of runs, and an analysis that reads nothing but their results."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from typing import Any, Literal
+
+from matplotlib.figure import Figure
+
+from trueboundary.runs import Run, RunConfig
+
+Scale = Literal["smoke", "quick", "paper"]
+SCALES: tuple[Scale, ...] = ("smoke", "quick", "paper")
+Table = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What an experiment measured about one claim.
+
+    Parameters
+    ----------
+    value : float or bool
+        The measured number, or whether the statement held.
+    low, high : float, optional
+        95 % interval; None when the value is exact or is a statement.
+    n : int, optional
+        Number of independent samples, points or seeds behind the value.
+    exact : float, optional
+        The mathematical value of the same quantity, where there is one.
+    cells : sequence of mappings
+        Rows of the table or curve behind a claim about an ordering or a range.
+    note : str
+        What a reader must know besides, in one or two sentences.
+    """
+
+    value: float | bool
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    exact: float | None = None
+    cells: Table = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure with its caption and the numbers that are drawn in it.
+
+    Parameters
+    ----------
+    name : str
+        File name without suffix, for instance ``"fig3-left"``.
+    title : str
+        Heading in the report.
+    caption : str
+        What to see in it.
+    draw : callable
+        Makes the `matplotlib.figure.Figure` (constructed directly, never through pyplot).
+    data : sequence of mappings
+        One row per plotted value; written as CSV beside the picture.
+    """
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[], Figure]
+    data: Table
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What an experiment has to say, computed from stored runs alone.
+
+    Parameters
+    ----------
+    panels : sequence of Panel
+        Figures.
+    measurements : mapping of str to Measurement
+        By claim id.
+    remarks : sequence of str
+        Sentences for the report: findings that belong to no claim.
+    """
+
+    panels: Sequence[Panel] = ()
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One number that differs between scales, and why it does."""
+
+    name: str
+    values: Mapping[Scale, Any]
+    why: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One figure, table or group of claims.
+
+    Parameters
+    ----------
+    id : str
+        Name on the command line.
+    paper : {"spheres", "bayes", "truth"}
+        Group that ``trueboundary reproduce`` runs it in.
+    place : str
+        Figure or section of the paper.
+    title : str
+        One line.
+    question : str
+        What it asks, in one or two sentences.
+    plan : callable
+        ``plan(settings, seed, device)`` gives the runs by name; `settings` are the values that
+        ``scales.toml`` states for the scale.
+    analyse : callable
+        ``analyse(runs, settings)`` turns finished runs into an `Analysis`.
+    """
+
+    id: str
+    paper: Literal["spheres", "bayes", "truth"]
+    place: str
+    title: str
+    question: str
+    plan: Callable[[Mapping[str, Any], int, str], Mapping[str, RunConfig]]
+    analyse: Callable[[Mapping[str, Run], Mapping[str, Any]], Analysis]
+
+    def settings(self, scale: Scale) -> dict[str, Any]:
+        """Return the experiment's settings at `scale`."""
+        return {s.name: s.values[scale] for s in read_settings(self.id)}
+
+    def runs(self, scale: Scale, *, seed: int = 0, device: str = "cpu") -> dict[str, RunConfig]:
+        """Return the planned runs at `scale`, by name."""
+        return dict(self.plan(self.settings(scale), seed, device))
+
+    def cost(self, scale: Scale) -> float:
+        """Rough cost in seconds on one core, what is shared with other experiments included."""
+        configs: dict[str, RunConfig] = {}
+        pending = list(self.runs(scale).values())
+        while pending:
+            config = pending.pop()
+            configs[config.digest] = config
+            pending.extend(config.needs().values())
+        return sum(config.cost() for config in configs.values())
+
+
+def read_settings(experiment: str) -> list[Setting]:
+    """Return every setting of an experiment with its value at each scale.
+
+    Raises
+    ------
+    KeyError
+        If ``scales.toml`` has no table of that name.
+    """
+    text = resources.files("trueboundary.experiments").joinpath("scales.toml").read_text("utf-8")
+    table = tomllib.loads(text)[experiment]
+    return [_setting(experiment, name, entry) for name, entry in table.items()]
+
+
+def _setting(experiment: str, name: str, entry: Mapping[str, Any]) -> Setting:
+    values: dict[Scale, Any] = {}
+    for scale in SCALES:
+        if scale not in entry:
+            raise ValueError(f"scales.toml: {experiment}.{name} has no value for scale {scale}")
+        value = entry[scale]
+        values[scale] = tuple(value) if isinstance(value, list) else value
+    why = entry.get("why", "")
+    if not why and values["quick"] != values["paper"]:
+        raise ValueError(f"scales.toml: {experiment}.{name} is reduced at quick but says not why")
+    return Setting(name, values, why)

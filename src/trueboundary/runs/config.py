@@ -1,0 +1,164 @@
+"""Frozen descriptions of computations, and the hash that names their results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Raised when the layout of a stored run changes; part of every hash.
+SCHEMA_VERSION = 1
+
+Arrays = dict[str, NDArray[Any]]
+Model = tuple[dict[str, Any], Arrays]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a computation hands to the store.
+
+    Parameters
+    ----------
+    summary : dict
+        Numbers and words, anything JSON can hold.
+    arrays : dict of str to numpy.ndarray
+        Columns and tables.
+    models : dict of str to (spec, arrays)
+        Trained classifiers, as `trueboundary.classifiers.to_arrays` gives them.
+    """
+
+    summary: dict[str, Any]
+    arrays: Arrays = field(default_factory=dict)
+    models: dict[str, Model] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished computation as read back from the store.
+
+    Parameters
+    ----------
+    config : dict
+        The fields of the configuration that was run, with its ``kind``.
+    result : RunResult
+        Summary, arrays and models.
+    info : dict
+        When, how long, with which versions and on which device it ran.
+    path : pathlib.Path
+        The folder it was read from.
+    """
+
+    config: dict[str, Any]
+    result: RunResult
+    info: dict[str, Any]
+    path: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Numbers and words of the result."""
+        return self.result.summary
+
+    @property
+    def arrays(self) -> Arrays:
+        """Arrays of the result."""
+        return self.result.arrays
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a computation may use besides its own configuration.
+
+    Parameters
+    ----------
+    inputs : mapping of str to Run
+        The finished runs that the configuration's `RunConfig.needs` names.
+    checkpoint : pathlib.Path
+        A folder of its own that outlives a killed process; it is removed once the run is stored.
+    progress : callable
+        ``progress(fraction)`` with the fraction done, 0 to 1.
+    """
+
+    inputs: Mapping[str, Run]
+    checkpoint: Path
+    progress: Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One computation: subclasses add fields and say how to compute the result.
+
+    Everything that can change the numbers is a field (seed, device and sizes included) or the
+    class constant `version`, which a subclass raises whenever its `compute` changes meaning.
+    """
+
+    version: ClassVar[int] = 1
+
+    @property
+    def kind(self) -> str:
+        """Short name of the computation, part of its folder's name."""
+        return type(self).__name__
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Other computations whose results `compute` reads, by the name it reads them under."""
+        return {}
+
+    def cost(self) -> float:
+        """Rough cost in seconds on one core, used to order work and to show the time left."""
+        return 1.0
+
+    def compute(self, context: Context) -> RunResult:
+        """Do the work; must depend on nothing but the fields and ``context.inputs``."""
+        raise NotImplementedError(f"{self.kind} does not say how it is computed")
+
+    def describe(self) -> dict[str, Any]:
+        """Return the fields as JSON types, with the kind."""
+        return {"kind": self.kind} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @property
+    def digest(self) -> str:
+        """Hash (16 hexadecimal digits) of everything that can change the result."""
+        content = {
+            "schema": SCHEMA_VERSION,
+            "version": self.version,
+            "config": self.describe(),
+            "needs": {name: need.digest for name, need in sorted(self.needs().items())},
+            "torch": _installed_version("torch"),
+        }
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder in a store."""
+        return f"{self.kind}-{self.digest}"
+
+
+def _installed_version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _plain(value: Any) -> Any:
+    """Turn a field's value into JSON types, and refuse what has no stable form."""
+    if isinstance(value, RunConfig):
+        return value.describe()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (np.integer, np.floating)):
+        return value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"a run's configuration may not hold {type(value).__name__}: use JSON types")

@@ -1,0 +1,26 @@
+"""Shared fixtures: nothing a test does may leak into the process or into the next test."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # several torch threads per process collapse on a shared machine
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """Return a seeded generator on the CPU."""
+    return torch.Generator().manual_seed(20180109)
+
+
+@pytest.fixture(autouse=True)
+def _no_global_state() -> Iterator[None]:
+    """Fail a test whose code under test changes torch's global state."""
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    grad, rng = torch.is_grad_enabled(), torch.get_rng_state()
+    yield
+    assert torch.get_default_dtype() == dtype
+    assert torch.get_num_threads() == threads
+    assert torch.is_grad_enabled() == grad
+    assert torch.equal(torch.get_rng_state(), rng), "the global random state was used"
