@@ -1,0 +1,133 @@
+"""One look for every figure: sizes, colours and an output that needs no display.
+
+Figures are `matplotlib.figure.Figure` objects built directly, never through pyplot, so that nothing
+is registered globally and any number of them can be drawn in any process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import matplotlib as mpl
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+#: Okabe and Ito's palette, told apart by readers with any of the common colour deficiencies.
+#: ``inner`` and ``outer`` are the two classes, ``truth`` is anything known exactly, ``paper`` a
+#: number that a paper printed; the rest is for further series.
+COLOURS: Mapping[str, str] = MappingProxyType(
+    {
+        "inner": "#0072B2",
+        "outer": "#D55E00",
+        "truth": "#222222",
+        "paper": "#CC79A7",
+        "green": "#009E73",
+        "orange": "#E69F00",
+        "sky": "#56B4E9",
+        "grey": "#8A8A8A",
+    }
+)
+
+#: The same colours in the order in which a plot uses them by default.
+CYCLE: tuple[str, ...] = tuple(
+    COLOURS[name] for name in ("inner", "outer", "green", "paper", "orange", "sky", "grey")
+)
+
+#: Pixels per inch of the PNG files.
+PNG_DPI = 160
+
+# Read by matplotlib when axes are made; what it reads when something is drawn into them (legends)
+# has a function of its own below.
+_STYLE: Mapping[str, object] = {
+    "axes.prop_cycle": cycler(color=CYCLE),
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.labelsize": 10,
+    "axes.edgecolor": "#555555",
+    "axes.labelcolor": "#222222",
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.7,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "font.size": 10,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+}
+
+
+def new_figure(
+    n_columns: int = 1, n_rows: int = 1, *, width: float = 6.4, height: float = 4.0
+) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure in the project's style and its axes, row by row.
+
+    Parameters
+    ----------
+    n_columns, n_rows : int
+        Grid of axes.
+    width, height : float
+        Size of the whole figure in inches.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        Drawn with the constrained layout, so that labels never overlap.
+    axes : list of matplotlib.axes.Axes
+        Always a list, of length ``n_columns * n_rows``.
+
+    Raises
+    ------
+    ValueError
+        If the grid has no axes.
+
+    Examples
+    --------
+    >>> figure, (left, right) = new_figure(2, width=9.0)
+    >>> line, = left.plot([0.0, 1.0], [0.0, 1.0], label="measured")
+    >>> line.get_color() == COLOURS["inner"]
+    True
+    """
+    if n_columns < 1 or n_rows < 1:
+        raise ValueError(f"a figure needs at least one axes, got {n_columns} by {n_rows}")
+    with mpl.rc_context(dict(_STYLE)):
+        figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+        axes = figure.subplots(n_rows, n_columns, squeeze=False)
+    return figure, [axes[row, column] for row in range(n_rows) for column in range(n_columns)]
+
+
+def add_legend(axes: Axes, *, location: str = "best", title: str | None = None) -> None:
+    """Add a frameless legend in the project's style.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Axes with labelled artists.
+    location : str
+        As in `matplotlib.axes.Axes.legend`.
+    title : str, optional
+        Heading of the legend.
+    """
+    axes.legend(loc=location, title=title, frameon=False, fontsize=9, title_fontsize=9)
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write ``<name>.png`` and ``<name>.pdf`` into `folder` and return their paths.
+
+    Nothing that depends on the moment of writing goes into the files: the same figure gives the
+    same bytes.
+    """
+    png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
+    figure.savefig(png, dpi=PNG_DPI, metadata={"Software": None})
+    figure.savefig(pdf, metadata={"CreationDate": None})
+    return png, pdf
