@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, Literal
 
 import matplotlib as mpl
 from cycler import cycler
@@ -39,9 +40,23 @@ CYCLE: tuple[str, ...] = tuple(
 #: Pixels per inch of the PNG files.
 PNG_DPI = 160
 
+#: Where a legend may go.
+LegendLocation = Literal[
+    "best",
+    "upper left",
+    "upper right",
+    "upper center",
+    "lower left",
+    "lower right",
+    "lower center",
+    "center left",
+    "center right",
+    "center",
+]
+
 # Read by matplotlib when axes are made; what it reads when something is drawn into them (legends)
 # has a function of its own below.
-_STYLE: Mapping[str, object] = {
+_STYLE: Any = {
     "axes.prop_cycle": cycler(color=CYCLE),
     "axes.grid": True,
     "axes.axisbelow": True,
@@ -60,10 +75,6 @@ _STYLE: Mapping[str, object] = {
     "xtick.color": "#444444",
     "ytick.color": "#444444",
     "font.size": 10,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 5,
 }
 
 
@@ -100,13 +111,13 @@ def new_figure(
     """
     if n_columns < 1 or n_rows < 1:
         raise ValueError(f"a figure needs at least one axes, got {n_columns} by {n_rows}")
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         axes = figure.subplots(n_rows, n_columns, squeeze=False)
     return figure, [axes[row, column] for row in range(n_rows) for column in range(n_columns)]
 
 
-def add_legend(axes: Axes, *, location: str = "best", title: str | None = None) -> None:
+def add_legend(axes: Axes, *, location: LegendLocation = "best", title: str | None = None) -> None:
     """Add a frameless legend in the project's style.
 
     Parameters
@@ -114,11 +125,12 @@ def add_legend(axes: Axes, *, location: str = "best", title: str | None = None) 
     axes : matplotlib.axes.Axes
         Axes with labelled artists.
     location : str
-        As in `matplotlib.axes.Axes.legend`.
+        Where, in the words of `matplotlib.axes.Axes.legend`.
     title : str, optional
         Heading of the legend.
     """
-    axes.legend(loc=location, title=title, frameon=False, fontsize=9, title_fontsize=9)
+    legend = axes.legend(title=title, frameon=False, fontsize=9, title_fontsize=9)
+    legend.set_loc(location)
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
