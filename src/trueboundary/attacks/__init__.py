@@ -1,0 +1,27 @@
+"""Attacks: upper bounds on the distance to the nearest error, re-verified and counted."""
+
+from trueboundary.attacks.base import (
+    Attack,
+    AttackResult,
+    AttackStatus,
+    AttackSummary,
+    AttackWarning,
+    in_chunks,
+)
+from trueboundary.attacks.domains import Box, Domain, Shell, Space, Sphere
+from trueboundary.attacks.manifold import ManifoldAttack
+
+__all__ = [
+    "Attack",
+    "AttackResult",
+    "AttackStatus",
+    "AttackSummary",
+    "AttackWarning",
+    "Box",
+    "Domain",
+    "ManifoldAttack",
+    "Shell",
+    "Space",
+    "Sphere",
+    "in_chunks",
+]

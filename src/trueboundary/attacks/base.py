@@ -1,0 +1,472 @@
+"""What every attack shares: checked input, counted queries, re-verified results.
+
+An attack searches for a point of its domain that the classifier gets wrong. What the search
+reports is never taken at its word: `Attack.__call__` evaluates the classifier again at every
+reported point, in the dtype of the input, and recomputes success and distance from that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+
+from trueboundary.attacks.domains import Domain, Space, per_sample
+from trueboundary.classifiers import margin
+
+__all__ = [
+    "Attack",
+    "AttackResult",
+    "AttackStatus",
+    "AttackSummary",
+    "AttackWarning",
+    "Search",
+    "Target",
+    "in_chunks",
+]
+
+Classifier = Callable[[Tensor], Tensor]
+
+_DEFAULT_SEED = 0  # used when no generator is given: a result never depends on global state
+
+
+class AttackWarning(UserWarning):
+    """Something about the classifier makes the result of an attack doubtful."""
+
+
+class AttackStatus(Enum):
+    """How an attack ended for one sample; the value is the sentence to show to a user.
+
+    Examples
+    --------
+    >>> AttackStatus.from_code(AttackStatus.FOUND.code) is AttackStatus.FOUND
+    True
+    >>> AttackStatus.MISCLASSIFIED.value
+    'The point was already misclassified, so its distance is 0.'
+    """
+
+    FOUND = "An error was found."
+    MISCLASSIFIED = "The point was already misclassified, so its distance is 0."
+    BUDGET_SPENT = "No error was found within the budget; try more steps or restarts."
+    GRADIENT_VANISHED = (
+        "The gradient of the margin vanished along the domain, so there was no direction to climb."
+    )
+    NON_FINITE = "The margin or its gradient is not finite (NaN or infinity)."
+    LEFT_DOMAIN = "The search left its domain, so what it found does not count."
+    NOT_CONFIRMED = (
+        "The classifier did not repeat the error that the search reported; is it deterministic?"
+    )
+
+    @property
+    def code(self) -> int:
+        """Position of the status in the enumeration: what `AttackResult.status` stores."""
+        return list(AttackStatus).index(self)
+
+    @classmethod
+    def from_code(cls, code: int) -> AttackStatus:
+        """Return the status with the given code."""
+        return list(cls)[code]
+
+
+@dataclass(frozen=True)
+class AttackSummary:
+    """Distances of one attack in a few numbers.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples attacked.
+    n_failed : int
+        Number of samples for which no error was found.
+    mean : float
+        Mean distance over the samples with an error (NaN if there is none); failures are left
+        out, as papers do, so read it next to ``n_failed``.
+    median : float
+        Median distance with every failure counted as infinite.
+    """
+
+    n: int
+    n_failed: int
+    mean: float
+    median: float
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """What an attack found, one entry per sample.
+
+    Parameters
+    ----------
+    x_adv : Tensor
+        The misclassified points ``(n, *event)``; the sample itself where the attack failed.
+    distance : Tensor
+        Euclidean distance to ``x_adv``, ``(n,)``: an upper bound on the distance to the nearest
+        error; 0 where the sample was misclassified to begin with, infinite where the attack failed.
+    status : Tensor
+        `AttackStatus.code` of each sample, ``(n,)`` int64.
+    margin : Tensor
+        Margin of the classifier at ``x_adv``, ``(n,)``.
+    n_forward, n_backward : Tensor
+        Evaluations of the classifier and of its gradient spent on each sample, ``(n,)`` int64.
+    endpoint : Tensor
+        Where the search ended, ``(n, *event)``, an error or not: ``x_adv`` where it succeeded.
+    endpoint_margin : Tensor
+        Margin of the classifier at ``endpoint``, ``(n,)``.
+    """
+
+    x_adv: Tensor
+    distance: Tensor
+    status: Tensor
+    margin: Tensor
+    n_forward: Tensor
+    n_backward: Tensor
+    endpoint: Tensor
+    endpoint_margin: Tensor
+
+    @property
+    def success(self) -> Tensor:
+        """Whether each sample has an error, its own misclassification included: ``(n,)`` bool."""
+        return self.distance.isfinite()
+
+    @property
+    def success_rate(self) -> float:
+        """Fraction of the samples with an error."""
+        return self.success.double().mean().item()
+
+    def messages(self) -> list[str]:
+        """Return one sentence per sample that says how the attack ended."""
+        return [AttackStatus.from_code(code).value for code in self.status.tolist()]
+
+    def summary(self) -> AttackSummary:
+        """Return the number of failures, the mean over successes and the censored median."""
+        distance = self.distance.double().sort().values
+        n = distance.numel()
+        found = distance[distance.isfinite()]
+        median = (distance[(n - 1) // 2] + distance[n // 2]) / 2
+        return AttackSummary(n, n - found.numel(), found.mean().item(), median.item())
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The samples under attack, seen by a search: their wrongness, its gradient, their domain.
+
+    Wrongness is the margin signed so that an error has wrongness >= 0: ``margin`` for class 0 and
+    ``-margin`` for class 1. A target counts its evaluations per sample, and `take` narrows it to
+    the samples still searched, so finished samples cost nothing.
+    """
+
+    classifier: Classifier
+    x: Tensor
+    sign: Tensor
+    domain: Domain
+    seed: int
+    index: Tensor
+    n_forward: Tensor
+    n_backward: Tensor
+
+    def take(self, keep: Tensor) -> Target:
+        """Return the target of the samples at the positions ``keep``, sharing the counters."""
+        return Target(
+            self.classifier,
+            self.x[keep],
+            self.sign[keep],
+            self.domain.take(keep),
+            self.seed,
+            self.index[keep],
+            self.n_forward,
+            self.n_backward,
+        )
+
+    def wrongness(self, points: Tensor) -> Tensor:
+        """Return the wrongness ``(n,)`` at one point per sample."""
+        self.n_forward[self.index] += 1
+        return self.sign * margin(self.classifier, points).detach()
+
+    def wrongness_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the wrongness ``(n,)`` and its gradient ``(n, *event)``."""
+        self.n_forward[self.index] += 1
+        self.n_backward[self.index] += 1
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = points.detach().clone().requires_grad_()
+            values = margin(self.classifier, leaf)
+            if not values.requires_grad:  # the output does not depend on the input
+                return self.sign * values.detach(), torch.zeros_like(points)
+            (gradient,) = torch.autograd.grad(
+                values, leaf, torch.ones_like(values), materialize_grads=True
+            )
+        return self.sign * values.detach(), per_sample(self.sign, points) * gradient
+
+    def noise(self, stream: int) -> Tensor:
+        """Return standard normal noise ``(n, *event)``, a function of (seed, sample, stream).
+
+        Each sample draws from a generator of its own, seeded by a hash of the attack's seed, the
+        stream and the bytes of the sample, so neither the size nor the order of a batch matters.
+        """
+        return torch.stack([self._noise(sample, stream) for sample in self.x])
+
+    def _noise(self, sample: Tensor, stream: int) -> Tensor:
+        content = sample.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        key = self.seed.to_bytes(8, "little") + stream.to_bytes(8, "little") + content
+        seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
+        draw = torch.randn(sample.shape, generator=torch.Generator().manual_seed(seed))
+        return draw.to(sample)
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What the search of an attack reports to `Attack`: the points it ended at and why.
+
+    ``status`` holds the code that applies if the endpoint turns out to be no error.
+    """
+
+    endpoint: Tensor
+    status: Tensor
+
+
+@dataclass(frozen=True)
+class Attack(ABC):
+    """Base of all attacks: settings are fields, calling the object runs it.
+
+    A subclass implements ``_run(target) -> Search`` and nothing else. This class checks the
+    input, leaves out samples that are misclassified to begin with, and re-verifies the result.
+    It never changes the mode, parameters or gradients of the classifier, and moves nothing to
+    another device or dtype.
+    """
+
+    @property
+    def default_domain(self) -> Domain:
+        """Where the attack searches when the call names no domain."""
+        return Space()
+
+    @property
+    def _attacks_misclassified(self) -> bool:
+        """Whether the search also runs from points that are misclassified to begin with."""
+        return False
+
+    @abstractmethod
+    def _run(self, target: Target) -> Search:
+        """Search from ``target.x``; every sample of the target is finite and in the domain."""
+
+    def __call__(
+        self,
+        classifier: Classifier,
+        x: Tensor,
+        y: Tensor,
+        *,
+        domain: Domain | None = None,
+        generator: torch.Generator | None = None,
+    ) -> AttackResult:
+        """Search an error near each sample.
+
+        Parameters
+        ----------
+        classifier : callable
+            Maps ``(n, *event)`` to logits ``(n,)``, ``(n, 1)`` or ``(n, 2)``, each sample on its
+            own, differentiably and without randomness. A margin above 0 means class 1, and a
+            margin of exactly 0 is an error for both classes.
+        x : Tensor
+            Samples ``(n, *event)``, floating point and finite.
+        y : Tensor
+            Labels ``(n,)``, 0 or 1.
+        domain : Domain, optional
+            Where the errors must lie; by default the attack's own.
+        generator : torch.Generator, optional
+            Source of the one seed the attack uses; without it the seed is fixed.
+
+        Returns
+        -------
+        AttackResult
+            One entry per sample; failures have infinite distance and a status that says why.
+
+        Raises
+        ------
+        TypeError
+            If ``x`` is not floating point or ``y`` not integer or boolean.
+        ValueError
+            If the shapes or labels do not fit, or a sample is not finite or not in the domain.
+
+        Warns
+        -----
+        AttackWarning
+            If the classifier is in training mode and has batch normalization or dropout.
+        """
+        domain = self.default_domain if domain is None else domain
+        _check_samples(x, y)
+        _warn_about_training_mode(classifier)
+        seed = _draw_seed(generator)
+        with torch.no_grad():
+            x = x.detach()
+            domain = domain.bind(x)
+            _check_domain(x, domain)
+            return self._attack(classifier, x, y.to(x.device), domain, seed)
+
+    def _attack(
+        self, classifier: Classifier, x: Tensor, y: Tensor, domain: Domain, seed: int
+    ) -> AttackResult:
+        n = x.shape[0]
+        counts = torch.zeros(2, n, dtype=torch.int64, device=x.device)
+        sign = 1 - 2 * y.to(x.dtype)
+        everything = torch.arange(n, device=x.device)
+        target = Target(classifier, x, sign, domain, seed, everything, counts[0], counts[1])
+
+        wrong_at_x = target.wrongness(x)
+        status = torch.full((n,), AttackStatus.NON_FINITE.code, device=x.device)
+        endpoint = x.clone()
+        searched = ~wrong_at_x.isnan()
+        if not self._attacks_misclassified:
+            searched &= wrong_at_x < 0
+        keep = searched.nonzero().squeeze(1)
+        if keep.numel() > 0:
+            search = self._run(target.take(keep))
+            endpoint[keep] = search.endpoint
+            status[keep] = search.status
+
+        # Nothing below trusts the search: success and distance come from the classifier alone.
+        wrong_at_endpoint = target.wrongness(endpoint)
+        claimed = status == AttackStatus.FOUND.code
+        error = wrong_at_endpoint >= 0
+        inside = domain.contains(endpoint)
+        status[claimed & ~error] = AttackStatus.NOT_CONFIRMED.code
+        status[error] = AttackStatus.FOUND.code
+        status[~inside] = AttackStatus.LEFT_DOMAIN.code
+        success = error & inside
+        already = wrong_at_x >= 0
+        status[already] = AttackStatus.MISCLASSIFIED.code
+        moved = success & ~already
+
+        distance = domain.distance(x, endpoint)
+        distance[~success] = math.inf
+        distance[already] = 0
+        return AttackResult(
+            x_adv=torch.where(per_sample(moved, x), endpoint, x),
+            distance=distance,
+            status=status,
+            margin=sign * torch.where(moved, wrong_at_endpoint, wrong_at_x),
+            n_forward=target.n_forward,
+            n_backward=target.n_backward,
+            endpoint=endpoint,
+            endpoint_margin=sign * wrong_at_endpoint,
+        )
+
+
+def in_chunks(
+    attack: Attack,
+    classifier: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    chunk_size: int,
+    domain: Domain | None = None,
+    generator: torch.Generator | None = None,
+) -> AttackResult:
+    """Run an attack on ``chunk_size`` samples at a time: the same result in less memory.
+
+    Parameters
+    ----------
+    attack : Attack
+        The attack to run.
+    classifier, x, y, domain, generator
+        As in `Attack.__call__`.
+    chunk_size : int
+        Number of samples attacked together, at least 1.
+
+    Returns
+    -------
+    AttackResult
+        What one call on all samples would give, up to rounding of the classifier itself.
+
+    Raises
+    ------
+    ValueError
+        If ``chunk_size`` is below 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.attacks import ManifoldAttack, in_chunks
+    >>> x = torch.eye(4)
+    >>> plane = lambda points: points[:, 0] - 0.5
+    >>> y = (plane(x) > 0).long()
+    >>> result = in_chunks(ManifoldAttack(), plane, x, y, chunk_size=3)
+    >>> [round(value, 3) for value in result.distance.tolist()]
+    [1.0, 0.518, 0.518, 0.518]
+    """
+    if chunk_size < 1:
+        raise ValueError(f"expected a chunk size of at least 1, got {chunk_size}")
+    domain = attack.default_domain if domain is None else domain
+    state = None if generator is None else generator.get_state()
+    results = []
+    for start in range(0, x.shape[0], chunk_size):
+        chunk = slice(start, start + chunk_size)
+        if generator is not None and state is not None:
+            generator.set_state(state)  # every chunk draws the same seed, as one call would
+        results.append(
+            attack(classifier, x[chunk], y[chunk], domain=domain.take(chunk), generator=generator)
+        )
+    columns = {
+        field.name: torch.cat([getattr(result, field.name) for result in results])
+        for field in fields(AttackResult)
+    }
+    return AttackResult(**columns)
+
+
+def _draw_seed(generator: torch.Generator | None) -> int:
+    if generator is None:
+        return _DEFAULT_SEED
+    draw = torch.randint(2**62, (), generator=generator, device=generator.device)
+    return int(draw.item())
+
+
+def _check_samples(x: Tensor, y: Tensor) -> None:
+    if not x.is_floating_point():
+        raise TypeError(f"expected floating-point samples, got x.dtype={x.dtype}; use x.float()")
+    if x.ndim < 2 or x.shape[0] == 0:
+        raise ValueError(
+            f"expected samples of shape (n, *event) with n >= 1, got {tuple(x.shape)}; a single "
+            "sample is x[None]"
+        )
+    if y.is_floating_point() or y.is_complex():
+        raise TypeError(f"expected integer or boolean labels, got y.dtype={y.dtype}; use y.long()")
+    if y.shape != x.shape[:1]:
+        raise ValueError(
+            f"expected one label per sample, shape ({x.shape[0]},), got {tuple(y.shape)}"
+        )
+    if not bool(((y == 0) | (y == 1)).all()):
+        raise ValueError(f"expected labels 0 and 1, got {sorted(set(y.tolist()))}")
+    if not bool(x.isfinite().all()):
+        bad = int((~x.flatten(1).isfinite().all(1)).sum())
+        raise ValueError(f"expected finite samples, got NaN or infinity in {bad} of {x.shape[0]}")
+
+
+def _check_domain(x: Tensor, domain: Domain) -> None:
+    outside = ~domain.contains(x)
+    if bool(outside.any()):
+        raise ValueError(
+            f"expected every sample inside {domain.describe()}, but {int(outside.sum())} of "
+            f"{x.shape[0]} lie outside; try domain.project(x)"
+        )
+
+
+def _warn_about_training_mode(classifier: Classifier) -> None:
+    if not isinstance(classifier, nn.Module) or not classifier.training:
+        return
+    for module in classifier.modules():
+        # Batch statistics tie the samples of a batch together and dropout is random: either
+        # breaks the promise that each sample's result is its own and repeatable.
+        if module.training and isinstance(
+            module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd
+        ):
+            warnings.warn(
+                f"the classifier is in training mode and holds a {type(module).__name__}; call "
+                "classifier.eval() before an attack",
+                AttackWarning,
+                stacklevel=3,
+            )
+            return
