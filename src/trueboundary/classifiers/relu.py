@@ -1,0 +1,158 @@
+"""Fully connected ReLU networks."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any, Literal, Self, get_args
+
+import torch
+from torch import Tensor, nn
+
+from trueboundary.classifiers.base import BinaryClassifier
+from trueboundary.classifiers.storage import register
+from trueboundary.densities._checks import check_floating, check_integer
+
+BatchNorm = Literal["before-activation", "after-activation"]
+
+
+@register
+class ReLUNetwork(BinaryClassifier):
+    """A fully connected ReLU network with one margin as its output.
+
+    Each hidden layer is linear, batch normalisation, ReLU; the readout is linear alone. The
+    initial values have the distribution that PyTorch gives a linear layer, uniform within
+    ``1 / sqrt(fan_in)`` of zero, but are drawn from `generator`.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the points, at least 1.
+    width : int
+        Units per hidden layer.
+    depth : int
+        Number of hidden layers.
+    batch_norm : {"before-activation", "after-activation"} or None
+        Where each hidden layer is normalised, if at all.
+    generator : torch.Generator
+        Source of the initial values, on the CPU.
+    dtype : torch.dtype
+        float32 or float64.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range.
+
+    References
+    ----------
+    Gilmer et al. (2018), *Adversarial Spheres*, Section 3: ``dim=500, width=1000, depth=2``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import ReLUNetwork
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> network = ReLUNetwork(500, 1000, 2, batch_norm=None, generator=generator)
+    >>> sum(p.numel() for p in network.parameters())
+    1503001
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        width: int,
+        depth: int,
+        *,
+        batch_norm: BatchNorm | None = "before-activation",
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        self.dim = check_integer("dim", dim, minimum=1)
+        self.width = check_integer("width", width, minimum=1)
+        self.depth = check_integer("depth", depth, minimum=1)
+        if batch_norm is not None and batch_norm not in get_args(BatchNorm):
+            raise ValueError(
+                "batch_norm must be 'before-activation', 'after-activation' or None, "
+                f"got {batch_norm!r}."
+            )
+        self.batch_norm = batch_norm
+        sizes = [self.dim, *[self.width] * self.depth, 1]
+        self.linear = nn.ModuleList(
+            _linear(n_in, n_out, generator, check_floating(dtype))
+            for n_in, n_out in pairwise(sizes)
+        )
+        n_norms = 0 if batch_norm is None else self.depth
+        self.norm = nn.ModuleList(nn.BatchNorm1d(self.width, dtype=dtype) for _ in range(n_norms))
+
+    def margin(self, x: Tensor) -> Tensor:
+        """Return the margin, shape ``(n,)``."""
+        self._check_points(x, self.dim)
+        *hidden, readout = self.linear
+        for layer, linear in enumerate(hidden):
+            x = linear(x)
+            if self.batch_norm == "before-activation":
+                x = self.norm[layer](x)
+            x = torch.relu(x)
+            if self.batch_norm == "after-activation":
+                x = self.norm[layer](x)
+        return readout(x).squeeze(1)  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def folded(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the network in eval mode as linear layers with ReLU between them.
+
+        In eval mode batch normalisation is affine, so it folds into the linear layer before it
+        (``"before-activation"``) or after it (``"after-activation"``).
+
+        Returns
+        -------
+        list of (Tensor, Tensor)
+            Weight ``(n_out, n_in)`` and bias ``(n_out,)`` of each layer, readout last, float64.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from trueboundary.classifiers import ReLUNetwork
+        >>> network = ReLUNetwork(2, 8, 1, generator=torch.Generator().manual_seed(0)).eval()
+        >>> (w1, b1), (w2, b2) = network.folded()
+        >>> x = torch.ones(1, 2)
+        >>> folded = w2 @ torch.relu(w1 @ x[0].double() + b1) + b2
+        >>> torch.allclose(folded.float(), network.margin(x))
+        True
+        """
+        layers = [(m.weight.double(), m.bias.double()) for m in self.linear]
+        for layer, norm in enumerate(self.norm):
+            scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+            shift = norm.bias.double() - scale * norm.running_mean.double()
+            if self.batch_norm == "before-activation":
+                weight, bias = layers[layer]
+                layers[layer] = (scale[:, None] * weight, scale * bias + shift)
+            else:
+                weight, bias = layers[layer + 1]
+                layers[layer + 1] = (weight * scale, bias + weight @ shift)
+        return layers
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments, the generator apart."""
+        return {
+            "dim": self.dim,
+            "width": self.width,
+            "depth": self.depth,
+            "batch_norm": self.batch_norm,
+        }
+
+    @classmethod
+    def from_arguments(cls, arguments: dict[str, Any]) -> Self:
+        """Build a network of the given shape, with arbitrary initial values."""
+        return cls(**arguments, generator=torch.Generator().manual_seed(0))
+
+
+def _linear(n_in: int, n_out: int, generator: torch.Generator, dtype: torch.dtype) -> nn.Linear:
+    # Building on "meta" keeps the layer from drawing its values from torch's global state.
+    layer = nn.Linear(n_in, n_out, device="meta", dtype=dtype).to_empty(device=generator.device)
+    bound = 1 / math.sqrt(n_in)
+    nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return layer

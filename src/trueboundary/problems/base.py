@@ -1,0 +1,205 @@
+"""What every problem offers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from trueboundary.classifiers.base import BinaryClassifier
+from trueboundary.densities._checks import check_floating, check_integer, drawing_device
+from trueboundary.problems.seeding import block_generator
+
+if TYPE_CHECKING:
+    from trueboundary.attacks.domains import Domain
+
+BLOCK_SIZE = 8192
+
+
+class Problem(ABC):
+    """Two class-conditional densities and a prior, known exactly.
+
+    A subclass says how to draw from each class and which classifier is optimal; drawing labelled
+    samples and streaming blocks follow from that.
+    """
+
+    @property
+    @abstractmethod
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one point."""
+
+    @property
+    def prior(self) -> float:
+        """Probability of class 1."""
+        return 0.5
+
+    @abstractmethod
+    def sample_class(
+        self,
+        n: int,
+        label: int,
+        *,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Draw `n` points of class `label`, shape ``(n, *event_shape)``."""
+
+    @abstractmethod
+    def bayes_classifier(self, *, dtype: torch.dtype = torch.float32) -> BinaryClassifier:
+        """Return a classifier whose error rate no other classifier can beat."""
+
+    @abstractmethod
+    def domain(self, label: int) -> Domain:
+        """Return the set on which the points of class `label` live."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return the parameters as plain values that JSON can hold."""
+
+    def sample(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Draw labelled points.
+
+        Parameters
+        ----------
+        n : int
+            Number of points, at least 1.
+        generator : torch.Generator
+            Source of the random numbers.
+        dtype : torch.dtype
+            float32 or float64.
+        device : torch.device, optional
+            Where to draw; must be the generator's device.
+
+        Returns
+        -------
+        x : Tensor
+            Points, shape ``(n, *event_shape)``.
+        y : Tensor
+            Labels 0 or 1, int64, shape ``(n,)``, each drawn with probability `prior`.
+
+        Raises
+        ------
+        TypeError
+            If `n` is not an integer, or the generator or the dtype is of the wrong type.
+        ValueError
+            If `n` is below 1 or the generator lives on another device.
+        """
+        n = check_integer("n", n, minimum=1)
+        y = self._sample_labels(n, generator=generator, device=device)
+        x = torch.empty((n, *self.event_shape), dtype=check_floating(dtype), device=y.device)
+        for label in (0, 1):
+            chosen = y == label
+            count = int(chosen.sum())
+            if count:
+                x[chosen] = self.sample_class(count, label, generator=generator, dtype=dtype)
+        return x, y
+
+    def blocks(
+        self,
+        n: int,
+        *,
+        seed: int,
+        block_size: int = BLOCK_SIZE,
+        label: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        purpose: str = "test",
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Stream `n` labelled points in blocks, never holding more than one.
+
+        Block i is drawn by a generator seeded by (purpose, seed, i) and always in full, so the
+        first points of a long stream are those of a short one. `block_size` is part of what
+        defines the stream: another block size gives other points.
+
+        Parameters
+        ----------
+        n : int
+            Number of points in all, at least 1.
+        seed : int
+            Seed of the stream.
+        block_size : int
+            Points per block.
+        label : {0, 1}, optional
+            Draw this class alone; both, with probability `prior`, by default.
+        dtype, device
+            Of the points.
+        purpose : str
+            Streams with the same seed and different purposes are independent; see
+            `trueboundary.problems.seeding.block_generator`.
+
+        Yields
+        ------
+        x : Tensor
+            Points, shape ``(at most block_size, *event_shape)``.
+        y : Tensor
+            Their labels, int64.
+
+        Raises
+        ------
+        TypeError, ValueError
+            At the first block, if an argument is of the wrong type or out of range.
+
+        Examples
+        --------
+        >>> from trueboundary.problems import ConcentricSpheres
+        >>> problem = ConcentricSpheres(dim=10)
+        >>> sum(len(x) for x, y in problem.blocks(20_000, seed=0))
+        20000
+        """
+        n = check_integer("n", n, minimum=1)
+        block_size = check_integer("block_size", block_size, minimum=1)
+        for index in range(-(-n // block_size)):
+            x, y = self.block(
+                index,
+                seed=seed,
+                block_size=block_size,
+                label=label,
+                dtype=dtype,
+                device=device,
+                purpose=purpose,
+            )
+            remaining = n - index * block_size
+            yield x[:remaining], y[:remaining]
+
+    def block(
+        self,
+        index: int,
+        *,
+        seed: int,
+        block_size: int = BLOCK_SIZE,
+        label: int | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        purpose: str = "test",
+    ) -> tuple[Tensor, Tensor]:
+        """Draw block number `index` of the stream that `blocks` yields, in full."""
+        kind = purpose if label is None else f"{purpose}/class {check_label(label)}"
+        generator = block_generator(seed, index, purpose=kind, device=device)
+        if label is None:
+            return self.sample(block_size, generator=generator, dtype=dtype)
+        x = self.sample_class(block_size, label, generator=generator, dtype=dtype)
+        return x, torch.full((block_size,), label, dtype=torch.int64, device=x.device)
+
+    def _sample_labels(
+        self, n: int, *, generator: torch.Generator, device: torch.device | str | None
+    ) -> Tensor:
+        uniform = torch.rand(n, generator=generator, device=drawing_device(generator, device))
+        return (uniform < self.prior).long()
+
+
+def check_label(label: int) -> int:
+    """Return `label` if it is 0 or 1, or raise."""
+    if check_integer("label", label, minimum=0) > 1:
+        raise ValueError(f"label must be 0 or 1, got {label}.")
+    return int(label)
