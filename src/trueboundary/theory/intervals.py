@@ -1,0 +1,157 @@
+"""Confidence intervals for error rates, means and medians."""
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from trueboundary.theory import _checks
+
+__all__ = ["Interval", "clopper_pearson", "median_interval", "t_interval"]
+
+
+class Interval(NamedTuple):
+    """A confidence interval [low, high]."""
+
+    low: float
+    high: float
+
+
+def clopper_pearson(
+    n_events: int,
+    n: int,
+    confidence: float = 0.95,
+    *,
+    side: Literal["two-sided", "upper"] = "two-sided",
+) -> Interval:
+    """Return the exact (Clopper-Pearson) confidence interval of a probability.
+
+    The limits are quantiles of beta distributions: low = Beta^{-1}(tail; k, n - k + 1) and
+    high = Beta^{-1}(1 - tail; k + 1, n - k), with tail = (1 - confidence)/2, or 1 - confidence for
+    the one-sided upper limit.
+
+    Parameters
+    ----------
+    n_events : int
+        Number of events k, such as errors, from 0 to `n`.
+    n : int
+        Number of independent trials, at least 1.
+    confidence : float
+        Coverage the interval has at least, strictly between 0 and 1.
+    side : {"two-sided", "upper"}
+        ``"upper"`` puts the whole tail above the interval and gives low = 0.
+
+    Returns
+    -------
+    Interval
+        Limits of the probability.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range.
+
+    Examples
+    --------
+    >>> clopper_pearson(0, 10_000_000, side="upper").high  # doctest: +ELLIPSIS
+    2.9957...e-07
+    """
+    n = _checks.integer("n", n, 1)
+    n_events = _checks.integer("n_events", n_events, 0)
+    if n_events > n:
+        raise ValueError(f"n_events must be at most n = {n}, got {n_events}.")
+    confidence = _checks.open_fraction("confidence", confidence)
+    _checks.choice("side", side, ("two-sided", "upper"))
+    tail = 1 - confidence if side == "upper" else 0.5 * (1 - confidence)
+    low = 0.0
+    if side == "two-sided" and n_events > 0:
+        low = float(special.betaincinv(n_events, n - n_events + 1, tail))
+    return Interval(low, _upper_limit(n_events, n, tail))
+
+
+def t_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return Student's t interval for the mean of independent, roughly normal values.
+
+    Parameters
+    ----------
+    values : array_like of shape (n,)
+        At least two finite values.
+    confidence : float
+        Nominal coverage, strictly between 0 and 1.
+
+    Returns
+    -------
+    Interval
+        mean -/+ t * sd / sqrt(n), with n - 1 degrees of freedom.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two values, or one is not finite.
+
+    Examples
+    --------
+    >>> interval = t_interval([0.9, 1.1, 1.0, 1.2])
+    >>> round(interval.low, 3), round(interval.high, 3)
+    (0.845, 1.255)
+    """
+    array = _checks.finite_array("values", values)
+    if array.ndim != 1 or array.size < 2:
+        raise ValueError(f"values must be one axis of at least two numbers, got {array.shape}.")
+    confidence = _checks.open_fraction("confidence", confidence)
+    quantile = float(special.stdtrit(array.size - 1, 0.5 * (1 + confidence)))
+    half_width = quantile * float(array.std(ddof=1)) / math.sqrt(array.size)
+    mean = float(array.mean())
+    return Interval(mean - half_width, mean + half_width)
+
+
+def median_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the exact interval for a median whose limits are order statistics.
+
+    With r the largest number such that P(Binomial(n, 1/2) < r) <= (1 - confidence)/2, the r-th
+    smallest and the r-th largest value enclose the median with at least the stated confidence,
+    whatever the distribution. Infinite values (failed attacks) are ranked like any other.
+
+    Parameters
+    ----------
+    values : array_like of shape (n,)
+        At least one value; infinities allowed, NaN not.
+    confidence : float
+        Coverage the interval has at least, strictly between 0 and 1.
+
+    Returns
+    -------
+    Interval
+        Two of the values, or (-inf, inf) when there are too few for that confidence (below six
+        at 0.95).
+
+    Raises
+    ------
+    ValueError
+        If there are no values, or one is NaN.
+
+    Examples
+    --------
+    >>> median_interval(range(1, 21))
+    Interval(low=6.0, high=15.0)
+    """
+    array = np.sort(np.asarray(values, dtype=np.float64))
+    if array.ndim != 1 or array.size == 0 or np.isnan(array).any():
+        raise ValueError(f"values must be one axis of numbers without NaN, got {array.shape}.")
+    tail = 0.5 * (1 - _checks.open_fraction("confidence", confidence))
+    below = special.bdtr(np.arange(array.size), array.size, 0.5)  # P(Binomial <= j)
+    rank = int(np.searchsorted(below, tail, side="right"))
+    if rank == 0:
+        return Interval(-math.inf, math.inf)
+    return Interval(float(array[rank - 1]), float(array[-rank]))
+
+
+def _upper_limit(n_events: int, n: int, tail: float) -> float:
+    """Return the p at which `n_events` or fewer events in `n` trials have probability `tail`."""
+    if n_events == n:
+        return 1.0
+    if n_events == 0:  # (1 - p)^n = tail
+        return -math.expm1(math.log(tail) / n)
+    return float(special.betainccinv(n_events + 1, n - n_events, tail))
