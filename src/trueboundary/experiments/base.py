@@ -5,12 +5,14 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from matplotlib.figure import Figure
+from trueboundary.runs import Run, RunConfig, collect
 
-from trueboundary.runs import Run, RunConfig
+if TYPE_CHECKING:  # the command line lists experiments without loading matplotlib
+    from matplotlib.figure import Figure
 
 Scale = Literal["smoke", "quick", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "quick", "paper")
@@ -130,23 +132,35 @@ class Experiment:
     plan: Callable[[Mapping[str, Any], int, str], Mapping[str, RunConfig]]
     analyse: Callable[[Mapping[str, Run], Mapping[str, Any]], Analysis]
 
-    def settings(self, scale: Scale) -> dict[str, Any]:
-        """Return the experiment's settings at `scale`."""
-        return {s.name: s.values[scale] for s in read_settings(self.id)}
+    def settings(self, scale: Scale, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the experiment's settings at `scale`, with those in `overrides` replaced.
 
-    def runs(self, scale: Scale, *, seed: int = 0, device: str = "cpu") -> dict[str, RunConfig]:
+        Raises
+        ------
+        ValueError
+            If `overrides` names a setting that the experiment has not.
+        """
+        settings = {s.name: s.values[scale] for s in read_settings(self.id)}
+        for name, value in (overrides or {}).items():
+            if name not in settings:
+                raise ValueError(f"{self.id} has no setting {name!r}; it has {', '.join(settings)}")
+            settings[name] = value
+        return settings
+
+    def runs(
+        self,
+        scale: Scale,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        overrides: Mapping[str, Any] | None = None,
+    ) -> dict[str, RunConfig]:
         """Return the planned runs at `scale`, by name."""
-        return dict(self.plan(self.settings(scale), seed, device))
+        return dict(self.plan(self.settings(scale, overrides), seed, device))
 
     def cost(self, scale: Scale) -> float:
         """Rough cost in seconds on one core, what is shared with other experiments included."""
-        configs: dict[str, RunConfig] = {}
-        pending = list(self.runs(scale).values())
-        while pending:
-            config = pending.pop()
-            configs[config.digest] = config
-            pending.extend(config.needs().values())
-        return sum(config.cost() for config in configs.values())
+        return sum(config.cost() for config in collect(self.runs(scale).values()).values())
 
 
 def read_settings(experiment: str) -> list[Setting]:
@@ -157,9 +171,13 @@ def read_settings(experiment: str) -> list[Setting]:
     KeyError
         If ``scales.toml`` has no table of that name.
     """
+    return [_setting(experiment, *entry) for entry in _scales()[experiment].items()]
+
+
+@cache
+def _scales() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     text = resources.files("trueboundary.experiments").joinpath("scales.toml").read_text("utf-8")
-    table = tomllib.loads(text)[experiment]
-    return [_setting(experiment, name, entry) for name, entry in table.items()]
+    return tomllib.loads(text)
 
 
 def _setting(experiment: str, name: str, entry: Mapping[str, Any]) -> Setting:

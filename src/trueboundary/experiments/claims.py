@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from trueboundary.experiments.base import Measurement, Scale, read_settings
+from trueboundary.experiments.base import Measurement, read_settings
 
 Test = Literal["interval", "at most", "at least", "statement"]
 
@@ -61,6 +62,8 @@ class Claim:
         The right number where the paper errs, with the reason; empty otherwise.
     expected : str
         The verdict that the known errata imply, if any; a disagreement is reported.
+    headline : bool
+        Whether it belongs to the short table of the README.
     """
 
     id: str
@@ -77,6 +80,7 @@ class Claim:
     printed: str = ""
     corrected: str = ""
     expected: str = ""
+    headline: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,23 +104,44 @@ def read_claims(paper: str) -> list[Claim]:
     """
     folder = resources.files("trueboundary.experiments")
     text = folder.joinpath(f"claims-{paper}.toml").read_text("utf-8")
-    return [_claim(paper, entry) for entry in tomllib.loads(text)["claim"]]
+    claims = [parse_claim(paper, entry) for entry in tomllib.loads(text)["claim"]]
+    twice = [id for id, n in Counter(claim.id for claim in claims).items() if n > 1]
+    if twice:
+        raise ValueError(f"claims-{paper}.toml: more than one entry is called {twice[0]}")
+    return claims
 
 
-def _claim(paper: str, entry: Mapping[str, Any]) -> Claim:
+def parse_claim(paper: str, entry: Mapping[str, Any]) -> Claim:
+    """Turn an entry of a claims file into a `Claim`.
+
+    Raises
+    ------
+    ValueError
+        If it lacks something, has something unknown, or contradicts itself.
+    """
+    where = f"claims-{paper}.toml: entry {entry.get('id', 'without an id')}"
     fields = dict(entry)
     fields["depends_on"] = tuple(fields.get("depends_on", ()))
     try:
         claim = Claim(paper=paper, **fields)
     except TypeError as error:
-        raise ValueError(f"claims-{paper}.toml: entry {entry.get('id')}: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
+    for name in ("id", "section", "statement", "experiment", "quantity", "why"):
+        if not getattr(claim, name).strip():
+            raise ValueError(f"{where}: {name} is empty")
+    if claim.test not in get_args(Test):
+        raise ValueError(f"{where}: test must be one of {get_args(Test)}, not {claim.test!r}")
     if (claim.test == "statement") != (claim.value is None):
-        raise ValueError(f"claims-{paper}.toml: {claim.id} needs a value unless it is a statement")
+        raise ValueError(f"{where}: it needs a value unless it is a statement")
+    if not claim.rounding >= 0.0:
+        raise ValueError(f"{where}: rounding must not be negative, got {claim.rounding}")
+    if claim.expected and claim.expected not in [verdict.value for verdict in Verdict]:
+        raise ValueError(f"{where}: expected must be a verdict, not {claim.expected!r}")
     return claim
 
 
-def judge(claim: Claim, measurement: Measurement | None, scale: Scale) -> Judgement:
-    """Compute the verdict on a claim from what was measured at `scale`.
+def judge(claim: Claim, measurement: Measurement | None, settings: Mapping[str, Any]) -> Judgement:
+    """Compute the verdict on a claim from what was measured with `settings`.
 
     Parameters
     ----------
@@ -124,18 +149,24 @@ def judge(claim: Claim, measurement: Measurement | None, scale: Scale) -> Judgem
         The claim with its test.
     measurement : Measurement or None
         None when the experiment could not run for want of data.
-    scale : {"smoke", "quick", "paper"}
-        Scale of the runs behind the measurement.
+    settings : mapping
+        The settings of the runs behind the measurement, as `Experiment.settings` gives them.
 
     Returns
     -------
     Judgement
         With the reason in words.
+
+    Raises
+    ------
+    ValueError
+        If the measurement has not the form that the claim's test needs, or the claim depends on a
+        setting that the experiment has not.
     """
     if measurement is None:
         return Judgement(claim, None, Verdict.NO_DATA, "it was not measured here", "")
     holds, reason = _test(claim, measurement)
-    reduced = _reductions(claim, scale)
+    reduced = _reductions(claim, settings)
     if reduced:
         verdict = Verdict.NOT_AT_THIS_SCALE
         reason = f"{'; '.join(reduced)} (measured all the same: {reason})"
@@ -148,31 +179,48 @@ def judge(claim: Claim, measurement: Measurement | None, scale: Scale) -> Judgem
 
 
 def _test(claim: Claim, measurement: Measurement) -> tuple[bool, str]:
-    if claim.test == "statement":
+    if claim.value is None:
         if not isinstance(measurement.value, bool):
             raise ValueError(f"{claim.id} is a statement: its measurement must be true or false")
         return measurement.value, "it holds" if measurement.value else "it does not hold"
+    if isinstance(measurement.value, bool):
+        raise ValueError(f"{claim.id} is about a number: its measurement must be one")
     value = float(measurement.value)
-    low = value if measurement.low is None else measurement.low
-    high = value if measurement.high is None else measurement.high
-    if math.isnan(low) or math.isnan(high) or not low <= value <= high:
+    if math.isnan(value):
+        return False, "the measurement gave no number"
+    low = value if measurement.low is None else float(measurement.low)
+    high = value if measurement.high is None else float(measurement.high)
+    if not low <= value <= high:
         raise ValueError(f"{claim.id}: {low} <= {value} <= {high} must hold for its interval")
-    assert claim.value is not None
-    floor, ceiling = claim.value - claim.rounding, claim.value + claim.rounding
-    if claim.test == "interval":
-        return low <= ceiling and high >= floor, f"[{low:.4g}, {high:.4g}] against {claim.printed}"
+    return _compare(claim, claim.value, low, high)
+
+
+def _compare(claim: Claim, paper: float, low: float, high: float) -> tuple[bool, str]:
+    """Hold the measured interval against the paper's value, widened by its rounding."""
+    floor, ceiling = paper - claim.rounding, paper + claim.rounding
+    printed = claim.printed or f"{paper:.4g}"
     if claim.test == "at most":
-        return high <= ceiling, f"at most {high:.4g} against {claim.printed}"
-    return low >= floor, f"at least {low:.4g} against {claim.printed}"
+        return high <= ceiling, f"at most {high:.4g} against {printed}"
+    if claim.test == "at least":
+        return low >= floor, f"at least {low:.4g} against {printed}"
+    measured = f"{low:.4g}" if low == high else f"[{low:.4g}, {high:.4g}]"
+    return low <= ceiling and high >= floor, f"{measured} against {printed}"
 
 
-def _reductions(claim: Claim, scale: Scale) -> list[str]:
-    settings = {s.name: s for s in read_settings(claim.experiment)}
+def _reductions(claim: Claim, used: Mapping[str, Any]) -> list[str]:
+    """Say which settings that can change the answer differ from the paper's."""
+    settings = {s.name: s for s in read_settings(claim.experiment)} if claim.depends_on else {}
     found = []
     for name in claim.depends_on:
-        if name not in settings:
-            raise ValueError(f"{claim.id} depends on {name}, which scales.toml does not state")
-        here, paper = settings[name].values[scale], settings[name].values["paper"]
+        if name not in settings or name not in used:
+            raise ValueError(f"{claim.id} depends on {name}, which {claim.experiment} has not")
+        here, paper = used[name], settings[name].values["paper"]
         if here != paper:
-            found.append(f"{name} is {here} here, {paper} in the paper")
+            found.append(f"{name} is {_words(here)} here, {_words(paper)} in the paper")
     return found
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_words(item) for item in value)
+    return f"{value:_}".replace("_", ",") if type(value) is int else str(value)

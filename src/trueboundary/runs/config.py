@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
@@ -127,6 +129,8 @@ class RunConfig:
         content = {
             "schema": SCHEMA_VERSION,
             "version": self.version,
+            # Two modules may well define classes of one name with equal fields.
+            "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "config": self.describe(),
             "needs": {name: need.digest for name, need in sorted(self.needs().items())},
             "torch": _installed_version("torch"),
@@ -140,6 +144,7 @@ class RunConfig:
         return f"{self.kind}-{self.digest}"
 
 
+@cache
 def _installed_version(package: str) -> str:
     try:
         return metadata.version(package)
@@ -150,15 +155,17 @@ def _installed_version(package: str) -> str:
 def _plain(value: Any) -> Any:
     """Turn a field's value into JSON types, and refuse what has no stable form."""
     if isinstance(value, RunConfig):
-        return value.describe()
+        return value.describe() | {"digest": value.digest}
     if is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (np.integer, np.floating)):
-        return value.item()
+    if isinstance(value, (np.bool_, np.integer, np.floating)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"a run's configuration may not hold {value}: use None for 'no limit'")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"a run's configuration may not hold {type(value).__name__}: use JSON types")

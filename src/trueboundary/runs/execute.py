@@ -7,12 +7,12 @@ import platform
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from trueboundary.runs.config import Context, Run, RunConfig
 from trueboundary.runs.store import DamagedRunError, Store
@@ -23,9 +23,13 @@ POLL_INTERVAL = 0.5
 _RECORDED_PACKAGES = ("trueboundary", "torch", "numpy", "scipy", "scikit-learn")
 
 
+class WorkerDiedError(RuntimeError):
+    """A worker process ended without a result: killed, or out of memory."""
+
+
 @dataclass(frozen=True)
 class Failure:
-    """A run that raised, with its traceback."""
+    """A run that raised, with its traceback (empty where it was never started)."""
 
     config: RunConfig
     message: str
@@ -41,9 +45,9 @@ class Progress:
     running : tuple of RunConfig
         What is being computed now.
     n_done, n_total : int
-        Runs finished and runs in all.
+        Runs finished (failed ones included) and runs in all.
     fraction : float
-        Share of the cost that is done, 0 to 1.
+        Share of the cost that is done, 0 to 1; what was stored before does not count.
     elapsed : float
         Seconds since the start.
     """
@@ -62,28 +66,44 @@ class Progress:
         return self.elapsed * (1.0 - self.fraction) / self.fraction
 
 
+def collect(goals: Iterable[RunConfig]) -> dict[str, RunConfig]:
+    """Return `goals` and everything they need, directly or not, by digest."""
+    found: dict[str, RunConfig] = {}
+    pending = list(goals)
+    while pending:
+        config = pending.pop()
+        digest = config.digest
+        if digest not in found:
+            found[digest] = config
+            pending.extend(config.needs().values())
+    return found
+
+
 def run_one(root: str, config: RunConfig) -> None:
     """Compute one configuration and store it; its needs must be stored already.
 
-    A run that is there already is left alone, a damaged one is computed again.
+    A run that is there already is left alone, and one that another process is computing is waited
+    for; a damaged one is computed again.
     """
     store = Store(root)
-    if _is_stored(store, config):
-        return
-    inputs = {name: _require(store, need) for name, need in config.needs().items()}
-    checkpoint = store.checkpoint(config)
-    checkpoint.mkdir(parents=True, exist_ok=True)
-    start = time.time()
-    result = config.compute(Context(inputs, checkpoint, _progress_writer(checkpoint)))
-    info = {
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start)),
-        "seconds": round(time.time() - start, 3),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in _RECORDED_PACKAGES},
-    }
-    store.save(config, result, info)
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    with store.lock(config):
+        if _is_stored(store, config):
+            return
+        inputs = {name: _require(store, need) for name, need in config.needs().items()}
+        checkpoint = store.checkpoint(config)
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        start = time.monotonic()
+        result = config.compute(Context(inputs, checkpoint, _progress_writer(checkpoint)))
+        info = {
+            "started": started,
+            "seconds": round(time.monotonic() - start, 3),
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+            "versions": {name: _version(name) for name in _RECORDED_PACKAGES},
+        }
+        store.save(config, result, info)
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def execute(
@@ -97,7 +117,8 @@ def execute(
     """Compute `goals` and everything they need, skipping what the store has.
 
     The costliest run that is ready goes first. Runs whose needs failed are not started and are
-    reported as failures too.
+    reported as failures too. The traceback of each failure is kept in the store, at
+    `Store.failure`, until the run succeeds.
 
     Parameters
     ----------
@@ -110,89 +131,105 @@ def execute(
     n_workers : int
         How many runs to hand over at a time.
     on_progress : callable, optional
-        Called about twice a second with a `Progress`.
+        Called about twice a second, and once at the end, with a `Progress`.
 
     Returns
     -------
     list of Failure
         Empty when everything was computed.
+
+    Raises
+    ------
+    ValueError
+        If `n_workers` is less than one.
+    WorkerDiedError
+        If a worker process dies; what is stored stays, and calling again goes on from there.
     """
-    waiting = _collect(goals)
-    total = {digest: config.cost() for digest, config in waiting.items()}
-    done = {digest for digest, config in waiting.items() if _is_stored(store, config)}
-    skipped = sum(total[digest] for digest in done)
-    for digest in done:
-        del waiting[digest]
-    failed: dict[str, Failure] = {}
+    if n_workers < 1:
+        raise ValueError(f"at least one worker is needed, got {n_workers}")
+    work = _Work(goals, store)
     running: dict[Future[None], RunConfig] = {}
-    start = time.monotonic()
-    while waiting or running:
-        _drop_blocked(waiting, failed)
-        for config in _ready(waiting, done)[: max(0, n_workers - len(running))]:
-            del waiting[config.digest]
-            running[executor.submit(run_one, str(store.root), config)] = config
-        if not running:
-            break
+    while work.waiting or running:
+        for config in work.ready()[: max(0, n_workers - len(running))]:
+            running[_submit(executor, store, config)] = work.start(config)
         finished, _ = wait(running, timeout=POLL_INTERVAL, return_when=FIRST_COMPLETED)
         for future in finished:
-            config = running.pop(future)
-            error = future.exception()
-            if error is None:
-                done.add(config.digest)
-            else:
-                failed[config.digest] = _failure(config, error)
+            work.finish(running.pop(future), future.exception())
         if on_progress is not None:
-            on_progress(
-                _progress(store, total, skipped, done, failed, tuple(running.values()), start)
-            )
-    return list(failed.values())
+            on_progress(work.progress(tuple(running.values())))
+    if on_progress is not None:
+        on_progress(work.progress(()))
+    return list(work.failed.values())
 
 
-def _collect(goals: Iterable[RunConfig]) -> dict[str, RunConfig]:
-    found: dict[str, RunConfig] = {}
-    pending = list(goals)
-    while pending:
-        config = pending.pop()
-        if config.digest not in found:
-            found[config.digest] = config
-            pending.extend(config.needs().values())
-    return found
+class _Work:
+    """What waits, what is done and what failed; digests are computed once, not at every look."""
+
+    def __init__(self, goals: Iterable[RunConfig], store: Store) -> None:
+        self._store = store
+        configs = collect(goals)
+        self._digests = {id(config): digest for digest, config in configs.items()}
+        self._needs = {d: [n.digest for n in c.needs().values()] for d, c in configs.items()}
+        self._costs = {digest: config.cost() for digest, config in configs.items()}
+        self._done = {digest for digest, config in configs.items() if _is_stored(store, config)}
+        self._stored_cost = sum(self._costs[digest] for digest in self._done)
+        self._start = time.monotonic()
+        self.waiting = {d: c for d, c in configs.items() if d not in self._done}
+        self.failed: dict[str, Failure] = {}
+
+    def ready(self) -> list[RunConfig]:
+        """Return what can be started now, the costliest first."""
+        ready = [d for d in self.waiting if self._done.issuperset(self._needs[d])]
+        return [self.waiting[d] for d in sorted(ready, key=lambda d: (-self._costs[d], d))]
+
+    def start(self, config: RunConfig) -> RunConfig:
+        del self.waiting[self._digests[id(config)]]
+        return config
+
+    def finish(self, config: RunConfig, error: BaseException | None) -> None:
+        """Book the end of a run, and fail everything that waits for one that failed."""
+        digest = self._digests[id(config)]
+        if error is None:
+            self._done.add(digest)
+            with suppress(OSError):
+                self._store.failure(config.folder).unlink()
+            return
+        if isinstance(error, BrokenExecutor):
+            raise _worker_died(self._store) from error
+        self._fail(digest, _failure(config, error))
+
+    def progress(self, running: tuple[RunConfig, ...]) -> Progress:
+        n_done = len(self._done) + len(self.failed)
+        done = sum(self._costs[d] for d in (*self._done, *self.failed)) - self._stored_cost
+        for config in running:
+            share = _read_progress(self._store.checkpoint(config))
+            done += share * self._costs[self._digests[id(config)]]
+        whole = sum(self._costs.values()) - self._stored_cost
+        fraction = min(1.0, done / whole) if whole > 0 else 1.0
+        elapsed = time.monotonic() - self._start
+        return Progress(running, n_done, len(self._costs), fraction, elapsed)
+
+    def _fail(self, digest: str, failure: Failure) -> None:
+        self.failed[digest] = failure
+        _write_failure(self._store, failure)
+        message = f"not started: it needs {failure.config.folder}, which failed"
+        for blocked in [d for d in self.waiting if digest in self._needs[d]]:
+            if blocked in self.waiting:  # an earlier turn may have failed it already
+                self._fail(blocked, Failure(self.waiting.pop(blocked), message, ""))
 
 
-def _ready(waiting: Mapping[str, RunConfig], done: set[str]) -> list[RunConfig]:
-    ready = [c for c in waiting.values() if all(n.digest in done for n in c.needs().values())]
-    return sorted(ready, key=lambda config: (-config.cost(), config.digest))
+def _submit(executor: Executor, store: Store, config: RunConfig) -> Future[None]:
+    try:
+        return executor.submit(run_one, str(store.root), config)
+    except BrokenExecutor as error:
+        raise _worker_died(store) from error
 
 
-def _drop_blocked(waiting: dict[str, RunConfig], failed: dict[str, Failure]) -> None:
-    """Fail what waits for a failed run, and what waits for that, and so on."""
-    blocked = True
-    while blocked:
-        blocked = False
-        for digest, config in list(waiting.items()):
-            broken = [need for need in config.needs().values() if need.digest in failed]
-            if broken:
-                message = f"not started: it needs {broken[0].folder}, which failed"
-                failed[digest] = Failure(config, message, "")
-                del waiting[digest]
-                blocked = True
-
-
-def _progress(
-    store: Store,
-    total: Mapping[str, float],
-    skipped: float,
-    done: set[str],
-    failed: Mapping[str, Failure],
-    running: tuple[RunConfig, ...],
-    start: float,
-) -> Progress:
-    finished = done | set(failed)
-    work = sum(total[digest] for digest in finished) - skipped
-    work += sum(c.cost() * _read_progress(store.checkpoint(c)) for c in running)
-    whole = sum(total.values()) - skipped
-    fraction = min(1.0, work / whole) if whole > 0 else 1.0
-    return Progress(running, len(finished), len(total), fraction, time.monotonic() - start)
+def _worker_died(store: Store) -> WorkerDiedError:
+    return WorkerDiedError(
+        "a worker process was killed, perhaps for want of memory; what had finished is kept in "
+        f"{store.root}, and the same command goes on from there (fewer workers need less memory)"
+    )
 
 
 def _is_stored(store: Store, config: RunConfig) -> bool:
@@ -216,9 +253,11 @@ def _progress_writer(folder: Path) -> Callable[[float], None]:
 
     def report(fraction: float) -> None:
         now = time.monotonic()
-        if now - last[0] >= POLL_INTERVAL:
-            last[0] = now
-            temporary = folder / "progress.tmp"
+        if now - last[0] < POLL_INTERVAL:
+            return
+        last[0] = now
+        temporary = folder / "progress.tmp"
+        with suppress(OSError):  # a full disk must not end a computation for its progress bar
             temporary.write_text(repr(float(fraction)), encoding="ascii")
             os.replace(temporary, folder / "progress")
 
@@ -244,6 +283,8 @@ def _failure(config: RunConfig, error: BaseException) -> Failure:
     return Failure(config, f"{type(error).__name__}: {error}", text)
 
 
-def describe(run: Run) -> dict[str, Any]:
-    """Return a run's settings, cost and versions for a report."""
-    return {"folder": run.path.name, "config": run.config, "info": run.info}
+def _write_failure(store: Store, failure: Failure) -> None:
+    file = store.failure(failure.config.folder)
+    with suppress(OSError):  # where even this cannot be written, the caller still gets the failure
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{failure.message}\n\n{failure.traceback}", encoding="utf-8")

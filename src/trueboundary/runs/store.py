@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
 
+from trueboundary.runs import strict_json
 from trueboundary.runs.config import SCHEMA_VERSION, Arrays, Run, RunConfig, RunResult
+from trueboundary.runs.locking import locked
+
+#: Seconds after which a folder that a killed process was writing counts as abandoned.
+STALE_AFTER = 3600.0
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class DamagedRunError(RuntimeError):
     """A stored run does not hold what was written."""
 
 
+class StoreError(RuntimeError):
+    """A run could not be written, for instance because the disk is full."""
+
+
 class Store:
     """Runs under one folder.
 
     ``<root>/runs/<kind>-<digest>/`` holds ``run.json`` (configuration, summary, versions, times and
-    the checksum of every other file), ``arrays.safetensors`` and one safetensors file per model.
+    the checksum of every file), ``arrays.safetensors`` and one safetensors file per model.
     A run is written to ``<root>/unfinished`` first and renamed into place, so that it is
-    there whole or not at all.
+    there whole or not at all. ``<root>/failures/<kind>-<digest>.txt`` is the traceback of a run
+    that failed the last time it was tried.
 
     Parameters
     ----------
@@ -41,6 +55,9 @@ class Store:
     >>> store = Store(tempfile.mkdtemp())
     >>> store.load(RunConfig()) is None
     True
+    >>> run = store.save(RunConfig(), RunResult({"distance": 0.18}), {})
+    >>> store.load(RunConfig()).summary
+    {'distance': 0.18}
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -54,6 +71,19 @@ class Store:
         """Folder in which the unfinished run keeps what it needs to go on."""
         return self.root / "unfinished" / config.folder
 
+    def failure(self, folder: str) -> Path:
+        """File with the traceback of a run that failed, whether it is there or not."""
+        return self.root / "failures" / f"{folder}.txt"
+
+    @contextmanager
+    def lock(self, config: RunConfig) -> Iterator[None]:
+        """Keep other processes from computing the run meanwhile; wait until none does.
+
+        The lock goes with the process that holds it, however that ends.
+        """
+        with locked(self.root / "unfinished" / f"{config.folder}.lock"):
+            yield
+
     def load(self, config: RunConfig) -> Run | None:
         """Return the finished run, or None when it has not been computed.
 
@@ -66,48 +96,113 @@ class Store:
         return self.read(path) if path.exists() else None
 
     def read(self, path: Path) -> Run:
-        """Read the run in `path` and check it against its checksums."""
+        """Read the run in `path` and check it against its checksums.
+
+        Raises
+        ------
+        DamagedRunError
+            If a file is missing, truncated or edited.
+        """
         try:
-            record = json.loads((path / "run.json").read_text(encoding="utf-8"))
-            for name, digest in record["files"].items():
-                if _checksum(path / name) != digest:
-                    raise DamagedRunError(f"{path / name} has changed since it was written")
-            arrays = load_file(path / "arrays.safetensors") if record["has_arrays"] else {}
+            record = strict_json.loads((path / "run.json").read_text(encoding="utf-8"))
+            if record.pop("checksum") != _checksum(strict_json.dumps(record).encode()):
+                raise DamagedRunError(f"{path / 'run.json'} has changed since it was written")
+            if not path.name.endswith(record["digest"]):
+                raise DamagedRunError(f"{path} holds another run, {record['digest']}")
+            tables = {name: _read_table(path / name, digest) for name, digest in record["files"]}
             models = {
-                name: (spec, load_file(path / f"model-{name}.safetensors"))
+                name: (spec, tables.get(f"model-{name}.safetensors", {}))
                 for name, spec in record["models"].items()
             }
-            result = RunResult(record["summary"], arrays, models)
+            result = RunResult(record["summary"], tables.get("arrays.safetensors", {}), models)
             return Run(record["config"], result, record["info"], path)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise DamagedRunError(f"{path} is damaged: {error}") from error
 
     def save(self, config: RunConfig, result: RunResult, info: dict[str, Any]) -> Run:
-        """Write a finished run; complete or absent, whatever happens meanwhile."""
-        with self._staging(config) as folder:
-            files = _write_tensors(folder, result)
-            record = {
-                "schema": SCHEMA_VERSION,
-                "config": config.describe(),
-                "digest": config.digest,
-                "summary": result.summary,
-                "has_arrays": bool(result.arrays),
-                "models": {name: spec for name, (spec, _) in result.models.items()},
-                "files": {file.name: _checksum(file) for file in files},
-                "info": info,
-            }
-            text = json.dumps(record, indent=1, sort_keys=True)
-            (folder / "run.json").write_text(text, encoding="utf-8")
-            _publish(folder, self.path(config))
+        """Write a finished run; complete or absent, whatever happens meanwhile.
+
+        Parameters
+        ----------
+        config : RunConfig
+            What was computed.
+        result : RunResult
+            What came out.
+        info : dict
+            When, how long, with which versions.
+
+        Returns
+        -------
+        Run
+            The run as read back from the disk.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written; nothing is left behind then.
+        TypeError, ValueError
+            If the result holds something that has no form on disk.
+        """
+        tables = _tables(result)
+        record = {
+            "schema": SCHEMA_VERSION,
+            "config": config.describe(),
+            "digest": config.digest,
+            "summary": result.summary,
+            "models": {name: spec for name, (spec, _) in result.models.items()},
+            "files": sorted((name, _checksum(content)) for name, content in tables.items()),
+            "info": info,
+        }
+        checksum = _checksum(strict_json.dumps(record).encode())
+        text = strict_json.dumps(record | {"checksum": checksum})
+        try:
+            with self._staging(config) as folder:
+                for name, content in tables.items():
+                    _write(folder / name, content)
+                _write(folder / "run.json", text.encode())
+                self._publish(folder, config)
+        except OSError as error:
+            raise StoreError(
+                f"{config.folder} could not be written to {self.root}: {error.strerror or error}; "
+                "nothing of it was kept, so the same command computes it again"
+            ) from error
         return self.read(self.path(config))
 
     def discard(self, config: RunConfig) -> None:
         """Remove a run, for instance a damaged one, so that it is computed again."""
-        shutil.rmtree(self.path(config), ignore_errors=True)
+        with self._staging(config) as folder, suppress(FileNotFoundError):
+            os.rename(self.path(config), folder / "discarded")
+
+    def clean(self) -> None:
+        """Remove what processes that were killed while writing have left behind.
+
+        Checkpoints stay: they are what an unfinished run goes on from.
+        """
+        for folder in self.root.glob("unfinished/*.staging-*"):
+            with suppress(OSError):
+                if time.time() - folder.stat().st_mtime > STALE_AFTER:
+                    shutil.rmtree(folder)
+
+    def _publish(self, folder: Path, config: RunConfig) -> None:
+        """Rename `folder` into place; when another process was first, its equal result stays."""
+        target = self.path(config)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sync_folder(folder)
+        try:
+            os.rename(folder, target)
+        except OSError:
+            try:
+                intact = self.load(config) is not None
+            except DamagedRunError:
+                self.discard(config)
+                intact = False
+            if not intact:
+                os.rename(folder, target)
+        _sync_folder(target.parent)
 
     @contextmanager
     def _staging(self, config: RunConfig) -> Iterator[Path]:
-        folder = self.root / "unfinished" / f"{config.folder}.{uuid.uuid4().hex[:8]}"
+        folder = self.root / "unfinished" / f"{config.folder}.staging-{uuid.uuid4().hex[:8]}"
         folder.mkdir(parents=True)
         try:
             yield folder
@@ -115,27 +210,47 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_tensors(folder: Path, result: RunResult) -> list[Path]:
+def _tables(result: RunResult) -> dict[str, bytes]:
+    """Return the content of every safetensors file of a result, by file name."""
     tables: dict[str, Arrays] = {f"model-{name}": a for name, (_, a) in result.models.items()}
     if result.arrays:
         tables["arrays"] = result.arrays
-    files = []
+    contents = {}
     for name, arrays in tables.items():
-        file = folder / f"{name}.safetensors"
-        save_file({key: array.copy(order="C") for key, array in arrays.items()}, file)
-        files.append(file)
-    return files
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"a model's name becomes a file's: use letters and digits, not {name}")
+        try:
+            # safetensors writes the memory as it lies there, so transposed views need a copy.
+            plain = {key: array.copy(order="C") for key, array in arrays.items()}
+            contents[f"{name}.safetensors"] = save_tensors(plain)
+        except (KeyError, AttributeError, SafetensorError) as error:
+            raise TypeError(f"{name}: arrays must be numeric numpy arrays ({error})") from error
+    return contents
 
 
-def _publish(folder: Path, target: Path) -> None:
-    """Rename `folder` into place; when another process was first, its equal result stays."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.rename(folder, target)
-    except OSError:
-        if not (target / "run.json").exists():
-            raise
+def _read_table(file: Path, checksum: str) -> Arrays:
+    content = file.read_bytes()
+    if _checksum(content) != checksum:
+        raise DamagedRunError(f"{file} has changed since it was written")
+    return load_tensors(content)
 
 
-def _checksum(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _write(file: Path, content: bytes) -> None:
+    """Write and wait for the disk: a rename must never overtake the content it publishes."""
+    with file.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # some file systems refuse, and then there is nothing to wait for
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
