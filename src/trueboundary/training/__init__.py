@@ -1,0 +1,21 @@
+"""Training: resumable Adam on streams of batches, and adversaries to train against."""
+
+from trueboundary.training.adversaries import Adversary, ExactWorstCase, OnManifoldAdversary
+from trueboundary.training.checkpoints import CheckpointWarning
+from trueboundary.training.config import TrainingConfig, TrainingResult
+from trueboundary.training.diagnostics import LogitGap, steps_until_perfect, train_eval_gap
+from trueboundary.training.loop import cross_entropy, train
+
+__all__ = [
+    "Adversary",
+    "CheckpointWarning",
+    "ExactWorstCase",
+    "LogitGap",
+    "OnManifoldAdversary",
+    "TrainingConfig",
+    "TrainingResult",
+    "cross_entropy",
+    "steps_until_perfect",
+    "train",
+    "train_eval_gap",
+]

@@ -1,0 +1,157 @@
+"""What to train on instead of the drawn batch: the exact worst case, or attacked points."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork
+from trueboundary.densities._checks import check_real
+
+
+class Adversary(Protocol):
+    """Replaces a batch by points that are harder for the model as it stands."""
+
+    def __call__(
+        self, model: BinaryClassifier, x: Tensor, y: Tensor, *, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the points and labels to train on."""
+
+    def describe(self) -> str:
+        """Return in one line what determines the points."""
+
+
+@dataclass(frozen=True)
+class ExactWorstCase:
+    """Trains a quadratic network on its exactly worst points alone; the batch is not used.
+
+    The point of a sphere that a quadratic network misjudges most lies on an extreme eigenvector
+    of ``W.T @ W``, so no attack can be stronger.
+
+    Parameters
+    ----------
+    points : {"worst", "both"}
+        Train on the single worst point of the two spheres, or on the worst point of each.
+    radius : float
+        Radius of the outer sphere, above 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type or out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import QuadraticNetwork
+    >>> from trueboundary.training import ExactWorstCase
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> network = QuadraticNetwork(3, 6, generator=generator)
+    >>> batch = torch.zeros(50, 3), torch.zeros(50, dtype=torch.int64)
+    >>> x, y = ExactWorstCase(points="both")(network, *batch, generator=generator)
+    >>> x.norm(dim=1), y
+    (tensor([1.0000, 1.3000]), tensor([0, 1]))
+    """
+
+    points: Literal["worst", "both"] = "worst"
+    radius: float = 1.3
+
+    def __post_init__(self) -> None:
+        if self.points not in ("worst", "both"):
+            raise ValueError(f"points must be 'worst' or 'both', got {self.points!r}.")
+        check_real("radius", self.radius, above=1.0)
+
+    def __call__(
+        self, model: BinaryClassifier, x: Tensor, y: Tensor, *, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return one point, shape ``(1, dim)``, or two, inner sphere first.
+
+        Raises
+        ------
+        TypeError
+            If the model is not a `QuadraticNetwork`.
+        """
+        if not isinstance(model, QuadraticNetwork):
+            raise TypeError(
+                "the exact worst case is known for a QuadraticNetwork alone, got "
+                f"{type(model).__name__}; use OnManifoldAdversary."
+            )
+        with torch.no_grad():
+            hidden = model.hidden_weight
+            # The network's own precision is enough for a direction to train on.
+            axes = torch.linalg.eigh(hidden.T @ hidden).eigenvectors
+            smallest, largest = axes[:, 0], axes[:, -1]
+            inner, outer = (largest, smallest) if model.weight >= 0 else (smallest, largest)
+            points = torch.stack([inner, self.radius * outer])
+            labels = torch.tensor([0, 1], device=points.device)
+            if self.points == "both":
+                return points, labels
+            loss = (1 - 2 * labels) * model.margin(points)  # the loss grows with this
+            worst = loss.argmax().reshape(1)
+            return points[worst], labels[worst]
+
+    def describe(self) -> str:
+        """Return the parameters in one line."""
+        return repr(self)
+
+
+@dataclass(frozen=True)
+class OnManifoldAdversary:
+    """Trains on the batch after an attack that keeps each point on its manifold.
+
+    Parameters
+    ----------
+    attack : callable
+        ``attack(classifier, x, y, generator=...)`` gives the attacked points, shape of `x`, or a
+        result whose ``x_adv`` they are. The model is in eval mode meanwhile.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import SphereBayes
+    >>> from trueboundary.training import OnManifoldAdversary
+    >>> adversary = OnManifoldAdversary(lambda classifier, x, y, generator: -x)
+    >>> x, y = torch.eye(2), torch.zeros(2, dtype=torch.int64)
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> adversary(SphereBayes(dim=2), x, y, generator=generator)[0]
+    tensor([[-1., -0.],
+            [-0., -1.]])
+    """
+
+    attack: Callable[..., Any]
+
+    def __call__(
+        self, model: BinaryClassifier, x: Tensor, y: Tensor, *, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the attacked points and their labels.
+
+        Raises
+        ------
+        ValueError
+            If the attack returns points of another shape or points that are not finite.
+        """
+        was_training = model.training
+        model.eval()
+        try:
+            result = self.attack(model, x, y, generator=generator)
+        finally:
+            model.train(was_training)
+        x_adv = result if isinstance(result, Tensor) else result.x_adv
+        x_adv = x_adv.detach()
+        if x_adv.shape != x.shape or not bool(x_adv.isfinite().all()):
+            raise ValueError(
+                f"the attack must return finite points of shape {tuple(x.shape)}, "
+                f"got shape {tuple(x_adv.shape)}."
+            )
+        return x_adv, y
+
+    def describe(self) -> str:
+        """Return the attack's settings in one line, or its name where it has none."""
+        name = type(self.attack).__qualname__
+        attack = repr(self.attack) if dataclasses.is_dataclass(self.attack) else name
+        return f"OnManifoldAdversary({attack})"

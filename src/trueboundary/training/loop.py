@@ -1,0 +1,296 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trueboundary.classifiers import BinaryClassifier
+from trueboundary.problems.seeding import block_generator
+from trueboundary.problems.streams import Stream
+from trueboundary.training.adversaries import Adversary
+from trueboundary.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from trueboundary.training.config import Array, TrainingConfig, TrainingResult
+
+Snapshot = Callable[[int, BinaryClassifier], Mapping[str, Any] | None]
+
+
+def cross_entropy(margins: Tensor, y: Tensor) -> Tensor:
+    """Return the sigmoid cross-entropy of each margin, ``softplus(-m)`` or ``softplus(m)``.
+
+    Parameters
+    ----------
+    margins : Tensor
+        Margins, shape ``(n,)``.
+    y : Tensor
+        Labels 0 or 1, shape ``(n,)``.
+
+    Returns
+    -------
+    Tensor
+        Losses in nats, shape ``(n,)``; accurate and differentiable at any size of margin.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.training import cross_entropy
+    >>> cross_entropy(torch.tensor([0.0, 1000.0]), torch.tensor([1, 0]))
+    tensor([6.9315e-01, 1.0000e+03])
+    """
+    return torch.nn.functional.softplus((1 - 2 * y) * margins)
+
+
+def train(
+    model: BinaryClassifier,
+    stream: Stream,
+    config: TrainingConfig,
+    *,
+    checkpoint: Path | None = None,
+    on_snapshot: Snapshot | None = None,
+    until: Callable[[BinaryClassifier], bool] | None = None,
+    progress: Callable[[int], None] | None = None,
+    adversary: Adversary | None = None,
+) -> TrainingResult:
+    """Train a classifier in place.
+
+    A run that was killed and is called again with the same arguments continues from its last
+    checkpoint and ends with the same parameters, bit for bit, as one that was never interrupted
+    (on the same machine, with the same number of threads).
+
+    Parameters
+    ----------
+    model : BinaryClassifier
+        The classifier; its parameters change, its train or eval mode is the same afterwards.
+    stream : Stream
+        Source of the batches, such as `OnlineStream` or `FiniteSample`.
+    config : TrainingConfig
+        Number of steps, rate, snapshots and so on.
+    checkpoint : Path, optional
+        File to keep the state of the run in, and to resume from if it exists.
+    on_snapshot : callable, optional
+        ``on_snapshot(step, model)``, called at each of ``config.snapshots`` with the model in eval
+        mode. The numbers and arrays of a mapping that it returns are kept in the result, and in
+        the checkpoint, so that a resumed run still has them.
+    until : callable, optional
+        ``until(model)``, asked at each of ``config.snapshots``; the run ends when it says True.
+    progress : callable, optional
+        ``progress(n_completed_steps)``, called after each step.
+    adversary : Adversary, optional
+        Replaces each batch by harder points.
+
+    Returns
+    -------
+    TrainingResult
+        Losses, snapshots and step counts.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint belongs to another run.
+    FloatingPointError
+        If the loss is no longer finite.
+
+    Warns
+    -----
+    CheckpointWarning
+        If the checkpoint is damaged; training then starts again.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import QuadraticNetwork
+    >>> from trueboundary.problems import ConcentricSpheres, OnlineStream
+    >>> from trueboundary.training import TrainingConfig, train
+    >>> network = QuadraticNetwork(2, 8, generator=torch.Generator().manual_seed(0))
+    >>> stream = OnlineStream(ConcentricSpheres(dim=2), batch_size=50, seed=0)
+    >>> result = train(network, stream, TrainingConfig(n_steps=500, learning_rate=1e-2))
+    >>> network.ellipsoid().is_perfect()
+    True
+    """
+    was_training = model.training
+    model.train()
+    try:
+        run = _Run(model, stream, config, adversary)
+        resumed_from = run.resume(checkpoint) if checkpoint is not None else 0
+        every = config.checkpoint_every or config.n_steps
+        if run.step == 0:
+            run.take_snapshot(on_snapshot, until)
+        while not run.is_finished:
+            run.advance()
+            run.take_snapshot(on_snapshot, until)
+            if checkpoint is not None and (run.step % every == 0 or run.is_finished):
+                write_checkpoint(checkpoint, run.checkpoint())
+            if progress is not None:
+                progress(run.step)
+        return run.result(resumed_from)
+    finally:
+        model.train(was_training)
+
+
+class _Run:
+    """The state of a training run between two steps."""
+
+    def __init__(
+        self,
+        model: BinaryClassifier,
+        stream: Stream,
+        config: TrainingConfig,
+        adversary: Adversary | None,
+    ) -> None:
+        self.model, self.stream, self.config, self.adversary = model, stream, config, adversary
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        if not parameters:
+            raise ValueError(f"this {type(model).__name__} has no parameters to train.")
+        self.device = parameters[0].device
+        self.optimizer = torch.optim.Adam(
+            parameters,
+            lr=config.learning_rate,
+            betas=config.betas,
+            eps=config.adam_eps,
+            fused=True,  # the same algorithm in one pass over memory, nearly twice as fast
+        )
+        self.step = 0
+        self.stopped_early = False
+        self.log_steps: list[int] = []
+        self.log_losses: list[float] = []
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.snapshots: dict[int, dict[str, Array]] = {}
+
+    @property
+    def is_finished(self) -> bool:
+        return self.stopped_early or self.step >= self.config.n_steps
+
+    def advance(self) -> None:
+        """Take one step of Adam."""
+        x, y = self.stream.batch(self.step)
+        if self.adversary is not None:
+            generator = block_generator(
+                self.stream.seed, self.step, purpose="adversary", device=self.device
+            )
+            x, y = self.adversary(self.model, x, y, generator=generator)
+        loss = cross_entropy(self.model.margin(x), y).mean()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.rate_at(self.step)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.loss_sum += loss.detach()
+        self.step += 1
+        if self.step % self.config.log_every == 0 or self.step == self.config.n_steps:
+            self._log()
+
+    def _log(self) -> None:
+        start = self.log_steps[-1] if self.log_steps else 0
+        mean = self.loss_sum.item() / (self.step - start)
+        if not np.isfinite(mean):
+            raise FloatingPointError(
+                f"the training loss became {mean} between steps {start} and {self.step}; "
+                "try a smaller learning_rate."
+            )
+        self.log_steps.append(self.step)
+        self.log_losses.append(mean)
+        self.loss_sum.zero_()
+
+    def take_snapshot(
+        self, on_snapshot: Snapshot | None, until: Callable[[BinaryClassifier], bool] | None
+    ) -> None:
+        """Call the user's functions if a snapshot is due."""
+        if self.step not in self.config.snapshots:
+            return
+        self.model.eval()
+        try:
+            if on_snapshot is not None:
+                values = on_snapshot(self.step, self.model) or {}
+                if values:
+                    self.snapshots[self.step] = {k: np.array(v) for k, v in values.items()}
+            if until is not None:
+                self.stopped_early = until(self.model)
+        finally:
+            self.model.train()
+
+    def result(self, resumed_from: int) -> TrainingResult:
+        return TrainingResult(
+            steps=np.array(self.log_steps, dtype=np.int64),
+            losses=np.array(self.log_losses, dtype=np.float64),
+            n_steps=self.step,
+            resumed_from=resumed_from,
+            snapshots=self.snapshots,
+            stopped_early=self.stopped_early,
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a checkpoint must share with this run to continue it."""
+        config = dataclasses.asdict(self.config)
+        del config["checkpoint_every"]
+        config["snapshots"], config["betas"] = list(config["snapshots"]), list(config["betas"])
+        return {
+            "config": config,
+            "stream": self.stream.describe(),
+            "adversary": None if self.adversary is None else self.adversary.describe(),
+            "model": {
+                "class": type(self.model).__name__,
+                "shapes": {k: list(v.shape) for k, v in self.model.state_dict().items()},
+            },
+        }
+
+    def checkpoint(self) -> Checkpoint:
+        arrays = {f"model/{k}": _to_numpy(v) for k, v in self.model.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            arrays |= {f"adam/{index}/{k}": _to_numpy(v) for k, v in state.items()}
+        for step, values in self.snapshots.items():
+            arrays |= {f"snapshot/{step}/{k}": v for k, v in values.items()}
+        arrays["log/steps"] = np.array(self.log_steps, dtype=np.int64)
+        arrays["log/losses"] = np.array(self.log_losses, dtype=np.float64)
+        arrays["log/loss_sum"] = _to_numpy(self.loss_sum)
+        progress = {"step": self.step, "stopped_early": self.stopped_early}
+        return Checkpoint(self.identity(), progress, arrays)
+
+    def resume(self, path: Path) -> int:
+        """Load the checkpoint at `path`, if there is a usable one; return its step or 0."""
+        saved = read_checkpoint(path)
+        if saved is None:
+            return 0
+        identity = self.identity()
+        if saved.run != identity:
+            differing = sorted(k for k in identity if saved.run.get(k) != identity[k])
+            raise ValueError(
+                f"the checkpoint {path} belongs to another run (its {', '.join(differing)} "
+                "differs); give another path, or delete the file to start again."
+            )
+        tensors = _by_prefix(saved.arrays)
+        self.model.load_state_dict({k: torch.from_numpy(v) for k, v in tensors["model"].items()})
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, array in tensors.get("adam", {}).items():
+            index, key = name.split("/", 1)
+            state.setdefault(int(index), {})[key] = torch.from_numpy(array)
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        for name, array in tensors.get("snapshot", {}).items():
+            step, key = name.split("/", 1)
+            self.snapshots.setdefault(int(step), {})[key] = array
+        self.log_steps = tensors["log"]["steps"].tolist()
+        self.log_losses = tensors["log"]["losses"].tolist()
+        self.loss_sum += torch.from_numpy(tensors["log"]["loss_sum"]).to(self.device)
+        self.step = int(saved.progress["step"])
+        self.stopped_early = bool(saved.progress["stopped_early"])
+        return self.step
+
+
+def _to_numpy(tensor: Tensor) -> Array:
+    # The copy matters: the run goes on and changes the tensor in place.
+    return tensor.detach().cpu().numpy().copy()
+
+
+def _by_prefix(arrays: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
+    """Group ``{"model/a": ...}`` into ``{"model": {"a": ...}}``."""
+    grouped: dict[str, dict[str, Array]] = {}
+    for name, array in arrays.items():
+        prefix, rest = name.split("/", 1)
+        grouped.setdefault(prefix, {})[rest] = array
+    return grouped
