@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -183,17 +184,45 @@ class QuadraticNetwork(BinaryClassifier):
         ValueError
             If the bias is 0, or a parameter is not finite.
         """
-        hidden = self.hidden_weight.double()
+        squares, axes = torch.linalg.eigh(self._gram_matrix())
+        alphas = self._alphas(squares)
+        order = alphas.argsort()
+        return Ellipsoid(
+            alphas[order], axes.cpu().numpy()[:, order], self.weight.item(), self.bias.item()
+        )
+
+    @torch.no_grad()
+    def alphas(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Return the alphas of `ellipsoid` without its axes, which takes half the time.
+
+        Returns
+        -------
+        ndarray
+            Alphas, ascending, float64, shape ``(dim,)``.
+
+        Raises
+        ------
+        ValueError
+            If the bias is 0, or a parameter is not finite.
+        """
+        alphas = self._alphas(torch.linalg.eigvalsh(self._gram_matrix()))
+        alphas.sort()
+        return alphas
+
+    def _gram_matrix(self) -> Tensor:
         weight, bias = self.weight.item(), self.bias.item()
         if bias == 0 or not all(bool(p.isfinite().all()) for p in self.parameters()):
             raise ValueError(
                 "only a quadratic network with finite parameters and a bias other than 0 has an "
                 f"ellipsoid, got weight = {weight} and bias = {bias}."
             )
-        squares, axes = torch.linalg.eigh(hidden.T @ hidden)
-        alphas = (weight / -bias) * squares.clamp(min=0).cpu().numpy()  # rounding: s**2 < 0
-        order = alphas.argsort()
-        return Ellipsoid(alphas[order], axes.cpu().numpy()[:, order], weight, bias)
+        hidden = self.hidden_weight.double()
+        gram: Tensor = hidden.T @ hidden
+        return gram
+
+    def _alphas(self, squared_singular_values: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+        squares = squared_singular_values.clamp(min=0).cpu().numpy()  # rounding can go below 0
+        return np.asarray(squares * (self.weight.item() / -self.bias.item()))
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments, the generator and the initial values apart."""
@@ -221,6 +250,8 @@ def _orthonormal_columns(
         if generator is None:
             raise TypeError("basis='rotated' draws its columns and needs generator=.")
         normal = torch.randn((width, dim), generator=generator, dtype=torch.float64)
-        q, r = torch.linalg.qr(normal)
-        return q * r.diagonal().sign()  # without the signs, q is not uniformly distributed
+        columns: Tensor
+        columns, triangle = torch.linalg.qr(normal)
+        # Without the signs the columns would not be uniformly distributed.
+        return columns * triangle.diagonal().sign()
     raise ValueError(f"basis must be 'identity' or 'rotated', got {basis!r}.")

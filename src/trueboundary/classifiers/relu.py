@@ -122,10 +122,11 @@ class ReLUNetwork(BinaryClassifier):
         >>> torch.allclose(folded.float(), network.margin(x))
         True
         """
-        layers = [(m.weight.double(), m.bias.double()) for m in self.linear]
-        for layer, norm in enumerate(self.norm):
-            scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-            shift = norm.bias.double() - scale * norm.running_mean.double()
+        linears = [m for m in self.linear if isinstance(m, nn.Linear)]
+        norms = [m for m in self.norm if isinstance(m, nn.BatchNorm1d)]
+        layers = [(m.weight.double(), m.bias.double()) for m in linears]
+        for layer, norm in enumerate(norms):
+            scale, shift = _affine(norm)
             if self.batch_norm == "before-activation":
                 weight, bias = layers[layer]
                 layers[layer] = (scale[:, None] * weight, scale * bias + shift)
@@ -156,3 +157,12 @@ def _linear(n_in: int, n_out: int, generator: torch.Generator, dtype: torch.dtyp
     nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
     nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
     return layer
+
+
+def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """Return the scale and the shift that batch normalisation is in eval mode, float64."""
+    mean, variance = norm.running_mean, norm.running_var
+    if mean is None or variance is None:
+        raise ValueError("only batch normalisation with running averages can be folded.")
+    scale = norm.weight.double() / (variance.double() + norm.eps).sqrt()
+    return scale, norm.bias.double() - scale * mean.double()

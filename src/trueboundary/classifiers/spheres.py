@@ -52,7 +52,8 @@ class SphereBayes(BinaryClassifier):
     def margin(self, x: Tensor) -> Tensor:
         """Return the signed distance to the boundary, shape ``(n,)``."""
         self._check_points(x, self.dim)
-        return torch.linalg.vector_norm(x, dim=1) - self.boundary
+        norm: Tensor = torch.linalg.vector_norm(x, dim=1)
+        return norm - self.boundary
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

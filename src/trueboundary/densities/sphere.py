@@ -36,7 +36,7 @@ class SphereConstraint(constraints.Constraint):
 
     def check(self, value: Tensor) -> Tensor:
         """Say which of the vectors lie on the sphere, shape ``value.shape[:-1]``."""
-        norm = torch.linalg.vector_norm(value, dim=-1)
+        norm: Tensor = torch.linalg.vector_norm(value, dim=-1)
         # Normalising and taking the norm again each cost a few units of rounding.
         tolerance = 100 * torch.finfo(value.dtype).eps * self.radius
         return (norm - self.radius).abs() <= tolerance

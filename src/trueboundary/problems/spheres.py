@@ -112,7 +112,7 @@ class ConcentricSpheres(Problem):
         """
         n = check_integer("n", n, minimum=1)
         density = self.density(label)
-        return density.sample((n,), generator=generator, dtype=dtype, device=device)  # type: ignore[arg-type]
+        return density.sample((n,), generator=generator, dtype=dtype, device=device)
 
     def sample(
         self,

@@ -115,6 +115,22 @@ class OnlineStream:
         return self._kept[index]
 
 
+class _Kept:
+    """What a finite sample keeps between batches; it can all be drawn again."""
+
+    def __init__(self) -> None:
+        self.groups: list[tuple[int, ...]] = []
+        self.groups_epoch = -1
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.order_key = (-1, -1)
+        self.release()
+
+    def release(self) -> None:
+        self.group: tuple[int, ...] = ()
+        self.x = torch.empty(0)
+        self.y = torch.empty(0, dtype=torch.int64)
+
+
 @dataclass(frozen=True)
 class FiniteSample:
     """A fixed training set, visited in shuffled epochs.
@@ -167,7 +183,7 @@ class FiniteSample:
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
     max_bytes: int = 512 * 2**20
-    _kept: _Kept = field(default_factory=lambda: _Kept(), init=False, repr=False, compare=False)
+    _kept: _Kept = field(default_factory=_Kept, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_integer("n_samples", self.n_samples, minimum=1)
@@ -284,19 +300,3 @@ class FiniteSample:
                 start += rows
             self._kept.x, self._kept.y, self._kept.group = x, y, group
         return self._kept.x, self._kept.y
-
-
-class _Kept:
-    """What a finite sample keeps between batches; it can all be drawn again."""
-
-    def __init__(self) -> None:
-        self.groups: list[tuple[int, ...]] = []
-        self.groups_epoch = -1
-        self.order = torch.empty(0, dtype=torch.int64)
-        self.order_key = (-1, -1)
-        self.release()
-
-    def release(self) -> None:
-        self.group: tuple[int, ...] = ()
-        self.x = torch.empty(0)
-        self.y = torch.empty(0, dtype=torch.int64)
