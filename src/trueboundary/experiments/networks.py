@@ -1,0 +1,432 @@
+"""Trained networks on the spheres, and the measurements that several experiments share.
+
+Modules that import torch are imported where they are used, so that listing experiments is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+
+if TYPE_CHECKING:
+    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.problems import ConcentricSpheres
+
+Architecture = Literal["relu", "quadratic", "perfect quadratic"]
+Sphere = Literal["inner", "outer"]
+Surface = Literal["sphere", "shell"]
+SPHERES: tuple[Sphere, ...] = ("inner", "outer")
+FINAL = "final"
+
+#: Points that are attacked together; a memory limit, results do not depend on it.
+_ATTACK_CHUNK = 250
+
+
+def snapshot_name(step: int) -> str:
+    """Return the name under which the network at training step `step` is stored."""
+    return f"step-{step:08d}"
+
+
+def snapshot_steps(n_steps: int, n_snapshots: int, *, first: int = 50) -> tuple[int, ...]:
+    """Return `n_snapshots` steps from about `first` to `n_steps`, evenly spaced in logarithm."""
+    first = min(first, n_steps)
+    steps = np.geomspace(first, n_steps, n_snapshots) if n_snapshots > 1 else [n_steps]
+    return tuple(sorted({round(float(step)) for step in steps}))
+
+
+@dataclass(frozen=True)
+class TrainedNetwork(RunConfig):
+    """A network trained on the concentric spheres, with its snapshots.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension of the spheres.
+    architecture : {"relu", "quadratic", "perfect quadratic"}
+        ``"perfect quadratic"`` starts at the perfect initialisation with `kappa`.
+    width, depth : int
+        Hidden units per layer; hidden layers (ReLU networks only).
+    n_steps : int
+        Steps of Adam.
+    n_train : int
+        Size of the fixed training set; 0 for online training.
+    radius : float
+        Radius of the outer sphere.
+    learning_rate : float
+        Of Adam, at the start.
+    schedule : {"constant", "linear"}
+        ``"linear"`` decays the rate to 0 over the training.
+    batch_size : int
+        Points per step.
+    snapshots : tuple of int
+        Steps after which the network is stored, besides the last.
+    kappa : float
+        Steepness of the perfect initialisation's logit; unused otherwise.
+    seed : int
+        Seed of initialisation, training points and order.
+    device : str
+        Where to train.
+    """
+
+    dim: int
+    architecture: Architecture
+    width: int
+    depth: int
+    n_steps: int
+    n_train: int = 0
+    radius: float = 1.3
+    learning_rate: float = 1e-4
+    schedule: Literal["constant", "linear"] = "constant"
+    batch_size: int = 50
+    snapshots: tuple[int, ...] = ()
+    kappa: float = 10.0
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_at_least("dim", self.dim, 2)
+        for name in ("width", "depth", "n_steps", "batch_size"):
+            check_at_least(name, getattr(self, name), 1)
+        check_at_least("n_train", self.n_train, 0)
+        if not (math.isfinite(self.radius) and self.radius > 1):
+            raise ValueError(f"radius must be above 1, the inner sphere's, got {self.radius}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+
+    def cost(self) -> float:
+        """Rough seconds on one core: six operations per parameter and point, and Adam's."""
+        n_parameters = self.dim * self.width
+        if self.architecture == "relu":
+            n_parameters += (self.depth - 1) * self.width**2
+        seconds_per_step = 2e-4 + n_parameters * (6 * self.batch_size / 7e10 + 1.5e-9)
+        return self.n_steps * seconds_per_step
+
+    def problem(self) -> ConcentricSpheres:
+        """Return the problem that the network is trained on."""
+        from trueboundary.problems import ConcentricSpheres
+
+        return ConcentricSpheres(self.dim, self.radius)
+
+    def compute(self, context: Context) -> RunResult:
+        """Train; resume from the checkpoint of a killed run."""
+        from trueboundary.classifiers import to_arrays
+        from trueboundary.problems import FiniteSample, OnlineStream
+        from trueboundary.training import TrainingConfig, train
+
+        problem, model = self.problem(), self._initial_model()
+        stream = (
+            FiniteSample(problem, self.n_train, self.batch_size, self.seed, device=self.device)
+            if self.n_train
+            else OnlineStream(problem, self.batch_size, self.seed, device=self.device)
+        )
+        kept = context.checkpoint / "snapshots"
+        kept.mkdir(exist_ok=True)
+
+        def keep(step: int, network: BinaryClassifier) -> None:
+            _write_model(kept / snapshot_name(step), *to_arrays(network))
+
+        result = train(
+            model,
+            stream,
+            TrainingConfig(
+                n_steps=self.n_steps,
+                learning_rate=self.learning_rate,
+                schedule=self.schedule,
+                snapshots=self.snapshots,
+                checkpoint_every=max(1, min(2000, self.n_steps // 4)),
+            ),
+            checkpoint=context.checkpoint / "training",
+            on_snapshot=keep,
+            progress=lambda step: context.progress(step / self.n_steps),
+        )
+        models = {path.name: _read_model(path) for path in sorted(kept.iterdir())}
+        models[FINAL] = to_arrays(model)
+        return RunResult(
+            summary={"final_loss": float(result.losses[-1])},
+            arrays={
+                "loss_step": np.asarray(result.steps, dtype=np.int64),
+                "loss": np.asarray(result.losses, dtype=np.float64),
+            },
+            models=models,
+        )
+
+    def _initial_model(self) -> BinaryClassifier:
+        import torch
+
+        from trueboundary.classifiers import QuadraticNetwork, ReLUNetwork
+
+        generator = torch.Generator().manual_seed(self.seed)
+        model: BinaryClassifier
+        if self.architecture == "relu":
+            model = ReLUNetwork(self.dim, self.width, self.depth, generator=generator)
+        elif self.architecture == "quadratic":
+            model = QuadraticNetwork(self.dim, self.width, generator=generator)
+        else:
+            model = QuadraticNetwork.perfect(
+                self.dim,
+                self.width,
+                kappa=self.kappa,
+                basis="rotated",
+                radius=self.radius,
+                generator=generator,
+            )
+        return model.to(self.device)
+
+
+def small_relu_network(
+    settings: Mapping[str, Any], seed: int, device: str, *, schedule: str | None = None
+) -> TrainedNetwork:
+    """Return the paper's network of two hidden layers, trained online, at an experiment's settings.
+
+    Experiments with equal settings share the trained network.
+    """
+    return TrainedNetwork(
+        dim=settings["dim"],
+        architecture="relu",
+        width=settings["width"],
+        depth=2,
+        n_steps=settings["n_steps"],
+        schedule=schedule or settings["schedule"],
+        seed=seed,
+        device=device,
+    )
+
+
+@dataclass(frozen=True)
+class ErrorCount(RunConfig):
+    """Errors of a trained network on random points of either sphere.
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        Which network.
+    n_points : int
+        Points per sphere.
+    model : str
+        Which of the network's stored models.
+    seed : int
+        Seed of the points.
+    """
+
+    network: TrainedNetwork
+    n_points: int
+    model: str = FINAL
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_at_least("n_points", self.n_points, 1)
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def cost(self) -> float:
+        """Two operations per parameter and point."""
+        size = self.network.dim * self.network.width + (self.network.depth - 1) * (
+            self.network.width**2
+        )
+        return 2 * self.n_points * (3e-6 + 2 * size / 7e10)
+
+    def compute(self, context: Context) -> RunResult:
+        """Count in blocks; a killed count goes on from its last block."""
+        import torch
+
+        from trueboundary.classifiers import margin
+
+        model = load_model(context.inputs["network"], self.model, self.network.device)
+        problem = self.network.problem()
+        state = _Tally(context.checkpoint / "tally.json")
+        for label, sphere in enumerate(SPHERES):
+            blocks = problem.blocks(
+                self.n_points, seed=self.seed, label=label, device=self.network.device
+            )
+            # Drawing is a fraction of the cost, so finished blocks are drawn again and skipped.
+            for index, (x, _) in enumerate(blocks):
+                if index < state.n_blocks(sphere):
+                    continue
+                with torch.no_grad():
+                    margins = margin(model, x)
+                wrong = margins >= 0 if label == 0 else margins <= 0
+                state.add(sphere, int(wrong.sum()), len(x))
+                done = label * self.n_points + state.n_points(sphere)
+                context.progress(done / (2 * self.n_points))
+        return RunResult(
+            {f"n_errors_{s}": state.n_errors(s) for s in SPHERES} | {"n_points": self.n_points}
+        )
+
+
+@dataclass(frozen=True)
+class AttackedPoints(RunConfig):
+    """Distances from random points of a sphere to the nearest errors that an attack finds.
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        Which network.
+    n_points : int
+        How many random points are attacked; points that are errors themselves have distance 0.
+    n_steps : int
+        Steps of the attack, each of length `step_size`.
+    sphere : {"inner", "outer"}
+        Where the points are.
+    surface : {"sphere", "shell"}
+        Search on the sphere, or anywhere between the spheres.
+    step_size : float
+        Length of a step.
+    n_restarts : int
+        Starts per point (sphere only).
+    model : str
+        Which of the network's stored models.
+    seed : int
+        Seed of the points and restarts.
+    """
+
+    network: TrainedNetwork
+    n_points: int
+    n_steps: int = 1000
+    sphere: Sphere = "inner"
+    surface: Surface = "sphere"
+    step_size: float = 1e-3
+    n_restarts: int = 1
+    model: str = FINAL
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_points", "n_steps", "n_restarts"):
+            check_at_least(name, getattr(self, name), 1)
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def cost(self) -> float:
+        """Forward and backward for about 200 steps of every start."""
+        size = self.network.dim * self.network.width + (self.network.depth - 1) * (
+            self.network.width**2
+        )
+        passes = min(self.n_steps, 200) * self.n_restarts * self.n_points
+        return 0.2 + passes * (2e-6 + 6 * size / 5e10)
+
+    def compute(self, context: Context) -> RunResult:
+        """Attack in chunks."""
+        import torch
+
+        model = load_model(context.inputs["network"], self.model, self.network.device)
+        x, y = self.points()
+        parts = []
+        for start in range(0, self.n_points, _ATTACK_CHUNK):
+            rows = slice(start, start + _ATTACK_CHUNK)
+            generator = torch.Generator().manual_seed(self.seed + start)
+            parts.append(self._attack(model, x[rows], y[rows], generator))
+            context.progress(min(1.0, (start + _ATTACK_CHUNK) / self.n_points))
+        return RunResult(
+            summary={"n_points": self.n_points},
+            arrays={name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
+        )
+
+    def points(self) -> tuple[Any, Any]:
+        """Return the attacked points and their labels."""
+        import torch
+
+        device = self.network.device
+        (x, y) = next(
+            iter(
+                self.network.problem().blocks(
+                    self.n_points,
+                    seed=self.seed,
+                    block_size=self.n_points,
+                    label=SPHERES.index(self.sphere),
+                    device=device,
+                    purpose="attacked",
+                )
+            )
+        )
+        return x, y.to(torch.int64)
+
+    def _attack(self, model: BinaryClassifier, x: Any, y: Any, generator: Any) -> dict[str, Any]:
+        from trueboundary.attacks import ManifoldAttack, OffManifoldAttack, Shell
+
+        if self.surface == "sphere":
+            attack = ManifoldAttack("nearest", self.n_steps, self.step_size, self.n_restarts)
+            result = attack(model, x, y, generator=generator)
+        else:
+            shell = Shell(1.0, self.network.radius)
+            off = OffManifoldAttack(n_steps=self.n_steps, step_size=self.step_size)
+            result = off(model, x, y, domain=shell, generator=generator)
+        norms = result.x_adv.double().norm(dim=1)
+        return {
+            "distance": result.distance.double().cpu().numpy(),
+            "norm": norms.cpu().numpy(),
+            "n_forward": result.n_forward.cpu().numpy(),
+            "n_backward": result.n_backward.cpu().numpy(),
+        }
+
+
+def load_model(run: Run, name: str, device: str = "cpu") -> BinaryClassifier:
+    """Return a stored model in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If the run holds no model of that name.
+    """
+    from trueboundary.classifiers import from_arrays
+
+    if name not in run.result.models:
+        raise ValueError(f"{run.path.name} has no model {name!r}, only {sorted(run.result.models)}")
+    return from_arrays(*run.result.models[name]).to(device).eval()
+
+
+def check_at_least(name: str, value: int, minimum: int) -> None:
+    """Raise a ValueError unless `value` is an integer of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
+
+
+class _Tally:
+    """Counts per sphere in a file, so that a killed run need not start again."""
+
+    def __init__(self, path: Any) -> None:
+        self._path = path
+        self._counts: dict[str, list[int]] = {sphere: [0, 0, 0] for sphere in SPHERES}
+        if path.exists():
+            self._counts = json.loads(path.read_text())
+
+    def n_blocks(self, sphere: str) -> int:
+        return self._counts[sphere][0]
+
+    def n_errors(self, sphere: str) -> int:
+        return self._counts[sphere][1]
+
+    def n_points(self, sphere: str) -> int:
+        return self._counts[sphere][2]
+
+    def add(self, sphere: str, n_errors: int, n_points: int) -> None:
+        blocks, errors, points = self._counts[sphere]
+        self._counts[sphere] = [blocks + 1, errors + n_errors, points + n_points]
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self._counts))
+        temporary.replace(self._path)
+
+
+def _write_model(path: Any, spec: dict[str, Any], arrays: dict[str, Any]) -> None:
+    from safetensors.numpy import save_file
+
+    temporary = path.parent.parent / f"{path.name}.tmp"
+    save_file(arrays, temporary, metadata={"spec": json.dumps(spec)})
+    temporary.replace(path)
+
+
+def _read_model(path: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        spec = json.loads(file.metadata()["spec"])
+        return spec, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
