@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Architecture = Literal["relu", "quadratic", "perfect quadratic"]
 Sphere = Literal["inner", "outer"]
+Schedule = Literal["constant", "linear"]
 Surface = Literal["sphere", "shell"]
 SPHERES: tuple[Sphere, ...] = ("inner", "outer")
 FINAL = "final"
@@ -83,7 +84,7 @@ class TrainedNetwork(RunConfig):
     n_train: int = 0
     radius: float = 1.3
     learning_rate: float = 1e-4
-    schedule: Literal["constant", "linear"] = "constant"
+    schedule: Schedule = "constant"
     batch_size: int = 50
     snapshots: tuple[int, ...] = ()
     kappa: float = 10.0
@@ -181,7 +182,7 @@ class TrainedNetwork(RunConfig):
 
 
 def small_relu_network(
-    settings: Mapping[str, Any], seed: int, device: str, *, schedule: str | None = None
+    settings: Mapping[str, Any], seed: int, device: str, *, schedule: Schedule | None = None
 ) -> TrainedNetwork:
     """Return the paper's network of two hidden layers, trained online, at an experiment's settings.
 
