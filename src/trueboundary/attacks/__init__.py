@@ -10,6 +10,7 @@ from trueboundary.attacks.base import (
 )
 from trueboundary.attacks.domains import Box, Domain, Shell, Space, Sphere
 from trueboundary.attacks.manifold import ManifoldAttack
+from trueboundary.attacks.off_manifold import OffManifoldAttack
 
 __all__ = [
     "Attack",
@@ -20,6 +21,7 @@ __all__ = [
     "Box",
     "Domain",
     "ManifoldAttack",
+    "OffManifoldAttack",
     "Shell",
     "Space",
     "Sphere",

@@ -8,15 +8,104 @@ samples finish.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from trueboundary.attacks.base import AttackStatus, Target
+from trueboundary.attacks.base import AttackStatus, Search, Target
 from trueboundary.attacks.domains import dot, norm, per_sample, unit
 
 _SHORTEST_STEP = 1e-7  # of the first step: a climb whose steps shrank to this has converged
+_STREAMS_PER_START = 1 << 32  # so that starts and their steps never share random numbers
 _MAX_KICKS = 10  # random steps granted to a sample whose gradient is exactly zero
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome(Search):
+    """A search from one start, with the score ``(n,)`` by which starts are compared."""
+
+    score: Tensor
+
+
+class RunFromStart(Protocol):
+    """A search from given points; random numbers come from ``stream`` and those that follow it."""
+
+    def __call__(self, target: Target, start: Tensor, stream: int) -> Outcome:
+        """Search from ``start (n, *event)``."""
+        ...
+
+
+def check_settings(n_steps: int, step_size: float, n_restarts: int, refine_steps: int) -> None:
+    """Raise a ValueError for the first setting that is out of range."""
+    for name, value in (("n_steps", n_steps), ("step_size", step_size), ("n_restarts", n_restarts)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"expected {name} to be positive and finite, got {value}")
+    if refine_steps < 0:
+        raise ValueError(f"expected refine_steps >= 0, got {refine_steps}")
+
+
+def best_of_starts(target: Target, run: RunFromStart, n_starts: int) -> Outcome:
+    """Search from the samples themselves and from random points near them; keep the best score."""
+    best = run(target, target.x, 0)
+    for number in range(1, n_starts):
+        stream = number * _STREAMS_PER_START
+        other = run(target, _random_start(target, stream), stream + 1)
+        swap = other.score > best.score
+        best = Outcome(
+            torch.where(per_sample(swap, best.endpoint), other.endpoint, best.endpoint),
+            torch.where(swap, other.status, best.status),
+            torch.where(swap, other.score, best.score),
+        )
+    return best
+
+
+def _random_start(target: Target, stream: int) -> Tensor:
+    """Return points a random direction and a random length of up to half the norm away."""
+    noise = target.noise(stream)
+    direction = unit(target.domain.tangent(target.x, noise))
+    # The normal distribution function makes a uniform number of an entry of the noise.
+    fraction = torch.special.ndtr(noise.flatten(1)[:, 0])
+    return target.domain.move(target.x, direction, fraction * norm(target.x) / 2)
+
+
+def nearest_error(
+    target: Target,
+    start: Tensor,
+    *,
+    n_steps: int,
+    step_size: float,
+    refine_steps: int,
+    stream: int,
+) -> Outcome:
+    """Search a near error from one start; the score is minus its distance, or minus infinity.
+
+    Without refinement: steps of fixed length to the first error, back to where that step crossed
+    the boundary, back along the path from the sample to there. With it: steps of growing length,
+    back along the path from the sample, then slides along the boundary.
+    """
+    if refine_steps > 0:
+        reached, _, status = climb_to_worst(
+            target, start, n_steps=n_steps, step_size=step_size, stream=stream, stop_at_error=True
+        )
+    else:
+        inside, reached, status = climb_to_error(
+            target, start, n_steps=n_steps, step_size=step_size, stream=stream
+        )
+    score = torch.full_like(target.sign, -math.inf)
+    found = (status == AttackStatus.FOUND.code).nonzero().squeeze(1)
+    if found.numel() > 0:
+        part, error = target.take(found), reached[found]
+        if refine_steps == 0:
+            error = find_crossing(part, inside[found], error)
+        # The climb bends, so the direct path from the sample may cross the boundary earlier.
+        error = find_crossing(part, part.x, error)
+        if refine_steps > 0:
+            error = slide(part, error, n_steps=refine_steps)
+        reached[found] = error
+        score[found] = -part.domain.distance(part.x, error)
+    return Outcome(reached, status, score)
 
 
 def climb_to_error(
@@ -73,54 +162,66 @@ def find_crossing(
     The path runs from ``inside`` (not an error) to ``wrong`` (an error). What comes back was
     itself evaluated as an error, so rounding cannot leave it on the correct side. ``tolerance``
     ``(n,)`` is the width at which a bracket is narrow enough, as a fraction of the path; by
-    default what the dtype resolves.
+    default about what the dtype resolves.
 
-    The bracket shrinks by the ITP rule (Oliveira and Takahashi 2020, "An enhancement of the
-    bisection method average performance preserving minmax optimality"): superlinear on smooth
-    margins, and never more than one evaluation above bisection.
+    Each step interpolates linearly (the Illinois variant of false position, superlinear on smooth
+    margins), and bisects where that falls behind bisection by more than one step, as in the ITP
+    method of Oliveira and Takahashi (2020).
     """
-    finest = torch.finfo(wrong.dtype).eps
+    finest = 4 * torch.finfo(wrong.dtype).eps
     if tolerance is None:
         tolerance = torch.full_like(target.sign, finest)
-    n_steps = 1 - tolerance.log2().floor()
     best = wrong.clone()
     active, part = torch.arange(wrong.shape[0], device=wrong.device), target
     low, high = torch.zeros_like(target.sign), torch.ones_like(target.sign)
     value_low, value_high = part.wrongness(inside), part.wrongness(wrong)
-    for step in range(2 + math.ceil(-math.log2(finest))):
-        budget = tolerance * 2 ** (n_steps - step)
-        fraction = _itp_fraction(low, high, value_low, value_high, budget)
+    last_side = torch.zeros_like(target.sign)
+    budget = 2 ** (1 + tolerance.log2().ceil().neg()) * tolerance  # width left to bisection
+    for _ in range(3 + math.ceil(-math.log2(finest))):
+        fraction = _next_fraction(low, high, value_low, value_high, tolerance, budget)
         points = part.domain.interpolate(inside, wrong, fraction)
         value = part.wrongness(points)
         error = value >= 0
         best[active[error]] = points[error]
-        high, value_high = torch.where(error, fraction, high), torch.where(error, value, value_high)
-        low, value_low = torch.where(error, low, fraction), torch.where(error, value_low, value)
+        # Illinois: an end that stays put twice counts half, else it would stay for ever.
+        side = torch.where(error, 1.0, -1.0).to(value)
+        weight = torch.where(side == last_side, 0.5, 1.0).to(value)
+        value_low = torch.where(error, weight * value_low, value)
+        value_high = torch.where(error, value, weight * value_high)
+        low, high = torch.where(error, low, fraction), torch.where(error, fraction, high)
+        last_side, budget = side, budget / 2
         wide = high - low > tolerance
         if not bool(wide.all()):
             keep = wide.nonzero().squeeze(1)
             active, part, inside, wrong = active[keep], part.take(keep), inside[keep], wrong[keep]
-            low, high, value_low, value_high, tolerance, n_steps = (
-                column[keep] for column in (low, high, value_low, value_high, tolerance, n_steps)
+            low, high, value_low, value_high = (
+                low[keep],
+                high[keep],
+                value_low[keep],
+                value_high[keep],
             )
+            tolerance, budget, last_side = tolerance[keep], budget[keep], last_side[keep]
         if active.numel() == 0:
             break
     return best
 
 
-def _itp_fraction(
-    low: Tensor, high: Tensor, value_low: Tensor, value_high: Tensor, budget: Tensor
+def _next_fraction(
+    low: Tensor,
+    high: Tensor,
+    value_low: Tensor,
+    value_high: Tensor,
+    tolerance: Tensor,
+    budget: Tensor,
 ) -> Tensor:
-    """Interpolate, truncate towards the middle, project: the next fraction of the ITP rule."""
+    """Interpolate, step a little past the crossing so that it is enclosed, guard by bisection."""
     middle, width = (low + high) / 2, high - low
     secant = low - value_low * width / (value_high - value_low)
     secant = torch.where(secant.isfinite(), secant, middle)
     towards_middle = (middle - secant).sign()
-    truncated = secant + towards_middle * torch.minimum(0.2 * width**2, (middle - secant).abs())
-    reach = (budget - width / 2).clamp(min=0)  # how far off the middle the rule may still go
-    return torch.where(
-        (truncated - middle).abs() <= reach, truncated, middle - towards_middle * reach
-    )
+    inwards = secant + towards_middle * torch.minimum(tolerance / 2, (middle - secant).abs())
+    reach = (budget - width / 2).clamp(min=0)  # how far off the middle the guard still allows
+    return torch.where((inwards - middle).abs() <= reach, inwards, middle - towards_middle * reach)
 
 
 def slide(target: Target, error: Tensor, *, n_steps: int) -> Tensor:
@@ -133,7 +234,7 @@ def slide(target: Target, error: Tensor, *, n_steps: int) -> Tensor:
     the curvature of the boundary seen so far (Barzilai and Borwein 1988).
     """
     best = error.clone()
-    tolerance = torch.finfo(error.dtype).eps ** 0.5
+    tolerance = torch.finfo(error.dtype).eps ** 0.4
     active, part = torch.arange(error.shape[0], device=error.device), target
     pace = torch.ones_like(target.sign)
     along = _slope(part, best)
@@ -154,7 +255,7 @@ def slide(target: Target, error: Tensor, *, n_steps: int) -> Tensor:
             there = part.take(moved)
             # The gain of a slide is of second order in its length: resolve a tenth of that.
             gain = (norm(along[moved]) / to_points[moved]) ** 2 / 10
-            width = gain.clamp(torch.finfo(error.dtype).eps, 1e-2)
+            width = gain.clamp(torch.finfo(error.dtype).eps ** 0.5, 1e-2)
             crossing = find_crossing(there, there.x, trial[moved], tolerance=width)
             new_along = _slope(there, crossing)
             pace[moved] = _next_pace(
@@ -196,17 +297,17 @@ def climb_to_worst(
     *,
     n_steps: int,
     step_size: float,
+    stream: int,
     stop_at_error: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Climb the wrongness until no step helps; return points, their wrongness and status codes.
 
     A step that raises the wrongness is kept and the next one is longer; one that does not is
-    taken back and the next one is half as long, so the wrongness only ever rises. With
+    taken back and the next one is half as long, so the wrongness only ever rises. A start whose
+    gradient is exactly zero is first kicked one step in a random direction. With
     ``stop_at_error`` a sample stops at its first error.
     """
-    best = start.clone()
-    value, gradient = target.wrongness_and_gradient(start)
-    direction = unit(target.domain.tangent(start, gradient))
+    best, value, direction = _kicked(target, start, step_size=step_size, stream=stream)
     finite = value.isfinite() & direction.flatten(1).isfinite().all(1)
     value = torch.where(finite, value, torch.full_like(value, -math.inf))
     direction = torch.where(per_sample(finite, direction), direction, torch.zeros_like(direction))
@@ -237,3 +338,21 @@ def climb_to_worst(
         length = torch.where(better, 1.5 * length, length / 2)
     status[value >= 0] = AttackStatus.FOUND.code
     return best, value, status
+
+
+def _kicked(
+    target: Target, start: Tensor, *, step_size: float, stream: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the starts with their wrongness and uphill directions, flat ones after a kick."""
+    value, gradient = target.wrongness_and_gradient(start)
+    direction = unit(target.domain.tangent(start, gradient))
+    flat = (norm(direction) == 0).nonzero().squeeze(1)
+    if flat.numel() == 0:
+        return start.clone(), value, direction
+    part, kicked = target.take(flat), start.clone()
+    kick = unit(part.domain.tangent(start[flat], part.noise(stream)))
+    length = torch.full_like(part.sign, step_size)
+    kicked[flat] = part.domain.move(start[flat], kick, length)
+    value[flat], gradient = part.wrongness_and_gradient(kicked[flat])
+    direction[flat] = unit(part.domain.tangent(kicked[flat], gradient))
+    return kicked, value, direction

@@ -11,7 +11,6 @@ import hashlib
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import Enum
 
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from trueboundary.attacks.domains import Domain, Space, per_sample
-from trueboundary.classifiers import margin
+from trueboundary.classifiers import BinaryClassifier, Classifier, margin
 
 __all__ = [
     "Attack",
@@ -31,8 +30,6 @@ __all__ = [
     "Target",
     "in_chunks",
 ]
-
-Classifier = Callable[[Tensor], Tensor]
 
 _DEFAULT_SEED = 0  # used when no generator is given: a result never depends on global state
 
@@ -187,7 +184,7 @@ class Target:
     def wrongness(self, points: Tensor) -> Tensor:
         """Return the wrongness ``(n,)`` at one point per sample."""
         self.n_forward[self.index] += 1
-        return self.sign * margin(self.classifier, points).detach()
+        return self.sign * _margin_or_nan(self.classifier, points).detach()
 
     def wrongness_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return the wrongness ``(n,)`` and its gradient ``(n, *event)``."""
@@ -195,7 +192,7 @@ class Target:
         self.n_backward[self.index] += 1
         with torch.inference_mode(False), torch.enable_grad():
             leaf = points.detach().clone().requires_grad_()
-            values = margin(self.classifier, leaf)
+            values = _margin_or_nan(self.classifier, leaf)
             if not values.requires_grad:  # the output does not depend on the input
                 return self.sign * values.detach(), torch.zeros_like(points)
             (gradient,) = torch.autograd.grad(
@@ -392,11 +389,11 @@ def in_chunks(
     >>> import torch
     >>> from trueboundary.attacks import ManifoldAttack, in_chunks
     >>> x = torch.eye(4)
-    >>> plane = lambda points: points[:, 0] - 0.5
+    >>> plane = lambda points: points[:, 0] - 0.7
     >>> y = (plane(x) > 0).long()
     >>> result = in_chunks(ManifoldAttack(), plane, x, y, chunk_size=3)
     >>> [round(value, 3) for value in result.distance.tolist()]
-    [1.0, 0.518, 0.518, 0.518]
+    [0.775, 0.756, 0.756, 0.756]
     """
     if chunk_size < 1:
         raise ValueError(f"expected a chunk size of at least 1, got {chunk_size}")
@@ -415,6 +412,17 @@ def in_chunks(
         for field in fields(AttackResult)
     }
     return AttackResult(**columns)
+
+
+def _margin_or_nan(classifier: Classifier, x: Tensor) -> Tensor:
+    """Return `margin`, but NaN for samples that have none, so that the others are attacked."""
+    raw = classifier.margin(x) if isinstance(classifier, BinaryClassifier) else classifier(x)
+    if not isinstance(raw, Tensor) or raw.shape[:1] != x.shape[:1]:
+        return margin(lambda _: raw, x)  # which says what is wrong with it
+    missing = raw.isnan()
+    values = margin(lambda _: torch.where(missing, torch.zeros_like(raw), raw), x)
+    nan = torch.full_like(values, math.nan)
+    return torch.where(missing.reshape(len(values), -1).any(1), nan, values)
 
 
 def _draw_seed(generator: torch.Generator | None) -> int:

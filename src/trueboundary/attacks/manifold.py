@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
-from trueboundary.attacks._search import climb_to_error, climb_to_worst, find_crossing, slide
-from trueboundary.attacks.base import Attack, AttackStatus, Search, Target
-from trueboundary.attacks.domains import Domain, Sphere, norm, unit
+from trueboundary.attacks._search import (
+    Outcome,
+    best_of_starts,
+    check_settings,
+    climb_to_worst,
+    nearest_error,
+)
+from trueboundary.attacks.base import Attack, Search, Target
+from trueboundary.attacks.domains import Domain, Sphere
 
 __all__ = ["ManifoldAttack"]
 
 Mode = Literal["nearest", "worst_case"]
-
-_STREAMS_PER_RESTART = 1 << 32  # so that restarts and their steps never share random numbers
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ class ManifoldAttack(Attack):
     n_restarts : int
         Number of starts: the first is the sample itself, the others follow random directions.
     refine_steps : int
-        In nearest mode, the largest number of slides along the boundary that then shorten the
-        distance of each error; 0 leaves the attack as it was published.
+        0 leaves nearest mode as it was published. Otherwise it becomes a stronger and cheaper
+        attack: steps lengthen while they help, and up to ``refine_steps`` slides along the
+        boundary then shorten the distance of the error that they reach.
 
     Raises
     ------
@@ -76,9 +80,7 @@ class ManifoldAttack(Attack):
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
             raise ValueError(f"expected mode 'nearest' or 'worst_case', got {self.mode!r}")
-        for name in ("n_steps", "step_size", "n_restarts"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"expected {name} > 0, got {getattr(self, name)}")
+        check_settings(self.n_steps, self.step_size, self.n_restarts, self.refine_steps)
 
     @property
     def default_domain(self) -> Domain:
@@ -90,52 +92,22 @@ class ManifoldAttack(Attack):
         return self.mode == "worst_case"
 
     def _run(self, target: Target) -> Search:
-        run_once = self._nearest if self.mode == "nearest" else self._worst_case
-        search, score = run_once(target, target.x, 0)
-        for restart in range(1, self.n_restarts):
-            stream = restart * _STREAMS_PER_RESTART
-            other, other_score = run_once(target, _random_start(target, stream), stream)
-            search, score = _better(search, score, other, other_score)
-        return search
-
-    def _nearest(self, target: Target, start: Tensor, stream: int) -> tuple[Search, Tensor]:
-        """Run once; the score is minus the distance of the error, minus infinity without one."""
-        climb = {"n_steps": self.n_steps, "step_size": self.step_size}
-        inside, reached, status = climb_to_error(target, start, stream=stream + 1, **climb)
-        score = torch.full_like(target.sign, -torch.inf)
-        found = (status == AttackStatus.FOUND.code).nonzero().squeeze(1)
-        if found.numel() > 0:
-            part = target.take(found)
-            error = find_crossing(part, inside[found], reached[found])
-            error = find_crossing(part, part.x, error)  # the climb bends: the arc may cross first
-            if self.refine_steps > 0:
-                error = slide(part, error, n_steps=self.refine_steps)
-            reached[found] = error
-            score[found] = -part.domain.distance(part.x, error)
-        return Search(reached, status), score
-
-    def _worst_case(self, target: Target, start: Tensor, stream: int) -> tuple[Search, Tensor]:
-        """Run once; the score is the wrongness reached."""
-        del stream
-        best, value, status = climb_to_worst(
-            target, start, n_steps=self.n_steps, step_size=self.step_size
+        return best_of_starts(
+            target, self._nearest if self.mode == "nearest" else self._worst_case, self.n_restarts
         )
-        return Search(best, status), value
 
+    def _nearest(self, target: Target, start: Tensor, stream: int) -> Outcome:
+        return nearest_error(
+            target,
+            start,
+            n_steps=self.n_steps,
+            step_size=self.step_size,
+            refine_steps=self.refine_steps,
+            stream=stream,
+        )
 
-def _random_start(target: Target, stream: int) -> Tensor:
-    """Return points a random direction and a random length of up to half the norm away."""
-    noise = target.noise(stream)
-    direction = unit(target.domain.tangent(target.x, noise))
-    fraction = torch.frac(noise.flatten(1)[:, 0].abs() * 1e3)  # uniform, and the sample's own
-    return target.domain.move(target.x, direction, fraction * norm(target.x) / 2)
-
-
-def _better(
-    first: Search, first_score: Tensor, second: Search, second_score: Tensor
-) -> tuple[Search, Tensor]:
-    """Keep for each sample the search with the larger score, the first one if they tie."""
-    swap = second_score > first_score
-    endpoint, status = first.endpoint.clone(), first.status.clone()
-    endpoint[swap], status[swap] = second.endpoint[swap], second.status[swap]
-    return Search(endpoint, status), torch.where(swap, second_score, first_score)
+    def _worst_case(self, target: Target, start: Tensor, stream: int) -> Outcome:
+        best, wrongness, status = climb_to_worst(
+            target, start, n_steps=self.n_steps, step_size=self.step_size, stream=stream
+        )
+        return Outcome(best, status, score=wrongness)
