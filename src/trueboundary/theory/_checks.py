@@ -34,7 +34,7 @@ def outer_radius(value: float) -> float:
     """Return the radius of the outer sphere, or say that it does not exceed the inner radius 1."""
     if not (math.isfinite(value) and value > 1):
         raise ValueError(
-            f"radius must be a finite number above 1, the radius of the inner sphere, got {value!r}."
+            f"radius must be a finite number above 1, the inner sphere's radius, got {value!r}."
         )
     return float(value)
 

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import optimize, special
 
 from trueboundary.theory import _checks
-from trueboundary.theory._beta import log_betainc, log_power_term
+from trueboundary.theory._beta import log_betainc, stirling_remainder
 from trueboundary.theory.intervals import clopper_pearson
 
 __all__ = [
@@ -519,9 +519,10 @@ def _hyperbolic(u: float) -> tuple[float, float, float]:
 
 
 def _log_beta_half(dim: int) -> float:
-    """Return log B(1/2, (dim - 1)/2), from the power term at x = 1/2."""
+    """Return log B(1/2, m) with m = (dim - 1)/2, where the large terms have cancelled by hand."""
     m = 0.5 * (dim - 1)
-    return -(0.5 + m) * _LOG_2 - log_power_term(0.5, m, 0.5, 0.5)
+    remainder = stirling_remainder(m) + stirling_remainder(0.5) - stirling_remainder(m + 0.5)
+    return 0.5 * math.log(2 * math.pi / m) - m * math.log1p(0.5 / m) + remainder
 
 
 def _mean_distance_at(dim: int, phi: float, cosine: float, metric: str) -> float:
