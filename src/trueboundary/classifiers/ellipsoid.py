@@ -63,11 +63,11 @@ class Ellipsoid:
 
     @property
     def n_above(self) -> int:
-        """Number of alphas above 1, each of which makes errors on the inner sphere."""
+        """Number of alphas above 1; unless inverted, each makes errors on the inner sphere."""
         return int((self.alphas > 1).sum())
 
     def n_below(self, radius: float = 1.3) -> int:
-        """Return the number of alphas below 1/R^2: errors on the outer sphere."""
+        """Return the number of alphas below 1/R^2; each makes errors on the outer sphere."""
         return int((self.alphas < radius**-2).sum())
 
     def n_bad(self, radius: float = 1.3) -> int:

@@ -252,6 +252,6 @@ def _orthonormal_columns(
         normal = torch.randn((width, dim), generator=generator, dtype=torch.float64)
         columns: Tensor
         columns, triangle = torch.linalg.qr(normal)
-        # Without the signs the columns would not be uniformly distributed.
-        return columns * triangle.diagonal().sign()
+        signs: Tensor = triangle.diagonal().sign()
+        return columns * signs  # without them the columns would not be uniformly distributed
     raise ValueError(f"basis must be 'identity' or 'rotated', got {basis!r}.")

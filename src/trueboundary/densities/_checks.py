@@ -27,6 +27,8 @@ def check_integer(name: str, value: Any, *, minimum: int) -> int:
 def check_real(name: str, value: Any, *, above: float = -math.inf) -> float:
     """Return `value` as a finite float greater than `above`, or raise."""
     try:
+        if isinstance(value, str):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(

@@ -33,6 +33,13 @@ class Stream(Protocol):
         """Return everything that determines the batches, as plain values."""
 
 
+def _check_integers(stream: OnlineStream | FiniteSample, **minima: int) -> None:
+    """Replace fields of a frozen dataclass by plain integers, or raise."""
+    for name, minimum in minima.items():
+        value = check_integer(name, getattr(stream, name), minimum=minimum)
+        object.__setattr__(stream, name, value)
+
+
 @dataclass(frozen=True)
 class OnlineStream:
     """Fresh points at every step, the limit of infinitely many training points.
@@ -77,8 +84,7 @@ class OnlineStream:
     )
 
     def __post_init__(self) -> None:
-        check_integer("batch_size", self.batch_size, minimum=1)
-        check_integer("seed", self.seed, minimum=0)
+        _check_integers(self, batch_size=1, seed=0)
         check_floating(self.dtype)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
@@ -186,10 +192,7 @@ class FiniteSample:
     _kept: _Kept = field(default_factory=_Kept, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_integer("n_samples", self.n_samples, minimum=1)
-        check_integer("batch_size", self.batch_size, minimum=1)
-        check_integer("seed", self.seed, minimum=0)
-        check_integer("max_bytes", self.max_bytes, minimum=1)
+        _check_integers(self, n_samples=1, batch_size=1, seed=0, max_bytes=1)
         check_floating(self.dtype)
 
     @property

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from trueboundary.attacks.base import AttackResult
 from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork
 from trueboundary.densities._checks import check_real
 
@@ -107,8 +108,9 @@ class OnManifoldAdversary:
     Parameters
     ----------
     attack : callable
-        ``attack(classifier, x, y, generator=...)`` gives the attacked points, shape of `x`, or a
-        result whose ``x_adv`` they are. The model is in eval mode meanwhile.
+        ``attack(classifier, x, y, generator=...)`` gives the attacked points, shape of `x`, or an
+        `AttackResult`. Of a result the endpoints are used, where the search arrived whether or
+        not that is an error yet. The model is in eval mode meanwhile.
 
     Examples
     --------
@@ -123,7 +125,7 @@ class OnManifoldAdversary:
             [-0., -1.]])
     """
 
-    attack: Callable[..., Any]
+    attack: Callable[..., AttackResult | Tensor]
 
     def __call__(
         self, model: BinaryClassifier, x: Tensor, y: Tensor, *, generator: torch.Generator
@@ -141,8 +143,7 @@ class OnManifoldAdversary:
             result = self.attack(model, x, y, generator=generator)
         finally:
             model.train(was_training)
-        x_adv = result if isinstance(result, Tensor) else result.x_adv
-        x_adv = x_adv.detach()
+        x_adv = (result.endpoint if isinstance(result, AttackResult) else result).detach()
         if x_adv.shape != x.shape or not bool(x_adv.isfinite().all()):
             raise ValueError(
                 f"the attack must return finite points of shape {tuple(x.shape)}, "

@@ -57,7 +57,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     metadata["digest"] = _digest(metadata, checkpoint.arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Always the same name, so that the next write clears away what a killed one left.
+    temporary = path.with_name(f"{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(save(checkpoint.arrays, metadata=metadata))

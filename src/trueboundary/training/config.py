@@ -62,21 +62,23 @@ class TrainingConfig:
     adam_eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        check_integer("n_steps", self.n_steps, minimum=1)
-        check_integer("log_every", self.log_every, minimum=1)
-        if self.checkpoint_every is not None:
-            check_integer("checkpoint_every", self.checkpoint_every, minimum=1)
-        check_real("learning_rate", self.learning_rate, above=0.0)
-        check_real("adam_eps", self.adam_eps, above=0.0)
+        for name in ("n_steps", "log_every", "checkpoint_every"):
+            value = getattr(self, name)
+            if name != "checkpoint_every" or value is not None:
+                object.__setattr__(self, name, check_integer(name, value, minimum=1))
+        for name in ("learning_rate", "adam_eps"):
+            object.__setattr__(self, name, check_real(name, getattr(self, name), above=0.0))
         if self.schedule not in get_args(Schedule):
             raise ValueError(f"schedule must be 'constant' or 'linear', got {self.schedule!r}.")
         for beta in self.betas:
             if not 0 <= beta < 1:
                 raise ValueError(f"betas must lie in [0, 1), got {self.betas}.")
-        for step in self.snapshots:
-            if check_integer("a snapshot", step, minimum=0) > self.n_steps:
-                raise ValueError(f"a snapshot at step {step} is beyond n_steps = {self.n_steps}.")
-        object.__setattr__(self, "snapshots", tuple(sorted(set(self.snapshots))))
+        snapshots = sorted({check_integer("a snapshot", s, minimum=0) for s in self.snapshots})
+        if snapshots and snapshots[-1] > self.n_steps:
+            raise ValueError(
+                f"a snapshot at step {snapshots[-1]} is beyond n_steps = {self.n_steps}."
+            )
+        object.__setattr__(self, "snapshots", tuple(snapshots))
         object.__setattr__(self, "betas", tuple(self.betas))
 
     def rate_at(self, step: int) -> float:

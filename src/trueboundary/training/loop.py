@@ -61,7 +61,8 @@ def train(
 
     A run that was killed and is called again with the same arguments continues from its last
     checkpoint and ends with the same parameters, bit for bit, as one that was never interrupted
-    (on the same machine, with the same number of threads).
+    (on the same machine, with the same number of threads). The checkpoint replaces the parameters
+    that `model` comes with.
 
     Parameters
     ----------
@@ -206,9 +207,9 @@ class _Run:
         self.model.eval()
         try:
             if on_snapshot is not None:
-                values = on_snapshot(self.step, self.model) or {}
+                values = on_snapshot(self.step, self.model)
                 if values:
-                    self.snapshots[self.step] = {k: np.array(v) for k, v in values.items()}
+                    self.snapshots[self.step] = {k: _numeric(k, v) for k, v in values.items()}
             if until is not None:
                 self.stopped_early = until(self.model)
         finally:
@@ -285,6 +286,16 @@ class _Run:
 def _to_numpy(tensor: Tensor) -> Array:
     # The copy matters: the run goes on and changes the tensor in place.
     return tensor.detach().cpu().numpy().copy()
+
+
+def _numeric(name: str, value: Any) -> Array:
+    array = np.array(value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"a snapshot may hold real numbers and arrays of them, but its {name!r} is "
+            f"{type(value).__name__}."
+        )
+    return array
 
 
 def _by_prefix(arrays: Mapping[str, Array]) -> dict[str, dict[str, Array]]:
