@@ -56,25 +56,27 @@ def log_power_term(a: float, b: float, x: float, y: float, log_x: float | None =
     return deviance + 0.5 * math.log(a * b / (2 * math.pi * n)) + remainder
 
 
-def _continued_fraction(a: float, b: float, x: float) -> float:
-    """Return the fraction of DLMF 8.17.22 by the modified Lentz algorithm (x below the mean)."""
-    tiny = 1e-300
-    c = 1.0
-    d = 1.0 - (a + b) * x / (a + 1)
-    d = 1.0 / (d if abs(d) > tiny else tiny)
-    value = d
-    for m in range(1, _MAX_FRACTION_TERMS):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        step = 1.0
-        for term in (even, odd):
-            d = 1.0 + term * d
-            d = 1.0 / (d if abs(d) > tiny else tiny)
-            c = 1.0 + term / c
-            c = c if abs(c) > tiny else tiny
-            step = c * d
-            value *= step
-        if abs(step - 1) < 1e-16:
+def _continued_fraction(a: float, b: float, x: float, y: float, excess: float) -> float:
+    """Return I_x(a, b) B(a, b) / (x^a y^b) for x below the mean a/(a + b).
+
+    The even part of the continued fraction DLMF 8.17.22, as Didonato & Morris (1992, BFRAC) write
+    it with excess = a y - b x >= 0, evaluated by the modified Lentz algorithm. The odd-even form
+    would subtract nearly equal numbers where b is much smaller than a.
+    """
+    ratio = 1 + 1 / a
+    denominator = (1 + excess) / ratio
+    value, c, d = 1 / denominator, math.inf, 1 / denominator
+    for n in range(1, _MAX_FRACTION_TERMS):
+        t = n / a
+        w = n * (b - n) * x
+        s = a + 2 * n - 1
+        before = 1 + (n - 1) / a
+        alpha = before * (before + b / a) * (a / s) ** 2 * w * x
+        beta = n + w / s + (1 + t) / (ratio + 2 * t) * (1 + excess + n * (1 + y))
+        d = 1 / (beta + alpha * d)
+        c = beta + alpha / c
+        value *= c * d
+        if abs(c * d - 1) < 2e-16:
             return value
     raise ArithmeticError(f"The continued fraction did not converge at a={a}, b={b}, x={x}.")
 
@@ -85,9 +87,10 @@ def log_betainc(a: float, b: float, x: float, y: float, log_x: float | None = No
         return -math.inf
     if y <= 0:
         return 0.0
-    if x * (a + b + 2) <= a + 1:
-        fraction = _continued_fraction(a, b, x)
-        return min(log_power_term(a, b, x, y, log_x) - math.log(a) + math.log(fraction), 0.0)
-    fraction = _continued_fraction(b, a, y)
-    complement = math.exp(log_power_term(b, a, y, x) - math.log(b)) * fraction
-    return math.log1p(-min(complement, 1.0)) if complement < 1 else -math.inf
+    excess = a - (a + b) * x if x < 0.5 else (a + b) * y - b
+    if excess >= 0:
+        fraction = _continued_fraction(a, b, x, y, excess)
+        return min(log_power_term(a, b, x, y, log_x) + math.log(fraction), 0.0)
+    fraction = _continued_fraction(b, a, y, x, -excess)
+    complement = math.exp(log_power_term(b, a, y, x)) * fraction
+    return math.log1p(-complement) if complement < 1 else -math.inf
