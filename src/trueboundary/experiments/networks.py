@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.runs.config import Arrays
 
 if TYPE_CHECKING:
     from trueboundary.classifiers import BinaryClassifier
@@ -237,15 +239,27 @@ class ErrorCount(RunConfig):
 
     def compute(self, context: Context) -> RunResult:
         """Count in blocks; a killed count goes on from its last block."""
+        model = load_model(context.inputs["network"], self.model, self.network.device)
+        counts = self.count(model, context.checkpoint / "tally.json", context.progress)
+        return RunResult(
+            {f"n_errors_{sphere}": counts[sphere] for sphere in SPHERES}
+            | {"n_points": self.n_points}
+        )
+
+    def count(
+        self,
+        model: BinaryClassifier,
+        tally: Path | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> dict[str, int]:
+        """Return the number of errors of `model` by sphere; `tally` is a file to resume from."""
         import torch
 
         from trueboundary.classifiers import margin
 
-        model = load_model(context.inputs["network"], self.model, self.network.device)
-        problem = self.network.problem()
-        state = _Tally(context.checkpoint / "tally.json")
+        state = _Tally(tally)
         for label, sphere in enumerate(SPHERES):
-            blocks = problem.blocks(
+            blocks = self.network.problem().blocks(
                 self.n_points, seed=self.seed, label=label, device=self.network.device
             )
             # Drawing is a fraction of the cost, so finished blocks are drawn again and skipped.
@@ -256,11 +270,10 @@ class ErrorCount(RunConfig):
                     margins = margin(model, x)
                 wrong = margins >= 0 if label == 0 else margins <= 0
                 state.add(sphere, int(wrong.sum()), len(x))
-                done = label * self.n_points + state.n_points(sphere)
-                context.progress(done / (2 * self.n_points))
-        return RunResult(
-            {f"n_errors_{s}": state.n_errors(s) for s in SPHERES} | {"n_points": self.n_points}
-        )
+                if progress is not None:
+                    done = label * self.n_points + state.n_points(sphere)
+                    progress(done / (2 * self.n_points))
+        return {sphere: state.n_errors(sphere) for sphere in SPHERES}
 
 
 @dataclass(frozen=True)
@@ -317,20 +330,24 @@ class AttackedPoints(RunConfig):
 
     def compute(self, context: Context) -> RunResult:
         """Attack in chunks."""
+        model = load_model(context.inputs["network"], self.model, self.network.device)
+        return RunResult({"n_points": self.n_points}, self.attack(model, context.progress))
+
+    def attack(
+        self, model: BinaryClassifier, progress: Callable[[float], None] | None = None
+    ) -> Arrays:
+        """Attack `model`: distances, norms of the errors found and passes, one row per point."""
         import torch
 
-        model = load_model(context.inputs["network"], self.model, self.network.device)
         x, y = self.points()
         parts = []
         for start in range(0, self.n_points, _ATTACK_CHUNK):
             rows = slice(start, start + _ATTACK_CHUNK)
             generator = torch.Generator().manual_seed(self.seed + start)
-            parts.append(self._attack(model, x[rows], y[rows], generator))
-            context.progress(min(1.0, (start + _ATTACK_CHUNK) / self.n_points))
-        return RunResult(
-            summary={"n_points": self.n_points},
-            arrays={name: np.concatenate([part[name] for part in parts]) for name in parts[0]},
-        )
+            parts.append(self._attack_chunk(model, x[rows], y[rows], generator))
+            if progress is not None:
+                progress(min(1.0, (start + _ATTACK_CHUNK) / self.n_points))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def points(self) -> tuple[Any, Any]:
         """Return the attacked points and their labels."""
@@ -351,7 +368,9 @@ class AttackedPoints(RunConfig):
         )
         return x, y.to(torch.int64)
 
-    def _attack(self, model: BinaryClassifier, x: Any, y: Any, generator: Any) -> dict[str, Any]:
+    def _attack_chunk(
+        self, model: BinaryClassifier, x: Any, y: Any, generator: Any
+    ) -> dict[str, Any]:
         from trueboundary.attacks import ManifoldAttack, OffManifoldAttack, Shell
 
         if self.surface == "sphere":
@@ -394,10 +413,10 @@ def check_at_least(name: str, value: int, minimum: int) -> None:
 class _Tally:
     """Counts per sphere in a file, so that a killed run need not start again."""
 
-    def __init__(self, path: Any) -> None:
+    def __init__(self, path: Path | None) -> None:
         self._path = path
         self._counts: dict[str, list[int]] = {sphere: [0, 0, 0] for sphere in SPHERES}
-        if path.exists():
+        if path is not None and path.exists():
             self._counts = json.loads(path.read_text())
 
     def n_blocks(self, sphere: str) -> int:
@@ -412,9 +431,10 @@ class _Tally:
     def add(self, sphere: str, n_errors: int, n_points: int) -> None:
         blocks, errors, points = self._counts[sphere]
         self._counts[sphere] = [blocks + 1, errors + n_errors, points + n_points]
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self._counts))
-        temporary.replace(self._path)
+        if self._path is not None:
+            temporary = self._path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(self._counts))
+            temporary.replace(self._path)
 
 
 def _write_model(path: Any, spec: dict[str, Any], arrays: dict[str, Any]) -> None:
