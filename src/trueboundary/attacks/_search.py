@@ -320,6 +320,8 @@ def climb_to_worst(
     active, part = torch.arange(start.shape[0], device=start.device), target
     for _ in range(n_steps):
         going = (norm(direction) > 0) & (length > _SHORTEST_STEP * step_size)
+        climbing = status[active] == AttackStatus.BUDGET_SPENT.code
+        status[active[climbing & ~going]] = AttackStatus.CONVERGED.code
         if stop_at_error:
             going &= value[active] < 0
         if not bool(going.all()):
