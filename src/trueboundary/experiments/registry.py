@@ -10,7 +10,10 @@ from importlib import import_module
 from trueboundary.experiments.base import Experiment
 
 #: Modules that define an ``EXPERIMENT``, in the order of the paper.
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = (
+    "spheres_fraction",
+    "spheres_caps",
+)
 
 
 @cache
