@@ -1,0 +1,37 @@
+"""The command ``trueboundary``.
+
+What a command needs is imported when it runs: ``--help`` and ``list`` answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from trueboundary.cli.commands import app
+from trueboundary.cli.errors import UserError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What was typed after the command's name; what this process was started with by default.
+
+    Returns
+    -------
+    int
+        0 for success, 1 where something failed, 2 for a user's mistake and 130 after Ctrl-C.
+    """
+    try:
+        app(None if arguments is None else list(arguments), prog_name="trueboundary")
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else 0
+    except UserError as error:
+        print(f"trueboundary: {error}", file=sys.stderr)
+        return 2
+    return 0

@@ -1,0 +1,241 @@
+"""The commands themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from trueboundary import __version__
+from trueboundary.cli.errors import UserError, check_device, check_folder, check_scale, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from trueboundary.experiments import Experiment
+    from trueboundary.report.build import BuiltReport
+    from trueboundary.runs import Failure
+
+app = typer.Typer(
+    name="trueboundary",
+    help="Adversarial robustness measured where the truth is known.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Scale = Annotated[
+    str,
+    typer.Option(help="How large: [bold]smoke[/] (seconds), [bold]quick[/] (minutes) or "
+                      "[bold]paper[/] (the paper's own settings)."),
+]  # fmt: skip
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random number.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, or cuda:0, cuda:1, ...")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes to compute in, one thread each.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="Folder for runs and report; results/SCALE unless given. What is finished "
+                      "there is not computed again."),
+]  # fmt: skip
+
+
+def _example(*lines: str) -> str:
+    return "[bold]Example[/]\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"trueboundary {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Adversarial robustness measured where the truth is known."""
+
+
+@app.command("list", epilog=_example("trueboundary list"))
+def list_experiments() -> None:
+    """Show every experiment: id, paper, figure or section, and its cost at each scale."""
+    from trueboundary.cli.tables import experiments_table
+    from trueboundary.experiments import experiments
+
+    found = list(experiments().values())
+    if found:
+        _console().print(experiments_table(found))
+    else:
+        _console().print("No experiment is available yet.")
+
+
+@app.command(
+    epilog=_example(
+        "trueboundary run fig4 --scale quick --out results/fig4",
+        "trueboundary run fig5 --set dim=100 --set n_steps=2000",
+    )
+)
+def run(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Experiments by id.")],
+    scale: Scale = "quick",
+    seed: Seed = 0,
+    device: Device = "cpu",
+    workers: Workers = 1,
+    out: Out = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Use another value than the scale's for "
+                     "a setting; several values are separated by commas. May be repeated."),
+    ] = None,
+) -> None:  # fmt: skip
+    """Run experiments, then write the report and print what became of the claims."""
+    from trueboundary.experiments import get_experiment
+
+    try:
+        chosen = [get_experiment(name) for name in dict.fromkeys(ids)]
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    _run(chosen, scale, seed, device, workers, out, settings or [])
+
+
+@app.command(
+    epilog=_example(
+        "trueboundary reproduce spheres --scale quick --workers 2 --out results/quick",
+    )
+)
+def reproduce(
+    group: Annotated[
+        str | None,
+        typer.Argument(metavar="[spheres|bayes]", help="One paper; everything unless given."),
+    ] = None,
+    scale: Scale = "quick",
+    seed: Seed = 0,
+    device: Device = "cpu",
+    workers: Workers = 2,
+    out: Out = None,
+) -> None:
+    """Run all experiments of a paper, or of all papers, and judge every claim."""
+    from trueboundary.experiments import experiments
+
+    chosen = list(experiments().values())
+    groups = list(dict.fromkeys(experiment.paper for experiment in chosen))
+    if group is not None:
+        if group not in groups:
+            raise UserError(
+                f"there is nothing to reproduce called {group!r} (available: "
+                f"{', '.join(groups) or 'nothing yet'}){nearest(group, groups)}"
+            )
+        chosen = [experiment for experiment in chosen if experiment.paper == group]
+    if not chosen:
+        raise UserError("no experiment is available yet")
+    _run(chosen, scale, seed, device, workers, out, [])
+
+
+@app.command(
+    epilog=_example(
+        "trueboundary report results/quick",
+        "trueboundary report results/quick --readme README.md",
+    )
+)
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a run.")],
+    readme: Annotated[
+        Path | None,
+        typer.Option(help="Also replace the table of headline claims in this Markdown file."),
+    ] = None,
+) -> None:
+    """Write the report again from the stored results in DIR, without computing anything."""
+    from trueboundary.report.markdown import MarkerError, update_readme
+
+    if not (folder / "plans").is_dir():
+        raise UserError(f"{folder} holds no results: it is the --out folder of 'trueboundary run'")
+    check_folder(folder / "report")
+    built = _write_report(folder)
+    if readme is not None:
+        try:
+            update_readme(readme, folder, built.material)
+        except (OSError, MarkerError) as error:
+            raise UserError(str(error)) from error
+    _console().print(f"Report: {built.page}", soft_wrap=True, highlight=False)
+
+
+@app.command(epilog=_example("trueboundary doctor"))
+def doctor() -> None:
+    """Show what the results depend on here: versions, devices, threads and data found."""
+    from trueboundary.cli.doctor import checks
+    from trueboundary.cli.tables import checks_table
+
+    _console().print(checks_table(checks()))
+
+
+def _run(
+    chosen: Sequence[Experiment],
+    scale: str,
+    seed: int,
+    device: str,
+    workers: int,
+    out: Path | None,
+    overrides: Sequence[str],
+) -> None:
+    from trueboundary.cli.tables import claims_table
+    from trueboundary.cli.work import carry_out, plan_jobs
+    from trueboundary.runs import StoreError, WorkerDiedError
+
+    check_scale(scale)
+    check_device(device)
+    jobs = plan_jobs(chosen, scale, seed=seed, device=device, overrides=overrides)  # type: ignore[arg-type]
+    folder = Path("results") / scale if out is None else out
+    check_folder(folder)
+    console = _console()
+    try:
+        failures = carry_out(jobs, folder, workers, console)
+        built = _write_report(folder)
+    except KeyboardInterrupt:
+        _stop(f"interrupted; what had finished is kept in {folder}, and the same command goes on "
+              "from there", 130)  # fmt: skip
+    except (WorkerDiedError, StoreError) as error:
+        _stop(str(error), 1)
+    if built.judged:
+        console.print(claims_table(built))
+    _say_failures(failures, folder)
+    console.print(f"Report: {built.page}", soft_wrap=True, highlight=False)
+    if failures or built.problems:
+        raise typer.Exit(1)
+
+
+def _write_report(folder: Path) -> BuiltReport:
+    from trueboundary.report.build import build_report
+    from trueboundary.runs import DamagedPlanError
+
+    try:
+        return build_report(folder)
+    except DamagedPlanError as error:
+        raise UserError(str(error)) from error
+
+
+def _say_failures(failures: Sequence[Failure], folder: Path) -> None:
+    for failure in failures:
+        _complain(f"{failure.config.folder} failed: {failure.message}")
+    if failures:
+        _complain(f"the tracebacks are in {folder / 'failures'}")
+
+
+def _console() -> Console:
+    console = Console()
+    # Piped into a file, a table needs no narrower a page than the report's.
+    return console if console.is_terminal else Console(width=120)
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"trueboundary: {message}", err=True)
+
+
+def _stop(message: str, status: int) -> NoReturn:
+    _complain(message)
+    raise typer.Exit(status)

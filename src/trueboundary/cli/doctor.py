@@ -1,0 +1,44 @@
+"""What the results depend on in this place."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+
+from trueboundary.runs.pool import THREAD_VARIABLES
+
+_PACKAGES = ("trueboundary", "torch", "numpy", "scipy", "scikit-learn", "safetensors", "matplotlib")
+
+
+def checks() -> list[tuple[str, str]]:
+    """Return names and findings."""
+    found = [("python", platform.python_version()), ("machine", _machine())]
+    found += [(name, _version(name)) for name in _PACKAGES]
+    found += _devices()
+    found.append(("threads", "1 in each worker process (several per worker slow one another down)"))
+    found += [(name, os.environ.get(name, "not set")) for name in THREAD_VARIABLES]
+    found.append(("data", "none needed: the experiments so far draw their own"))
+    return found
+
+
+def _machine() -> str:
+    return f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores"
+
+
+def _devices() -> list[tuple[str, str]]:
+    try:
+        import torch
+    except ImportError as error:
+        return [("devices", f"torch cannot be imported: {error}")]
+    if not torch.cuda.is_available():
+        return [("devices", "cpu (torch finds no CUDA device)")]
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return [("devices", ", ".join(["cpu", *(f"cuda:{i} ({n})" for i, n in enumerate(names))]))]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,54 @@
+"""What a user can do wrong, said in one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A mistake in what was typed: its text is shown, the exit status is 2."""
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return the word in `known` that is most like `word`, as a hint; empty without any."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.0)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def check_scale(scale: str) -> None:
+    """Refuse a scale that does not exist."""
+    from trueboundary.experiments.base import SCALES
+
+    if scale not in SCALES:
+        hint = nearest(scale, SCALES)
+        raise UserError(f"there is no scale {scale!r} (smoke, quick or paper){hint}")
+
+
+def check_folder(folder: Path) -> None:
+    """Make `folder` and refuse one that cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"cannot write to {folder}: {reason}; choose another --out") from error
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there; torch is loaded only for other devices than the CPU."""
+    if device == "cpu":
+        return
+    match = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if match is None:
+        raise UserError(f"there is no device {device!r}: use cpu, cuda or cuda:0, cuda:1, ...")
+    import torch
+
+    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(match[1] or 0) >= n_devices:
+        raise UserError(f"the device {device!r} is not there: this machine has {n_devices} CUDA "
+                        "devices that torch can use; try --device cpu")  # fmt: skip

@@ -1,0 +1,72 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from trueboundary.experiments.base import SCALES, Experiment
+from trueboundary.experiments.claims import Verdict
+from trueboundary.report.words import duration, measured_value, paper_value
+
+if TYPE_CHECKING:
+    from trueboundary.report.build import BuiltReport
+
+_COLOURS = {
+    Verdict.REPRODUCED: "green",
+    Verdict.DIFFERS: "red",
+    Verdict.NOT_AT_THIS_SCALE: "yellow",
+    Verdict.NO_DATA: "bright_black",
+}
+
+
+def experiments_table(experiments: Iterable[Experiment]) -> Table:
+    """Return what ``trueboundary list`` shows; costs are for one core."""
+    table = _table("id", "paper", "place", "title")
+    for scale in SCALES:
+        table.add_column(scale, justify="right", no_wrap=True)
+    for experiment in experiments:
+        costs = [duration(experiment.cost(scale)) for scale in SCALES]
+        about = (experiment.paper, experiment.place, experiment.title)
+        table.add_row(f"[bold]{escape(experiment.id)}[/]", *map(escape, about), *costs)
+    return table
+
+
+def claims_table(built: BuiltReport) -> Table:
+    """Return every claim with the paper's value, the measured one and the verdict."""
+    table = _table("claim", "statement", "paper", "measured", "verdict")
+    for row in built.rows:
+        judgement = row.judgement
+        if judgement is None:
+            verdict, measured = f"[bright_black]{escape(row.missing)}[/]", "–"
+        else:
+            colour = _COLOURS[judgement.verdict]
+            verdict = f"[{colour}]{judgement.verdict.value}[/]"
+            measured = measured_value(judgement.measurement)
+        table.add_row(
+            row.claim.id,
+            escape(row.claim.statement),
+            escape(paper_value(row.claim)),
+            escape(measured),
+            verdict,
+        )
+    return table
+
+
+def checks_table(checks: Sequence[tuple[str, str]]) -> Table:
+    """Return what ``trueboundary doctor`` shows."""
+    table = _table("what", "here")
+    for name, value in checks:
+        table.add_row(name, escape(value))
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

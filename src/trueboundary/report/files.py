@@ -1,0 +1,84 @@
+"""Files beside the page: every figure as PNG and PDF, and the numbers that are drawn in it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trueboundary.experiments.base import Panel, Table
+from trueboundary.report.collect import ClaimRow
+from trueboundary.report.figures import save_figure
+from trueboundary.runs import strict_json
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page shows it.
+
+    Parameters
+    ----------
+    panel : Panel
+        Title and caption.
+    source : str
+        The PNG file as a data URI.
+    """
+
+    panel: Panel
+    source: str
+
+
+def write_picture(folder: Path, panel: Panel) -> Picture:
+    """Draw `panel` and write its PNG, PDF and CSV files into `folder`.
+
+    Raises
+    ------
+    ValueError
+        If a figure of that name is there already.
+    """
+    if (folder / f"{panel.name}.png").exists():
+        raise ValueError(f"there is a figure called {panel.name!r} already")
+    png, _ = save_figure(panel.draw(), folder, panel.name)
+    write_csv(folder / f"{panel.name}.csv", panel.data)
+    encoded = base64.b64encode(png.read_bytes()).decode("ascii")
+    return Picture(panel, f"data:image/png;base64,{encoded}")
+
+
+def write_csv(file: Path, rows: Table) -> None:
+    """Write `rows` with the columns of all of them, in order of first appearance.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "points.csv"
+    >>> write_csv(file, [{"dim": 10}, {"dim": 20, "distance": 0.5}])
+    >>> file.read_text().split()
+    ['dim,distance', '10,', '20,0.5']
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_claims_json(file: Path, rows: Sequence[ClaimRow]) -> None:
+    """Write every claim with its measurement and verdict as strict JSON."""
+    file.write_text(strict_json.dumps([_claim_record(row) for row in rows]), encoding="utf-8")
+
+
+def _claim_record(row: ClaimRow) -> dict[str, Any]:
+    record: dict[str, Any] = {"claim": asdict(row.claim)}
+    if row.judgement is None:
+        return record | {"verdict": None, "reason": row.missing}
+    judgement = row.judgement
+    measurement = None if judgement.measurement is None else asdict(judgement.measurement)
+    return record | {
+        "measurement": measurement,
+        "verdict": judgement.verdict.value,
+        "reason": judgement.reason,
+        "surprise": judgement.surprise,
+    }

@@ -1,0 +1,101 @@
+"""The report's page: one HTML text with everything inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+
+from trueboundary import __version__
+from trueboundary.experiments.base import SCALES, read_settings
+from trueboundary.experiments.claims import Verdict
+from trueboundary.report import words
+from trueboundary.report.collect import Material, Section
+from trueboundary.report.files import Picture
+from trueboundary.report.summary import summary, verdict_counts
+
+#: What the papers are called in headings.
+PAPERS: Mapping[str, str] = {
+    "spheres": "Adversarial Spheres (Gilmer et al., 2018)",
+    "bayes": "A Bayes-Optimal View on Adversarial Examples (Richardson and Weiss, 2021)",
+    "truth": "Truth instead of estimates",
+}
+
+#: A word and a sign for each verdict: colour alone tells too few readers.
+_MARKS = {
+    Verdict.REPRODUCED: ("reproduced", "✓"),
+    Verdict.DIFFERS: ("differs", "✗"),
+    Verdict.NOT_AT_THIS_SCALE: ("scale", "~"),
+    Verdict.NO_DATA: ("nodata", "–"),
+}
+
+
+def render_page(material: Material, pictures: Mapping[str, Sequence[Picture]]) -> str:
+    """Return the whole report as HTML that needs no other file and makes no request.
+
+    Parameters
+    ----------
+    material : Material
+        What the report says.
+    pictures : mapping of str to sequence of Picture
+        The figures of each experiment, by its id.
+    """
+    papers = list(dict.fromkeys(section.experiment.paper for section in material.sections))
+    return _template().render(
+        title=" and ".join(PAPERS[paper].split(" (")[0] for paper in papers) or "Nothing",
+        version=__version__,
+        papers=[PAPERS[paper] for paper in papers],
+        scales=_distinct(section.plan.scale for section in material.sections),
+        seeds=_distinct(section.plan.seed for section in material.sections),
+        devices=_distinct(section.plan.device for section in material.sections),
+        versions=_versions(material),
+        summary=summary(material),
+        counts=verdict_counts(material.judged),
+        marks=_MARKS,
+        material=material,
+        pictures=pictures,
+        reductions=[_reductions(section) for section in material.sections],
+        scale_names=SCALES,
+        words=words,
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = resources.files("trueboundary.report").joinpath("page.html.j2").read_text("utf-8")
+    return environment.from_string(source)
+
+
+def _distinct(values: Any) -> str:
+    return ", ".join(str(value) for value in dict.fromkeys(values))
+
+
+def _versions(material: Material) -> str:
+    """Return every combination of versions that some run was computed with."""
+    seen: dict[str, None] = {}
+    for run in material.runs.values():
+        versions = {"python": run.info.get("python", "?"), **run.info.get("versions", {})}
+        seen[", ".join(f"{name} {version}" for name, version in versions.items())] = None
+    return "; ".join(seen) or "no run"
+
+
+def _reductions(section: Section) -> dict[str, Any]:
+    """Return an experiment's settings: at every scale, as used, and why they are reduced."""
+    rows = [
+        {
+            "name": setting.name,
+            "values": [words.setting(setting.values[scale]) for scale in SCALES],
+            "used": words.setting(section.plan.settings.get(setting.name, "–")),
+            "overridden": setting.name in section.plan.overrides,
+            "reduced": section.plan.settings.get(setting.name) != setting.values["paper"],
+            "why": setting.why,
+        }
+        for setting in read_settings(section.experiment.id)
+    ]
+    return {"id": section.experiment.id, "rows": rows}

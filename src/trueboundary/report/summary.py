@@ -1,0 +1,71 @@
+"""What the claims came to, in sentences that are computed from the verdicts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from trueboundary.experiments.claims import Judgement, Verdict
+from trueboundary.report.collect import Material
+from trueboundary.report.words import duration, measured_value, paper_value, plural
+
+
+def summary(material: Material) -> list[str]:
+    """Return the report's opening paragraphs."""
+    paragraphs = [_counts(material)]
+    differing = [j for j in material.judged if j.verdict is Verdict.DIFFERS]
+    headlines = [j for j in differing if j.claim.headline] or differing[:5]
+    if headlines:
+        others = len(differing) - len(headlines)
+        rest = f" ({plural(others, 'further claim')} below)" if others else ""
+        paragraphs.append(f"What differs most plainly{rest}: {_sentences(headlines)}")
+    surprises = [j for j in material.judged if j.surprise]
+    if surprises:
+        ids = ", ".join(judgement.claim.id for judgement in surprises)
+        paragraphs.append(f"Against what the known errata of the paper imply: {ids}.")
+    if material.problems:
+        ids = ", ".join(section.experiment.id for section in material.problems)
+        paragraphs.append(f"Without a result: {ids}. The reasons stand in their sections.")
+    paragraphs.append(_cost(material))
+    return paragraphs
+
+
+def verdict_counts(judgements: Sequence[Judgement]) -> dict[Verdict, int]:
+    """Return how many claims came to each verdict, in a fixed order, zeros included."""
+    counts = Counter(judgement.verdict for judgement in judgements)
+    return {verdict: counts[verdict] for verdict in Verdict}
+
+
+def _counts(material: Material) -> str:
+    counts = verdict_counts(material.judged)
+    text = (
+        f"Of {plural(len(material.rows), 'claim')}, {counts[Verdict.REPRODUCED]} are reproduced, "
+        f"{counts[Verdict.DIFFERS]} differ and {counts[Verdict.NOT_AT_THIS_SCALE]} cannot be "
+        "tested at this scale, because a setting that can change the answer is not the paper's; "
+        "what was measured is shown all the same."
+    )
+    if counts[Verdict.NO_DATA]:
+        text += f" For {counts[Verdict.NO_DATA]} the data are not available here."
+    missing = len(material.rows) - len(material.judged)
+    if missing:
+        text += f" {missing} have no result, because their experiments gave none."
+    if material.n_elsewhere:
+        others = plural(material.n_elsewhere, "further claim")
+        text += f" {others} of the paper belong to experiments that were not asked for."
+    return text
+
+
+def _sentences(judgements: Sequence[Judgement]) -> str:
+    return " ".join(
+        f"{j.claim.id}: {j.claim.statement.rstrip('.')} – the paper says {paper_value(j.claim)}, "
+        f"measured {measured_value(j.measurement)}."
+        for j in judgements
+    )
+
+
+def _cost(material: Material) -> str:
+    seconds = sum(float(run.info.get("seconds", 0.0)) for run in material.runs.values())
+    return (
+        f"{plural(len(material.runs), 'run')} of {plural(len(material.sections), 'experiment')} "
+        f"stand behind this page; they took {duration(seconds)} of computing in all."
+    )

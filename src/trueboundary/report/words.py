@@ -1,0 +1,123 @@
+"""Numbers, intervals and durations as a reader wants them, the same wherever they are shown."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from trueboundary.experiments.base import Measurement
+from trueboundary.experiments.claims import Claim, Judgement
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Return `value` with `digits` significant digits and a written-out power of ten.
+
+    Examples
+    --------
+    >>> number(0.18), number(20_000_000), number(1.02e-11), number(float("inf"))
+    ('0.18', '20,000,000', '1.02 × 10⁻¹¹', '∞')
+    """
+    if math.isnan(value):
+        return "none"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if float(value).is_integer() and abs(value) < 1e12:
+        return f"{int(value):,}".replace("-", "−")
+    text = f"{value:.{digits}g}"
+    mantissa, exponent, power = text.partition("e")
+    if exponent:
+        mantissa += f" × 10{str(int(power)).translate(_SUPERSCRIPTS)}"
+    return mantissa.replace("-", "−")
+
+
+def setting(value: Any) -> str:
+    """Return a setting's value in words.
+
+    Examples
+    --------
+    >>> setting((10, 1_000_000)), setting(True), setting("linear"), setting(1e-4)
+    ('10, 1,000,000', 'yes', 'linear', '0.0001')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return number(value)
+    if isinstance(value, (tuple, list)):
+        return ", ".join(setting(item) for item in value)
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in its two largest units.
+
+    Examples
+    --------
+    >>> duration(0.2), duration(42), duration(125), duration(7_300), duration(400_000)
+    ('< 1 s', '42 s', '2 min 5 s', '2 h 2 min', '4 d 15 h')
+    """
+    if not seconds >= 1.0:
+        return "< 1 s"
+    whole = round(seconds)
+    for name, size, smaller, small_size in (
+        ("d", 86_400, "h", 3_600),
+        ("h", 3_600, "min", 60),
+        ("min", 60, "s", 1),
+    ):
+        if whole >= size:
+            rest = whole % size // small_size
+            return f"{whole // size} {name}" + (f" {rest} {smaller}" if rest else "")
+    return f"{whole} s"
+
+
+def paper_value(claim: Claim) -> str:
+    """Return what the paper says about a claim, as it stands there."""
+    if claim.printed:
+        return claim.printed
+    return "stated" if claim.value is None else number(claim.value)
+
+
+def measured_value(measurement: Measurement | None) -> str:
+    """Return a measured value with its 95 % interval.
+
+    Examples
+    --------
+    >>> measured_value(Measurement(0.183, 0.181, 0.185, n=100))
+    '0.183 [0.181, 0.185]'
+    >>> measured_value(Measurement(False))
+    'does not hold'
+    """
+    if measurement is None:
+        return "–"
+    if isinstance(measurement.value, bool):
+        return "holds" if measurement.value else "does not hold"
+    text = number(measurement.value)
+    if measurement.low is None and measurement.high is None:
+        return text
+    low = measurement.value if measurement.low is None else measurement.low
+    high = measurement.value if measurement.high is None else measurement.high
+    return f"{text} [{number(low)}, {number(high)}]"
+
+
+def count(measurement: Measurement | None) -> str:
+    """Return the number of samples behind a measurement, or a dash."""
+    return "–" if measurement is None or measurement.n is None else f"{measurement.n:,}"
+
+
+def exact_value(judgement: Judgement | None) -> str:
+    """Return the mathematical value beside a measurement, or a dash."""
+    if judgement is None or judgement.measurement is None or judgement.measurement.exact is None:
+        return "–"
+    return number(judgement.measurement.exact)
+
+
+def plural(n: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    Examples
+    --------
+    >>> plural(1, "claim"), plural(3, "claim")
+    ('1 claim', '3 claims')
+    """
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
