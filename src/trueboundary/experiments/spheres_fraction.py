@@ -170,7 +170,8 @@ def _draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
     figure, (axes,) = new_figure(width=7.0, height=4.6)
     chosen = [e for e in sorted({row["log10_error"] for row in rows}) if e in (-2, -6, -10, -14)]
     styles = [("optimal", "exact", "-"), ("optimal", "clt", "--"), ("midpoint", "clt", ":")]
-    for colour, log10_error in zip(CYCLE, chosen, strict=False):
+    colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]
+    for colour, log10_error in zip(colours, chosen, strict=False):
         for threshold, method, style in styles:
             curve = _curve(rows, log10_error, threshold, method)
             label = f"1e{log10_error}" if style == "-" else None
