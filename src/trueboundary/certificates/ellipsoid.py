@@ -1,0 +1,273 @@
+r"""Exact nearest errors of a classifier whose decision surface is an ellipsoid.
+
+Off the sphere the errors are one side of the quadric sum_i alpha_i z_i^2 = 1. On a sphere of radius
+r they are the directions in the cone sum_i (alpha_i - 1/r^2) z_i^2 >= 0 (or <= 0), and the nearest
+one is the direction of the Euclidean projection onto that cone: no second constraint is needed,
+because a cone contains every multiple of its points.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from trueboundary.certificates.base import BoolArray, CertificateResult, FloatArray
+from trueboundary.certificates.quadric import project_quadric
+from trueboundary.theory._checks import choice, finite_array, outer_radius
+
+__all__ = ["EllipsoidCertificate", "nearest_ellipsoid", "nearest_ellipsoid_error"]
+
+_ON_SPHERE = 1e-4  # relative error of a norm that still counts as lying on the sphere
+
+
+def nearest_ellipsoid_error(
+    x: npt.ArrayLike,
+    alphas: npt.ArrayLike,
+    *,
+    sphere: Literal["inner", "outer"] = "inner",
+    radius: float = 1.3,
+    on_sphere: bool = True,
+) -> FloatArray:
+    """Return the exact distance from each point to the nearest error of an ellipsoid classifier.
+
+    Parameters
+    ----------
+    x : array_like of shape (n, d)
+        Points in the ellipsoid's eigenbasis: of the unit sphere (`sphere` is "inner") or of the
+        sphere of radius `radius` ("outer").
+    alphas : array_like of shape (d,)
+        Coefficients of the decision surface sum_i alpha_i z_i^2 = 1; inside is the inner class.
+    sphere : {"inner", "outer"}
+        The class of the points: errors are where the sum is at least 1, or at most 1.
+    radius : float
+        Radius of the outer sphere, above 1.
+    on_sphere : bool
+        Whether only errors on the point's own sphere count (distances are chords), or errors
+        anywhere in space (Euclidean distances).
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Distances; 0 for errors, infinite where there is no error to be found.
+
+    Raises
+    ------
+    TypeError
+        If `x` or `alphas` is not an array of real numbers.
+    ValueError
+        If an argument is not finite, has the wrong shape or value, or if `on_sphere` and a point
+        is not on its sphere.
+
+    Examples
+    --------
+    >>> nearest_ellipsoid_error([[0.0, 0.8, 0.6]], [1.5, 0.7, 0.6]).round(9)
+    array([0.671421374])
+    """
+    return nearest_ellipsoid(x, alphas, sphere=sphere, radius=radius, on_sphere=on_sphere).distance
+
+
+def nearest_ellipsoid(
+    x: npt.ArrayLike,
+    alphas: npt.ArrayLike,
+    *,
+    sphere: Literal["inner", "outer"] = "inner",
+    radius: float = 1.3,
+    on_sphere: bool = True,
+) -> CertificateResult:
+    """Return what `nearest_ellipsoid_error` does, with nearest points and residuals.
+
+    Parameters
+    ----------
+    x, alphas, sphere, radius, on_sphere
+        As for `nearest_ellipsoid_error`.
+
+    Returns
+    -------
+    CertificateResult
+        Distances (all exact), nearest errors in the eigenbasis, residuals and hard cases.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `nearest_ellipsoid_error`.
+
+    Examples
+    --------
+    >>> result = nearest_ellipsoid([[0.6, 0.8]], [1.5, 0.7], on_sphere=False)
+    >>> round(float((result.nearest**2 @ [1.5, 0.7]).item()), 12)  # on the decision surface
+    1.0
+    """
+    choice("sphere", sphere, ("inner", "outer"))
+    radius = outer_radius(radius)
+    points, coefficients = _points_and_alphas(x, alphas)
+    outside = np.full(len(points), sphere == "inner")
+    if not on_sphere:
+        return _nearest_in_space(points, coefficients, outside)
+    radii = np.full(len(points), 1.0 if sphere == "inner" else radius)
+    return _nearest_on_sphere(points, coefficients, outside, radii)
+
+
+class _HasEllipsoid(Protocol):
+    """A classifier that knows its ellipsoid, such as `QuadraticNetwork`."""
+
+    def ellipsoid(self) -> Any:
+        """Return an object with `alphas` (d,), `axes` (d, d) and `scale`."""
+        ...
+
+
+@dataclass(frozen=True)
+class EllipsoidCertificate:
+    """Exact nearest errors of a quadratic classifier on a sphere, in a shell or in all of space.
+
+    The classifier's margin is scale (sum_i alpha_i z_i^2 - 1) with z = axes^T x; a negative scale
+    (which exchanges the two classes) is handled. On `Sphere` distances are chords. In `Shell` the
+    distance is exact where the nearest error lies in the shell, else a lower bound.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.attacks.domains import Sphere
+    >>> from trueboundary.classifiers import QuadraticNetwork
+    >>> network = QuadraticNetwork.perfect(dim=3, width=6)
+    >>> x, y = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0])
+    >>> EllipsoidCertificate()(network, x, y, domain=Sphere()).distance  # perfect: no errors
+    array([inf])
+    >>> EllipsoidCertificate()(network, x, y).distance.round(6)  # to the sphere of radius 1.15
+    array([0.15])
+    """
+
+    def __call__(
+        self, classifier: _HasEllipsoid, x: Any, y: Any, *, domain: Any | None = None
+    ) -> CertificateResult:
+        """Return the exact distance from each point to the classifier's nearest error.
+
+        Parameters
+        ----------
+        classifier : object with a method ``ellipsoid()``
+            A quadratic classifier.
+        x : array or Tensor of shape (n, d)
+            Points.
+        y : array or Tensor of shape (n,)
+            Labels: 0 for the inner class, 1 for the outer one.
+        domain : Sphere, Shell or Space, optional
+            Where errors count; all of space if None.
+
+        Returns
+        -------
+        CertificateResult
+            Distances and nearest errors, in the coordinates of `x`.
+
+        Raises
+        ------
+        TypeError
+            If the classifier has no ellipsoid, or the domain is of another kind.
+        ValueError
+            If shapes or labels do not fit, the scale is 0, or a point is not on its sphere.
+        """
+        # torch comes in with the domains: the functions above work without it.
+        from trueboundary.attacks.domains import Shell, Space, Sphere
+
+        if not hasattr(classifier, "ellipsoid"):
+            raise TypeError(
+                "EllipsoidCertificate needs a classifier with a method ellipsoid(), such as "
+                f"QuadraticNetwork, got {type(classifier).__name__}."
+            )
+        if domain is not None and not isinstance(domain, (Sphere, Shell, Space)):
+            raise TypeError(
+                "EllipsoidCertificate is exact on Sphere, Shell and Space, "
+                f"got {type(domain).__name__}; try Space() for a lower bound."
+            )
+        ellipsoid = classifier.ellipsoid()
+        axes = finite_array("axes", ellipsoid.axes)
+        points, alphas = _points_and_alphas(_to_numpy(x), ellipsoid.alphas)
+        labels = _labels(_to_numpy(y), len(points))
+        scale = float(ellipsoid.scale)
+        if scale == 0 or not np.isfinite(scale):
+            raise ValueError(f"The margin's scale must be finite and not 0, got {scale}.")
+        outside = (labels == 0) == (scale > 0)
+        rotated = points @ axes
+        if isinstance(domain, Sphere):
+            norms = np.linalg.norm(points, axis=1)
+            radii = norms if domain.radius is None else _to_numpy(domain.radius) + 0.0 * norms
+            result = _nearest_on_sphere(rotated, alphas, outside, radii)
+        else:
+            result = _nearest_in_space(rotated, alphas, outside)
+        exact = result.exact
+        if isinstance(domain, Shell):
+            reach = np.linalg.norm(result.nearest, axis=1)
+            slack = 1e-12 * domain.outer
+            within = (reach >= domain.inner - slack) & (reach <= domain.outer + slack)
+            exact = within | np.isinf(result.distance)
+        return CertificateResult(
+            result.distance, exact, result.nearest @ axes.T, result.residual, result.hard
+        )
+
+
+def _nearest_in_space(x: FloatArray, alphas: FloatArray, outside: BoolArray) -> CertificateResult:
+    """Project onto {sum alpha z^2 >= 1} (where `outside`) or {sum alpha z^2 <= 1}."""
+    sign = np.where(outside, -1.0, 1.0)[:, None]  # the errors are where sign (sum - 1) <= 0
+    value = sign[:, 0] * (x**2 @ alphas - 1)
+    solution = project_quadric(2 * sign * alphas, 2 * sign * alphas * x, value)
+    return CertificateResult(
+        solution.distance,
+        np.ones(len(x), dtype=bool),
+        x + solution.displacement,
+        solution.residual,
+        solution.hard,
+    )
+
+
+def _nearest_on_sphere(
+    x: FloatArray, alphas: FloatArray, outside: BoolArray, radii: FloatArray
+) -> CertificateResult:
+    """Project directions onto the error cone; the angle to the projection is the distance."""
+    norms = np.linalg.norm(x, axis=1)
+    if not (np.abs(norms - radii) <= _ON_SPHERE * radii).all() or (norms == 0).any():
+        worst = float(norms[np.argmax(np.abs(norms - radii))])
+        raise ValueError(
+            f"Points must lie on their sphere, got one of norm {worst:.6g}; "
+            "rescale them, or ask for the distance off the sphere."
+        )
+    unit = x / norms[:, None]
+    weights = np.where(outside, 1.0, -1.0)[:, None] * (alphas - 1 / radii[:, None] ** 2)
+    empty = weights.max(axis=1) <= 0  # no direction has a positive sum: no errors
+    value = np.where(empty, 0.0, -(unit**2 * weights).sum(axis=1))
+    solution = project_quadric(-2 * weights, -2 * weights * unit, value)
+    cone_point = unit + solution.displacement
+    # The projection onto a cone is orthogonal to the step: sine and cosine of the angle.
+    cosine = np.linalg.norm(cone_point, axis=1)
+    angle = np.arctan2(solution.distance, cosine)
+    distance = np.where(empty, np.inf, 2 * radii * np.sin(0.5 * angle))
+    nearest = radii[:, None] * cone_point / cosine[:, None]
+    return CertificateResult(
+        distance,
+        np.ones(len(x), dtype=bool),
+        np.where(empty[:, None], np.nan, nearest),
+        solution.residual,
+        solution.hard,
+    )
+
+
+def _points_and_alphas(x: npt.ArrayLike, alphas: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Return points (n, d) and coefficients (d,), or say why they do not fit."""
+    points, coefficients = finite_array("x", x), finite_array("alphas", alphas)
+    if coefficients.ndim != 1 or points.ndim != 2 or points.shape[1:] != coefficients.shape:
+        raise ValueError(
+            f"x must have shape (n, d) and alphas (d,), got {points.shape} and "
+            f"{coefficients.shape}."
+        )
+    return points, coefficients
+
+
+def _to_numpy(value: Any) -> Any:
+    """Return a tensor's values as an array, anything else unchanged."""
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+
+
+def _labels(y: npt.ArrayLike, n: int) -> npt.NDArray[np.int64]:
+    """Return labels 0 and 1 of shape (n,), or say what is wrong with them."""
+    labels = np.asarray(y)
+    if labels.shape != (n,) or not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"y must hold {n} labels, each 0 or 1, got shape {labels.shape}.")
+    return labels.astype(np.int64)

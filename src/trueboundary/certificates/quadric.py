@@ -1,0 +1,215 @@
+r"""Exact projection onto the set where a quadratic function is not positive.
+
+For q(x + p) = q0 + g.p + (1/2) sum_i h_i p_i^2 with q0 > 0, the nearest p with q(x + p) <= 0 is a
+quadratic problem with one quadratic constraint. By the S-lemma it has no duality gap: p is globally
+optimal if and only if, for a multiplier nu >= 0,
+
+    p_i = -nu g_i / (1 + nu h_i),   1 + nu h_i >= 0 for all i,   q(x + p) = 0.
+
+The constraint reads F(nu) = sum_i g_i^2 nu (2 + nu h_i) / (1 + nu h_i)^2 = 2 q0 with F increasing,
+one scalar equation per point. In the hard case (the bottom eigenspace carries no gradient) nu is
+at its limit and the remaining distance is covered along that eigenspace.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from trueboundary.certificates.base import BoolArray, FloatArray
+from trueboundary.theory._checks import finite_array
+
+__all__ = ["QuadricProjection", "project_quadric"]
+
+_BLOCK = 1 << 17  # rows are solved in blocks of about this many entries
+_LIMIT = 200.0  # |v| at which the multiplier counts as having reached its limit
+_MAX_ITERATIONS = 200
+_TOLERANCE = 4e-15
+
+
+@dataclass(frozen=True)
+class QuadricProjection:
+    """Solution of `project_quadric`, one entry per point.
+
+    Attributes
+    ----------
+    distance : ndarray of shape (n,)
+        Length of the shortest p; 0 where q0 <= 0, infinite where q is positive everywhere.
+    displacement : ndarray of shape (n, d)
+        That p; NaN where the distance is infinite.
+    multiplier : ndarray of shape (n,)
+        The multiplier nu, which together with p certifies global optimality.
+    residual : ndarray of shape (n,)
+        The larger of two relative violations: of q(x + p) = 0 and of p + nu (g + h p) = 0.
+    hard : ndarray of bool, shape (n,)
+        Whether the hard case occurred, where the solution is not unique.
+    """
+
+    distance: FloatArray
+    displacement: FloatArray
+    multiplier: FloatArray
+    residual: FloatArray
+    hard: BoolArray
+
+
+def project_quadric(
+    curvature: npt.ArrayLike, gradient: npt.ArrayLike, value: npt.ArrayLike
+) -> QuadricProjection:
+    """Return the shortest steps onto the set where a quadratic function is not positive.
+
+    The function is q(x + p) = value + gradient.p + (1/2) sum_i curvature_i p_i^2 in an eigenbasis
+    of its Hessian.
+
+    Parameters
+    ----------
+    curvature : array_like of shape (d,) or (n, d)
+        Eigenvalues h of the Hessian, of any sign.
+    gradient : array_like of shape (n, d)
+        Gradients g at the points.
+    value : array_like of shape (n,)
+        Values q0 at the points.
+
+    Returns
+    -------
+    QuadricProjection
+        Distances, displacements and what certifies them.
+
+    Raises
+    ------
+    TypeError
+        If an argument is not an array of real numbers.
+    ValueError
+        If an argument is not finite or the shapes do not fit.
+
+    Examples
+    --------
+    >>> inside_a_circle = project_quadric([-2.0, -2.0], [[-1.0, 0.0]], [0.75])  # 1 - |x|^2
+    >>> inside_a_circle.distance
+    array([0.5])
+    """
+    g = finite_array("gradient", gradient)
+    q0 = finite_array("value", value)
+    h = finite_array("curvature", curvature)
+    if g.ndim != 2 or g.shape[1] == 0 or q0.shape != g.shape[:1]:
+        raise ValueError(
+            f"gradient must have shape (n, d) and value (n,), got {g.shape} and {q0.shape}."
+        )
+    if h.shape not in (g.shape, g.shape[1:]):
+        raise ValueError(f"curvature must have shape {g.shape[1:]} or {g.shape}, got {h.shape}.")
+    h = np.broadcast_to(h, g.shape)
+    n, d = g.shape
+    out = QuadricProjection(
+        np.zeros(n), np.zeros((n, d)), np.zeros(n), np.zeros(n), np.zeros(n, dtype=bool)
+    )
+    todo = np.flatnonzero(q0 > 0)
+    rows_at_once = max(1, _BLOCK // d)
+    for first in range(0, todo.size, rows_at_once):
+        rows = todo[first : first + rows_at_once]
+        _solve_block(h[rows], g[rows], q0[rows], rows, out)
+    return out
+
+
+def _solve_block(
+    h: FloatArray, g: FloatArray, q0: FloatArray, rows: npt.NDArray[np.intp], out: QuadricProjection
+) -> None:
+    """Solve points with q0 > 0 and write them to their rows of `out`."""
+    lowest = h.min(axis=1)
+    squares = g**2
+    target = 2 * q0
+    # Where even the largest multiplier leaves q positive: hard if nu is bounded, else no solution.
+    at_limit = _dual(h, lowest, squares, np.full(q0.shape, _LIMIT))[0]
+    beyond = at_limit < target
+    hard = beyond & (lowest < 0)
+    impossible = beyond & (lowest >= 0)
+    v = np.full(q0.shape, _LIMIT)
+    inside = np.flatnonzero(~beyond)
+    v[inside] = _newton(h[inside], lowest[inside], squares[inside], target[inside])
+
+    nu, stretch, _ = _multiplier(h, lowest, v)
+    p = -nu[:, None] * g / stretch
+    # In the hard case the bottom eigenspace has no gradient; what is missing is covered along it.
+    bottom = h[hard].argmin(axis=1)
+    missing = (target[hard] - at_limit[hard]) / -lowest[hard]
+    p[np.flatnonzero(hard), bottom] = np.sqrt(missing + p[np.flatnonzero(hard), bottom] ** 2)
+    distance = np.sqrt((p**2).sum(axis=1))
+
+    slope = g + h * p
+    q_terms = g * p + 0.5 * h * p**2
+    magnitude = q0 + np.abs(g * p).sum(axis=1) + 0.5 * (np.abs(h) * p**2).sum(axis=1)
+    violation = np.abs(q0 + q_terms.sum(axis=1)) / magnitude
+    stationarity = np.sqrt(((p + nu[:, None] * slope) ** 2).sum(axis=1)) / distance
+    out.distance[rows] = np.where(impossible, np.inf, distance)
+    out.displacement[rows] = np.where(impossible[:, None], np.nan, p)
+    out.multiplier[rows] = np.where(impossible, np.inf, nu)
+    out.residual[rows] = np.where(impossible, 0.0, np.maximum(violation, stationarity))
+    out.hard[rows] = hard
+
+
+def _newton(
+    h: FloatArray, lowest: FloatArray, squares: FloatArray, target: FloatArray
+) -> FloatArray:
+    """Solve F = target by Newton's method on log F against v, safeguarded by a bracket.
+
+    v is the logit of nu / nu_max (log nu where nu is unbounded), against which log F is
+    asymptotically linear at both ends. Rows leave the iteration when they have converged; a
+    converged row must never reach the safeguard, whose bisection would throw it far away when
+    rounding puts the last tiny step just outside the bracket.
+    """
+    total = squares.sum(axis=1)
+    first_order = 0.5 * target / total  # F is about 2 nu |g|^2 for small nu
+    share = np.minimum(np.where(lowest < 0, -lowest * first_order, 0.0), 0.5)
+    v = np.clip(
+        np.where(lowest < 0, special.logit(np.maximum(share, 1e-300)), np.log(first_order)),
+        -4 * _LIMIT,
+        _LIMIT,
+    )
+    low = np.full_like(v, -4 * _LIMIT)
+    high = np.full_like(v, _LIMIT)
+    active = np.arange(v.size)
+    for _ in range(_MAX_ITERATIONS):
+        if active.size == 0:
+            return v
+        at = v[active]
+        f, slope = _dual(h[active], lowest[active], squares[active], at)
+        excess = np.log(f) - np.log(target[active])
+        low[active] = np.where(excess < 0, at, low[active])
+        high[active] = np.where(excess < 0, high[active], at)
+        step = excess / np.maximum(slope, 1e-300)
+        converged = (np.abs(excess) <= _TOLERANCE) | (
+            np.abs(step) <= _TOLERANCE * np.maximum(np.abs(at), 1)
+        )
+        new = at - step
+        stray = (new <= low[active]) | (new >= high[active])
+        new = np.where(stray, 0.5 * (low[active] + high[active]), new)
+        v[active] = np.where(converged, at, new)
+        active = active[~converged]
+    raise ArithmeticError("The projection did not converge; are the curvatures badly scaled?")
+
+
+def _multiplier(
+    h: FloatArray, lowest: FloatArray, v: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return nu, 1 + nu h and d(log nu)/dv.
+
+    With nu_max = -1/min(h), 1 + nu h is written with 1 - nu/nu_max apart, so that it keeps its
+    digits for h near its minimum.
+    """
+    bounded = lowest < 0
+    share, gap = special.expit(v), special.expit(-v)
+    scale = np.where(bounded, lowest, -1.0)
+    nu = np.where(bounded, -share / scale, np.exp(np.where(bounded, 0.0, v)))
+    relative = h / scale[:, None]
+    stretch = np.where(h < 0, (1 - relative) + gap[:, None] * relative, 1 + nu[:, None] * h)
+    return nu, stretch, np.where(bounded, gap, 1.0)
+
+
+def _dual(
+    h: FloatArray, lowest: FloatArray, squares: FloatArray, v: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return F(nu(v)) and d(log F)/dv."""
+    nu, stretch, rate = _multiplier(h, lowest, v)
+    ratio = squares / stretch**2
+    curve = (ratio * (1 + stretch)).sum(axis=1)
+    slope = 2 * rate * (ratio / stretch).sum(axis=1)
+    return nu * curve, slope / np.maximum(curve, 1e-300)
