@@ -221,7 +221,7 @@ class _Run:
             losses=np.array(self.log_losses, dtype=np.float64),
             n_steps=self.step,
             resumed_from=resumed_from,
-            snapshots=self.snapshots,
+            snapshots=dict(sorted(self.snapshots.items())),
             stopped_early=self.stopped_early,
         )
 
