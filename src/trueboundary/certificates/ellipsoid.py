@@ -61,8 +61,8 @@ def nearest_ellipsoid_error(
 
     Examples
     --------
-    >>> nearest_ellipsoid_error([[0.0, 0.8, 0.6]], [1.5, 0.7, 0.6]).round(9)
-    array([0.671421374])
+    >>> nearest_ellipsoid_error([[0.0, 0.8, 0.6]], [1.5, 0.7, 0.6]).round(6)
+    array([0.671421])
     """
     return nearest_ellipsoid(x, alphas, sphere=sphere, radius=radius, on_sphere=on_sphere).distance
 

@@ -126,7 +126,7 @@ def log_measure(dim: int, angle: float) -> float:
     Examples
     --------
     >>> round(log_measure(500, 0.5), 6)
-    -369.817747
+    -370.743930
     """
     dim = _checks.integer("dim", dim, 2)
     if not 0 <= angle <= math.pi:
@@ -426,7 +426,7 @@ def log_amplified_error_bound(
 
     Examples
     --------
-    >>> log_amplified_error_bound(500, 10_000, 1.0)  # r exceeds phi(eta): no errors at all
+    >>> log_amplified_error_bound(500, 10_000, 1.5)  # r exceeds phi(eta): no errors at all
     -inf
     """
     dim = _checks.integer("dim", dim, 2)

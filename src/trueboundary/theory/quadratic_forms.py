@@ -96,8 +96,8 @@ def log_tail(
 
     Examples
     --------
-    >>> math.exp(log_tail([1.0, -1.0]))  # doctest: +ELLIPSIS
-    0.5...
+    >>> round(math.exp(log_tail([1.0, -1.0])), 12)
+    0.5
     >>> round(log_tail([1e-3] + [-0.2] * 499), 9)
     -1326.504686172
     """
@@ -262,7 +262,7 @@ def printed_clt_tail(weights: npt.ArrayLike) -> float:
     Examples
     --------
     >>> round(printed_clt_tail([-0.1] * 200), 6)  # no weight is positive: the truth is 0
-    0.999767
+    1.0
     """
     w = _vector(weights)
     return float(special.ndtr(-w.sum() / (2 * float(w @ w))))
@@ -293,7 +293,7 @@ def sphere_clt_log_tail(weights: npt.ArrayLike) -> float:
     Examples
     --------
     >>> round(sphere_clt_log_tail([1.0, -2.0]), 6)
-    -1.134663
+    -1.143581
     """
     w = _vector(weights)
     mean, std = float(w.mean()), float(w.std())
