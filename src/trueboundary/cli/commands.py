@@ -201,7 +201,7 @@ def _run(
               "from there", 130)  # fmt: skip
     except (WorkerDiedError, StoreError) as error:
         _stop(str(error), 1)
-    if built.judged:
+    if built.rows:
         console.print(claims_table(built))
     _say_failures(failures, folder)
     console.print(f"Report: {built.page}", soft_wrap=True, highlight=False)

@@ -60,7 +60,8 @@ def _line_writer(console: Console, names: Mapping[str, str]) -> Callable[[Progre
         now, running = time.monotonic(), tuple(config.digest for config in state.running)
         moment, shown = last[0]
         # A change of what runs is worth a line sooner, yet a thousand tiny runs not one each.
-        if now - moment >= (LINE_INTERVAL if running == shown else LINE_INTERVAL / 5.0):
+        due = now - moment >= (LINE_INTERVAL if running == shown else LINE_INTERVAL / 5.0)
+        if due or state.n_done == state.n_total:
             last[0] = (now, running)
             percent = f"{100.0 * state.fraction:3.0f} %"
             console.print(f"{percent}  {_describe(state, names)}", markup=False, highlight=False)

@@ -148,7 +148,7 @@ def judge(claim: Claim, measurement: Measurement | None, settings: Mapping[str, 
     claim : Claim
         The claim with its test.
     measurement : Measurement or None
-        None when the experiment could not run for want of data.
+        None when the experiment could not measure it.
     settings : mapping
         The settings of the runs behind the measurement, as `Experiment.settings` gives them.
 
@@ -163,10 +163,13 @@ def judge(claim: Claim, measurement: Measurement | None, settings: Mapping[str, 
         If the measurement has not the form that the claim's test needs, or the claim depends on a
         setting that the experiment has not.
     """
+    reduced = _reductions(claim, settings)
     if measurement is None:
+        if reduced:
+            reason = f"{'; '.join(reduced)} (and nothing was measured)"
+            return Judgement(claim, None, Verdict.NOT_AT_THIS_SCALE, reason, "")
         return Judgement(claim, None, Verdict.NO_DATA, "it was not measured here", "")
     holds, reason = _test(claim, measurement)
-    reduced = _reductions(claim, settings)
     if reduced:
         verdict = Verdict.NOT_AT_THIS_SCALE
         reason = f"{'; '.join(reduced)} (measured all the same: {reason})"

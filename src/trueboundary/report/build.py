@@ -39,11 +39,6 @@ class BuiltReport:
         return self.material.rows
 
     @property
-    def judged(self) -> bool:
-        """Whether any claim was judged."""
-        return bool(self.material.judged)
-
-    @property
     def problems(self) -> list[Section]:
         """The experiments without an analysis."""
         return self.material.problems

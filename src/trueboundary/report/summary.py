@@ -39,19 +39,18 @@ def verdict_counts(judgements: Sequence[Judgement]) -> dict[Verdict, int]:
 def _counts(material: Material) -> str:
     counts = verdict_counts(material.judged)
     text = (
-        f"Of {plural(len(material.rows), 'claim')}, {counts[Verdict.REPRODUCED]} are reproduced, "
-        f"{counts[Verdict.DIFFERS]} differ and {counts[Verdict.NOT_AT_THIS_SCALE]} cannot be "
-        "tested at this scale, because a setting that can change the answer is not the paper's; "
-        "what was measured is shown all the same."
+        f"Of {plural(len(material.rows), 'claim')}: {counts[Verdict.REPRODUCED]} reproduced, "
+        f"{counts[Verdict.DIFFERS]} different, {counts[Verdict.NOT_AT_THIS_SCALE]} not testable at "
+        "this scale (a setting that can change the answer is not the paper's; what was measured is "
+        "shown all the same)."
     )
     if counts[Verdict.NO_DATA]:
-        text += f" For {counts[Verdict.NO_DATA]} the data are not available here."
+        text += f" Without data to test them here: {counts[Verdict.NO_DATA]}."
     missing = len(material.rows) - len(material.judged)
     if missing:
-        text += f" {missing} have no result, because their experiments gave none."
+        text += f" Without a result, because their experiments gave none: {missing}."
     if material.n_elsewhere:
-        others = plural(material.n_elsewhere, "further claim")
-        text += f" {others} of the paper belong to experiments that were not asked for."
+        text += f" Claims of experiments that were not asked for: {material.n_elsewhere}."
     return text
 
 

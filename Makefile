@@ -1,0 +1,75 @@
+# Each target is enough by itself on a fresh machine: it makes .venv, installs the package with the
+# versions in constraints.txt, and then does its work. Needs Python >= 3.11 and nothing else.
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+SCALE ?= quick
+WORKERS ?= 2
+RESULTS ?= results/$(SCALE)
+PYTEST_WORKERS ?= 2
+INPUTS := pyproject.toml constraints.txt
+
+# Several numerical threads in each of several processes slow one another down many times over.
+export OMP_NUM_THREADS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help reproduce readme test lint docs clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make reproduce   rerun the papers at scale quick and write the report"
+	@echo "make test        run the tests"
+	@echo "make lint        check style and types"
+	@echo "make docs        build the documentation"
+	@echo "make readme      write the table of headline claims into README.md"
+	@echo "make clean       remove everything that can be made again, except results"
+
+reproduce: $(VENV)/.installed
+	$(BIN)/trueboundary reproduce --scale $(SCALE) --workers $(WORKERS) --out $(RESULTS)
+
+readme: $(VENV)/.installed
+	$(BIN)/trueboundary report $(RESULTS) --readme README.md
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --doctest-modules tests src \
+	  -m "not slow and not gpu and not peers and not browser"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "Documentation: docs/_build/html/index.html"
+
+clean:
+	rm -rf $(VENV) docs/_build build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@set -e; for name in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	  if command -v $$name >/dev/null && \
+	     $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "Making $(VENV) with $$name"; \
+	    $$name -m venv $(VENV) || { echo "$$name cannot make a virtual environment: install its" \
+	      "venv module (on Debian and Ubuntu: apt install python3-venv)." >&2; \
+	      rm -rf $(VENV); exit 1; }; \
+	    exit 0; \
+	  fi; \
+	done; \
+	echo "trueboundary needs Python 3.11 or newer, and none is on the PATH." >&2; exit 1
+
+# One stamp for each set of packages; redone when versions or dependencies change.
+$(VENV)/.installed: $(INPUTS) | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,cluster]"
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(INPUTS) | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	@touch $@ $(VENV)/.installed
