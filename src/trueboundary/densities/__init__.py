@@ -1,5 +1,22 @@
 """Densities shaped like `torch.distributions`, with explicit generators."""
 
+from trueboundary.densities.discrete import DiscreteTable
+from trueboundary.densities.low_rank import LowRankGaussian
+from trueboundary.densities.mixture import MixtureOfFactorAnalyzers
 from trueboundary.densities.sphere import SphereConstraint, UniformSphere
+from trueboundary.densities.storage import from_arrays as density_from_arrays
+from trueboundary.densities.storage import load as load_density
+from trueboundary.densities.storage import save as save_density
+from trueboundary.densities.storage import to_arrays as density_to_arrays
 
-__all__ = ["SphereConstraint", "UniformSphere"]
+__all__ = [
+    "DiscreteTable",
+    "LowRankGaussian",
+    "MixtureOfFactorAnalyzers",
+    "SphereConstraint",
+    "UniformSphere",
+    "density_from_arrays",
+    "density_to_arrays",
+    "load_density",
+    "save_density",
+]

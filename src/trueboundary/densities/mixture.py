@@ -1,0 +1,433 @@
+"""Mixtures of factor analyzers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+from torch.types import _size
+
+from trueboundary.densities._checks import check_floating, check_integer
+from trueboundary.densities._parameters import (
+    check_alike,
+    check_noise,
+    check_points,
+    check_tensor,
+)
+from trueboundary.densities._residual import ResidualForm, component_log_prob, weighted_score
+from trueboundary.densities.low_rank import LowRankGaussian, draw_normals
+
+# How far given weights may be from adding up to one before they are taken for a mistake.
+_WEIGHT_TOLERANCE = 1e-4
+
+
+class MixtureOfFactorAnalyzers(Distribution):
+    r"""Mixture of Gaussians with low-rank-plus-diagonal covariances.
+
+    .. math:: p(x) = \sum_k \pi_k N(x; \mu_k, A_k A_k^\top + D_k)
+
+    Components are evaluated one after the other in residual form, as in `LowRankGaussian`; no
+    array of points x components x dimensions is ever built, neither for the value nor for the
+    gradient.
+
+    Parameters
+    ----------
+    weights : Tensor or None
+        Mixing weights, shape ``(K,)``, not negative, adding up to one; None where `log_weights`
+        is given.
+    means : Tensor
+        Means, shape ``(K, d)``, float32 or float64; their dtype and device are the density's.
+    loadings : Tensor
+        Factor loadings, shape ``(K, d, l)``. Components of fewer factors are padded by columns
+        of zeros, which leave their density unchanged: a spherical component among others has
+        all its columns zero. ``l = 0`` is allowed.
+    noise_variance : Tensor or float
+        Noise variances, positive: shape ``(K, d)`` (one for each coordinate), ``(K,)`` (one for
+        each component) or a single number.
+    log_weights : Tensor, optional
+        Logarithms of the weights, shape ``(K,)``; minus infinity stands for a weight of zero.
+    validate_args : bool, optional
+        Whether points that are not finite are refused (by default, yes).
+
+    Raises
+    ------
+    TypeError
+        If a parameter is not a floating tensor, or dtypes or devices differ.
+    ValueError
+        If shapes do not fit, values are not finite, a noise variance is not positive, or weights
+        do not add up to one within 1e-4 (they are then normalised exactly).
+
+    References
+    ----------
+    Ghahramani and Hinton (1996), The EM algorithm for mixtures of factor analyzers;
+    Richardson and Weiss (2018), On GANs and GMMs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.densities import MixtureOfFactorAnalyzers
+    >>> density = MixtureOfFactorAnalyzers(
+    ...     weights=torch.tensor([0.5, 0.5]),
+    ...     means=torch.tensor([[-1.0, 0.0], [1.0, 0.0]]),
+    ...     loadings=torch.tensor([[[0.0], [1.0]], [[0.0], [1.0]]]),
+    ...     noise_variance=0.25,
+    ... )
+    >>> x = density.sample((3,), generator=torch.Generator().manual_seed(0))
+    >>> x.shape, density.log_prob(x).shape
+    (torch.Size([3, 2]), torch.Size([3]))
+    >>> density.responsibilities(torch.tensor([0.0, 3.0]))
+    tensor([0.5000, 0.5000])
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    support = constraints.real_vector
+
+    def __init__(
+        self,
+        weights: Tensor | None,
+        means: Tensor,
+        loadings: Tensor,
+        noise_variance: Tensor | float,
+        *,
+        log_weights: Tensor | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.means = check_tensor("means", means, 2, "(K, d)")
+        self.loadings = check_tensor("loadings", loadings, 3, "(K, d, l)")
+        n_components, dim = means.shape
+        if 0 in means.shape or loadings.shape[:2] != means.shape:
+            raise ValueError(
+                f"loadings must have shape ({n_components}, {dim}, l) to fit the means, with at "
+                f"least one component and dimension, got {tuple(loadings.shape)}."
+            )
+        noise = check_noise(noise_variance, [(n_components, dim), (n_components,), ()], means)
+        if noise.ndim == 1:
+            noise = noise[:, None]
+        self.noise_variance = noise.expand(n_components, dim)
+        self.log_weights = _normalised_log_weights(weights, log_weights, means)
+        check_alike(means, loadings=loadings, noise_variance=noise, weights=self.log_weights)
+        self._forms = tuple(map(ResidualForm.build, self.means, self.loadings, self.noise_variance))
+        super().__init__(
+            batch_shape=torch.Size(), event_shape=torch.Size((dim,)), validate_args=validate_args
+        )
+
+    def __repr__(self) -> str:
+        n_components, dim, n_factors = self.loadings.shape
+        return (
+            f"MixtureOfFactorAnalyzers(n_components={n_components}, dim={dim}, "
+            f"n_factors={n_factors}, dtype={self.dtype})"
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the parameters and of all results."""
+        return self.means.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters and of all results."""
+        return self.means.device
+
+    @property
+    def n_components(self) -> int:
+        """Number of components K."""
+        return self.means.shape[0]
+
+    @property
+    def n_factors(self) -> int:
+        """Number of factors l, the same for all components."""
+        return self.loadings.shape[2]
+
+    @property
+    def weights(self) -> Tensor:
+        """Mixing weights, shape ``(K,)``."""
+        return self.log_weights.exp()
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the mixture, shape ``(d,)``."""
+        return self.weights @ self.means
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each coordinate, shape ``(d,)``."""
+        within = self.loadings.square().sum(dim=2) + self.noise_variance
+        return self.weights @ (within + (self.means - self.mean).square())
+
+    def component(self, index: int) -> LowRankGaussian:
+        """Return one component as a density of its own.
+
+        Parameters
+        ----------
+        index : int
+            Number of the component, from 0 to ``K - 1``.
+
+        Returns
+        -------
+        LowRankGaussian
+            The component, without its weight.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `index` is not the number of a component.
+        """
+        if check_integer("index", index, minimum=0) >= self.n_components:
+            raise ValueError(f"index must be below {self.n_components}, got {index}.")
+        return LowRankGaussian(
+            self.means[index],
+            self.loadings[index],
+            self.noise_variance[index],
+            validate_args=self._validate_args,
+        )
+
+    def to(
+        self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> MixtureOfFactorAnalyzers:
+        """Return the same density in another dtype or on another device; this one is unchanged.
+
+        Parameters
+        ----------
+        dtype : torch.dtype, optional
+            float32 or float64. A density once rounded to float32 stays so rounded.
+        device : torch.device, optional
+            Where the new density is to live.
+
+        Returns
+        -------
+        MixtureOfFactorAnalyzers
+            A new density.
+        """
+        dtype = self.dtype if dtype is None else check_floating(dtype)
+        return MixtureOfFactorAnalyzers(
+            None,
+            self.means.to(device, dtype),
+            self.loadings.to(device, dtype),
+            self.noise_variance.to(device, dtype),
+            log_weights=self.log_weights.to(device, dtype),
+            validate_args=self._validate_args,
+        )
+
+    def sample(
+        self,
+        sample_shape: _size = torch.Size(),  # noqa: B008  (the base class's own default)
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw points, noise included; each from its own component only.
+
+        Parameters
+        ----------
+        sample_shape : torch.Size
+            Shape of the batch of points.
+        generator : torch.Generator
+            Source of the random numbers, on the density's device; required, since nothing here
+            uses torch's global state.
+
+        Returns
+        -------
+        Tensor
+            Points, shape ``sample_shape + (d,)``, in the density's dtype.
+
+        Raises
+        ------
+        TypeError
+            If no generator is given.
+        ValueError
+            If the generator lives on another device than the density.
+        """
+        return self.sample_labelled(sample_shape, generator=generator)[0]
+
+    def sample_labelled(
+        self,
+        sample_shape: _size = torch.Size(),  # noqa: B008  (the base class's own default)
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Draw points as `sample` does, and tell from which component each came.
+
+        Parameters
+        ----------
+        sample_shape, generator
+            As in `sample`.
+
+        Returns
+        -------
+        points : Tensor
+            Points, shape ``sample_shape + (d,)``.
+        components : Tensor
+            Numbers of their components, int64, shape ``sample_shape``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `sample`.
+        """
+        count = math.prod(sample_shape)
+        factors, points = draw_normals(self.loadings, count, generator)
+        if count == 0:
+            labels = torch.zeros(0, dtype=torch.int64, device=self.device)
+        else:
+            labels = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        for k in sorted(set(labels.tolist())):
+            rows = (labels == k).nonzero().squeeze(1)
+            drawn = points[rows].mul_(self.noise_variance[k].sqrt()).add_(self.means[k])
+            points[rows] = drawn.addmm_(factors[rows], self.loadings[k].T)
+        return points.reshape(*sample_shape, *self.event_shape), labels.reshape(sample_shape)
+
+    def component_log_prob(self, value: Tensor) -> Tensor:
+        """Log density of each component by itself, without its weight.
+
+        Parameters
+        ----------
+        value : Tensor
+            Points, shape ``(..., d)``.
+
+        Returns
+        -------
+        Tensor
+            Log densities in nats, shape ``(..., K)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `log_prob`.
+        """
+        points = check_points(value, self.means, finite=self._validate_args)
+        flat = points.reshape(-1, self.means.shape[1])
+        return component_log_prob(flat, self._forms).reshape(*points.shape[:-1], self.n_components)
+
+    def log_prob(self, value: Tensor, *, hardest_component: bool = False) -> Tensor:
+        r"""Log density, in nats.
+
+        Parameters
+        ----------
+        value : Tensor
+            Points, shape ``(..., d)``. Points in float32 may be given to a density in float64,
+            not the reverse.
+        hardest_component : bool
+            Take :math:`\max_k \log \pi_k p_k(x)`, the term of the most likely component, in
+            place of the sum over components. This is the rule that Richardson and Weiss (2021)
+            classify by; it is not a normalised density and lies below the true one by at most
+            ``log(K)``.
+
+        Returns
+        -------
+        Tensor
+            Log densities, shape ``value.shape[:-1]``, in the density's dtype.
+
+        Raises
+        ------
+        TypeError
+            If the points are not a floating tensor that the density's dtype can hold.
+        ValueError
+            If the shape or the device does not fit, or points are not finite.
+        """
+        joint = self._joint_log_prob(value)
+        return joint.amax(dim=-1) if hardest_component else joint.logsumexp(dim=-1)
+
+    def responsibilities(self, value: Tensor) -> Tensor:
+        """Posterior probability of each component.
+
+        Parameters
+        ----------
+        value : Tensor
+            Points, shape ``(..., d)``.
+
+        Returns
+        -------
+        Tensor
+            Probabilities, shape ``(..., K)``, adding up to one.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `log_prob`.
+        """
+        return self._joint_log_prob(value).softmax(dim=-1)
+
+    def map_component(self, value: Tensor) -> Tensor:
+        """Return the component of the largest posterior probability.
+
+        Parameters
+        ----------
+        value : Tensor
+            Points, shape ``(..., d)``.
+
+        Returns
+        -------
+        Tensor
+            Numbers of components, int64, shape ``value.shape[:-1]``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `log_prob`.
+        """
+        return self._joint_log_prob(value).argmax(dim=-1)
+
+    def score(self, value: Tensor) -> Tensor:
+        r"""Gradient of the log density.
+
+        It is :math:`-\sum_k r_k(x) (A_k A_k^\top + D_k)^{-1} (x - \mu_k)` with the
+        responsibilities :math:`r_k`.
+
+        Parameters
+        ----------
+        value : Tensor
+            Points, shape ``(..., d)``.
+
+        Returns
+        -------
+        Tensor
+            Gradients, of the shape of the points, in the density's dtype.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `log_prob`.
+        """
+        points = check_points(value, self.means, finite=self._validate_args)
+        flat = points.reshape(-1, self.means.shape[1])
+        responsibilities = self.responsibilities(flat)
+        return weighted_score(flat, self._forms, responsibilities).reshape(points.shape)
+
+    def rsample(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Raise: the parameters are constants."""
+        raise NotImplementedError(
+            "MixtureOfFactorAnalyzers has no reparameterised sample; use sample."
+        )
+
+    def _joint_log_prob(self, value: Tensor) -> Tensor:
+        return self.component_log_prob(value) + self.log_weights
+
+
+def _normalised_log_weights(
+    weights: Tensor | None, log_weights: Tensor | None, means: Tensor
+) -> Tensor:
+    """Return log weights that add up to one, from exactly one of the two ways to give them."""
+    if weights is not None and log_weights is None:
+        # A negative weight becomes NaN here, and is found by the sum below.
+        log_weights = check_tensor("weights", weights, 1, "(K,)").log()
+    elif log_weights is not None and weights is None:
+        # Checked after exp, since minus infinity is a legitimate log weight.
+        check_tensor("exp(log_weights)", log_weights.exp(), 1, "(K,)")
+    else:
+        raise ValueError("give either weights or log_weights, and not both.")
+    n_components = means.shape[0]
+    if log_weights.shape != (n_components,):
+        raise ValueError(
+            f"weights must have shape ({n_components},) to fit the means, got "
+            f"{tuple(log_weights.shape)}."
+        )
+    exact = log_weights.double()
+    total = exact.logsumexp(dim=0)
+    if not float(total.expm1().abs()) <= _WEIGHT_TOLERANCE:
+        raise ValueError(
+            "weights must not be negative and must add up to one, got a sum of "
+            f"{float(total.exp())!r}."
+        )
+    return (exact - total).to(log_weights.dtype)
