@@ -1,3 +1,99 @@
-"""Adversarial robustness measured where the truth is known."""
+"""Adversarial robustness measured where the truth is known.
+
+The names below are imported when they are first used, so that ``import trueboundary`` itself does
+not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trueboundary import theory
+    from trueboundary.attacks import (
+        AttackResult,
+        Box,
+        ManifoldAttack,
+        OffManifoldAttack,
+        Shell,
+        Space,
+        Sphere,
+    )
+    from trueboundary.certificates import EllipsoidCertificate, nearest_ellipsoid_error
+    from trueboundary.classifiers import (
+        QuadraticNetwork,
+        ReLUNetwork,
+        TruncatedSum,
+        as_classifier,
+        margin,
+    )
+    from trueboundary.measure import Distances, ErrorRate, distances, error_rate
+    from trueboundary.problems import ConcentricSpheres, FiniteSample, OnlineStream
+    from trueboundary.runs import Store
+    from trueboundary.training import TrainingConfig, train
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "trueboundary.attacks": (
+        "AttackResult",
+        "Box",
+        "ManifoldAttack",
+        "OffManifoldAttack",
+        "Shell",
+        "Space",
+        "Sphere",
+    ),
+    "trueboundary.certificates": ("EllipsoidCertificate", "nearest_ellipsoid_error"),
+    "trueboundary.classifiers": (
+        "QuadraticNetwork",
+        "ReLUNetwork",
+        "TruncatedSum",
+        "as_classifier",
+        "margin",
+    ),
+    "trueboundary.measure": ("Distances", "ErrorRate", "distances", "error_rate"),
+    "trueboundary.problems": ("ConcentricSpheres", "FiniteSample", "OnlineStream"),
+    "trueboundary.runs": ("Store",),
+    "trueboundary.training": ("TrainingConfig", "train"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AttackResult",
+    "Box",
+    "ConcentricSpheres",
+    "Distances",
+    "EllipsoidCertificate",
+    "ErrorRate",
+    "FiniteSample",
+    "ManifoldAttack",
+    "OffManifoldAttack",
+    "OnlineStream",
+    "QuadraticNetwork",
+    "ReLUNetwork",
+    "Shell",
+    "Space",
+    "Sphere",
+    "Store",
+    "TrainingConfig",
+    "TruncatedSum",
+    "as_classifier",
+    "distances",
+    "error_rate",
+    "margin",
+    "nearest_ellipsoid_error",
+    "theory",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(import_module(_HOME_OF[name]), name)
+    if name == "theory":
+        return import_module("trueboundary.theory")
+    raise AttributeError(f"module 'trueboundary' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
