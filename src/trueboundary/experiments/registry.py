@@ -11,6 +11,12 @@ from trueboundary.experiments.base import Experiment
 
 #: Modules that define an ``EXPERIMENT``, in the order of the paper.
 _MODULES: tuple[str, ...] = (
+    "spheres_slices",
+    "spheres_norms",
+    "spheres_circles",
+    "spheres_error_rate",
+    "spheres_distances",
+    "spheres_dimension",
     "spheres_fraction",
     "spheres_caps",
 )

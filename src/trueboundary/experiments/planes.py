@@ -1,0 +1,99 @@
+"""Margins on two-dimensional slices of the input space, and how they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from trueboundary.classifiers import BinaryClassifier
+
+Array = NDArray[np.floating[Any]]
+
+#: Points evaluated together; a memory limit.
+_CHUNK = 8192
+
+
+def square_points(extent: float, resolution: int) -> Array:
+    """Return a grid over the square [-extent, extent]^2, shape ``(resolution, resolution, 2)``.
+
+    Rows go with the second coordinate, as pictures want it.
+    """
+    line = np.linspace(-extent, extent, resolution)
+    return np.stack(np.meshgrid(line, line), axis=-1)
+
+
+def polar_points(angles: Array, radii: Sequence[float] | Array) -> Array:
+    """Return points by radius and angle, shape ``(n_radii, n_angles, 2)``."""
+    directions = np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    points: Array = np.asarray(radii)[:, None, None] * directions
+    return points
+
+
+def evaluate_plane(model: BinaryClassifier, plane: Array, points: Array) -> Array:
+    """Return margins at points of a plane through the origin.
+
+    Parameters
+    ----------
+    model : BinaryClassifier
+        In evaluation mode.
+    plane : ndarray
+        Two orthonormal vectors, shape ``(2, d)``.
+    points : ndarray
+        Coordinates in the plane, shape ``(..., 2)``.
+
+    Returns
+    -------
+    ndarray
+        Margins, float32, shape ``(...)``.
+    """
+    import torch
+
+    from trueboundary.classifiers import margin
+
+    parameter = next(model.parameters())
+    flat = points.reshape(-1, 2)
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(flat), _CHUNK):
+            x = torch.from_numpy(flat[start : start + _CHUNK] @ plane)
+            parts.append(margin(model, x.to(parameter)).cpu().numpy())
+    return np.concatenate(parts).astype(np.float32).reshape(points.shape[:-1])
+
+
+def draw_plane(
+    axes: Axes, margins: Array, extent: float, *, radii: Sequence[float] = (1.0, 1.3)
+) -> None:
+    """Draw a slice as the paper does: classified inner green, data black, largest margin red.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where to draw.
+    margins : ndarray
+        Margins on the grid of `square_points`.
+    extent : float
+        Half the width of the square.
+    radii : sequence of float
+        Radii of the two circles of the data; their mean is the boundary of largest margin.
+    """
+    from matplotlib.patches import Circle
+
+    from trueboundary.report.figures import COLOURS
+
+    line = np.linspace(-extent, extent, len(margins))
+    inner = (margins < 0).astype(float)
+    axes.contourf(line, line, inner, levels=[0.5, 1.5], colors=[COLOURS["green"]], alpha=0.45)
+    for radius in radii:
+        axes.add_patch(Circle((0, 0), radius, fill=False, color="black", linewidth=1.2))
+    middle = sum(radii) / len(radii)
+    axes.add_patch(Circle((0, 0), middle, fill=False, color="red", linewidth=1.0))
+    axes.set_xlim(-extent, extent)
+    axes.set_ylim(-extent, extent)
+    axes.set_aspect("equal")
+    axes.grid(visible=False)

@@ -1,0 +1,152 @@
+"""Means, shares and their 95 % intervals, as the claims' measurements state them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueboundary.experiments.base import Measurement
+from trueboundary.experiments.networks import Schedule
+from trueboundary.theory.intervals import clopper_pearson, median_interval, t_interval
+
+Values = NDArray[np.floating]
+
+#: The rate that Adam keeps or that decays linearly to 0, as figures and notes call it.
+SCHEDULE_WORDS = {"constant": "constant rate", "linear": "rate decaying to 0"}
+
+
+def other_schedule(schedule: str) -> Schedule:
+    """Return the learning-rate schedule to compare `schedule` with."""
+    return "constant" if schedule == "linear" else "linear"
+
+
+def mean_of_points(values: Values) -> tuple[float, float | None, float | None]:
+    """Return the mean of the finite values and its 95 % t interval.
+
+    Parameters
+    ----------
+    values : ndarray
+        One value per point, infinite where there is none (a failed attack). Shape ``(n,)``.
+
+    Returns
+    -------
+    mean, low, high : float or None
+        NaN where no value is finite; no limits for fewer than two.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mean_of_points(np.array([0.1, np.inf]))
+    (0.1, None, None)
+    """
+    finite = values[np.isfinite(values)].astype(np.float64)
+    if finite.size == 0:
+        return math.nan, None, None
+    if finite.size == 1:
+        return float(finite[0]), None, None
+    low, high = t_interval(finite)
+    return float(finite.mean()), low, high
+
+
+def median_of_points(values: Values) -> tuple[float, float, float]:
+    """Return the median and its 95 % interval, failures (infinities) ranked like any other."""
+    low, high = median_interval(values)
+    ranked = np.sort(values.astype(np.float64))
+    middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
+    return float(middle), low, high
+
+
+def mean_measurement(networks: Sequence[Values], note: str = "") -> Measurement:
+    """Return the mean over points as a measurement.
+
+    Parameters
+    ----------
+    networks : sequence of ndarray
+        Per trained network one value per point, infinite where the attack failed.
+    note : str
+        Said before the counts.
+
+    Returns
+    -------
+    Measurement
+        One network: its mean with the t interval over points. Several: the mean of their means
+        with the t interval over networks. NaN where a network has no value at all.
+    """
+    n_points = sum(len(values) for values in networks)
+    n_failed = sum(int((~np.isfinite(values)).sum()) for values in networks)
+    notes = [note, _failures(networks, n_failed, n_points)]
+    if len(networks) == 1:
+        value, low, high = mean_of_points(networks[0])
+        notes.append("One network: the interval is over points.")
+        return Measurement(value, low, high, n=n_points, note=_join(notes))
+    means = np.array([mean_of_points(values)[0] for values in networks])
+    return over_networks(means, _join(notes))
+
+
+def over_networks(values: Values, note: str = "") -> Measurement:
+    """Return the mean of one value per trained network with the t interval over networks."""
+    value = float(values.mean())
+    low, high = (
+        t_interval(values) if len(values) > 1 and np.isfinite(values).all() else (None, None)
+    )
+    if len(values) == 1:
+        note = _join([note, "One network, so there is no interval."])
+    return Measurement(value, low, high, n=len(values), note=note)
+
+
+def share_measurement(n_events: int, n: int, note: str = "") -> Measurement:
+    """Return a share of independent points with its Clopper-Pearson interval."""
+    low, high = clopper_pearson(n_events, n)
+    return Measurement(n_events / n, low, high, n=n, note=note)
+
+
+def ratio_of_means(
+    numerator: Values, denominator: Values
+) -> tuple[float, float | None, float | None]:
+    """Return the ratio of two means over the same points, with its 95 % interval.
+
+    The ratio is linearised: r + (a - r b) / mean(b) has the mean r and, for many points, its
+    sampling error (Taylor series). Points without both values are left out.
+
+    Parameters
+    ----------
+    numerator, denominator : ndarray
+        Values a and b of the same points, infinite where there is none. Shape ``(n,)``.
+
+    Returns
+    -------
+    ratio, low, high : float or None
+        NaN where no point has both, or the denominator is 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> ratio_of_means(np.array([2.0, 4.0]), np.array([1.0, 2.0]))
+    (2.0, 2.0, 2.0)
+    """
+    both = np.isfinite(numerator) & np.isfinite(denominator)
+    a, b = numerator[both].astype(np.float64), denominator[both].astype(np.float64)
+    if a.size == 0 or b.mean() == 0:
+        return math.nan, None, None
+    ratio = a.mean() / b.mean()
+    return mean_of_points(ratio + (a - ratio * b) / b.mean())
+
+
+def _failures(networks: Sequence[Values], n_failed: int, n_points: int) -> str:
+    if n_points == n_failed:
+        return f"No error was found from any of {n_points} points."
+    if n_failed == 0:
+        return f"An error was found from each of {n_points} points."
+    text = f"No error was found from {n_failed} of {n_points} points; the mean leaves them out."
+    if len(networks) == 1:
+        median, low, high = median_of_points(networks[0])
+        text += f" The median, which counts them as infinitely far, is {median:.4g}"
+        text += f" [{low:.4g}, {high:.4g}]." if math.isfinite(low) else "."
+    return text
+
+
+def _join(parts: Sequence[str]) -> str:
+    return " ".join(part for part in parts if part)
