@@ -108,6 +108,11 @@ def nearest_error(
     return Outcome(reached, status, score)
 
 
+def _uphill(target: Target, points: Tensor, gradient: Tensor) -> Tensor:
+    """Return the unit direction along the domain that climbs fastest, zero where there is none."""
+    return unit(target.domain.tangent(points, unit(gradient)))
+
+
 def climb_to_error(
     target: Target, start: Tensor, *, n_steps: int, step_size: float, stream: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,7 +132,7 @@ def climb_to_error(
             status[active[found]] = AttackStatus.FOUND.code
             break
         value, gradient = part.wrongness_and_gradient(points)
-        direction = unit(part.domain.tangent(points, gradient))
+        direction = _uphill(part, points, gradient)
 
         found = value >= 0
         broken = ~found & ~(value.isfinite() & direction.flatten(1).isfinite().all(1))
@@ -277,7 +282,7 @@ def _slope(target: Target, points: Tensor) -> Tensor:
     """Return the part of the path back to the sample that runs along the boundary."""
     domain = target.domain
     _, gradient = target.wrongness_and_gradient(points)
-    normal = unit(domain.tangent(points, gradient))
+    normal = _uphill(target, points, gradient)
     back = domain.log(points, target.x)
     along = back - per_sample(dot(back, normal), back) * normal
     along = domain.tangent(points, along)
@@ -332,7 +337,7 @@ def climb_to_worst(
             break
         points = part.domain.move(best[active], direction, length)
         new_value, gradient = part.wrongness_and_gradient(points)
-        new_direction = unit(part.domain.tangent(points, gradient))
+        new_direction = _uphill(part, points, gradient)
         better = (new_value > value[active]) & new_direction.flatten(1).isfinite().all(1)
         best[active[better]] = points[better]
         value[active[better]] = new_value[better]
@@ -347,7 +352,7 @@ def _kicked(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the starts with their wrongness and uphill directions, flat ones after a kick."""
     value, gradient = target.wrongness_and_gradient(start)
-    direction = unit(target.domain.tangent(start, gradient))
+    direction = _uphill(target, start, gradient)
     flat = (norm(direction) == 0).nonzero().squeeze(1)
     if flat.numel() == 0:
         return start.clone(), value, direction
@@ -356,5 +361,5 @@ def _kicked(
     length = torch.full_like(part.sign, step_size)
     kicked[flat] = part.domain.move(start[flat], kick, length)
     value[flat], gradient = part.wrongness_and_gradient(kicked[flat])
-    direction[flat] = unit(part.domain.tangent(kicked[flat], gradient))
+    direction[flat] = _uphill(part, kicked[flat], gradient)
     return kicked, value, direction

@@ -426,19 +426,22 @@ def _confirmed(target: Target, endpoint: Tensor, claimed: Tensor) -> tuple[Tenso
     boundary may fall on the right side here. It is then moved on along the path from its sample,
     from a few roundings up to a thousandth of the path, until it is an error in this batch too.
     """
-    wrongness = target.wrongness(endpoint)
+    first = wrongness = target.wrongness(endpoint)
     reached, extra = endpoint, 4 * torch.finfo(endpoint.dtype).eps
-    while extra < _LONGEST_NUDGE:
-        lost = (claimed & (wrongness < 0)).nonzero().squeeze(1)
-        if lost.numel() == 0:
-            break
-        part = target.take(lost)
+    lost = claimed & (wrongness < 0)
+    while bool(lost.any()) and extra < _LONGEST_NUDGE:
+        index = lost.nonzero().squeeze(1)
+        part = target.take(index)
         fraction = torch.full_like(part.sign, 1 + extra)
         endpoint = endpoint.clone()
-        endpoint[lost] = part.domain.interpolate(part.x, reached[lost], fraction)
+        endpoint[index] = part.domain.interpolate(part.x, reached[index], fraction)
         wrongness = target.wrongness(endpoint)
+        lost = claimed & (wrongness < 0)
         extra *= 4
-    return endpoint, wrongness
+    return (
+        torch.where(per_sample(lost, endpoint), reached, endpoint),
+        torch.where(lost, first, wrongness),
+    )
 
 
 def _margin_or_nan(classifier: Classifier, x: Tensor) -> Tensor:

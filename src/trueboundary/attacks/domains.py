@@ -235,7 +235,7 @@ class Sphere(Domain):
         # A purely radial gradient leaves rounding behind, and normalised rounding would look
         # like a direction to follow.
         rounding = _NOISE * torch.finfo(v.dtype).eps * norm(v)
-        part = torch.where(per_sample(norm(part) > rounding, v), part, torch.zeros_like(part))
+        part = torch.where(per_sample(norm(part) <= rounding, v), torch.zeros_like(part), part)
         return part - per_sample(dot(part, normal), v) * normal
 
     def move(self, x: Tensor, direction: Tensor, length: Tensor) -> Tensor:

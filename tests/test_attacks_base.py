@@ -1,0 +1,206 @@
+"""The base of all attacks: nothing is believed, nothing is touched, everything is checked."""
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trueboundary.attacks import (
+    Attack,
+    AttackResult,
+    AttackStatus,
+    AttackWarning,
+    ManifoldAttack,
+    Shell,
+    Sphere,
+    in_chunks,
+)
+from trueboundary.attacks.base import Search, Target
+
+
+def plane(x: Tensor) -> Tensor:
+    return x[:, 0] - 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Claims(Attack):
+    """An attack that reports success at given points, whatever the truth."""
+
+    endpoint: Tensor = field(default_factory=lambda: torch.zeros(1, 2))
+
+    def _run(self, target: Target) -> Search:
+        found = torch.full_like(target.index, AttackStatus.FOUND.code)
+        return Search(self.endpoint.expand_as(target.x).clone(), found)
+
+
+def only_status(result: AttackResult) -> AttackStatus:
+    (code,) = result.status.tolist()
+    return AttackStatus.from_code(code)
+
+
+X, Y = torch.tensor([[0.0, 1.0]]), torch.tensor([0])
+
+
+def test_a_true_claim_is_measured() -> None:
+    result = Claims(torch.tensor([[1.0, 1.0]]))(plane, X, Y)
+    assert only_status(result) is AttackStatus.FOUND
+    assert result.distance.tolist() == [1.0]
+    assert result.margin.tolist() == result.endpoint_margin.tolist() == [0.5]
+    assert result.success.tolist() == [True]
+    assert result.messages() == ["An error was found."]
+
+
+def test_a_false_claim_is_a_failure() -> None:
+    result = Claims(torch.tensor([[0.25, 1.0]]))(plane, X, Y)
+    assert only_status(result) is AttackStatus.NOT_CONFIRMED
+    assert result.distance.tolist() == [math.inf]
+    assert result.x_adv.tolist() == X.tolist()
+    assert result.endpoint.tolist() == [[0.25, 1.0]]
+    assert result.margin.tolist() == [-0.5]
+
+
+def test_an_error_outside_the_domain_is_a_failure() -> None:
+    result = Claims(torch.tensor([[3.0, 0.0]]))(plane, X, Y, domain=Sphere(1.0))
+    assert only_status(result) is AttackStatus.LEFT_DOMAIN
+    assert not result.success.any()
+
+
+def test_nan_at_the_endpoint_is_a_failure() -> None:
+    def nan_at_two(x: Tensor) -> Tensor:
+        return torch.where(x[:, 0] == 2, math.nan, x[:, 0] - 0.5)
+
+    result = Claims(torch.tensor([[2.0, 0.0]]))(nan_at_two, X, Y)
+    assert only_status(result) is AttackStatus.NOT_CONFIRMED
+    assert result.distance.tolist() == [math.inf]
+
+
+def test_a_margin_of_zero_is_an_error_for_both_classes() -> None:
+    x = torch.tensor([[0.5, 1.0], [0.5, 1.0]])
+    result = Claims()(plane, x, torch.tensor([0, 1]))
+    assert result.distance.tolist() == [0.0, 0.0]
+    assert result.success_rate == 1.0
+    assert set(result.messages()) == {AttackStatus.MISCLASSIFIED.value}
+
+
+def test_errors_survive_classifiers_that_round_by_batch_size() -> None:
+    # What a matrix product does in the last bit, made visible: the boundary moves with n.
+    def rounding(x: Tensor) -> Tensor:
+        return x[:, 0] - 0.5 - 2e-7 * len(x)
+
+    x = torch.nn.functional.normalize(torch.tensor([[0.1, 1.0], [0.9, 1.0], [0.2, -1.0]]), dim=1)
+    result = ManifoldAttack()(rounding, x, torch.zeros(3, dtype=torch.int64))
+    assert result.success.all()
+    assert (rounding(result.x_adv) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "error", "message"),
+    [
+        (torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2).long(), TypeError, "floating-point"),
+        (torch.zeros(2, 3), torch.zeros(2), TypeError, "integer or boolean labels"),
+        (torch.zeros(3), torch.zeros(3).long(), ValueError, r"\(n, \*event\)"),
+        (torch.zeros(0, 3), torch.zeros(0).long(), ValueError, "n >= 1"),
+        (torch.zeros(2, 3), torch.zeros(3).long(), ValueError, r"shape \(2,\), got \(3,\)"),
+        (torch.zeros(2, 3), torch.tensor([0, 2]), ValueError, r"labels 0 and 1, got \[0, 2\]"),
+        (torch.full((2, 3), math.nan), torch.zeros(2).long(), ValueError, "finite samples"),
+    ],
+)
+def test_bad_input_is_named(x: Tensor, y: Tensor, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Claims()(plane, x, y)
+
+
+def test_samples_outside_the_domain_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"1 of 1 lie outside; try domain\.project"):
+        Claims()(plane, X, Y, domain=Sphere(2.0))
+    with pytest.raises(ValueError, match="lie outside"):
+        Claims()(plane, 3 * X, Y, domain=Shell(1.0, 1.3))
+
+
+def test_bad_output_of_a_classifier_is_named() -> None:
+    with pytest.raises(ValueError, match="shape"):
+        Claims()(lambda x: x.new_zeros(len(x), 3), X, Y)
+    with pytest.raises(TypeError, match="floating-point"):
+        Claims()(lambda x: "cat", X, Y)  # type: ignore[arg-type,return-value]
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(2), nn.Dropout(0.5)])
+def test_training_mode_is_warned_about_and_left_alone(layer: nn.Module) -> None:
+    x, y = torch.eye(2), torch.zeros(2, dtype=torch.int64)
+    with torch.random.fork_rng():  # initial weights and dropout draw from the global state
+        model = nn.Sequential(layer, nn.Linear(2, 1))
+        with pytest.warns(AttackWarning, match=type(layer).__name__):
+            Claims()(model, x, y)
+    assert model.training
+    Claims()(model.eval(), x, y)  # warnings are errors: silence is checked
+    assert not model.training
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_parameters_and_gradients_are_left_alone(frozen: bool) -> None:
+    with torch.random.fork_rng():
+        model = nn.Linear(2, 1, bias=False)
+    nn.init.ones_(model.weight)
+    model.requires_grad_(not frozen)
+    before = model.weight.detach().clone()
+    x = torch.tensor([[-1.0, 0.1], [-0.1, -1.0]], requires_grad=True)
+    result = ManifoldAttack(refine_steps=5)(model, x, torch.tensor([0, 0]))
+    assert model.weight.grad is None
+    assert x.grad is None
+    assert model.weight.requires_grad is not frozen
+    assert torch.equal(model.weight, before)
+    assert not any(tensor.requires_grad for tensor in vars(result).values())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_any_gradient_mode_of_the_caller_will_do(mode: type) -> None:
+    with mode():
+        x = torch.tensor([[0.0, 1.0]])
+        result = ManifoldAttack()(plane, x, torch.tensor([0]))
+    assert result.distance.item() == pytest.approx(2 * math.sin(math.pi / 12), rel=1e-6)
+
+
+def test_summary_censors_failures() -> None:
+    x = torch.tensor([[0.0, 1.0], [0.0, -1.0], [1.0, 0.0], [0.0, 4.0]])
+    result = Claims(torch.tensor([[1.0, 1.0]]))(plane, x, torch.tensor([0, 0, 0, 1]))
+    # distances: 1, sqrt(5), 0 (already wrong), 0 (already wrong)
+    summary = result.summary()
+    assert (summary.n, summary.n_failed) == (4, 0)
+    assert summary.mean == pytest.approx((1 + math.sqrt(5)) / 4)
+    assert summary.median == pytest.approx(0.5)
+
+    nothing = Claims(torch.tensor([[0.0, 0.0]]))(plane, x[:2], torch.tensor([0, 0])).summary()
+    assert nothing.n_failed == 2
+    assert math.isnan(nothing.mean)
+    assert nothing.median == math.inf
+
+
+def test_chunks_give_what_one_call_gives(generator: torch.Generator) -> None:
+    x = torch.randn(7, 4, generator=generator, dtype=torch.float64)
+    y = (plane(x) > 0).long()
+    attack = ManifoldAttack(n_restarts=3, n_steps=50, step_size=0.05)
+    seeds = [torch.Generator().manual_seed(5) for _ in range(2)]
+    whole = attack(plane, x, y, generator=seeds[0])
+    chunks = in_chunks(attack, plane, x, y, chunk_size=3, generator=seeds[1])
+    torch.testing.assert_close(chunks.x_adv, whole.x_adv)
+    torch.testing.assert_close(chunks.distance, whole.distance)
+    assert torch.equal(chunks.status, whole.status)
+    assert torch.equal(seeds[0].get_state(), seeds[1].get_state())
+    with pytest.raises(ValueError, match="chunk size of at least 1"):
+        in_chunks(attack, plane, x, y, chunk_size=0)
+
+
+def test_chunks_share_the_radii_of_a_domain(generator: torch.Generator) -> None:
+    x = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+    domain = Sphere(torch.linalg.vector_norm(x, dim=1))
+    y = (plane(x) > 0).long()
+    whole = ManifoldAttack()(plane, x, y, domain=domain)
+    chunks = in_chunks(ManifoldAttack(), plane, x, y, chunk_size=2, domain=domain)
+    torch.testing.assert_close(chunks.distance, whole.distance)
+
+
+def test_status_codes_round_trip() -> None:
+    assert [AttackStatus.from_code(status.code) for status in AttackStatus] == list(AttackStatus)
+    assert all(status.value.endswith((".", "?")) for status in AttackStatus)
