@@ -1,0 +1,104 @@
+"""Where data lie on this machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pooch
+
+CACHE_VARIABLE = "TRUEBOUNDARY_CACHE"
+MNIST_VARIABLE = "TRUEBOUNDARY_MNIST"
+CELEBA_VARIABLE = "TRUEBOUNDARY_CELEBA"
+CIFAR10_VARIABLE = "TRUEBOUNDARY_CIFAR10"
+
+
+@dataclass(frozen=True)
+class DataLocation:
+    """What is known about one data set on this machine.
+
+    Parameters
+    ----------
+    path : pathlib.Path or None
+        Where it was found or looked for; None where no place is set.
+    found : bool
+        Whether there is something at `path`. Its content is checked when it is loaded.
+    message : str
+        One sentence: where it is, or what to do.
+    """
+
+    path: Path | None
+    found: bool
+    message: str
+
+
+def cache_folder(cache: str | Path | None = None) -> Path:
+    """Return the folder in which downloaded data are kept.
+
+    Parameters
+    ----------
+    cache : str or pathlib.Path, optional
+        A folder chosen by the caller. Otherwise the environment variable `TRUEBOUNDARY_CACHE`
+        decides, and without it the platform's cache folder (`~/.cache/trueboundary` on Linux).
+
+    Examples
+    --------
+    >>> cache_folder("somewhere").name
+    'somewhere'
+    """
+    chosen = cache or os.environ.get(CACHE_VARIABLE)
+    return Path(chosen or pooch.os_cache("trueboundary")).expanduser()
+
+
+def folder_from_environment(variable: str) -> Path | None:
+    """Return the path that an environment variable holds, or None."""
+    value = os.environ.get(variable)
+    return Path(value).expanduser() if value else None
+
+
+def find_data(cache: str | Path | None = None) -> dict[str, DataLocation]:
+    """Tell which data sets this machine has, without loading or downloading any.
+
+    Parameters
+    ----------
+    cache : str or pathlib.Path, optional
+        The cache folder; see `cache_folder`.
+
+    Returns
+    -------
+    dict of str to DataLocation
+        Under "cache", "mnist", "celeba" and "cifar10".
+
+    Examples
+    --------
+    >>> from trueboundary.data import find_data
+    >>> sorted(find_data())
+    ['cache', 'celeba', 'cifar10', 'mnist']
+    """
+    folder = cache_folder(cache)
+    return {
+        "cache": _described(folder, "it is made when something is downloaded."),
+        "mnist": _find_mnist(folder),
+        "celeba": _find_by_variable(CELEBA_VARIABLE, "the folder with img_align_celeba"),
+        "cifar10": _find_by_variable(CIFAR10_VARIABLE, "cifar-10-python.tar.gz or its folder"),
+    }
+
+
+def _find_mnist(folder: Path) -> DataLocation:
+    chosen = folder_from_environment(MNIST_VARIABLE)
+    if chosen is not None:
+        return _described(chosen, f"set {MNIST_VARIABLE} to a folder of IDX files or unset it.")
+    return _described(folder / "mnist", "it is downloaded when first needed.")
+
+
+def _find_by_variable(variable: str, what: str) -> DataLocation:
+    chosen = folder_from_environment(variable)
+    if chosen is None:
+        return DataLocation(None, False, f"not set up; let {variable} name {what}.")
+    return _described(chosen, f"let {variable} name {what}.")
+
+
+def _described(path: Path, otherwise: str) -> DataLocation:
+    found = path.exists()
+    return DataLocation(path, found, f"at {path}." if found else f"not at {path}; {otherwise}")
