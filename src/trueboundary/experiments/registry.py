@@ -17,8 +17,14 @@ _MODULES: tuple[str, ...] = (
     "spheres_error_rate",
     "spheres_distances",
     "spheres_dimension",
+    "spheres_alphas",
+    "spheres_perfect_start",
+    "spheres_clt",
     "spheres_fraction",
+    "spheres_narrow",
     "spheres_caps",
+    "spheres_radius",
+    "spheres_hard_examples",
 )
 
 

@@ -77,7 +77,7 @@ class HardExamples(RunConfig):
     learning_rate: float
     attack_step_size: float = 0.01
     batch_size: int = 50
-    check_every: int = 100
+    check_every: int = 50
     radius: float = RADIUS
     seed: int = 0
     device: str = "cpu"
