@@ -126,7 +126,7 @@ def log_measure(dim: int, angle: float) -> float:
     Examples
     --------
     >>> round(log_measure(500, 0.5), 6)
-    -370.743930
+    -370.74393
     """
     dim = _checks.integer("dim", dim, 2)
     if not 0 <= angle <= math.pi:
