@@ -68,8 +68,8 @@ def _encode(value: Any) -> Any:
         return [_encode(item) for item in value]
     if isinstance(value, Mapping):
         for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"JSON needs strings as keys, got {key!r}")
+            if not isinstance(key, str) or key == _MARK:
+                raise TypeError(f"JSON needs strings other than {_MARK!r} as keys, got {key!r}")
         return {key: _encode(item) for key, item in value.items()}
     raise TypeError(
         f"JSON cannot hold {type(value).__name__}: use plain numbers and words, and keep arrays "
