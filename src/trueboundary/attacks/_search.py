@@ -199,12 +199,8 @@ def find_crossing(
         if not bool(wide.all()):
             keep = wide.nonzero().squeeze(1)
             active, part, inside, wrong = active[keep], part.take(keep), inside[keep], wrong[keep]
-            low, high, value_low, value_high = (
-                low[keep],
-                high[keep],
-                value_low[keep],
-                value_high[keep],
-            )
+            low, high = low[keep], high[keep]
+            value_low, value_high = value_low[keep], value_high[keep]
             tolerance, budget, last_side = tolerance[keep], budget[keep], last_side[keep]
         if active.numel() == 0:
             break
@@ -249,10 +245,9 @@ def slide(target: Target, error: Tensor, *, n_steps: int) -> Tensor:
         trial = domain.move(points, unit(along), pace * norm(along))
         beyond = to_points / norm(domain.log(part.x, trial))
         trial = domain.interpolate(part.x, trial, beyond)
-        nearer = part.wrongness(trial) >= 0
-        nearer &= domain.distance(part.x, trial) <= domain.distance(part.x, points) * (
-            1 + tolerance
-        )
+        # Projection onto a domain with an edge may have lengthened the distance.
+        not_farther = norm(domain.log(part.x, trial)) <= to_points * (1 + tolerance)
+        nearer = (part.wrongness(trial) >= 0) & not_farther
 
         pace = torch.where(nearer, pace, pace / 4)
         moved = nearer.nonzero().squeeze(1)
@@ -338,7 +333,9 @@ def climb_to_worst(
         points = part.domain.move(best[active], direction, length)
         new_value, gradient = part.wrongness_and_gradient(points)
         new_direction = _uphill(part, points, gradient)
-        better = (new_value > value[active]) & new_direction.flatten(1).isfinite().all(1)
+        finite = new_direction.flatten(1).isfinite().all(1)
+        new_direction = torch.where(per_sample(finite, points), new_direction, 0 * direction)
+        better = (new_value > value[active]) & (finite | (new_value >= 0))
         best[active[better]] = points[better]
         value[active[better]] = new_value[better]
         direction = torch.where(per_sample(better, points), new_direction, direction)

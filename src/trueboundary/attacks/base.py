@@ -280,7 +280,9 @@ class Attack(ABC):
         domain : Domain, optional
             Where the errors must lie; by default the attack's own.
         generator : torch.Generator, optional
-            Source of the one seed the attack uses; without it the seed is fixed.
+            Source of the one seed the attack uses; without it the seed is fixed. Each sample's
+            random numbers depend on that seed and the sample's own bytes alone, so neither the
+            size nor the order of a batch changes a result beyond the classifier's rounding.
 
         Returns
         -------
