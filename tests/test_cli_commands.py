@@ -1,0 +1,210 @@
+"""The command line: what it prints, its exit status, and one sentence for every mistake."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from trueboundary.cli import main
+
+HELPERS = Path(__file__).parent / "helpers"
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(HELPERS)
+    from register import register
+
+    register(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments):
+    return main(["run", "sums", "--scale", "smoke", "--out", "out", *arguments])
+
+
+def test_run_prints_claims_and_report_and_a_second_time_computes_nothing(capsys):
+    assert run() == 0
+    out = capsys.readouterr().out
+    assert "not testable at this scale" in out
+    assert "reproduced" in out
+    assert "Report: out/report/index.html" in out
+    assert Path("out/report/index.html").exists()
+    stored = {p: p.stat().st_mtime_ns for p in Path("out/runs").rglob("run.json")}
+    assert len(stored) == 2
+    assert run() == 0
+    assert {p: p.stat().st_mtime_ns for p in Path("out/runs").rglob("run.json")} == stored
+
+
+def test_reproduce_runs_everything_of_a_paper(capsys):
+    assert main(["reproduce", "spheres", "--scale", "smoke"]) == 0
+    assert "Report: results/smoke/report/index.html" in capsys.readouterr().out
+
+
+def test_settings_can_be_replaced_and_verdicts_know_it(capsys):
+    assert run("--set", "n_terms=1000", "--set", "powers=2", "--seed", "3") == 0
+    plan = json.loads(Path("out/plans/sums.json").read_text())
+    assert plan["overrides"] == {"n_terms": 1000, "powers": [2.0]}
+    assert plan["settings"]["n_terms"] == 1000
+    assert plan["seed"] == 3
+    verdicts = {entry["claim"]["id"]: entry["verdict"] for entry in _claims()}
+    assert verdicts == {"T1": "reproduced", "T2": "reproduced"}
+    assert run("--set", "n_terms=999", "--set", "powers=2") == 0
+    verdicts = {entry["claim"]["id"]: entry["verdict"] for entry in _claims()}
+    assert verdicts["T1"] == "not testable at this scale"
+
+
+def _claims():
+    return json.loads(Path("out/report/claims.json").read_text())
+
+
+def test_a_failing_run_is_listed_and_the_report_says_so(capsys):
+    assert run("--set", "mode=fail") == 1
+    said = capsys.readouterr()
+    assert re.search(r"Sum-\w+ failed: ArithmeticError: this sum was asked to fail", said.err)
+    assert "the tracebacks are in out/failures" in said.err
+    assert "no result" in said.out
+    (failure,) = Path("out/failures").iterdir()
+    assert "Traceback" in failure.read_text()
+    assert "this sum was asked to fail" in Path("out/report/index.html").read_text()
+    assert run() == 0
+
+
+def test_a_killed_worker_leaves_a_resumable_store(capsys):
+    assert run("--set", "mode=die") == 1
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert run() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+def test_ctrl_c_leaves_a_resumable_store(tmp_path):
+    script = f"""
+import sys
+sys.path.insert(0, {str(HELPERS)!r})
+import pytest
+from register import register
+from trueboundary.cli import main
+if __name__ == "__main__":
+    register(pytest.MonkeyPatch())
+    sys.exit(main(["run", "sums", "--scale", "smoke", "--out", "out", "--set", "mode=slow"]))
+"""
+    file = tmp_path / "interrupted.py"
+    file.write_text(script)
+    with subprocess.Popen(
+        [sys.executable, file], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not list(Path("out").glob("unfinished/*/started")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.startswith("trueboundary: interrupted; what had finished is kept in out")
+    assert "Traceback" not in said
+    assert run() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "sum"], "no experiment 'sum'.*did you mean 'sums'"),
+        (["run", "sums", "--scale", "qick"], "no scale 'qick'.*did you mean 'quick'"),
+        (["run", "sums", "--seed", "-1"], "--seed"),
+        (["run", "sums", "--workers", "0"], "--workers"),
+        (["run", "sums", "--device", "gpu"], "no device 'gpu'"),
+        (["run", "sums", "--device", "cuda:99"], "'cuda:99' is not there"),
+        (["run", "sums", "--set", "n_terms=0"], "n_terms must be at least 1, got 0"),
+        (["run", "sums", "--set", "n_terms=x"], "n_terms is a whole number"),
+        (["run", "sums", "--set", "n_term=1"], "did you mean 'n_terms'"),
+        (["run", "sums", "--set", "n_terms"], "name=value"),
+        (["run", "sums", "--out", "a-file/out"], "cannot write to a-file/out"),
+        (["run"], "ID"),
+        (["reproduce", "sphere"], "did you mean 'spheres'"),
+        (["reproduce", "--scale", "full"], "no scale 'full'"),
+        (["report", "nowhere"], "nowhere holds no results"),
+        (["list", "--all"], "--all"),
+        (["runs"], "runs"),
+    ],
+)
+def test_mistakes_get_status_2_and_a_sentence(capsys, arguments, says):
+    Path("a-file").touch()
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert re.search(says, said.err)
+    assert "Traceback" not in said.err + said.out
+    assert not Path("results/quick/plans").exists(), "nothing may be left that looks like a result"
+
+
+def test_list_shows_id_paper_place_and_costs(capsys):
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    for word in ("sums", "spheres", "Figure 0", "smoke", "quick", "paper"):
+        assert word in out
+
+
+def test_doctor_names_versions_device_threads_and_data(capsys):
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for word in ("torch", "devices", "cpu", "threads", "data"):
+        assert word in out
+
+
+@pytest.mark.parametrize("command", ["list", "run", "reproduce", "report", "doctor"])
+def test_help_has_a_worked_example(capsys, command):
+    assert main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"trueboundary {command}" in out.partition("Example")[2]
+
+
+def test_the_version_is_shown(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("trueboundary ")
+
+
+def test_report_is_written_again_from_stored_results(capsys):
+    run()
+    Path("out/report/index.html").unlink()
+    assert main(["report", "out"]) == 0
+    assert Path("out/report/index.html").exists()
+
+
+def test_a_damaged_plan_is_a_mistake_with_a_sentence(capsys):
+    run()
+    Path("out/plans/sums.json").write_text("{")
+    assert main(["report", "out"]) == 2
+    assert "sums.json is not a plan" in capsys.readouterr().err
+
+
+def test_the_readme_gets_its_table(capsys):
+    run()
+    readme = Path("README.md")
+    readme.write_text("before\n<!-- claims: begin -->\nold\n<!-- claims: end -->\nafter\n")
+    assert main(["report", "out", "--readme", "README.md"]) == 0
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- claims: begin -->\n| claim |")
+    assert text.endswith("<!-- claims: end -->\nafter\n")
+    assert "| T1 |" in text
+    assert "| T2 |" not in text, "it is no headline"
+    assert "trueboundary report out --readme README.md" in text
+    assert "old" not in text
+    assert main(["report", "out", "--readme", "README.md"]) == 0
+    assert readme.read_text() == text
+    readme.write_text("no markers")
+    assert main(["report", "out", "--readme", "README.md"]) == 2
+    assert main(["report", "out", "--readme", "missing.md"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_help_and_the_command_itself_load_neither_torch_nor_matplotlib():
+    script = (
+        "import sys; from trueboundary.cli import main; main(['run', '--help']); "
+        "sys.exit(' '.join({'torch', 'matplotlib', 'jinja2'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
