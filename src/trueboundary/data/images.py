@@ -166,7 +166,8 @@ def to_channels_first(images: npt.NDArray[Any]) -> Floats:
 
     uint8 pixels are divided by 255, so that white is exactly 1.
     """
-    pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
+    # A copy even where nothing has to change: whoever writes into it must not change the data.
+    pixels = np.array(images.transpose(0, 3, 1, 2), dtype=np.float32, order="C")
     if images.dtype == np.uint8:
         pixels /= np.float32(255)
     return pixels
