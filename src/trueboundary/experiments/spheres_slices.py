@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -132,14 +132,12 @@ class Slices(RunConfig):
 
         generator = torch.Generator().manual_seed(self.seed)
         random = torch.randn(2, self.network.dim, generator=generator, dtype=torch.float64).numpy()
-        points, margins = self._worst_points(model, lambda x: x, generator)
+        points, margins = self._worst_points(model, np.eye(self.network.dim), generator)
         order = np.argsort(margins)
         first = points[order[0]]
 
-        axis = torch.from_numpy(_unit(first)).to(next(model.parameters()))
-        constrained, orthogonal = self._worst_points(
-            model, lambda x: x - (x @ axis)[:, None] * axis, generator
-        )
+        rotation, _ = np.linalg.qr(first[:, None], mode="complete")
+        constrained, orthogonal = self._worst_points(model, rotation[:, 1:].T, generator)
         second = constrained[int(orthogonal.argmin())]
         planes = {
             "random": orthonormal(random[0], random[1]),
@@ -155,33 +153,29 @@ class Slices(RunConfig):
         }
 
     def _worst_points(
-        self,
-        model: BinaryClassifier,
-        project: Callable[[torch.Tensor], torch.Tensor],
-        generator: torch.Generator,
+        self, model: BinaryClassifier, basis: Array, generator: torch.Generator
     ) -> tuple[Array, Array]:
         """Return the points of the outer sphere where the search ended, and their margins.
 
-        `project` is the projection onto a linear subspace. Starts lie in it, and so do the
-        gradients of the projected network, so the whole search does.
+        The search is for coordinates in the orthonormal rows of `basis`, and so cannot leave the
+        subspace that they span.
         """
         import torch
 
         from trueboundary.attacks import ManifoldAttack, Sphere
 
-        n, dim, radius = self.n_starts, self.network.dim, self.network.radius
-        noise = torch.randn(n, dim, generator=generator).to(next(model.parameters()))
-        sphere = Sphere(radius)
-        start = sphere.project(project(noise))
+        axes = torch.from_numpy(basis).to(next(model.parameters()))
+        start = torch.randn(self.n_starts, len(basis), generator=generator).to(axes)
+        sphere = Sphere(self.network.radius)
         attack = ManifoldAttack("worst_case", self.n_attack_steps, step_size=1e-2)
         result = attack(
-            lambda x: model.margin(project(x)),
-            start,
-            torch.ones(n, dtype=torch.int64),
+            lambda coordinates: model.margin(coordinates @ axes),
+            sphere.project(start),
+            torch.ones(self.n_starts, dtype=torch.int64),
             domain=sphere,
             generator=generator,
         )
-        points = result.endpoint.double().cpu().numpy()
+        points = result.endpoint.double().cpu().numpy() @ basis
         return points, result.endpoint_margin.double().cpu().numpy()
 
 
