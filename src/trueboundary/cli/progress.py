@@ -61,7 +61,7 @@ def _line_writer(console: Console, names: Mapping[str, str]) -> Callable[[Progre
         moment, shown = last[0]
         # A change of what runs is worth a line sooner, yet a thousand tiny runs not one each.
         due = now - moment >= (LINE_INTERVAL if running == shown else LINE_INTERVAL / 5.0)
-        if due or state.n_done == state.n_total:
+        if due and state.n_done < state.n_total:
             last[0] = (now, running)
             percent = f"{100.0 * state.fraction:3.0f} %"
             console.print(f"{percent}  {_describe(state, names)}", markup=False, highlight=False)

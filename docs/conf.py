@@ -1,0 +1,28 @@
+"""Settings of the documentation; ``make docs`` builds it."""
+
+from trueboundary import __version__
+
+project = "trueboundary"
+author = "The trueboundary developers"
+copyright = "The trueboundary developers"
+release = version = __version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build"]
+default_role = "py:obj"
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "smartquotes"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings state types and shapes
+numpydoc_show_class_members = False
+
+html_theme = "furo"
+html_title = f"trueboundary {version}"
