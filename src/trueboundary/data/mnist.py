@@ -245,8 +245,10 @@ def _download(url: str, digest: str, folder: Path) -> Path:
     with _quiet_pooch():
         try:
             return Path(pooch.retrieve(url, digest, path=folder, downloader=downloader))
-        except (OSError, ValueError) as error:  # requests' errors are OSErrors
+        except OSError as error:  # requests' errors are OSErrors, with messages of many lines
             raise _RouteClosed(type(error).__name__) from None
+        except ValueError:
+            raise _RouteClosed("what came has the wrong checksum") from None
 
 
 @contextmanager
