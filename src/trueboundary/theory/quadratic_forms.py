@@ -115,8 +115,13 @@ def log_tail(
         raise ValueError("degrees must be positive; noncentrality and normal_std nonnegative.")
     out = np.empty(array.shape[:-1])
     for index in np.ndindex(out.shape):
+        scale = binary_scale(array[index], std[index], offset[index])
         form = make_form(
-            array[index], m[index], shift[index], float(std[index]) ** 2, float(offset[index])
+            scale * array[index],
+            m[index],
+            shift[index],
+            (scale * float(std[index])) ** 2,
+            scale * float(offset[index]),
         )
         out[index] = log_upper_tail(form.negated() if tail == "lower" else form)
     return float(out) if out.ndim == 0 else out
@@ -234,7 +239,7 @@ def clt_log_tail(weights: npt.ArrayLike) -> float:
     >>> round(clt_log_tail([0.5, -0.5]), 6)
     -0.693147
     """
-    w = _vector(weights)
+    w = _scaled_vector(weights)
     return float(special.log_ndtr(w.sum() / math.sqrt(2 * float(w @ w))))
 
 
@@ -295,11 +300,11 @@ def sphere_clt_log_tail(weights: npt.ArrayLike) -> float:
     >>> round(sphere_clt_log_tail([1.0, -2.0]), 6)
     -1.143581
     """
-    w = _vector(weights)
-    mean, std = float(w.mean()), float(w.std())
-    if std == 0:
+    w = _scaled_vector(weights)
+    mean = float(w.mean())
+    if w.min() == w.max():
         return 0.0 if mean > 0 else -math.inf
-    return float(special.log_ndtr(mean * math.sqrt((w.size + 2) / 2) / std))
+    return float(special.log_ndtr(mean * math.sqrt((w.size + 2) / 2) / float(w.std())))
 
 
 def lugannani_rice_log_tail(weights: npt.ArrayLike) -> float:
@@ -372,6 +377,15 @@ def chernoff_log_bound(weights: npt.ArrayLike) -> float:
     return min(form.cgf(c, ratios), 0.0)
 
 
+def binary_scale(*terms: npt.ArrayLike) -> float:
+    """Return the power of two that brings the largest term to between 1/2 and 1 (not public).
+
+    The sign of a form does not depend on its scale, and a power of two rounds nothing.
+    """
+    largest = max(float(np.abs(term).max()) for term in terms)
+    return math.ldexp(1.0, -max(-1000, min(1000, math.frexp(largest)[1])))
+
+
 def make_form(
     weights: FloatArray,
     degrees: FloatArray,
@@ -401,7 +415,7 @@ def _broadcast(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> Float
 
 
 def _vector(weights: npt.ArrayLike) -> FloatArray:
-    """Return the weights of a comparison: one axis, not all zero."""
+    """Return the checked weights of a comparison: one axis, not all zero."""
     array = _checks.finite_array("weights", weights, min_ndim=1)
     if array.ndim != 1 or not array.any():
         raise ValueError(
@@ -410,9 +424,15 @@ def _vector(weights: npt.ArrayLike) -> FloatArray:
     return array
 
 
+def _scaled_vector(weights: npt.ArrayLike) -> FloatArray:
+    """Return the weights of a comparison, scaled so that no square leaves the range of floats."""
+    w = _vector(weights)
+    return w * binary_scale(w)
+
+
 def _central(weights: npt.ArrayLike) -> QuadraticForm:
     """Return the form sum_i w_i u_i^2."""
-    w = _vector(weights)
+    w = _scaled_vector(weights)
     return make_form(w, np.ones_like(w), np.zeros_like(w), 0.0, 0.0)
 
 

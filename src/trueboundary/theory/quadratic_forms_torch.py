@@ -8,12 +8,13 @@ accurate as the value, which makes the exact log error rate a loss one can train
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from trueboundary.theory import _checks
-from trueboundary.theory._bromwich import Contour, contour_of
-from trueboundary.theory.quadratic_forms import make_form
+from trueboundary.theory._bromwich import QuadraticForm, contour_of
+from trueboundary.theory.quadratic_forms import binary_scale, make_form
 
 __all__ = ["ellipsoid_log_error", "log_tail"]
 
@@ -98,19 +99,25 @@ def ellipsoid_log_error(
 
 def _log_upper_tail(weights: Tensor) -> Tensor:
     """Return the log tail of one weight vector."""
-    values = weights.detach().cpu().numpy()
-    form = make_form(values, values * 0 + 1, values * 0, 0.0, 0.0)
+    weights = weights * binary_scale(weights.detach().cpu().numpy())
+    form = _form(weights)
     certain = form.certain()
     if certain is not None:
         return 0 * weights.sum() + certain
-    if form.mean > 0:
-        small = _integral(-weights, contour_of(form.negated()))
-        return torch.log1p(-small.exp())
-    return _integral(weights, contour_of(form))
+    if form.mean > 0:  # then P(Q > 0) is not small, and the complement keeps its digits
+        return torch.log1p(-_log_integral(-weights).exp())
+    return _log_integral(weights)
 
 
-def _integral(weights: Tensor, path: Contour) -> Tensor:
-    """Return log of the Bromwich integral on a fixed vertical path (see `_bromwich`)."""
+def _form(weights: Tensor) -> QuadraticForm:
+    """Return the form as the numpy routines see it: distinct nonzero weights, ascending."""
+    values = weights.detach().cpu().numpy()
+    return make_form(values, np.ones_like(values), np.zeros_like(values), 0.0, 0.0)
+
+
+def _log_integral(weights: Tensor) -> Tensor:
+    """Return log P(Q > 0) for a form of nonpositive mean, on a fixed vertical path."""
+    path = contour_of(_form(weights))
     # The ratios 1 - 2 c w cancel for w near the largest weight. Their precise values came with the
     # path, one for each distinct nonzero weight; only their gradient, -2 c, is taken here.
     distinct, group = torch.unique(weights.detach(), return_inverse=True)
