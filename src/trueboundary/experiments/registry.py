@@ -23,6 +23,7 @@ _MODULES: tuple[str, ...] = (
     "spheres_fraction",
     "spheres_narrow",
     "spheres_caps",
+    "spheres_tradeoff",
     "spheres_radius",
     "spheres_hard_examples",
 )
