@@ -121,8 +121,8 @@ def _paper_remark() -> str:
     )
     return (
         "The bars of the paper's own figure give, by the central limit theorem, an error rate of "
-        f"10^{clt['inner']:.1f} on the inner sphere, the paper's number, and of "
-        f"10^{clt['outer']:.1f} on the outer one, which the paper does not mention; exactly they "
+        f"10^{clt['inner']:.1f} on the inner sphere, the paper's number to reading accuracy, and "
+        f"of 10^{clt['outer']:.1f} on the outer one, which the paper leaves out; exactly they "
         f"are 10^{exact['inner']:.1f} and 10^{exact['outer']:.1f}. On the outer sphere that is "
         f"{N_SAMPLED * 10 ** exact['outer']:.0f} errors among 10 million points."
     )
@@ -219,7 +219,7 @@ def _progress(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         for label, (run, dim) in curves.items():
             right.plot(run.arrays["step"], run.arrays["n_wrong"] / dim, "o-", label=label)
         right.set(xscale="log", xlabel="training steps", ylabel="share of wrong alphas")
-        right.set_ylim(-0.03, 1.5)
+        right.set(ylim=(-0.03, 1.5), yticks=np.linspace(0, 1, 6))  # room for the legend
         add_legend(right, location="upper right")
         return figure
 
