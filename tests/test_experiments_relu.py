@@ -437,6 +437,7 @@ def test_norms_without_a_right_class_are_refused(norms: tuple[float, ...]) -> No
 def circle_run(inner: list[float], outer: list[float]) -> Run:
     x = np.array([[1.0, 0.0], [0.0, 1.3]], dtype=np.float32)
     return run(
+        {"extent": 1.6},
         angle=np.linspace(0, 6, len(inner)),
         margin_inner=np.array(inner),
         margin_outer=np.array(outer),
@@ -532,7 +533,12 @@ def test_every_claim_is_measured_and_can_be_judged() -> None:
     slices = {f"rays/{name}": np.linspace(-3, 3, 20).reshape(4, 5) for name in (*SLICES, "span")}
     slices |= {f"picture/{name}": np.zeros((5, 5)) for name in SLICES}
     summary = {f"outer_wrong_{name}": 1.0 for name in (*SLICES, spheres_slices.SPAN)}
-    summary |= {"worst_margin": -3.0, "worst_orthogonal_margin": -2.0, "cosine_of_two": 0.1}
+    summary |= {
+        "worst_margin": -3.0,
+        "worst_orthogonal_margin": -2.0,
+        "cosine_of_two": 0.1,
+        "n_circle": 5,
+    }
     runs: dict[str, dict[str, Run]] = {
         "spheres-slices": {
             "slices": run(summary, angle=np.arange(5.0), radius=np.arange(4.0), **slices)

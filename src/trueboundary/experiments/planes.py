@@ -87,8 +87,8 @@ def draw_plane(
     from trueboundary.report.figures import COLOURS
 
     line = np.linspace(-extent, extent, len(margins))
-    inner = (margins < 0).astype(float)
-    axes.contourf(line, line, inner, levels=[0.5, 1.5], colors=[COLOURS["green"]], alpha=0.45)
+    lowest = min(-1.0, 2 * float(margins.min()))
+    axes.contourf(line, line, margins, levels=[lowest, 0.0], colors=[COLOURS["green"]], alpha=0.45)
     for radius in radii:
         axes.add_patch(Circle((0, 0), radius, fill=False, color="black", linewidth=1.2))
     middle = sum(radii) / len(radii)

@@ -22,10 +22,6 @@ from trueboundary.runs import Context, Run, RunConfig, RunResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Half the width of the square that is drawn.
-EXTENT = 1.6
-_PICTURE_RESOLUTION = 201
-
 
 @dataclass(frozen=True)
 class CircleGrid(RunConfig):
@@ -37,13 +33,20 @@ class CircleGrid(RunConfig):
         A network of two dimensions, trained on a fixed set.
     n_angles : int
         Angles per circle, evenly spaced.
+    extent : float
+        Half the width of the square.
+    resolution : int
+        Points along each of its sides.
     """
 
     network: TrainedNetwork
     n_angles: int
+    extent: float = 1.6
+    resolution: int = 201
 
     def __post_init__(self) -> None:
         check_at_least("n_angles", self.n_angles, 1)
+        check_at_least("resolution", self.resolution, 2)
         if self.network.dim != 2 or self.network.n_train == 0:
             raise ValueError(
                 "circles need a network of dim=2 trained on a fixed set, got "
@@ -57,7 +60,7 @@ class CircleGrid(RunConfig):
     def cost(self) -> float:
         """Two operations per parameter and point."""
         size = self.network.width * (2 + self.network.width)
-        return (2 * self.n_angles + _PICTURE_RESOLUTION**2) * (3e-6 + 2 * size / 7e10)
+        return (2 * self.n_angles + self.resolution**2) * (3e-6 + 2 * size / 7e10)
 
     def compute(self, context: Context) -> RunResult:
         """Evaluate the network on both circles, the square and its own training points."""
@@ -72,9 +75,11 @@ class CircleGrid(RunConfig):
             for sphere, radius in zip(SPHERES, radii, strict=True)
         }
         arrays["angle"] = angles
-        arrays["picture"] = evaluate_plane(model, plane, square_points(EXTENT, _PICTURE_RESOLUTION))
+        arrays["picture"] = evaluate_plane(
+            model, plane, square_points(self.extent, self.resolution)
+        )
         arrays["train_x"], arrays["train_y"] = self._training_points()
-        return RunResult({"n_angles": self.n_angles}, arrays)
+        return RunResult({"n_angles": self.n_angles, "extent": self.extent}, arrays)
 
     def _training_points(self) -> tuple[Any, Any]:
         """Return the training set: the batches of the first epoch."""
@@ -125,7 +130,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
             "margin. The network has interpolated between the points, and errors on the circles, "
             "were there any, would show as orange arcs."
         ),
-        draw=lambda: draw_circles(arrays, wrong),
+        draw=lambda: draw_circles(arrays, wrong, runs["grid"].summary["extent"]),
         data=[
             {"angle": float(angle), "margin_inner": float(inner), "margin_outer": float(outer)}
             for angle, inner, outer in zip(
@@ -144,13 +149,13 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     return Analysis([panel], {"A1.8": measurement}, [remark])
 
 
-def draw_circles(arrays: Mapping[str, Any], wrong: Mapping[str, Any]) -> Figure:
+def draw_circles(arrays: Mapping[str, Any], wrong: Mapping[str, Any], extent: float) -> Figure:
     """Draw decision region, circles, training points and errors."""
     from trueboundary.experiments.planes import draw_plane
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.report.figures import COLOURS, new_figure
 
     figure, (axes,) = new_figure(width=6.4, height=4.6)
-    draw_plane(axes, arrays["picture"], EXTENT)
+    draw_plane(axes, arrays["picture"], extent)
     for label, sphere in enumerate(SPHERES):
         points = arrays["train_x"][arrays["train_y"] == label]
         axes.plot(*points.T, ".", color=COLOURS[sphere], label=f"training points, {sphere}")
@@ -162,11 +167,7 @@ def draw_circles(arrays: Mapping[str, Any], wrong: Mapping[str, Any]) -> Figure:
             )
     axes.set_xlabel("first coordinate")
     axes.set_ylabel("second coordinate")
-    add_legend(axes)
-    legend = axes.get_legend()
-    if legend is not None:
-        legend.set_bbox_to_anchor((1.0, 1.0))
-        legend.set_loc("upper left")
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
 

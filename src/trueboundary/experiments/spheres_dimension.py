@@ -191,7 +191,7 @@ def dimension_measurement(
     clean = [dim for dim in dims if not any(bad <= dim for bad in with_errors)]
     n_seeds = len({row["seed"] for row in rows})
     note = (
-        f"On the grid {', '.join(map(str, dims))}, {n_seeds} networks per dimension. Budget: "
+        f"On the grid {', '.join(map(str, dims))}; {n_seeds} trained per dimension. Budget: "
         f"{settings['n_attack_points']} points per sphere, {settings['n_restarts']} starts each, "
         f"up to {settings['n_attack_steps']} steps, for each of two attacks."
     )

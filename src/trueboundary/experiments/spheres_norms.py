@@ -217,9 +217,9 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         title="Accuracy at every norm",
         caption=(
             f"Accuracy on {settings['n_points']:,} random points of each norm, where points of "
-            "norm above 1.15 count as outer, and the share of "
-            f"{n_points} random points of the norm from which the worst-case attack on that sphere "
-            "finds an error. The paper finds errors by attack from norm 0.6 to 2.4 (dashed)."
+            "norm above 1.15 count as outer, and what is left of it when each of "
+            f"{n_points} random points may move anywhere on the sphere of its norm to find an "
+            "error. The paper finds errors by attack from norm 0.6 to 2.4 (dashed)."
         ),
         draw=lambda: draw_norms(rows, attacked),
         data=[*rows, *attacked],
@@ -291,7 +291,7 @@ def _extreme(attacked: Rows, *, smallest: bool) -> Measurement:
 
 def draw_norms(rows: Rows, attacked: Rows) -> Figure:
     """Draw both curves over the norm."""
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.report.figures import COLOURS, new_figure
 
     figure, (axes,) = new_figure(width=7.6, height=4.4)
     norms = [row["norm"] for row in rows]
@@ -307,11 +307,11 @@ def draw_norms(rows: Rows, attacked: Rows) -> Figure:
     axes.plot(norms, accuracy, ".-", color=COLOURS["inner"], label="accuracy on random points")
     axes.plot(
         [row["norm"] for row in attacked],
-        [row["n_found"] / row["n_attacked"] for row in attacked],
+        [1 - row["n_found"] / row["n_attacked"] for row in attacked],
         "s",
         color=COLOURS["outer"],
         markerfacecolor="none",
-        label="share attacked with success",
+        label="accuracy under attack",
     )
     for index, radius in enumerate((1.0, 1.3)):
         label = "the spheres" if index == 0 else None
@@ -321,13 +321,9 @@ def draw_norms(rows: Rows, attacked: Rows) -> Figure:
         label = "the paper's extreme errors" if index == 0 else None
         axes.axvline(norm, color=COLOURS["paper"], linestyle="--", label=label)
     axes.set_xlabel("norm of the points")
-    axes.set_ylabel("share of points")
+    axes.set_ylabel("accuracy (share of points)")
     axes.set_ylim(-0.03, 1.03)
-    add_legend(axes)
-    legend = axes.get_legend()
-    if legend is not None:
-        legend.set_bbox_to_anchor((1.0, 1.0))
-        legend.set_loc("upper left")
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
 
 

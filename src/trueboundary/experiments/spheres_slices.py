@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.floating[Any]]
 Rows = list[dict[str, Any]]
 
-#: Half the width of the squares that are drawn.
-EXTENT = 3.0
 #: Slices in the order of the paper's figure, and one more that only numbers are given of.
 SLICES = ("random", "one-worst", "two-worst")
 SPAN = "span-of-two"
@@ -47,7 +45,6 @@ _AXES = {
 #: Margin below which the inner class has a probability above 0.9.
 _CONFIDENT = -math.log(9.0)
 _MIDDLE = 1.15
-_CIRCLE_POINTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,10 @@ class Slices(RunConfig):
         Points along each side of the pictures.
     n_angles, n_radii : int
         Rays on which the boundary is measured, and points on each.
+    n_circle : int
+        Points of the outer circle.
     reach : float
-        Length of the rays.
+        Length of the rays, and half the width of the pictures.
     seed : int
         Seed of directions and starts.
     """
@@ -82,11 +81,12 @@ class Slices(RunConfig):
     resolution: int
     n_angles: int = 240
     n_radii: int = 161
+    n_circle: int = 10_000
     reach: float = 4.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_attack_steps", "resolution", "n_angles"):
+        for name in ("n_attack_steps", "resolution", "n_angles", "n_circle"):
             check_at_least(name, getattr(self, name), 1)
         check_at_least("n_starts", self.n_starts, 2)
         check_at_least("n_radii", self.n_radii, 2)
@@ -100,7 +100,7 @@ class Slices(RunConfig):
     def cost(self) -> float:
         """Two searches, three pictures and four sets of rays."""
         size = self.network.width * (self.network.dim + self.network.width)
-        n_points = 3 * self.resolution**2 + 4 * (self.n_angles * self.n_radii + _CIRCLE_POINTS)
+        n_points = 3 * self.resolution**2 + 4 * (self.n_angles * self.n_radii + self.n_circle)
         passes = 2 * self.n_starts * self.n_attack_steps
         return n_points * (3e-6 + 2 * size / 7e10) + passes * 6 * size / 3e10
 
@@ -110,13 +110,13 @@ class Slices(RunConfig):
 
         model = load_model(context.inputs["network"], FINAL, self.network.device)
         planes, margins = self._planes(model)
-        square = square_points(EXTENT, self.resolution)
+        square = square_points(self.reach, self.resolution)
         angles = 2 * math.pi * np.arange(self.n_angles) / self.n_angles
         radii = np.linspace(0.0, self.reach, self.n_radii)
-        circle = 2 * math.pi * np.arange(_CIRCLE_POINTS) / _CIRCLE_POINTS
+        circle = 2 * math.pi * np.arange(self.n_circle) / self.n_circle
         outer = polar_points(circle, [self.network.radius])
         arrays: dict[str, Any] = {"angle": angles, "radius": radii}
-        shares = {}
+        shares: dict[str, Any] = {"n_circle": self.n_circle}
         for done, (name, plane) in enumerate(planes.items()):
             arrays[f"rays/{name}"] = evaluate_plane(model, plane, polar_points(angles, radii))
             on_circle = evaluate_plane(model, plane, outer)
@@ -226,7 +226,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
             "same attack among the points orthogonal to the first. These are slices: a projection "
             "of a sphere would be a filled disc."
         ),
-        draw=lambda: draw_slices(pictures),
+        draw=lambda: draw_slices(pictures, float(radii[-1])),
         data=data,
     )
     share = summary["outer_wrong_two-worst"]
@@ -235,7 +235,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         "A1.6b": confident_measurement(radii, arrays["rays/one-worst"]),
         "A1.6c": Measurement(
             share,
-            n=_CIRCLE_POINTS,
+            n=summary["n_circle"],
             note="Exact up to the grid of angles. The second direction is itself a worst case "
             "under the constraint of orthogonality.",
         ),
@@ -305,14 +305,14 @@ def confident_measurement(radii: Array, margins: Array) -> Measurement:
     return Measurement(value, n=margins.shape[1], note=note)
 
 
-def draw_slices(pictures: Mapping[str, Array]) -> Figure:
+def draw_slices(pictures: Mapping[str, Array], extent: float) -> Figure:
     """Draw the three slices side by side."""
     from trueboundary.experiments.planes import draw_plane
     from trueboundary.report.figures import new_figure
 
-    figure, panels = new_figure(len(SLICES), width=10.5, height=3.9)
+    figure, panels = new_figure(len(SLICES), width=10.5, height=3.6)
     for axes, name in zip(panels, SLICES, strict=True):
-        draw_plane(axes, pictures[name], EXTENT)
+        draw_plane(axes, pictures[name], extent)
         across, up = _AXES[name]
         axes.set_xlabel(across)
         axes.set_ylabel(up)
