@@ -332,6 +332,15 @@ def test_one_huge_weight() -> None:
     assert log_p(weights) == pytest.approx(-math.exp(lower), rel=1e-4)
 
 
+def test_weights_of_extremely_different_size() -> None:
+    # P(a u^2 > b v^2) = (2/pi) atan(sqrt(a/b)), about (2/pi) sqrt(a/b)
+    assert log_p([1e-290, -1.0]) == pytest.approx(math.log(2 / math.pi) - 145 * math.log(10))
+    expected = math.log(2 / math.pi) - 150 * math.log(10)
+    assert log_p([1e150, -1e-150], tail="lower") == pytest.approx(expected, rel=1e-13)
+    # a far-off centre: the two sides are exchangeable
+    assert log_p([1.0, -1.0], noncentrality=[1e8, 1e8]) == pytest.approx(math.log(0.5))
+
+
 def test_hundred_thousand_weights() -> None:
     # A mixture of two values again, but jittered so that no two weights merge.
     rng = np.random.default_rng(8)
@@ -374,7 +383,7 @@ def test_reference_saddlepoint_errors(name: str, sphere: str) -> None:
         (lambda: forms.log_tail(1.0), ValueError, "at least 1 axes"),
         (lambda: forms.log_tail([]), ValueError, "at least one weight"),
         (lambda: forms.log_tail([1.0], degrees=[1.0, 2.0]), ValueError, "degrees must broadcast"),
-        (lambda: forms.log_tail([1.0], degrees=0.0), ValueError, "degrees must be positive"),
+        (lambda: forms.log_tail([1.0], degrees=0.0), ValueError, "degrees must be at least 1"),
         (lambda: forms.log_tail([1.0], noncentrality=-1.0), ValueError, "nonnegative"),
         (lambda: forms.log_tail([1.0], normal_std=-1.0), ValueError, "nonnegative"),
         (lambda: forms.log_tail([1.0], constant=[1.0, 2.0]), ValueError, "constant must broad"),

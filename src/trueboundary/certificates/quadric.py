@@ -120,30 +120,34 @@ def _solve_block(
     # Where even the largest multiplier leaves q positive: hard if nu is bounded, else no solution.
     at_limit = _dual(h, lowest, squares, np.full(q0.shape, _LIMIT))[0]
     beyond = at_limit < target
-    hard = beyond & (lowest < 0)
     impossible = beyond & (lowest >= 0)
+    if impossible.any():
+        out.distance[rows[impossible]] = out.multiplier[rows[impossible]] = np.inf
+        out.displacement[rows[impossible]] = np.nan
+        rest = ~impossible
+        _solve_block(h[rest], g[rest], q0[rest], rows[rest], out)
+        return
     v = np.full(q0.shape, _LIMIT)
     inside = np.flatnonzero(~beyond)
     v[inside] = _newton(h[inside], lowest[inside], squares[inside], target[inside])
-
     nu, stretch, _ = _multiplier(h, lowest, v)
-    p = -nu[:, None] * g / stretch
+    pull = g / stretch
     # In the hard case the bottom eigenspace has no gradient; what is missing is covered along it.
-    bottom = h[hard].argmin(axis=1)
-    missing = (target[hard] - at_limit[hard]) / -lowest[hard]
-    p[np.flatnonzero(hard), bottom] = np.sqrt(missing + p[np.flatnonzero(hard), bottom] ** 2)
-    distance = np.sqrt((p**2).sum(axis=1))
+    extra = np.zeros_like(q0)
+    extra[beyond] = np.sqrt((target[beyond] - at_limit[beyond]) / -lowest[beyond])
+    p = -nu[:, None] * pull
+    bottom = (np.arange(q0.size), h.argmin(axis=1))
+    p[bottom] = np.where(beyond, extra, p[bottom])
+    distance = np.hypot(nu * np.linalg.norm(pull, axis=1), extra)
 
-    slope = g + h * p
-    q_terms = g * p + 0.5 * h * p**2
-    magnitude = q0 + np.abs(g * p).sum(axis=1) + 0.5 * (np.abs(h) * p**2).sum(axis=1)
-    violation = np.abs(q0 + q_terms.sum(axis=1)) / magnitude
-    stationarity = np.sqrt(((p + nu[:, None] * slope) ** 2).sum(axis=1)) / distance
-    out.distance[rows] = np.where(impossible, np.inf, distance)
-    out.displacement[rows] = np.where(impossible[:, None], np.nan, p)
-    out.multiplier[rows] = np.where(impossible, np.inf, nu)
-    out.residual[rows] = np.where(impossible, 0.0, np.maximum(violation, stationarity))
-    out.hard[rows] = hard
+    terms = np.abs(g * p).sum(axis=1) + 0.5 * (np.abs(h) * p**2).sum(axis=1)
+    violation = np.abs(q0 + (g * p + 0.5 * h * p**2).sum(axis=1)) / (q0 + terms)
+    stationarity = np.linalg.norm(p + nu[:, None] * (g + h * p), axis=1) / distance
+    out.distance[rows] = distance
+    out.displacement[rows] = p
+    out.multiplier[rows] = nu
+    out.residual[rows] = np.maximum(violation, stationarity)
+    out.hard[rows] = beyond
 
 
 def _newton(
@@ -177,7 +181,7 @@ def _newton(
         high[active] = np.where(excess < 0, high[active], at)
         step = excess / np.maximum(slope, 1e-300)
         converged = (np.abs(excess) <= _TOLERANCE) | (
-            np.abs(step) <= _TOLERANCE * np.maximum(np.abs(at), 1)
+            np.abs(step) <= 5e-16 * np.maximum(np.abs(at), 8)  # the last digits of v
         )
         new = at - step
         stray = (new <= low[active]) | (new >= high[active])

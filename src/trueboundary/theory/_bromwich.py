@@ -158,7 +158,7 @@ def _log_tail_by_contour(form: QuadraticForm) -> tuple[float, Contour]:
     """Integrate by the trapezoidal rule, halving the step until two estimates agree."""
     c, ratios, scale = solve_increasing(form, 1.0)
     tilt = -math.copysign(_TILT, form.constant) if form.constant != 0 else 0.0
-    width = 1 / (scale * math.sqrt(form.cgf_curvature(ratios) + 1 / (c * c)))
+    width = 1 / math.hypot(scale * math.sqrt(form.cgf_curvature(ratios)), scale / c)
     step = min(0.5, width)
     path = Contour(c, ratios, scale, tilt, step, 0)
     n_steps = math.ceil(_cutoff(form, path, 4 * step) / step)
@@ -207,11 +207,12 @@ def _log_polar(
     Every factor 1 - 2 t w_i stays in one half plane along the path, so its principal logarithm is
     the right one; the logarithm of their product would not be.
     """
+    # Everything is measured in units of the path's scale, so that nothing leaves the range.
     sinh, cosh = np.sinh(nodes), np.cosh(nodes)
-    real = path.scale * path.tilt * 2 * np.sinh(0.5 * nodes) ** 2  # t - c
-    imaginary = path.scale * sinh
-    factors = -2 * form.weights / path.ratios  # (1 - 2 t w) / (1 - 2 c w) = 1 + factor (t - c)
-    z_imaginary = np.multiply.outer(imaginary, factors)
+    real = path.tilt * 2 * np.sinh(0.5 * nodes) ** 2  # (t - c) / scale
+    # (1 - 2 t w) / (1 - 2 c w) = 1 + z with z = factor (t - c) / scale
+    factors = -2 * path.scale * form.weights / path.ratios
+    z_imaginary = np.multiply.outer(sinh, factors)
     if path.tilt:
         z_real = np.multiply.outer(real, factors)
         square = z_real * (2 + z_real) + z_imaginary**2  # |1 + z|^2 - 1
@@ -223,15 +224,14 @@ def _log_polar(
     phase = -0.5 * (argument @ form.degrees)
     if form.noncentrality.any():
         shift = 0.5 * form.noncentrality / path.ratios
-        modulus = np.multiply.outer(real, factors) + np.multiply.outer(
-            real**2 + imaginary**2, factors**2
-        )
-        log_modulus -= (modulus / (1 + square)) @ shift
+        along = np.multiply.outer(real, factors) + np.multiply.outer(real**2 + sinh**2, factors**2)
+        log_modulus -= (along / (1 + square)) @ shift
         phase -= (z_imaginary / (1 + square)) @ shift
-    slope = form.normal_variance * path.c + form.constant
-    log_modulus += slope * real + 0.5 * form.normal_variance * (real**2 - imaginary**2)
-    phase += slope * imaginary + form.normal_variance * real * imaginary
-    log_modulus += np.log(np.hypot(path.tilt * sinh, cosh) * path.scale)
-    log_modulus -= np.log(np.hypot(path.c + real, imaginary))
-    phase += np.arctan2(cosh, path.tilt * sinh) - np.arctan2(imaginary, path.c + real)
+    slope = path.scale * (form.normal_variance * path.c + form.constant)
+    curvature = path.scale**2 * form.normal_variance if form.normal_variance > 0 else 0.0
+    log_modulus += slope * real + 0.5 * curvature * (real**2 - sinh**2)
+    phase += slope * sinh + curvature * real * sinh
+    crossing = path.c / path.scale
+    log_modulus += np.log(np.hypot(path.tilt * sinh, cosh) / np.hypot(crossing + real, sinh))
+    phase += np.arctan2(cosh, path.tilt * sinh) - np.arctan2(sinh, crossing + real)
     return log_modulus, phase

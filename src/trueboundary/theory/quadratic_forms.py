@@ -85,14 +85,15 @@ def log_tail(
     TypeError
         If an argument is not an array of real numbers.
     ValueError
-        If an argument is not finite, has the wrong shape, or degrees are not positive, or
+        If an argument is not finite, has the wrong shape, or degrees are below 1, or
         noncentrality or `normal_std` is negative.
     ArithmeticError
         If the integral does not converge.
 
     Notes
     -----
-    Cost is O(d) times 30 to 500 nodes; equal weights are merged first.
+    Cost is O(d) times 30 to 500 nodes; equal weights are merged first. Weights below 1e-300 of the
+    largest count as 0.
 
     Examples
     --------
@@ -111,8 +112,8 @@ def log_tail(
     )
     std = _broadcast("normal_std", normal_std, array.shape[:-1])
     offset = _broadcast("constant", constant, array.shape[:-1])
-    if (m <= 0).any() or (shift < 0).any() or (std < 0).any():
-        raise ValueError("degrees must be positive; noncentrality and normal_std nonnegative.")
+    if (m < 1).any() or (shift < 0).any() or (std < 0).any():
+        raise ValueError("degrees must be at least 1; noncentrality and normal_std nonnegative.")
     out = np.empty(array.shape[:-1])
     for index in np.ndindex(out.shape):
         scale = binary_scale(array[index], std[index], offset[index])
