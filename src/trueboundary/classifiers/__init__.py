@@ -7,6 +7,10 @@ from trueboundary.classifiers.base import (
     as_classifier,
     margin,
 )
+from trueboundary.classifiers.convolutional import (
+    AllConvolutionalNetwork,
+    StridedConvolutionalNetwork,
+)
 from trueboundary.classifiers.ellipsoid import Ellipsoid, max_margin_alpha
 from trueboundary.classifiers.quadratic import QuadraticNetwork
 from trueboundary.classifiers.relu import ReLUNetwork
@@ -14,6 +18,7 @@ from trueboundary.classifiers.spheres import SphereBayes, TruncatedSum
 from trueboundary.classifiers.storage import from_arrays, register, to_arrays
 
 __all__ = [
+    "AllConvolutionalNetwork",
     "BinaryClassifier",
     "CallableClassifier",
     "Classifier",
@@ -21,6 +26,7 @@ __all__ = [
     "QuadraticNetwork",
     "ReLUNetwork",
     "SphereBayes",
+    "StridedConvolutionalNetwork",
     "TruncatedSum",
     "as_classifier",
     "from_arrays",

@@ -4,17 +4,21 @@ from trueboundary.training.adversaries import Adversary, ExactWorstCase, OnManif
 from trueboundary.training.checkpoints import CheckpointWarning
 from trueboundary.training.config import TrainingConfig, TrainingResult
 from trueboundary.training.diagnostics import LogitGap, steps_until_perfect, train_eval_gap
-from trueboundary.training.loop import cross_entropy, train
+from trueboundary.training.loop import Loss, cross_entropy, train
+from trueboundary.training.trades import TRADES, divergence
 
 __all__ = [
+    "TRADES",
     "Adversary",
     "CheckpointWarning",
     "ExactWorstCase",
     "LogitGap",
+    "Loss",
     "OnManifoldAdversary",
     "TrainingConfig",
     "TrainingResult",
     "cross_entropy",
+    "divergence",
     "steps_until_perfect",
     "train",
     "train_eval_gap",

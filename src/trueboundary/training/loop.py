@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,18 @@ from trueboundary.training.checkpoints import Checkpoint, read_checkpoint, write
 from trueboundary.training.config import Array, TrainingConfig, TrainingResult
 
 Snapshot = Callable[[int, BinaryClassifier], Mapping[str, Any] | None]
+
+
+class Loss(Protocol):
+    """What to minimise instead of the cross-entropy."""
+
+    def __call__(
+        self, model: BinaryClassifier, x: Tensor, y: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return the mean loss of a batch, a scalar."""
+
+    def describe(self) -> str:
+        """Return in one line what determines the loss."""
 
 
 def cross_entropy(margins: Tensor, y: Tensor) -> Tensor:
@@ -56,6 +68,7 @@ def train(
     until: Callable[[BinaryClassifier], bool] | None = None,
     progress: Callable[[int], None] | None = None,
     adversary: Adversary | None = None,
+    loss: Loss | None = None,
 ) -> TrainingResult:
     """Train a classifier in place.
 
@@ -84,6 +97,9 @@ def train(
         ``progress(n_completed_steps)``, called after each step.
     adversary : Adversary, optional
         Replaces each batch by harder points.
+    loss : Loss, optional
+        What to minimise instead of the mean `cross_entropy`, such as `TRADES`. It is called with
+        the model in train mode.
 
     Returns
     -------
@@ -117,7 +133,7 @@ def train(
     was_training = model.training
     model.train()
     try:
-        run = _Run(model, stream, config, adversary)
+        run = _Run(model, stream, config, adversary, loss)
         resumed_from = run.resume(checkpoint) if checkpoint is not None else 0
         every = config.checkpoint_every or config.n_steps
         if run.step == 0:
@@ -143,8 +159,10 @@ class _Run:
         stream: Stream,
         config: TrainingConfig,
         adversary: Adversary | None,
+        loss: Loss | None,
     ) -> None:
-        self.model, self.stream, self.config, self.adversary = model, stream, config, adversary
+        self.model, self.stream, self.config = model, stream, config
+        self.adversary, self.loss = adversary, loss
         parameters = [p for p in model.parameters() if p.requires_grad]
         if not parameters:
             raise ValueError(f"this {type(model).__name__} has no parameters to train.")
@@ -171,11 +189,11 @@ class _Run:
         """Take one step of Adam."""
         x, y = self.stream.batch(self.step)
         if self.adversary is not None:
-            generator = block_generator(
-                self.stream.seed, self.step, purpose="adversary", device=self.device
-            )
-            x, y = self.adversary(self.model, x, y, generator=generator)
-        loss = cross_entropy(self.model.margin(x), y).mean()
+            x, y = self.adversary(self.model, x, y, generator=self._generator("adversary"))
+        if self.loss is None:
+            loss = cross_entropy(self.model.margin(x), y).mean()
+        else:
+            loss = self.loss(self.model, x, y, generator=self._generator("loss"))
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.rate_at(self.step)
         self.optimizer.zero_grad()
@@ -185,6 +203,10 @@ class _Run:
         self.step += 1
         if self.step % self.config.log_every == 0 or self.step == self.config.n_steps:
             self._log()
+
+    def _generator(self, purpose: str) -> torch.Generator:
+        """Return the generator of this step: a resumed run draws what an unbroken one draws."""
+        return block_generator(self.stream.seed, self.step, purpose=purpose, device=self.device)
 
     def _log(self) -> None:
         start = self.log_steps[-1] if self.log_steps else 0
@@ -230,7 +252,7 @@ class _Run:
         config = dataclasses.asdict(self.config)
         del config["checkpoint_every"]
         config["snapshots"], config["betas"] = list(config["snapshots"]), list(config["betas"])
-        return {
+        identity = {
             "config": config,
             "stream": self.stream.describe(),
             "adversary": None if self.adversary is None else self.adversary.describe(),
@@ -239,6 +261,9 @@ class _Run:
                 "shapes": {k: list(v.shape) for k, v in self.model.state_dict().items()},
             },
         }
+        if self.loss is not None:
+            identity["loss"] = self.loss.describe()
+        return identity
 
     def checkpoint(self) -> Checkpoint:
         arrays = {f"model/{k}": _to_numpy(v) for k, v in self.model.state_dict().items()}
@@ -259,7 +284,8 @@ class _Run:
             return 0
         identity = self.identity()
         if saved.run != identity:
-            differing = sorted(k for k in identity if saved.run.get(k) != identity[k])
+            keys = identity.keys() | saved.run.keys()
+            differing = sorted(k for k in keys if saved.run.get(k) != identity.get(k))
             raise ValueError(
                 f"the checkpoint {path} belongs to another run (its {', '.join(differing)} "
                 "differs); give another path, or delete the file to start again."
