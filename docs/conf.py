@@ -22,6 +22,10 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings state types and shapes
+# scikit-learn writes these into every estimator, with references into its own documentation.
+autodoc_default_options = {
+    "exclude-members": "set_fit_request, set_partial_fit_request, set_score_request"
+}
 numpydoc_show_class_members = False
 
 html_theme = "furo"

@@ -18,8 +18,7 @@ def checks() -> list[tuple[str, str]]:
     found += _devices()
     found.append(("threads", "1 in each worker process (several per worker slow one another down)"))
     found += [(name, os.environ.get(name, "not set")) for name in THREAD_VARIABLES]
-    found.append(("data", "none needed: the experiments so far draw their own"))
-    return found
+    return found + _data()
 
 
 def _machine() -> str:
@@ -35,6 +34,12 @@ def _devices() -> list[tuple[str, str]]:
         return [("devices", "cpu (torch finds no CUDA device)")]
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return [("devices", ", ".join(["cpu", *(f"cuda:{i} ({n})" for i, n in enumerate(names))]))]
+
+
+def _data() -> list[tuple[str, str]]:
+    from trueboundary.data import find_data
+
+    return [(f"data: {name}", location.message) for name, location in find_data().items()]
 
 
 def _version(package: str) -> str:

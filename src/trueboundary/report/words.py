@@ -55,7 +55,7 @@ def duration(seconds: float) -> str:
     Examples
     --------
     >>> duration(0.2), duration(42), duration(125), duration(7_300), duration(400_000)
-    ('< 1 s', '42 s', '2 min 5 s', '2 h 2 min', '4 d 15 h')
+    ('< 1 s', '42 s', '2 min 5 s', '2 h 1 min', '4 d 15 h')
     """
     if not seconds >= 1.0:
         return "< 1 s"
