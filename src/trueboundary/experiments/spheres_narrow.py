@@ -6,6 +6,7 @@ the outer sphere; in high dimension they are rare all the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,9 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         for key in (f"{method}-{sphere}",)
     ]
 
+    exponents = [row["log10_error"] for row in rows if math.isfinite(row["log10_error"])]
+    lowest = min([*exponents, *PAPER.values()])
+
     def draw() -> Figure:
         from trueboundary.report.figures import COLOURS, add_legend, new_figure
 
@@ -92,7 +96,11 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
             label="paper (CLT, d = 2000)",
         )
         right.set_xticks(range(2), SPHERES)
-        right.set(xlim=(-0.5, 1.5), ylim=(-24, 6), ylabel=r"$\log_{10}$ of the error rate")
+        right.set(
+            xlim=(-0.5, 1.5),
+            ylim=(1.1 * lowest, -0.3 * lowest),
+            ylabel=r"$\log_{10}$ of the error rate",
+        )
         add_legend(right, location="upper left")
         return figure
 

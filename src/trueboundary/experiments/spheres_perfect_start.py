@@ -248,7 +248,9 @@ def _errors_return(runs: Mapping[str, Run]) -> Measurement:
             }
         )
     holds = all(row["wrong at the start"] == 0 and row["wrong then"] > 0 for row in cells)
-    return Measurement(holds, n=len(cells), cells=cells)
+    seen = sorted({row["first seen at step"] for row in cells} - {None})
+    note = f"First seen at step {', '.join(map(str, seen))}." if seen else "Never seen."
+    return Measurement(holds, n=len(cells), cells=cells, note=note)
 
 
 def _losses_part(runs: Mapping[str, Run]) -> Measurement:
