@@ -1,6 +1,8 @@
 """Densities shaped like `torch.distributions`, with explicit generators."""
 
 from trueboundary.densities.discrete import DiscreteTable
+from trueboundary.densities.em import SufficientStatistics
+from trueboundary.densities.estimator import MixtureOfFactorAnalyzersEM
 from trueboundary.densities.low_rank import LowRankGaussian
 from trueboundary.densities.mixture import MixtureOfFactorAnalyzers
 from trueboundary.densities.sphere import SphereConstraint, UniformSphere
@@ -13,7 +15,9 @@ __all__ = [
     "DiscreteTable",
     "LowRankGaussian",
     "MixtureOfFactorAnalyzers",
+    "MixtureOfFactorAnalyzersEM",
     "SphereConstraint",
+    "SufficientStatistics",
     "UniformSphere",
     "density_from_arrays",
     "density_to_arrays",
