@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from trueboundary.classifiers import BinaryClassifier, SphereBayes, TruncatedSum
+from trueboundary.classifiers import BinaryClassifier, SphereBayes, TruncatedSum, to_arrays
 from trueboundary.experiments import (
     spheres_circles,
     spheres_dimension,
@@ -26,7 +26,7 @@ from trueboundary.experiments.base import Experiment
 from trueboundary.experiments.claims import judge, read_claims
 from trueboundary.experiments.networks import TrainedNetwork, small_relu_network
 from trueboundary.experiments.planes import evaluate_plane, polar_points, square_points
-from trueboundary.runs import Run, RunConfig, RunResult, collect
+from trueboundary.runs import Context, Run, RunConfig, RunResult, collect
 from trueboundary.theory.caps import mean_distance
 from trueboundary.theory.intervals import clopper_pearson, t_interval
 
@@ -43,6 +43,8 @@ EXPERIMENTS: tuple[Experiment, ...] = tuple(
         spheres_dimension,
     )
 )
+
+SLICES = spheres_slices.SLICES
 
 
 def run(summary: Mapping[str, Any] | None = None, **arrays: Any) -> Run:
@@ -525,6 +527,64 @@ def test_a_point_counts_once_however_many_attacks_succeed() -> None:
     assert row["nearest_error"] == 0.0
 
 
+# ------------------------------------------------------------------------------- computations
+
+
+def compute(config: RunConfig, model: BinaryClassifier, folder: Path) -> Run:
+    """Compute a run with `model` in place of the trained network."""
+    trained = Run({}, RunResult({}, {}, {"final": to_arrays(model)}), {}, folder)
+    context = Context({"network": trained}, folder, progress=lambda fraction: None)
+    return Run({}, config.compute(context), {}, folder)
+
+
+def test_a_classifier_without_errors_shows_none(tmp_path: Path) -> None:
+    bayes = SphereBayes(6)
+    random = compute(
+        spheres_norms.NormScan(network(), (0.5, 1.0, 1.14, 1.16, 3.0), 50), bayes, tmp_path
+    )
+    assert random.arrays["n_errors"].tolist() == [0] * 5
+    attack = compute(spheres_norms.NormAttack(network(), (1.0, 1.3), 3, 30), bayes, tmp_path)
+    assert attack.arrays["n_found"].tolist() == [0, 0]
+    assert attack.arrays["worst_margin"] == pytest.approx([-0.15, 0.15], abs=1e-6)
+
+    row = spheres_dimension.search_row(
+        compute(spheres_dimension.ErrorSearch(network(), 4, 20, 2), bayes, tmp_path), 6, 0
+    )
+    assert row["n_found"] == 0
+    assert row["worst"] == pytest.approx(-0.15, abs=1e-6)
+
+    slices = compute(spheres_slices.Slices(network(), 2, 20, 21), bayes, tmp_path)
+    settings = spheres_slices.EXPERIMENT.settings("smoke")
+    measured = spheres_slices.analyse({"slices": slices}, settings).measurements
+    assert measured["A1.6a"].value == pytest.approx(0.0, abs=1e-5)
+    assert measured["A1.6b"].value == 0.0  # its margin is -1.15 at the origin
+    assert measured["A1.6c"].value == 0.0
+
+    grid = spheres_circles.CircleGrid(network(2, n_train=10), 100)
+    measured = spheres_circles.analyse(
+        {"grid": compute(grid, SphereBayes(2), tmp_path)}, {"n_train": 10}
+    ).measurements
+    assert measured["A1.8"].value == 0.0
+
+
+def test_the_errors_of_a_truncated_sum_are_where_they_must_be(tmp_path: Path) -> None:
+    half = TruncatedSum(6, 3, 0.5)  # wrong where x1^2 + x2^2 + x3^2 is above 0.5, below norm 1.15
+    norms = (0.5, 0.7, 0.8, 1.0, 1.2, 3.0)
+    random = compute(spheres_norms.NormScan(network(), norms, 200), half, tmp_path)
+    assert random.arrays["n_errors"][:2].tolist() == [0, 0]
+    assert 60 < random.arrays["n_errors"][3] < 140  # half of the points of norm 1, by symmetry
+    attack = compute(spheres_norms.NormAttack(network(), norms, 3, 200), half, tmp_path)
+    assert attack.arrays["n_found"].tolist() == [0, 0, 3, 3, 3, 3]
+    # The worst points lie wholly within the first three coordinates, or wholly outside them.
+    expected = [norm**2 - 0.5 for norm in norms[:4]] + [-0.5, -0.5]
+    assert attack.arrays["worst_margin"] == pytest.approx(expected, abs=1e-4)
+
+    search = compute(spheres_dimension.ErrorSearch(network(), 5, 1000, 1), half, tmp_path)
+    assert spheres_dimension.search_row(search, 6, 0)["n_found"] == 10
+    assert search.summary["worst/inner/worst_case"] == pytest.approx(0.5, abs=1e-4)
+    assert search.summary["worst/outer/worst_case"] == pytest.approx(0.5, abs=1e-4)
+
+
 # ------------------------------------------------------------------------------- claims
 
 
@@ -548,7 +608,7 @@ def test_every_claim_is_measured_and_can_be_judged() -> None:
         "spheres-error-rate": {"seed-0": error_counts(0, 0), "compared": error_counts(1, 1)},
         "spheres-distances": distance_runs(dict.fromkeys(spheres_distances.SEARCHES, values)),
         "spheres-dimension": {
-            f"d{dim}/seed-{index}": search_run(SOME) for dim in (20, 60, 100) for index in (0, 1)
+            name: search_run(SOME) for name in spheres_dimension.EXPERIMENT.runs("quick")
         },
     }
     claims = read_claims("spheres")
@@ -559,9 +619,6 @@ def test_every_claim_is_measured_and_can_be_judged() -> None:
         assert set(found) == {claim.id for claim in mine}
         for claim in mine:
             assert judge(claim, found[claim.id], settings).reason
-
-
-SLICES = spheres_slices.SLICES
 
 
 def test_runs_are_configurations() -> None:

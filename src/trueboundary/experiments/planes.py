@@ -95,5 +95,5 @@ def draw_plane(
     axes.add_patch(Circle((0, 0), middle, fill=False, color="red", linewidth=1.0))
     axes.set_xlim(-extent, extent)
     axes.set_ylim(-extent, extent)
-    axes.set_aspect("equal")
+    axes.set_box_aspect(1)
     axes.grid(visible=False)

@@ -154,7 +154,7 @@ def draw_circles(arrays: Mapping[str, Any], wrong: Mapping[str, Any], extent: fl
     from trueboundary.experiments.planes import draw_plane
     from trueboundary.report.figures import COLOURS, new_figure
 
-    figure, (axes,) = new_figure(width=6.4, height=4.6)
+    figure, (axes,) = new_figure(width=4.8, height=5.0)
     draw_plane(axes, arrays["picture"], extent)
     for label, sphere in enumerate(SPHERES):
         points = arrays["train_x"][arrays["train_y"] == label]
@@ -167,7 +167,7 @@ def draw_circles(arrays: Mapping[str, Any], wrong: Mapping[str, Any], extent: fl
             )
     axes.set_xlabel("first coordinate")
     axes.set_ylabel("second coordinate")
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 

@@ -209,7 +209,7 @@ def draw_histograms(distances: Mapping[str, Values], norms: Values) -> Figure:
     for (search, values), colour in zip(distances.items(), ("inner", "green"), strict=True):
         if len(values):
             label = f"{_SEARCH_WORDS[search]}, mean {values.mean():.4f}"
-            left.hist(values, bins=20, color=COLOURS[colour], alpha=0.7, label=label)
+            left.hist(values, bins=12, color=COLOURS[colour], alpha=0.7, label=label)
     # The upper third of either plot is the legend's.
     paper: Any = {"color": COLOURS["paper"], "linestyle": "--", "ymax": 2 / 3}
     left.axvline(PAPER_DISTANCES["shell"], **paper, label="the paper's means, 0.0796 and 0.18")
@@ -219,7 +219,7 @@ def draw_histograms(distances: Mapping[str, Values], norms: Values) -> Figure:
     left.set_ylabel("number of points")
     if len(norms):
         label = f"mean {norms.mean():.4f}"
-        right.hist(norms, bins=20, color=COLOURS["green"], alpha=0.7, label=label)
+        right.hist(norms, bins=12, color=COLOURS["green"], alpha=0.7, label=label)
     right.axvline(PAPER_NORM, **paper, label=f"the paper's mean, {PAPER_NORM}")
     right.axvline(1.15, color=COLOURS["truth"], linestyle=":", ymax=2 / 3, label="halfway, 1.15")
     right.set_xlabel("norm of the nearest error between the spheres")
