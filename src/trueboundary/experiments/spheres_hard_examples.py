@@ -257,8 +257,8 @@ def _panel(
         "Left: share of wrong alphas during training, coloured as the rows on the right. Right: "
         "steps until none is left; an open triangle means not within the steps allowed. Crosses "
         "are those of averyma/adversarial-spheres (2020), at d = 500, 500 hidden units and a "
-        "learning rate of 1e-4, attacked with steps of a fixed length where ours adapt: compare the "
-        "order, not the numbers.",
+        "learning rate of 1e-4, attacked with steps of a fixed length where ours adapt: compare "
+        "the order, not the numbers.",
         draw,
         rows,
     )

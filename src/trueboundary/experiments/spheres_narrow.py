@@ -66,8 +66,8 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         for key in (f"{method}-{sphere}",)
     ]
 
-    exponents = [row["log10_error"] for row in rows if math.isfinite(row["log10_error"])]
-    lowest = min([*exponents, *PAPER.values()])
+    exponents = [float(row["log10_error"]) for row in rows]
+    lowest = min(filter(math.isfinite, [*exponents, *PAPER.values()]))
 
     def draw() -> Figure:
         from trueboundary.report.figures import COLOURS, add_legend, new_figure
