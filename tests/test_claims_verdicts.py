@@ -103,10 +103,8 @@ def test_a_measurement_of_the_wrong_form_is_refused(measurement, changes):
 def test_reduced_settings_are_not_judged_but_shown():
     judgement = judge(parse_claim("spheres", ENTRY), Measurement(9.0), PAPER | {"dim": 2_000})
     assert judgement.verdict is Verdict.NOT_AT_THIS_SCALE
-    assert (
-        judgement.reason
-        == "dim is 2,000 here, 500 in the paper (measured all the same: 9 against 0.18)"
-    )
+    assert judgement.reason == "9 against 0.18"
+    assert judgement.reductions == ("dim is 2,000 here, 500 in the paper",)
     assert judgement.measurement == Measurement(9.0)
 
 

@@ -98,6 +98,7 @@ def test_the_page_says_what_was_found(root):
     assert "Claims of experiments that were not asked for: 1." in page
     assert "n_terms is 100 here, 1,000 in the paper" in page
     assert "the known errata imply 'differs'" in page
+    assert "1 setting not the paper's" in page
     assert "They level off & <stay> below the limit." in page, "words are shown, not interpreted"
     assert "fewer terms are faster" in page
     assert "they grow strictly" in page

@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Any, Literal, get_args
 
 from trueboundary.experiments.base import Measurement, read_settings
+from trueboundary.experiments.wording import number, setting
 
 Test = Literal["interval", "at most", "at least", "statement"]
 
@@ -85,13 +86,30 @@ class Claim:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim with its measurement and the computed verdict."""
+    """A claim with its measurement and the computed verdict.
+
+    Parameters
+    ----------
+    claim : Claim
+        The claim.
+    measurement : Measurement or None
+        What was measured about it.
+    verdict : Verdict
+        What that says about the claim.
+    reason : str
+        How the measured value stands to the paper's.
+    reductions : tuple of str
+        The settings that can change the answer and differ from the paper's.
+    surprise : str
+        What the known errata imply, where the verdict is another; empty otherwise.
+    """
 
     claim: Claim
     measurement: Measurement | None
     verdict: Verdict
     reason: str
-    surprise: str
+    reductions: tuple[str, ...] = ()
+    surprise: str = ""
 
 
 def read_claims(paper: str) -> list[Claim]:
@@ -164,24 +182,20 @@ def judge(claim: Claim, measurement: Measurement | None, settings: Mapping[str, 
         setting that the experiment has not.
     """
     reduced = _reductions(claim, settings)
-    if measurement is None:
-        if reduced:
-            reason = f"{'; '.join(reduced)} (and nothing was measured)"
-            return Judgement(claim, None, Verdict.NOT_AT_THIS_SCALE, reason, "")
-        return Judgement(claim, None, Verdict.NO_DATA, "it was not measured here", "")
     holds, reason = _test(claim, measurement)
     if reduced:
-        verdict = Verdict.NOT_AT_THIS_SCALE
-        reason = f"{'; '.join(reduced)} (measured all the same: {reason})"
-    else:
-        verdict = Verdict.REPRODUCED if holds else Verdict.DIFFERS
-    surprise = ""
-    if claim.expected and not reduced and verdict.value != claim.expected:
-        surprise = f"the known errata imply {claim.expected!r}"
-    return Judgement(claim, measurement, verdict, reason, surprise)
+        return Judgement(claim, measurement, Verdict.NOT_AT_THIS_SCALE, reason, reduced)
+    if measurement is None:
+        return Judgement(claim, None, Verdict.NO_DATA, reason)
+    verdict = Verdict.REPRODUCED if holds else Verdict.DIFFERS
+    surprising = bool(claim.expected) and verdict.value != claim.expected
+    surprise = f"the known errata imply {claim.expected!r}" if surprising else ""
+    return Judgement(claim, measurement, verdict, reason, surprise=surprise)
 
 
-def _test(claim: Claim, measurement: Measurement) -> tuple[bool, str]:
+def _test(claim: Claim, measurement: Measurement | None) -> tuple[bool, str]:
+    if measurement is None:
+        return False, "it was not measured here"
     if claim.value is None:
         if not isinstance(measurement.value, bool):
             raise ValueError(f"{claim.id} is a statement: its measurement must be true or false")
@@ -201,16 +215,16 @@ def _test(claim: Claim, measurement: Measurement) -> tuple[bool, str]:
 def _compare(claim: Claim, paper: float, low: float, high: float) -> tuple[bool, str]:
     """Hold the measured interval against the paper's value, widened by its rounding."""
     floor, ceiling = paper - claim.rounding, paper + claim.rounding
-    printed = claim.printed or f"{paper:.4g}"
+    printed = claim.printed or number(paper)
     if claim.test == "at most":
-        return high <= ceiling, f"at most {high:.4g} against {printed}"
+        return high <= ceiling, f"at most {number(high)} against {printed}"
     if claim.test == "at least":
-        return low >= floor, f"at least {low:.4g} against {printed}"
-    measured = f"{low:.4g}" if low == high else f"[{low:.4g}, {high:.4g}]"
+        return low >= floor, f"at least {number(low)} against {printed}"
+    measured = number(low) if low == high else f"[{number(low)}, {number(high)}]"
     return low <= ceiling and high >= floor, f"{measured} against {printed}"
 
 
-def _reductions(claim: Claim, used: Mapping[str, Any]) -> list[str]:
+def _reductions(claim: Claim, used: Mapping[str, Any]) -> tuple[str, ...]:
     """Say which settings that can change the answer differ from the paper's."""
     settings = {s.name: s for s in read_settings(claim.experiment)} if claim.depends_on else {}
     found = []
@@ -219,11 +233,5 @@ def _reductions(claim: Claim, used: Mapping[str, Any]) -> list[str]:
             raise ValueError(f"{claim.id} depends on {name}, which {claim.experiment} has not")
         here, paper = used[name], settings[name].values["paper"]
         if here != paper:
-            found.append(f"{name} is {_words(here)} here, {_words(paper)} in the paper")
-    return found
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(_words(item) for item in value)
-    return f"{value:_}".replace("_", ",") if type(value) is int else str(value)
+            found.append(f"{name} is {setting(here)} here, {setting(paper)} in the paper")
+    return tuple(found)

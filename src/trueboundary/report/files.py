@@ -80,5 +80,6 @@ def _claim_record(row: ClaimRow) -> dict[str, Any]:
         "measurement": measurement,
         "verdict": judgement.verdict.value,
         "reason": judgement.reason,
+        "reductions": judgement.reductions,
         "surprise": judgement.surprise,
     }

@@ -68,6 +68,7 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     source = resources.files("trueboundary.report").joinpath("page.html.j2").read_text("utf-8")
     return environment.from_string(source)
 

@@ -1,0 +1,46 @@
+"""Numbers and settings as a reader wants them, the same wherever they are shown."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Return `value` with `digits` significant digits and a written-out power of ten.
+
+    Examples
+    --------
+    >>> number(0.18), number(20_000_000), number(1.02e-11), number(float("inf"))
+    ('0.18', '20,000,000', '1.02 × 10⁻¹¹', '∞')
+    """
+    if math.isnan(value):
+        return "none"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if float(value).is_integer() and abs(value) < 1e12:
+        return f"{int(value):,}".replace("-", "−")
+    text = f"{value:.{digits}g}"
+    mantissa, exponent, power = text.partition("e")
+    if exponent:
+        mantissa += f" × 10{str(int(power)).translate(_SUPERSCRIPTS)}"
+    return mantissa.replace("-", "−")
+
+
+def setting(value: Any) -> str:
+    """Return a setting's value in words.
+
+    Examples
+    --------
+    >>> setting((10, 1_000_000)), setting(True), setting("linear"), setting(1e-4)
+    ('10, 1,000,000', 'yes', 'linear', '0.0001')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return number(value)
+    if isinstance(value, (tuple, list)):
+        return ", ".join(setting(item) for item in value)
+    return str(value)
