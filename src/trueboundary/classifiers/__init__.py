@@ -16,20 +16,36 @@ from trueboundary.classifiers.quadratic import QuadraticNetwork
 from trueboundary.classifiers.relu import ReLUNetwork
 from trueboundary.classifiers.spheres import SphereBayes, TruncatedSum
 from trueboundary.classifiers.storage import from_arrays, register, to_arrays
+from trueboundary.classifiers.svm import (
+    RBFSVM,
+    GammaPath,
+    LinearSVM,
+    choose_gamma,
+    fit_linear_svm,
+    fit_rbf_svm,
+    from_sklearn,
+)
 
 __all__ = [
+    "RBFSVM",
     "AllConvolutionalNetwork",
     "BinaryClassifier",
     "CallableClassifier",
     "Classifier",
     "Ellipsoid",
+    "GammaPath",
+    "LinearSVM",
     "QuadraticNetwork",
     "ReLUNetwork",
     "SphereBayes",
     "StridedConvolutionalNetwork",
     "TruncatedSum",
     "as_classifier",
+    "choose_gamma",
+    "fit_linear_svm",
+    "fit_rbf_svm",
     "from_arrays",
+    "from_sklearn",
     "margin",
     "max_margin_alpha",
     "register",

@@ -1,0 +1,584 @@
+"""Support vector machines as exact, differentiable modules.
+
+scikit-learn fits them; what it fitted is carried over without approximation, and every module
+made here was compared with the ``decision_function`` that it stands for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trueboundary.classifiers.base import BinaryClassifier
+from trueboundary.classifiers.storage import register
+from trueboundary.densities._checks import check_integer, check_real
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_CHUNK = 2048  # support vectors (or points) whose kernel values are held at a time
+_TOLERANCE = 1e-6  # of the agreement with scikit-learn
+_N_CHECKED = 100  # training points at which a newly fitted machine is compared
+_CACHE_MIB = 500  # kernel values kept while fitting; scikit-learn's 200 slow down large sets
+
+
+class _SupportVectorMachine(BinaryClassifier):
+    """What the two kinds share; points may have any event shape of `dim` numbers in all."""
+
+    dim: int
+
+    def _flat(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1) if x.ndim > 2 else x
+        self._check_points(flat, self.dim)
+        return flat
+
+
+@register
+class LinearSVM(_SupportVectorMachine):
+    """A linear classifier, ``f(x) = w . x + b``.
+
+    Parameters
+    ----------
+    weight : Tensor
+        The normal w, shape ``(dim,)``.
+    bias : float
+        The intercept b.
+
+    Raises
+    ------
+    ValueError
+        If `weight` is not a vector.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import LinearSVM
+    >>> svm = LinearSVM(torch.tensor([3.0, 4.0]), bias=-5.0)
+    >>> svm.margin(torch.zeros(1, 2, dtype=torch.float64)), svm.squared_norm()
+    (tensor([-5.], dtype=torch.float64), 25.0)
+    """
+
+    def __init__(self, weight: Tensor, bias: float) -> None:
+        super().__init__()
+        if weight.ndim != 1 or len(weight) == 0:
+            raise ValueError(f"weight must have shape (dim,), got {tuple(weight.shape)}.")
+        self.dim = len(weight)
+        self.weight = _frozen(weight)
+        self.bias = _frozen(torch.tensor(bias, dtype=torch.float64))
+
+    def margin(self, x: Tensor) -> Tensor:
+        """Return ``w . x + b``, shape ``(n,)``."""
+        return self._flat(x) @ self.weight + self.bias
+
+    def decision_function(self, x: Tensor) -> Tensor:
+        """Return the same as `margin`, under the name that scikit-learn gives it."""
+        return self.margin(x)
+
+    def squared_norm(self) -> float:
+        """Return ``||w||**2``; the distance to the boundary is ``|f(x)|`` over its root."""
+        return float(self.weight @ self.weight)
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the dimension of the points."""
+        return {"dim": self.dim}
+
+    @classmethod
+    def from_arguments(cls, arguments: dict[str, Any]) -> Self:
+        """Build a classifier of the given dimension, with w = 0."""
+        return cls(torch.zeros(arguments["dim"]), 0.0)
+
+
+@register
+class RBFSVM(_SupportVectorMachine):
+    """A support vector machine with a Gaussian kernel, and a margin that attacks can climb.
+
+    Its decision function is
+
+        ``f(x) = b + sum_i a_i exp(-gamma ||x - s_i||**2) = b + S+(x) - S-(x)``,
+
+    with S+ and -S- the sums of the terms with positive and with negative coefficients. Far from
+    all support vectors both vanish to below what floating point can hold, and f becomes the
+    constant b without a gradient. `margin` is therefore
+
+        ``g(x) = log(S+(x) + max(b, 0)) - log(S-(x) + max(-b, 0))``,
+
+    computed from logarithms throughout: it has the sign and the zeros of f, and a gradient
+    at any distance. `decision_function` is f itself.
+
+    Squared distances are expanded into inner products, which loses digits in float32 when gamma
+    is large; the parameters are float64 unless converted. The memory needed for n points is that
+    of n times 2,048 numbers, or of n times the number of support vectors under autograd; nothing
+    of size n times support vectors times dimensions is made.
+
+    Parameters
+    ----------
+    support_vectors : Tensor
+        The s_i, shape ``(n_support, dim)``.
+    dual_coef : Tensor
+        The a_i, shape ``(n_support,)``, at least one positive and one negative, none of them 0.
+    bias : float
+        The intercept b.
+    gamma : float
+        Inverse squared width of the kernel, positive; ``1 / (2 sigma**2)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is of the wrong type, shape or range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import RBFSVM
+    >>> support = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+    >>> svm = RBFSVM(support, torch.tensor([-1.0, 1.0]), bias=0.0, gamma=100.0)
+    >>> x = torch.tensor([[20.0, 0.0]], dtype=torch.float64)
+    >>> svm.decision_function(x), svm.margin(x)
+    (tensor([0.], dtype=torch.float64), tensor([3900.], dtype=torch.float64))
+    """
+
+    def __init__(
+        self, support_vectors: Tensor, dual_coef: Tensor, bias: float, gamma: float
+    ) -> None:
+        super().__init__()
+        if support_vectors.ndim != 2 or dual_coef.shape != support_vectors.shape[:1]:
+            raise ValueError(
+                "support_vectors must have shape (n_support, dim) and dual_coef (n_support,), got "
+                f"{tuple(support_vectors.shape)} and {tuple(dual_coef.shape)}."
+            )
+        positive, negative = dual_coef > 0, dual_coef < 0
+        n_positive, n_negative = int(positive.sum()), int(negative.sum())
+        if not (n_positive and n_negative and n_positive + n_negative == len(dual_coef)):
+            raise ValueError(
+                "dual_coef must hold positive and negative numbers and nothing else, got "
+                f"{n_positive} positive and {n_negative} negative of {len(dual_coef)}."
+            )
+        self.gamma = check_real("gamma", gamma, above=0.0)
+        self.dim = support_vectors.shape[1]
+        self.n_positive, self.n_negative = n_positive, n_negative
+        # Positive coefficients come first, so that the two sums are over two slices.
+        order = torch.cat([positive.nonzero(), negative.nonzero()]).squeeze(1)
+        self.support_vectors = _frozen(support_vectors[order])
+        self.dual_coef = _frozen(dual_coef[order])
+        self.bias = _frozen(torch.tensor(bias, dtype=torch.float64))
+
+    def margin(self, x: Tensor) -> Tensor:
+        """Return the scale-free surrogate g, shape ``(n,)``, with the sign and zeros of f."""
+        log_positive, log_negative = self._log_sums(x)
+        log_positive = torch.logaddexp(log_positive, self.bias.clamp(min=0).log())
+        log_negative = torch.logaddexp(log_negative, (-self.bias).clamp(min=0).log())
+        return log_positive - log_negative
+
+    def decision_function(self, x: Tensor) -> Tensor:
+        """Return f itself, shape ``(n,)``, as scikit-learn's function of that name does."""
+        log_positive, log_negative = self._log_sums(x)
+        return log_positive.exp() - log_negative.exp() + self.bias
+
+    @torch.no_grad()
+    def squared_norm(self) -> float:
+        """Return ``||w||**2`` in the kernel's feature space, ``a.T @ K @ a``.
+
+        With it f changes by at most ``||w|| sqrt(2 - 2 exp(-gamma distance**2))`` between two
+        points at a distance.
+        """
+        kernel_sums = [
+            self.decision_function(chunk) - self.bias
+            for chunk in torch.split(self.support_vectors, _CHUNK)
+        ]
+        return float(self.dual_coef @ torch.cat(kernel_sums))
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the numbers that fix the shape, and gamma."""
+        return {
+            "dim": self.dim,
+            "n_positive": self.n_positive,
+            "n_negative": self.n_negative,
+            "gamma": self.gamma,
+        }
+
+    @classmethod
+    def from_arguments(cls, arguments: dict[str, Any]) -> Self:
+        """Build a machine of the given shape, with arbitrary support vectors."""
+        positive, negative = arguments["n_positive"], arguments["n_negative"]
+        coefficients = torch.cat([torch.ones(positive), -torch.ones(negative)])
+        support = torch.zeros(positive + negative, arguments["dim"])
+        return cls(support, coefficients, 0.0, arguments["gamma"])
+
+    def _log_sums(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``log S+`` and ``log S-``, each of shape ``(n,)``."""
+        x = self._flat(x)
+        # ||x - s||^2 = ||x||^2 - 2 x.s + ||s||^2, whose first term all summands share.
+        shared = self.gamma * x.square().sum(1)
+        sizes = [self.n_positive, self.n_negative]
+        supports, coefs = (
+            torch.split(self.support_vectors, sizes),
+            torch.split(self.dual_coef, sizes),
+        )
+        log_positive, log_negative = map(self._log_sum, (x, x), supports, coefs)
+        return log_positive - shared, log_negative - shared
+
+    def _log_sum(self, x: Tensor, support: Tensor, coef: Tensor) -> Tensor:
+        """Return ``log sum_i |a_i| exp(gamma (2 x . s_i - ||s_i||**2))``, shape ``(n,)``."""
+        parts = []
+        for rows, a in zip(torch.split(support, _CHUNK), torch.split(coef, _CHUNK), strict=True):
+            squares = torch.linalg.vector_norm(rows, dim=1).square()
+            constant = a.abs().log() - self.gamma * squares
+            terms = torch.addmm(constant, x, rows.T, alpha=2 * self.gamma)
+            parts.append(terms.logsumexp(1))
+        return torch.stack(parts).logsumexp(0)
+
+
+def from_sklearn(estimator: Any, x_check: Array | Tensor) -> LinearSVM | RBFSVM:
+    """Turn a fitted scikit-learn classifier into an exact, differentiable module.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted linear classifier with ``coef_`` and ``intercept_`` (LinearSVC,
+        LogisticRegression, SVC with a linear kernel, ...), or an SVC or NuSVC with
+        ``kernel="rbf"``, for two classes. Class 1 is ``classes_[1]``.
+    x_check : Tensor or ndarray
+        Points ``(n, *event)`` at which the module must agree with ``decision_function``.
+
+    Returns
+    -------
+    LinearSVM or RBFSVM
+        With float64 parameters that need no gradient, in eval mode.
+
+    Raises
+    ------
+    TypeError
+        If the estimator is of a kind that has no such module.
+    ValueError
+        If it is not fitted, has more than two classes, or the module does not agree with its
+        ``decision_function`` to 1e-6, absolutely or relative to its size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.svm import SVC
+    >>> from trueboundary.classifiers import from_sklearn
+    >>> x = np.random.default_rng(0).normal(size=(40, 2))
+    >>> svm = from_sklearn(SVC(gamma=0.5).fit(x, np.linalg.norm(x, axis=1) > 1), x)
+    >>> type(svm).__name__, svm.gamma
+    ('RBFSVM', 0.5)
+    """
+    name = type(estimator).__name__
+    classes = getattr(estimator, "classes_", None)
+    if classes is None:
+        raise ValueError(f"expected a fitted classifier, got a {name} without classes; fit it.")
+    if len(classes) != 2:
+        raise ValueError(
+            f"expected a classifier of 2 classes, got a {name} of {len(classes)}; fit it to two "
+            "of them, or to one against the rest."
+        )
+    kernel = getattr(estimator, "kernel", "linear")
+    points = _matrix("x_check", x_check)
+    if kernel == "rbf" and hasattr(estimator, "dual_coef_"):
+        return _rbf_from_sklearn(estimator, points)
+    if kernel == "linear" and hasattr(estimator, "coef_"):
+        return _linear_from_sklearn(estimator, points)
+    what = f"{name} with kernel {kernel!r}" if hasattr(estimator, "kernel") else name
+    raise TypeError(
+        f"cannot turn a {what} into a differentiable module, only linear classifiers and SVC with "
+        "kernel 'rbf' or 'linear'; fit one of those instead."
+    )
+
+
+def fit_linear_svm(
+    x: Array | Tensor,
+    y: Array | Tensor,
+    *,
+    C: float = 1.0,
+    max_iter: int = 10_000,
+    random_state: int,
+) -> LinearSVM:
+    """Fit scikit-learn's LinearSVC and return it as a module.
+
+    Parameters
+    ----------
+    x : Tensor or ndarray
+        Points, shape ``(n, *event)``.
+    y : Tensor or ndarray
+        Labels 0 or 1, shape ``(n,)``, both present.
+    C : float
+        Weight of the training errors, positive.
+    max_iter : int
+        Largest number of iterations; scikit-learn's 1,000 are often too few for images.
+    random_state : int
+        Seed of the order in which the dual solver visits the points.
+
+    Returns
+    -------
+    LinearSVM
+        The fitted classifier.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the points, the labels or a parameter are of the wrong type or out of range.
+
+    Warns
+    -----
+    sklearn.exceptions.ConvergenceWarning
+        If `max_iter` is too small.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import fit_linear_svm
+    >>> x, y = torch.tensor([[-1.0], [-2.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
+    >>> fit_linear_svm(x, y, random_state=0).predict(torch.tensor([[3.0]]).double())
+    tensor([1])
+    """
+    from sklearn.svm import LinearSVC  # slow to import, and only fitting needs it
+
+    points, labels = _training_set(x, y)
+    estimator = LinearSVC(
+        C=check_real("C", C, above=0.0),
+        max_iter=check_integer("max_iter", max_iter, minimum=1),
+        random_state=check_integer("random_state", random_state, minimum=0),
+    )
+    return _linear_from_sklearn(estimator.fit(points, labels), points[:_N_CHECKED])
+
+
+def fit_rbf_svm(x: Array | Tensor, y: Array | Tensor, *, gamma: float, C: float = 1.0) -> RBFSVM:
+    """Fit scikit-learn's SVC with a Gaussian kernel and return it as a module.
+
+    Nothing about it is random.
+
+    Parameters
+    ----------
+    x : Tensor or ndarray
+        Points, shape ``(n, *event)``.
+    y : Tensor or ndarray
+        Labels 0 or 1, shape ``(n,)``, both present.
+    gamma : float
+        Inverse squared width of the kernel, positive; see `choose_gamma`.
+    C : float
+        Weight of the training errors, positive.
+
+    Returns
+    -------
+    RBFSVM
+        The fitted classifier.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the points, the labels or a parameter are of the wrong type or out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import fit_rbf_svm
+    >>> x, y = torch.tensor([[-1.0], [0.0], [1.0]]), torch.tensor([1, 0, 1])
+    >>> fit_rbf_svm(x, y, gamma=1.0, C=10.0).predict(x.double())
+    tensor([1, 0, 1])
+    """
+    from sklearn.svm import SVC  # slow to import, and only fitting needs it
+
+    points, labels = _training_set(x, y)
+    C, gamma = check_real("C", C, above=0.0), check_real("gamma", gamma, above=0.0)
+    estimator = SVC(kernel="rbf", C=C, gamma=gamma, cache_size=_CACHE_MIB)
+    return _rbf_from_sklearn(estimator.fit(points, labels), points[:_N_CHECKED])
+
+
+@dataclass(frozen=True, eq=False)
+class GammaPath:
+    """The accuracy of RBF SVMs from wide to narrow kernels, and the gamma chosen.
+
+    Attributes
+    ----------
+    gammas : ndarray
+        Values tried, in increasing order, shape ``(k,)``.
+    train_accuracy, validation_accuracy : ndarray
+        Fractions of points classified correctly, shape ``(k,)``.
+    n_support : ndarray
+        Numbers of support vectors, int64, shape ``(k,)``.
+    threshold : float
+        Validation accuracy that the chosen gamma had to reach.
+    chosen : int
+        Its index.
+    """
+
+    gammas: Array
+    train_accuracy: Array
+    validation_accuracy: Array
+    n_support: Array
+    threshold: float
+    chosen: int
+
+    @property
+    def gamma(self) -> float:
+        """The chosen gamma."""
+        return float(self.gammas[self.chosen])
+
+    @property
+    def is_accurate(self) -> bool:
+        """Whether the chosen gamma reaches the required accuracy."""
+        return bool(self.validation_accuracy[self.chosen] >= self.threshold)
+
+
+def choose_gamma(
+    x: Array | Tensor,
+    y: Array | Tensor,
+    x_validation: Array | Tensor,
+    y_validation: Array | Tensor,
+    *,
+    gammas: Sequence[float] | Array | None = None,
+    min_accuracy: float = 0.95,
+    max_loss: float = 0.02,
+    C: float = 1.0,
+) -> GammaPath:
+    """Find the narrowest kernel that is still accurate, and keep the whole path.
+
+    The largest gamma is chosen whose validation accuracy is at least `min_accuracy` and within
+    `max_loss` of the best. Where none reaches `min_accuracy`, it is the largest within `max_loss`
+    of the best, and ``is_accurate`` is False.
+
+    Parameters
+    ----------
+    x, y : Tensor or ndarray
+        Training points ``(n, *event)`` and labels 0 or 1.
+    x_validation, y_validation : Tensor or ndarray
+        Points and labels to choose by.
+    gammas : sequence of float, optional
+        Values to try. By default ``4**k / (dim * variance of x)`` for k from -4 to 4, around
+        scikit-learn's ``gamma="scale"``.
+    min_accuracy, max_loss : float
+        Fractions, see above.
+    C : float
+        Weight of the training errors, positive.
+
+    Returns
+    -------
+    GammaPath
+        Accuracies by gamma, and the choice.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the points, the labels or a parameter are of the wrong type or out of range.
+
+    References
+    ----------
+    Richardson & Weiss (2021), who choose "the highest gamma value that still provides a high
+    classification accuracy"; the two thresholds are choices made here.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import choose_gamma
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x = torch.randn(200, 2, generator=generator)
+    >>> y = (x[:, 0] > 0).long()
+    >>> path = choose_gamma(x[:100], y[:100], x[100:], y[100:], gammas=[0.1, 1000.0])
+    >>> path.gamma, path.is_accurate
+    (0.1, True)
+    """
+    points, labels = _training_set(x, y)
+    points_validation, labels_validation = _training_set(x_validation, y_validation)
+    if gammas is None:
+        variance = float(points.var())
+        if variance == 0:
+            raise ValueError("all coordinates of x are equal, so there is no scale; give gammas.")
+        gammas = 4.0 ** np.arange(-4, 5) / (points.shape[1] * variance)
+    grid = np.unique([check_real("gamma", gamma, above=0.0) for gamma in gammas])
+    if len(grid) == 0:
+        raise ValueError("gammas is empty; give at least one value.")
+    train, validation, n_support = [], [], []
+    for gamma in grid:
+        svm = fit_rbf_svm(points, labels, gamma=gamma, C=C)
+        train.append(_accuracy(svm, points, labels))
+        validation.append(_accuracy(svm, points_validation, labels_validation))
+        n_support.append(svm.n_positive + svm.n_negative)
+    accuracy = np.array(validation)
+    # Accuracies are multiples of 1/n, and a difference of two may miss max_loss by rounding.
+    near_best = accuracy.max() - max_loss - 1e-12
+    threshold = max(min_accuracy, near_best)
+    accurate = np.flatnonzero(accuracy >= threshold)
+    if len(accurate) == 0:
+        accurate = np.flatnonzero(accuracy >= near_best)
+    return GammaPath(
+        gammas=grid,
+        train_accuracy=np.array(train),
+        validation_accuracy=accuracy,
+        n_support=np.array(n_support, dtype=np.int64),
+        threshold=float(threshold),
+        chosen=int(accurate[-1]),
+    )
+
+
+def _linear_from_sklearn(estimator: Any, x_check: Array) -> LinearSVM:
+    svm = LinearSVM(_dense(estimator.coef_).reshape(-1), float(estimator.intercept_[0]))
+    _check_agreement(estimator, svm, x_check)
+    return svm.eval()
+
+
+def _rbf_from_sklearn(estimator: Any, x_check: Array) -> RBFSVM:
+    support, coef = _dense(estimator.support_vectors_), _dense(estimator.dual_coef_)
+    # Where gamma is "scale" or "auto", its value is kept under this private name alone.
+    gamma = float(estimator._gamma)
+    svm = RBFSVM(support, coef.squeeze(0), float(estimator.intercept_[0]), gamma)
+    _check_agreement(estimator, svm, x_check)
+    return svm.eval()
+
+
+def _frozen(values: Tensor) -> nn.Parameter:
+    return nn.Parameter(values.detach().to(torch.float64, copy=True), requires_grad=False)
+
+
+def _dense(array: Any) -> Tensor:
+    """Return an array, sparse if the estimator was fitted on sparse points, as float64."""
+    dense = array.toarray() if hasattr(array, "toarray") else array
+    return torch.from_numpy(np.array(dense, dtype=np.float64))
+
+
+def _matrix(name: str, x: Array | Tensor) -> Array:
+    """Return points of any event shape as a float64 matrix."""
+    array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+    if array.ndim < 2 or array.size == 0:
+        raise ValueError(f"{name} must have shape (n, *event) with n > 0, got {array.shape}.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, but some of its values are not.")
+    return array.reshape(len(array), -1).astype(np.float64)
+
+
+def _training_set(x: Array | Tensor, y: Array | Tensor) -> tuple[Array, Array]:
+    points = _matrix("x", x)
+    labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+    if labels.shape != (len(points),) or set(np.unique(labels).tolist()) != {0, 1}:
+        raise ValueError(
+            f"y must hold labels 0 and 1, both present, one for each of {len(points)} points, got "
+            f"{np.unique(labels).tolist()} of shape {labels.shape}."
+        )
+    return points, labels.astype(np.int64)
+
+
+@torch.no_grad()
+def _check_agreement(estimator: Any, svm: LinearSVM | RBFSVM, x: Array) -> None:
+    expected = np.asarray(estimator.decision_function(x), dtype=np.float64)
+    difference = np.abs(svm.decision_function(torch.from_numpy(x)).numpy() - expected)
+    worst = float((difference / np.maximum(1.0, np.abs(expected))).max())
+    if not worst <= _TOLERANCE:  # a NaN is not
+        raise ValueError(
+            f"the module differs from {type(estimator).__name__}.decision_function by {worst:.2g}, "
+            f"more than {_TOLERANCE:g}; fit the estimator on float64 points."
+        )
+
+
+@torch.no_grad()
+def _accuracy(svm: RBFSVM, x: Array, y: Array) -> float:
+    """Return the fraction of correct signs; a margin of 0 is an error for either class."""
+    points, signs = torch.from_numpy(x), torch.from_numpy(2 * y - 1)
+    correct = [
+        svm.margin(chunk) * sign > 0
+        for chunk, sign in zip(torch.split(points, _CHUNK), torch.split(signs, _CHUNK), strict=True)
+    ]
+    return math.fsum(float(c.sum()) for c in correct) / len(y)
