@@ -67,7 +67,7 @@ class QuadraticForm:
 
         The point c of (0, t_max) is t_max / (1 + exp(-v)), or exp(v) where t_max is infinite.
         """
-        highest = self.weights.max(initial=0.0)
+        highest = float(self.weights.max(initial=0.0))
         if highest <= 0:
             c = math.exp(v)
             return c, 1 - 2 * c * self.weights, c
