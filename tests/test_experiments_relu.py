@@ -181,7 +181,7 @@ def test_one_error_on_either_sphere_of_any_seed_refutes_the_claim(outer: int, ho
     }
     analysis = spheres_error_rate.analyse(runs, settings)
     assert analysis.measurements["A1.1"].value is holds
-    assert "9 errors" in analysis.remarks[0]
+    assert "9 of 1,000 points" in analysis.remarks[0]
     analysis.panels[0].draw()
 
 

@@ -298,10 +298,11 @@ def _remarks(runs: Mapping[str, Run], rows: Rows, settings: Mapping[str, Any]) -
         if row["search"] != _SEARCH_WORDS["sphere"]:
             continue
         remarks.append(
-            f"{row['sphere'].capitalize()} sphere, {row['network']}: {row['n_errors']:,} errors in "
-            f"{row['n_test_points']:,} points, mean distance {row['mean_distance']:.4f}. An error "
-            f"set that measures the rate's upper limit of {row['error_rate_limit']:.2g} can be "
-            f"at most {row['cap_at_limit']:.4f} away in the mean."
+            f"{row['sphere'].capitalize()} sphere, {row['network']}: errors in "
+            f"{row['n_errors']:,} of {row['n_test_points']:,} points, mean distance "
+            f"{row['mean_distance']:.4f}. An error set that measures the rate's upper limit of "
+            f"{row['error_rate_limit']:.2g} can be at most {row['cap_at_limit']:.4f} away in the "
+            "mean."
         )
     inner = {row["network"]: row for row in rows if row["sphere"] == "inner"}
     if len(inner) > 1:

@@ -126,8 +126,8 @@ def draw_rates(rows: Sequence[Mapping[str, Any]]) -> Figure:
 def _sentence(row: Mapping[str, Any], *, named: bool = True) -> str:
     who = f" ({row['network']})" if named else ""
     return (
-        f"{row['n_errors']:,} errors on {row['n_points']:,} points of the {row['sphere']} "
-        f"sphere{who}: with 95 % confidence the rate is below {row['upper_limit']:.2g}."
+        f"{row['n_errors']:,} of {row['n_points']:,} points of the {row['sphere']} sphere are "
+        f"errors{who}: with 95 % confidence the rate is below {row['upper_limit']:.2g}."
     )
 
 
