@@ -208,3 +208,18 @@ def test_help_and_the_command_itself_load_neither_torch_nor_matplotlib():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("full", ["trueboundary.cli.work.write_plan", "os.rename"])
+def test_a_full_disk_is_said_in_a_sentence(capsys, monkeypatch, full):
+    assert run() == 0
+    capsys.readouterr()
+
+    def refuse(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(full, refuse)
+    assert run() == 1
+    said = capsys.readouterr()
+    assert "No space left on device" in said.err
+    assert "Traceback" not in said.err + said.out

@@ -199,7 +199,7 @@ def _run(
     except KeyboardInterrupt:
         _stop(f"interrupted; what had finished is kept in {folder}, and the same command goes on "
               "from there", 130)  # fmt: skip
-    except (WorkerDiedError, StoreError) as error:
+    except (WorkerDiedError, StoreError, OSError) as error:
         _stop(str(error), 1)
     if built.rows:
         console.print(claims_table(built))
@@ -217,6 +217,8 @@ def _write_report(folder: Path) -> BuiltReport:
         return build_report(folder)
     except DamagedPlanError as error:
         raise UserError(str(error)) from error
+    except OSError as error:
+        _stop(f"the report could not be written: {error}", 1)
 
 
 def _say_failures(failures: Sequence[Failure], folder: Path) -> None:

@@ -13,6 +13,7 @@ from trueboundary.report.collect import ClaimRow, Material, Section, collect_mat
 from trueboundary.report.files import Picture, write_claims_json, write_picture
 from trueboundary.report.markdown import claims_markdown
 from trueboundary.report.page import render_page
+from trueboundary.runs.locking import locked
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,13 @@ def build_report(root: Path) -> BuiltReport:
         If a plan file cannot be read.
     """
     material = collect_material(root)
-    staging = root / f"report.{os.getpid()}.tmp"
+    with locked(root / "report.lock"):  # another process may be writing one, too
+        material = _write(material, root)
+    return BuiltReport(root, root / "report" / "index.html", material)
+
+
+def _write(material: Material, root: Path) -> Material:
+    staging = root / "report.tmp"
     shutil.rmtree(staging, ignore_errors=True)
     (staging / "figures").mkdir(parents=True)
     try:
@@ -80,7 +87,7 @@ def build_report(root: Path) -> BuiltReport:
         os.rename(staging, root / "report")
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return BuiltReport(root, root / "report" / "index.html", material)
+    return material
 
 
 def _draw(material: Material, folder: Path) -> tuple[Material, dict[str, list[Picture]]]:
