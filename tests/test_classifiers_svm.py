@@ -1,0 +1,276 @@
+"""Support vector machines: agreement with scikit-learn, and margins that attacks can climb."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC, NuSVC
+from sklearn.tree import DecisionTreeClassifier
+
+from trueboundary.classifiers import (
+    RBFSVM,
+    LinearSVM,
+    choose_gamma,
+    fit_linear_svm,
+    fit_rbf_svm,
+    from_arrays,
+    from_sklearn,
+    to_arrays,
+)
+from trueboundary.classifiers import svm as svm_module
+
+
+def rings(n=120, dim=5, seed=0):
+    """Return points on two noisy spheres, class 1 outside."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    x = rng.normal(size=(n, dim))
+    x *= ((1 + y) / np.linalg.norm(x, axis=1))[:, None]
+    return x + 0.1 * rng.normal(size=x.shape), y
+
+
+X, Y = rings()
+OTHERS = rings(seed=1)[0]
+
+
+def machine(gamma=0.7, bias=None):
+    """Return a machine fitted to the rings; with a negative bias, to the opposite labels."""
+    svm = fit_rbf_svm(X, 1 - Y if bias is not None and bias < 0 else Y, gamma=gamma)
+    if bias is not None:
+        torch.nn.init.constant_(svm.bias, bias)
+    return svm
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        LinearSVC(random_state=0),
+        LogisticRegression(),
+        SVC(kernel="linear"),
+        SVC(),
+        SVC(gamma="auto"),
+        SVC(gamma=5.0, C=0.3),
+        NuSVC(gamma=0.1),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("labels", [Y, np.array(["a", "b"])[Y], 1 - Y], ids=["01", "ab", "10"])
+def test_agreement_with_the_decision_function(estimator, labels):
+    estimator.fit(X, labels)
+    svm = from_sklearn(estimator, X)
+    expected = estimator.decision_function(OTHERS)
+    ours = svm.decision_function(torch.from_numpy(OTHERS)).numpy()
+    np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-9)
+    predicted = estimator.classes_[svm.predict(torch.from_numpy(OTHERS)).numpy()]
+    np.testing.assert_array_equal(predicted, estimator.predict(OTHERS))
+
+
+def test_machines_fitted_on_other_kinds_of_points():
+    import scipy.sparse
+
+    sparse = SVC().fit(scipy.sparse.csr_matrix(X), Y)
+    assert isinstance(from_sklearn(sparse, X), RBFSVM)
+    x = torch.from_numpy(X.astype(np.float32)).reshape(-1, 1, 5, 1)
+    svm = fit_rbf_svm(x, torch.from_numpy(Y), gamma=1.0)
+    assert torch.equal(svm.margin(x.double()), svm.margin(x.double().flatten(1)))
+
+
+@pytest.mark.parametrize("bias", [None, 0.0, 1.4, -1.4])
+def test_the_surrogate_has_the_sign_of_the_decision_function(bias):
+    svm = machine(bias=bias)
+    x = torch.from_numpy(np.concatenate([OTHERS, X]))
+    decision, margin = svm.decision_function(x), svm.margin(x)
+    assert (decision > 0).any()
+    assert (decision < 0).any()
+    assert torch.equal(decision.sign(), margin.sign())
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.4, -1.4])
+def test_the_surrogate_has_the_zeros_of_the_decision_function(bias):
+    svm = machine(bias=bias)
+    x = torch.from_numpy(OTHERS)
+    decision = svm.decision_function(x)
+    low, high = (x[sign.nonzero()[0]] for sign in (decision < 0, decision > 0))
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if svm.decision_function(middle) < 0 else (low, middle)
+    assert abs(svm.margin(low).item()) < 1e-12
+    assert abs(svm.margin(high).item()) < 1e-12
+
+
+@pytest.mark.parametrize("bias", [None, 0.0, 1.4, -1.4])
+@pytest.mark.parametrize("function", ["margin", "decision_function"])
+def test_gradients_agree_with_finite_differences(bias, function):
+    svm = machine(bias=bias)
+    x = torch.from_numpy(OTHERS[:4]).requires_grad_()
+    assert torch.autograd.gradcheck(getattr(svm, function), x)
+
+
+@pytest.mark.parametrize("bias", [0.0, 1.4, -1.4])
+@pytest.mark.parametrize("distance", [1e2, 1e4, 1e6])
+def test_the_surrogate_has_a_gradient_where_the_kernel_underflows(bias, distance):
+    svm = machine(gamma=3.0, bias=bias)
+    direction = torch.ones(1, 5, dtype=torch.float64)
+    x = (distance * direction).requires_grad_()
+    assert svm.decision_function(x).item() == pytest.approx(bias)
+    (flat,) = torch.autograd.grad(svm.decision_function(x).sum(), x)
+    assert not flat.any()
+    margin = svm.margin(x)
+    (gradient,) = torch.autograd.grad(margin.sum(), x)
+    assert margin.isfinite().all()
+    assert gradient.isfinite().all()
+    assert gradient.norm() > 1e-3
+    if bias:  # then it leads back: the boundary is near the support vectors
+        assert (gradient * direction).sum() * bias > 0
+        assert margin.item() * bias > 0
+
+
+def test_the_surrogate_far_away_is_a_difference_of_squared_distances():
+    support = torch.tensor([[0.0, 0.0], [3.0, 0.0]])
+    svm = RBFSVM(support, torch.tensor([-2.0, 1.0]), bias=0.0, gamma=50.0)
+    x = torch.tensor([[1.0, 7.0], [100.0, -3.0]], dtype=torch.float64)
+    squares = ((x[:, None] - support.double()) ** 2).sum(2)
+    expected = 50.0 * (squares[:, 0] - squares[:, 1]) - np.log(2)
+    torch.testing.assert_close(svm.margin(x), expected)
+
+
+def test_chunks_change_nothing(monkeypatch):
+    svm = machine()
+    x = torch.from_numpy(OTHERS)
+    whole, norm = svm.margin(x), svm.squared_norm()
+    monkeypatch.setattr(svm_module, "_CHUNK", 7)
+    torch.testing.assert_close(svm.margin(x), whole, rtol=1e-12, atol=1e-12)
+    assert svm.squared_norm() == pytest.approx(norm, rel=1e-12)
+
+
+def test_squared_norms():
+    svm = machine()
+    s, a = svm.support_vectors, svm.dual_coef
+    kernel = torch.exp(-svm.gamma * ((s[:, None] - s) ** 2).sum(2))
+    assert svm.squared_norm() == pytest.approx((a @ kernel @ a).item(), rel=1e-10)
+    linear = fit_linear_svm(X, Y, random_state=0)
+    assert linear.squared_norm() == pytest.approx(linear.weight.norm().item() ** 2)
+
+
+@given(seed=st.integers(0, 2**32 - 1), distance=st.floats(1e-3, 3.0))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_the_norm_bounds_how_fast_the_decision_function_changes(seed, distance):
+    rng = np.random.default_rng(seed)
+    x, step = rng.normal(size=(2, 1, 5))
+    svm = MACHINE
+    points = torch.from_numpy(np.concatenate([x, x + distance * step / np.linalg.norm(step)]))
+    before, after = svm.decision_function(points).tolist()
+    limit = np.sqrt(svm.squared_norm() * -2 * np.expm1(-svm.gamma * distance**2))
+    assert abs(after - before) <= limit * (1 + 1e-9)
+
+
+MACHINE = machine()
+
+
+@pytest.mark.parametrize("svm", [machine(), fit_linear_svm(X, Y, random_state=0)])
+def test_storage_round_trip(svm):
+    rebuilt = from_arrays(*to_arrays(svm))
+    x = torch.from_numpy(OTHERS)
+    assert torch.equal(rebuilt.margin(x), svm.margin(x))
+    assert rebuilt.squared_norm() == svm.squared_norm()
+    assert not any(p.requires_grad for p in rebuilt.parameters())
+
+
+def test_the_linear_fit_depends_on_its_seed_alone():
+    one, two = (fit_linear_svm(X, Y, random_state=3).weight for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_a_linear_fit_that_does_not_converge_says_so():
+    with pytest.warns(ConvergenceWarning):
+        fit_linear_svm(X[:4], Y[:4], C=1e6, max_iter=1, random_state=0)
+
+
+def test_choosing_gamma():
+    gammas = [1e-4, 0.3, 1.0, 3.0, 1e3]
+    path = choose_gamma(X, Y, *rings(seed=2), gammas=gammas[::-1])
+    assert path.gammas.tolist() == gammas
+    for accuracy in (path.train_accuracy, path.validation_accuracy):
+        assert ((accuracy >= 0) & (accuracy <= 1)).all()
+    good = path.validation_accuracy >= max(0.95, path.validation_accuracy.max() - 0.02)
+    assert path.gamma == max(np.array(gammas)[good])
+    assert path.is_accurate
+    # Too wide a kernel is as helpless on spheres as a plane; too narrow a one learns by heart.
+    assert path.validation_accuracy[0] < 0.8
+    assert path.train_accuracy[-1] == 1
+    assert path.n_support[-1] == len(X)
+    assert path.gamma < gammas[-1]
+    svm = fit_rbf_svm(X, Y, gamma=path.gamma)
+    assert path.n_support[path.chosen] == len(svm.dual_coef)
+
+
+def test_choosing_gamma_where_no_machine_is_accurate():
+    rng = np.random.default_rng(0)
+    path = choose_gamma(X, Y, X, rng.permutation(Y), gammas=[0.1, 1.0])
+    assert not path.is_accurate
+    best = path.validation_accuracy.max()
+    assert path.validation_accuracy[path.chosen] >= best - 0.02 - 1e-12
+
+
+def test_the_default_gammas_lie_around_the_scale_of_the_points():
+    x, y = rings(40)
+    grid = choose_gamma(x, y, x, y).gammas
+    scale = SVC(gamma="scale").fit(x, y)._gamma
+    np.testing.assert_allclose(grid, scale * 4.0 ** np.arange(-4, 5), rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (SVC(kernel="poly"), "kernel 'poly'"),
+        (DecisionTreeClassifier(random_state=0), "DecisionTreeClassifier"),
+        (KNeighborsClassifier(), "KNeighborsClassifier"),
+        (make_pipeline(StandardScaler(), SVC()), "Pipeline"),
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_other_estimators_are_refused_with_an_alternative(estimator, message):
+    with pytest.raises(TypeError, match=f"{message}.*SVC with kernel 'rbf' or 'linear'"):
+        from_sklearn(estimator.fit(X, Y), X)
+
+
+def test_estimators_that_cannot_be_adapted():
+    with pytest.raises(ValueError, match="fitted classifier"):
+        from_sklearn(SVC(), X)
+    with pytest.raises(ValueError, match="SVC of 3"):
+        from_sklearn(SVC().fit(X, np.arange(len(X)) % 3), X)
+    tampered = SVC().fit(X, Y)
+    tampered.dual_coef_ = 1.0001 * tampered.dual_coef_
+    with pytest.raises(ValueError, match=r"differs from SVC.decision_function"):
+        from_sklearn(tampered, X)
+    with pytest.raises(ValueError, match="x_check"):
+        from_sklearn(SVC().fit(X, Y), X[0])
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match=r"weight must have shape \(dim,\)"):
+        LinearSVM(torch.zeros(2, 2), 0.0)
+    with pytest.raises(ValueError, match="n_support, dim"):
+        RBFSVM(torch.zeros(2, 3), torch.zeros(3), 0.0, 1.0)
+    with pytest.raises(ValueError, match="2 positive and 0 negative of 2"):
+        RBFSVM(torch.zeros(2, 3), torch.ones(2), 0.0, 1.0)
+    with pytest.raises(ValueError, match="gamma"):
+        RBFSVM(torch.zeros(2, 3), torch.tensor([1.0, -1.0]), 0.0, 0.0)
+    with pytest.raises(ValueError, match="both present"):
+        fit_rbf_svm(X, np.zeros(len(X)), gamma=1.0)
+    with pytest.raises(ValueError, match="finite"):
+        fit_linear_svm(X * np.nan, Y, random_state=0)
+    with pytest.raises(ValueError, match="gammas is empty"):
+        choose_gamma(X, Y, X, Y, gammas=[])
+    with pytest.raises(ValueError, match="no scale"):
+        choose_gamma(np.ones_like(X), Y, X, Y)
+    with pytest.raises(TypeError, match=r"float64 but the points are torch.float32"):
+        MACHINE.margin(torch.zeros(1, 5))
+    with pytest.raises(ValueError, match=r"\(n, 5\)"):
+        MACHINE.margin(torch.zeros(1, 4, dtype=torch.float64))
