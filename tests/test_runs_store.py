@@ -200,28 +200,23 @@ def test_a_model_name_must_be_a_file_name(store):
         store.save(Point(), RunResult({}, {}, {"../net": ({}, {})}), {})
 
 
-def _save_many(root: str, who: int, start) -> None:
-    store = Store(root)
-    start.wait()
-    for i in range(10):
-        x = np.full(1000, float(i))
-        store.save(Point(float(i)), RunResult({"who": who}, {"x": x}), {})
+def test_two_processes_in_one_store_do_not_corrupt_it(store, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent / "helpers")
+    from writers import Written, save_many
 
-
-def test_two_processes_in_one_store_do_not_corrupt_it(store):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     start = context.Event()
     writers = [
-        context.Process(target=_save_many, args=(str(store.root), who, start)) for who in (1, 2)
+        context.Process(target=save_many, args=(str(store.root), who, start)) for who in (1, 2)
     ]
     for writer in writers:
         writer.start()
     start.set()
     for writer in writers:
-        writer.join(30)
+        writer.join(60)
         assert writer.exitcode == 0
     for i in range(10):
-        run = store.load(Point(float(i)))
+        run = store.load(Written(float(i)))
         assert run is not None
         assert (run.arrays["x"] == i).all()
     assert list((store.root / "unfinished").iterdir()) == []
