@@ -69,6 +69,7 @@ def quadratic_network(
         radius=radius,
         learning_rate=settings["learning_rate"],
         schedule=settings["schedule"],
+        initial_bias=settings["initial_bias"],
         # The last step is stored as the final network anyway.
         snapshots=snapshot_steps(n_steps, settings.get("n_snapshots", 1))[:-1],
         seed=seed,

@@ -72,6 +72,9 @@ class TrainedNetwork(RunConfig):
         Steps after which the network is stored, besides the last.
     kappa : float
         Steepness of the perfect initialisation's logit; unused otherwise.
+    initial_bias : float
+        Output bias that a quadratic network starts with; the alphas start near 0.8 whatever it is,
+        so it sets the scale of the first logits. Unused by other architectures.
     seed : int
         Seed of initialisation, training points and order.
     device : str
@@ -90,6 +93,7 @@ class TrainedNetwork(RunConfig):
     batch_size: int = 50
     snapshots: tuple[int, ...] = ()
     kappa: float = 10.0
+    initial_bias: float = -1.0
     seed: int = 0
     device: str = "cpu"
 
@@ -100,6 +104,8 @@ class TrainedNetwork(RunConfig):
         check_at_least("n_train", self.n_train, 0)
         if not (math.isfinite(self.radius) and self.radius > 1):
             raise ValueError(f"radius must be above 1, the inner sphere's, got {self.radius}")
+        if not self.initial_bias < 0:
+            raise ValueError(f"initial_bias must be negative, got {self.initial_bias}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
 
@@ -170,7 +176,9 @@ class TrainedNetwork(RunConfig):
         if self.architecture == "relu":
             model = ReLUNetwork(self.dim, self.width, self.depth, generator=generator)
         elif self.architecture == "quadratic":
-            model = QuadraticNetwork(self.dim, self.width, generator=generator)
+            model = QuadraticNetwork(
+                self.dim, self.width, generator=generator, bias=self.initial_bias
+            )
         else:
             model = QuadraticNetwork.perfect(
                 self.dim,
