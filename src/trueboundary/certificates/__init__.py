@@ -11,12 +11,14 @@ from trueboundary.certificates.ellipsoid import (
     nearest_ellipsoid,
     nearest_ellipsoid_error,
 )
+from trueboundary.certificates.mixtures import LipschitzMixtureCertificate
 from trueboundary.certificates.quadric import QuadricProjection, project_quadric
 
 __all__ = [
     "Certificate",
     "CertificateResult",
     "EllipsoidCertificate",
+    "LipschitzMixtureCertificate",
     "QuadricProjection",
     "nearest_ellipsoid",
     "nearest_ellipsoid_error",

@@ -7,6 +7,7 @@ from trueboundary.classifiers.base import (
     as_classifier,
     margin,
 )
+from trueboundary.classifiers.bayes import BayesOptimal
 from trueboundary.classifiers.convolutional import (
     AllConvolutionalNetwork,
     StridedConvolutionalNetwork,
@@ -29,6 +30,7 @@ from trueboundary.classifiers.svm import (
 __all__ = [
     "RBFSVM",
     "AllConvolutionalNetwork",
+    "BayesOptimal",
     "BinaryClassifier",
     "CallableClassifier",
     "Classifier",

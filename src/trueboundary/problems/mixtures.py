@@ -1,0 +1,355 @@
+"""Problems made of two known densities: Gaussians, mixtures of factor analyzers."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trueboundary.classifiers.bayes import BayesOptimal, check_densities, check_prior
+from trueboundary.densities import (
+    LowRankGaussian,
+    MixtureOfFactorAnalyzers,
+    density_from_arrays,
+    density_to_arrays,
+)
+from trueboundary.densities._checks import check_floating, check_integer, drawing_device
+from trueboundary.problems.base import Problem, check_label
+
+if TYPE_CHECKING:
+    from trueboundary.attacks.domains import Space
+    from trueboundary.measure import ErrorRate
+
+Array = np.ndarray[Any, np.dtype[Any]]
+GaussianDensity = LowRankGaussian | MixtureOfFactorAnalyzers
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureProblem(Problem):
+    """Each class is a Gaussian, or a mixture of Gaussians, with known parameters.
+
+    Parameters
+    ----------
+    density_0, density_1 : LowRankGaussian or MixtureOfFactorAnalyzers
+        Densities of the classes, of the same dimension, dtype and device.
+    prior : float
+        Probability of class 1, strictly between 0 and 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a density is of another class, the two do not fit, or the prior is out of range.
+
+    References
+    ----------
+    Richardson and Weiss (2021), *A Bayes-Optimal View on Adversarial Examples*, Section 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.densities import LowRankGaussian
+    >>> from trueboundary.problems import MixtureProblem
+    >>> zero, one = (
+    ...     LowRankGaussian(torch.tensor([m, 0.0]), torch.zeros(2, 0), 0.25) for m in (-2.0, 2.0)
+    ... )
+    >>> problem = MixtureProblem(zero, one)
+    >>> x, y = problem.sample(100, generator=torch.Generator().manual_seed(0))
+    >>> bool((problem.bayes_classifier().predict(x) == y).all())
+    True
+    """
+
+    density_0: GaussianDensity
+    density_1: GaussianDensity
+    prior: float = 0.5
+    _converted: dict[Any, GaussianDensity] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("density_0", "density_1"):
+            density = getattr(self, name)
+            if not isinstance(density, (LowRankGaussian, MixtureOfFactorAnalyzers)):
+                raise TypeError(
+                    f"{name} must be a LowRankGaussian or a MixtureOfFactorAnalyzers, got "
+                    f"{type(density).__name__}."
+                )
+        check_densities(self.density_0, self.density_1)
+        object.__setattr__(self, "prior", check_prior(self.prior))
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one point, ``(dim,)``."""
+        return tuple(self.density_0.event_shape)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the space."""
+        return self.event_shape[0]
+
+    def density(
+        self,
+        label: int,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> GaussianDensity:
+        """Return the density of class `label`, in its own dtype unless another is asked for.
+
+        Parameters
+        ----------
+        label : {0, 1}
+            The class.
+        dtype : torch.dtype, optional
+            float32 or float64.
+        device : torch.device, optional
+            Where it is to live.
+
+        Returns
+        -------
+        LowRankGaussian or MixtureOfFactorAnalyzers
+            The density; conversions are made once and kept.
+        """
+        density = (self.density_0, self.density_1)[check_label(label)]
+        dtype = density.dtype if dtype is None else check_floating(dtype)
+        place = density.device if device is None else torch.device(device)
+        if (dtype, place) == (density.dtype, density.device):
+            return density
+        key = (label, dtype, place)
+        if key not in self._converted:
+            self._converted[key] = density.to(dtype=dtype, device=place)
+        return self._converted[key]
+
+    def sample_class(
+        self,
+        n: int,
+        label: int,
+        *,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Draw `n` points of class `label`, noise included and not clipped.
+
+        Parameters
+        ----------
+        n : int
+            Number of points, at least 1.
+        label : {0, 1}
+            The class.
+        generator, dtype, device
+            As in `sample`.
+
+        Returns
+        -------
+        Tensor
+            Points, shape ``(n, dim)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong type or out of range.
+        """
+        n = check_integer("n", n, minimum=1)
+        place = drawing_device(generator, device)
+        density = self.density(label, dtype=dtype, device=place)
+        return density.sample(torch.Size((n,)), generator=generator)
+
+    def bayes_classifier(
+        self, *, dtype: torch.dtype = torch.float32, hardest_component: bool = False
+    ) -> BayesOptimal:
+        """Return the optimal classifier.
+
+        Parameters
+        ----------
+        dtype : torch.dtype
+            float32 or float64.
+        hardest_component : bool
+            Decide by each class's most likely component, as Richardson and Weiss (2021) do.
+
+        Returns
+        -------
+        BayesOptimal
+            The classifier, on the densities' device.
+        """
+        zero, one = (self.density(label, dtype=dtype) for label in (0, 1))
+        return BayesOptimal(zero, one, prior=self.prior, hardest_component=hardest_component)
+
+    def bayes_error(self, *, n_points: int = 100_000, seed: int = 0) -> tuple[ErrorRate, ErrorRate]:
+        """Return the lowest possible error rate on each class, by sampling, with its interval.
+
+        Parameters
+        ----------
+        n_points : int
+            Random points per class.
+        seed : int
+            Seed of the points.
+
+        Returns
+        -------
+        tuple of ErrorRate
+            For class 0 and class 1.
+
+        Examples
+        --------
+        >>> from trueboundary.problems import planar_problem
+        >>> zero, one = planar_problem("a").bayes_error(n_points=1000)
+        >>> zero.n_points, zero.value < 0.01
+        (1000, True)
+        """
+        # Measuring stands above problems; only this convenience reaches up, and only when asked.
+        from trueboundary.measure import error_rate
+
+        return error_rate(self.bayes_classifier(), self, n_points=n_points, seed=seed)
+
+    def domain(self, label: int) -> Space:
+        """Return all of space, since Gaussian noise leaves no point out."""
+        from trueboundary.attacks.domains import Space
+
+        check_label(label)
+        return Space()
+
+    def describe(self) -> dict[str, Any]:
+        """Return sizes, prior and a hash of all parameters, as plain values."""
+        densities = (self.density_0, self.density_1)
+        return {
+            "problem": type(self).__name__,
+            "dim": self.dim,
+            "n_components": [_n_components(density) for density in densities],
+            "n_factors": [density.n_factors for density in densities],
+            "prior": self.prior,
+            "digest": _digest(densities),
+        }
+
+    def to_arrays(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Return the problem as plain data, for storage without pickle.
+
+        Returns
+        -------
+        spec : dict
+            What JSON can hold.
+        arrays : dict of str to ndarray
+            Parameters of both densities, named ``class_0.means`` and so on.
+        """
+        spec: dict[str, Any] = {"class": type(self).__name__, "prior": self.prior}
+        arrays: dict[str, Array] = {}
+        for label, density in enumerate((self.density_0, self.density_1)):
+            of_density, parts = density_to_arrays(density)
+            spec[f"class_{label}"] = of_density
+            arrays |= {f"class_{label}.{name}": part for name, part in parts.items()}
+        return spec, arrays
+
+    @classmethod
+    def from_arrays(cls, spec: dict[str, Any], arrays: dict[str, Array]) -> MixtureProblem:
+        """Rebuild the problem that `to_arrays` described, on the CPU.
+
+        Raises
+        ------
+        ValueError
+            If the description is of something else, or the arrays do not fit it.
+        """
+        return cls(*_stored_densities(spec, arrays, cls.__name__), prior=spec["prior"])
+
+
+def _stored_densities(
+    spec: dict[str, Any], arrays: dict[str, Array], name: str
+) -> tuple[GaussianDensity, GaussianDensity]:
+    if spec.get("class") != name:
+        raise ValueError(f"not the description of a {name}: class is {spec.get('class')!r}.")
+    zero, one = (
+        density_from_arrays(
+            spec.get(f"class_{label}", {}),
+            {
+                key.removeprefix(f"class_{label}."): array
+                for key, array in arrays.items()
+                if key.startswith(f"class_{label}.")
+            },
+        )
+        for label in (0, 1)
+    )
+    return zero, one  # type: ignore[return-value]  # the constructor refuses anything else
+
+
+def subspace_distances(density: GaussianDensity, x: Tensor) -> Tensor:
+    r"""Return the distance of points to each component's affine subspace.
+
+    The subspace of component k is :math:`\{\mu_k + A_k z\}`, where its points would lie without
+    noise.
+
+    Parameters
+    ----------
+    density : LowRankGaussian or MixtureOfFactorAnalyzers
+        The density.
+    x : Tensor
+        Points, shape ``(n, dim)``.
+
+    Returns
+    -------
+    Tensor
+        Distances, float64, shape ``(n, K)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.densities import LowRankGaussian
+    >>> from trueboundary.problems import subspace_distances
+    >>> line = LowRankGaussian(torch.zeros(2), torch.tensor([[3.0], [0.0]]), 0.1)
+    >>> subspace_distances(line, torch.tensor([[5.0, 2.0]]))
+    tensor([[2.]], dtype=torch.float64)
+    """
+    points = x.double()
+    if isinstance(density, LowRankGaussian):
+        means, loadings = density.mean[None], density.loadings[None]
+    else:
+        means, loadings = density.means, density.loadings
+    columns = []
+    for mean, loading in zip(means.double(), loadings.double(), strict=True):
+        basis, spectrum, _ = torch.linalg.svd(loading, full_matrices=False)
+        # Columns of zeros span nothing.
+        basis = basis * (spectrum > 1e-12 * spectrum.amax().clamp(min=1e-300))
+        offset = points - mean
+        columns.append((offset - (offset @ basis) @ basis.T).norm(dim=1))
+    return torch.stack(columns, dim=1)
+
+
+def other_subspace_distance(problem: MixtureProblem, x: Tensor, y: Tensor) -> Tensor:
+    """Return each point's distance to the nearest component subspace of the other class.
+
+    Half of it is about what an attack on the optimal classifier needs when all noise is equal and
+    small (Richardson and Weiss 2021, Theorem 2).
+
+    Parameters
+    ----------
+    problem : MixtureProblem
+        The problem.
+    x : Tensor
+        Points, shape ``(n, dim)``.
+    y : Tensor
+        Labels 0 or 1, shape ``(n,)``.
+
+    Returns
+    -------
+    Tensor
+        Distances, float64, shape ``(n,)``.
+    """
+    distance = torch.empty(len(x), dtype=torch.float64, device=x.device)
+    for label in (0, 1):
+        own = y == label
+        other = problem.density(1 - label, dtype=torch.float64)
+        distance[own] = subspace_distances(other, x[own]).amin(dim=1)
+    return distance
+
+
+def _n_components(density: GaussianDensity) -> int:
+    return density.n_components if isinstance(density, MixtureOfFactorAnalyzers) else 1
+
+
+def _digest(densities: tuple[GaussianDensity, GaussianDensity]) -> str:
+    """Return a hash of all parameters, the same on every device."""
+    digest = hashlib.blake2b(digest_size=16)
+    for density in densities:
+        for name, array in sorted(density_to_arrays(density)[1].items()):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

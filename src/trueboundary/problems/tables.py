@@ -1,0 +1,258 @@
+"""Problems on a grid of integer points, whose densities are plain tables."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from trueboundary.classifiers.bayes import BayesOptimal, check_densities, check_prior
+from trueboundary.densities import DiscreteTable
+from trueboundary.densities._checks import check_floating, check_integer, drawing_device
+from trueboundary.problems.base import Problem, check_label
+
+if TYPE_CHECKING:
+    from trueboundary.attacks.domains import Space
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+#: Panels of Figure 2 of Richardson and Weiss (2021) that are tables: c is symmetric, g is not.
+TABLE_PANELS = ("c", "g")
+
+
+@dataclass(frozen=True, eq=False)
+class TableProblem(Problem):
+    """Each class is a table of probabilities of the integer points of a rectangle.
+
+    Everything about it is exact: error rates are sums, and the distance to the nearest error is
+    found by looking at every point.
+
+    Parameters
+    ----------
+    density_0, density_1 : DiscreteTable
+        Tables of the classes, of the same shape.
+    prior : float
+        Probability of class 1, strictly between 0 and 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a density is no table, shapes differ, or the prior is out of range.
+
+    References
+    ----------
+    Richardson and Weiss (2021), *A Bayes-Optimal View on Adversarial Examples*, Section 2.1.
+
+    Examples
+    --------
+    >>> from trueboundary.problems import table_problem
+    >>> problem = table_problem("g")
+    >>> problem.event_shape, problem.density_0.probabilities.shape
+    ((2,), torch.Size([100, 100]))
+    """
+
+    density_0: DiscreteTable
+    density_1: DiscreteTable
+    prior: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("density_0", "density_1"):
+            if not isinstance(getattr(self, name), DiscreteTable):
+                kind = type(getattr(self, name)).__name__
+                raise TypeError(f"{name} must be a DiscreteTable, got {kind}.")
+        check_densities(self.density_0, self.density_1)
+        object.__setattr__(self, "prior", check_prior(self.prior))
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one point: row and column."""
+        return (2,)
+
+    def sample_class(
+        self,
+        n: int,
+        label: int,
+        *,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> Tensor:
+        """Draw `n` integer points of class `label`, as floating-point numbers.
+
+        Parameters
+        ----------
+        n : int
+            Number of points, at least 1.
+        label : {0, 1}
+            The class.
+        generator, dtype, device
+            As in `sample`.
+
+        Returns
+        -------
+        Tensor
+            Rows and columns, shape ``(n, 2)``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is of the wrong type or out of range.
+        """
+        n = check_integer("n", n, minimum=1)
+        drawing_device(generator, device)
+        density = (self.density_0, self.density_1)[check_label(label)]
+        points = density.sample(torch.Size((n,)), generator=generator)
+        return points.to(check_floating(dtype))
+
+    def bayes_classifier(self, *, dtype: torch.dtype = torch.float32) -> BayesOptimal:
+        """Return the optimal classifier; it takes integer points only.
+
+        Its comparison is exact in float64; in float32 probabilities below 1e-38 are lost.
+        """
+        check_floating(dtype)
+        zero, one = (
+            DiscreteTable(density.probabilities.to(dtype))
+            for density in (self.density_0, self.density_1)
+        )
+        return BayesOptimal(zero, one, prior=self.prior)
+
+    def errors(self, label: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Return which points the optimal classifier gives to another class than `label`.
+
+        Ties count as errors, of either class.
+
+        Returns
+        -------
+        ndarray of bool
+            Shape of the tables.
+        """
+        zero, one = self._joint()
+        return one >= zero if check_label(label) == 0 else zero >= one
+
+    def error_rate(self, label: int) -> float:
+        """Return the exact error rate of the optimal classifier on class `label`.
+
+        Examples
+        --------
+        >>> from trueboundary.problems import table_problem
+        >>> table_problem("g").error_rate(0) < 1e-6
+        True
+        """
+        density = (self.density_0, self.density_1)[check_label(label)]
+        return float(density.probabilities.double().numpy()[self.errors(label)].sum())
+
+    def distance_table(self, label: int) -> Floats:
+        """Return the exact distance from every grid point to the nearest error of class `label`.
+
+        Returns
+        -------
+        ndarray
+            Euclidean distances in steps of the grid, shape of the tables; 0 at errors, infinite
+            where the class has no error at all.
+        """
+        errors = self.errors(label)
+        if not errors.any():
+            return np.full(errors.shape, np.inf)
+        distances: Floats = distance_transform_edt(~errors)
+        return distances
+
+    def distance_share(self, label: int, distance: float) -> float:
+        """Return the probability that a point of class `label` has an error within `distance`.
+
+        Examples
+        --------
+        >>> from trueboundary.problems import table_problem
+        >>> table_problem("g").distance_share(0, 1.0) > 0.99
+        True
+        >>> table_problem("c").distance_share(0, 1.0) < 0.01
+        True
+        """
+        density = (self.density_0, self.density_1)[check_label(label)]
+        near = self.distance_table(label) <= distance
+        return float(density.probabilities.double().numpy()[near].sum())
+
+    def domain(self, label: int) -> Space:
+        """Return all of space; of its points only those of the grid have a class."""
+        from trueboundary.attacks.domains import Space
+
+        check_label(label)
+        return Space()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the shape, the prior and a hash of the tables, as plain values."""
+        digest = hashlib.blake2b(digest_size=16)
+        for density in (self.density_0, self.density_1):
+            digest.update(density.probabilities.double().contiguous().numpy().data)
+        return {
+            "problem": type(self).__name__,
+            "shape": list(self.density_0.probabilities.shape),
+            "prior": self.prior,
+            "digest": digest.hexdigest(),
+        }
+
+    def _joint(self) -> tuple[Floats, Floats]:
+        zero, one = (d.probabilities.double().numpy() for d in (self.density_0, self.density_1))
+        return (1 - self.prior) * zero, self.prior * one
+
+
+def table_problem(panel: str, *, size: int = 100, leak: float = 1e-9) -> TableProblem:
+    """Return one of the table problems, float64.
+
+    The paper shows these problems without their tables; the ones here are chosen to look alike and
+    to say the same. Class 0 is the class that loses its robustness in the asymmetric problem.
+
+    Parameters
+    ----------
+    panel : {"c", "g"}
+        Panel of Figure 2. In both, class 1 is a blob on a floor of small probability that no point
+        falls below. In c, class 0 is another such blob, with the same floor; in g, its row is
+        almost always the same one.
+    size : int
+        Rows and columns of the tables.
+    leak : float
+        In g, the probability that a point of class 0 lies in another row.
+
+    Returns
+    -------
+    TableProblem
+        With equal priors.
+
+    Raises
+    ------
+    ValueError
+        If there is no such panel, or a parameter is out of range.
+
+    References
+    ----------
+    Richardson and Weiss (2021), *A Bayes-Optimal View on Adversarial Examples*, Figure 2 and
+    Observation 3.
+    """
+    if panel not in TABLE_PANELS:
+        raise ValueError(
+            f"panel must be c or g, got {panel!r}; the others are Gaussian, see planar_problem."
+        )
+    size = check_integer("size", size, minimum=10)
+    if not 0 < leak < 1:
+        raise ValueError(f"leak must lie strictly between 0 and 1, got {leak!r}.")
+    place = torch.arange(size, dtype=torch.float64) / size
+    floor = 1e-3
+    row_profile = _bump(place, 0.3, 0.06)
+    if panel == "g":
+        row_profile = torch.full((size,), leak / (size - 1), dtype=torch.float64)
+        row_profile[int(0.3 * size)] = 1 - leak
+    blob_0 = torch.outer(row_profile, _bump(place, 0.5, 0.12))
+    blob_1 = torch.outer(_bump(place, 0.7, 0.06), _bump(place, 0.5, 0.12))
+    uniform = torch.full_like(blob_1, 1 / size**2)
+    table_0 = blob_0 if panel == "g" else (1 - floor) * blob_0 + floor * uniform
+    table_1 = (1 - floor) * blob_1 + floor * uniform
+    return TableProblem(DiscreteTable(table_0), DiscreteTable(table_1))
+
+
+def _bump(place: Tensor, centre: float, width: float) -> Tensor:
+    profile = torch.exp(-0.5 * ((place - centre) / width).square())
+    return profile / profile.sum()
