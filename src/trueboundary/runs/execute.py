@@ -93,11 +93,13 @@ def run_one(root: str, config: RunConfig) -> None:
         checkpoint = store.checkpoint(config)
         checkpoint.mkdir(parents=True, exist_ok=True)
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        start = time.monotonic()
+        start, start_cpu = time.monotonic(), time.process_time()
         result = config.compute(Context(inputs, checkpoint, _progress_writer(checkpoint)))
         info = {
             "started": started,
             "seconds": round(time.monotonic() - start, 3),
+            # What the run costs on a machine that is doing nothing else.
+            "cpu_seconds": round(time.process_time() - start_cpu, 3),
             "machine": platform.machine(),
             "python": platform.python_version(),
             "versions": {name: _version(name) for name in _RECORDED_PACKAGES},
