@@ -409,12 +409,31 @@ def test_methods_agree(isotropic, block_numbers, monkeypatch):
     rows = rows_of(density)
     parameters = parameters_of(density, isotropic=isotropic)
     monkeypatch.setattr(em, "_BLOCK_NUMBERS", block_numbers)
+    monkeypatch.setattr(em, "_MIN_BLOCK_ROWS", 1)
     updates = {}
     for method in em.Method:
         statistics = em.Expectation(parameters, method)(rows)
-        updates[method] = em.maximisation(statistics, parameters, floor=1e-6)
+        updates[method] = em.maximisation(statistics, floor=1e-6)
     assert_same_update(updates[em.Method.FLOAT64], updates[em.Method.RESIDUAL], atol=1e-11)
     assert_same_update(updates[em.Method.FLOAT32], updates[em.Method.RESIDUAL], atol=1e-3)
+
+
+@pytest.mark.parametrize("n_factors", [0, 2])
+def test_rows_of_one_component_alone_are_summed_alike(n_factors, monkeypatch):
+    """Far apart components share no rows, and their sums take the way for that case."""
+    density = true_density(n_components=6, n_factors=n_factors)
+    density = MixtureOfFactorAnalyzers(
+        density.weights, 30 * density.means, density.loadings, density.noise_variance
+    )
+    rows = rows_of(density)
+    collect = em.Expectation(parameters_of(density), em.Method.FLOAT64)
+    apart = collect(rows)
+    monkeypatch.setattr(em, "_DENSE_SHARE", 0.0)
+    together = collect(rows)
+    for name in ("sum_x", "sum_z", "sum_xz"):
+        np.testing.assert_allclose(
+            getattr(apart, name), getattr(together, name), rtol=1e-12, atol=1e-9, err_msg=name
+        )
 
 
 @pytest.mark.parametrize("method", list(em.Method))
@@ -424,7 +443,9 @@ def test_statistics_of_shards_add_up(method):
     parameters = parameters_of(density)
     collect = em.Expectation(parameters, method)
     whole = collect(rows)
-    merged = collect(rows[400:]) + collect(rows[:1]) + collect(rows[1:400])
+    # Shards may be collected in other processes, with their own copies of the parameters.
+    elsewhere = em.Expectation(parameters_of(density), method)
+    merged = collect(rows[400:]) + elsewhere(rows[:1]) + collect(rows[1:400])
     atol = 1e-3 if method is em.Method.FLOAT32 else 1e-10
     for name in ("n_samples", "log_likelihood", "count", "sum_x", "sum_xx", "sum_z", "sum_xz"):
         np.testing.assert_allclose(
@@ -437,11 +458,13 @@ def test_statistics_of_shards_add_up(method):
 def test_statistics_of_different_parameters_do_not_add():
     rows = rows_of(true_density())
     one, other = (
-        em.Expectation(parameters_of(true_density(seed=seed)), em.Method.RESIDUAL)(rows)
+        em.Expectation(parameters_of(true_density(seed=seed)), em.Method.FLOAT64)(rows)
         for seed in (0, 1)
     )
-    with pytest.raises(ValueError, match="same parameters"):
-        one + other
+    by_component = em.Expectation(one.parameters, em.Method.RESIDUAL)(rows)
+    for unlike in (other, by_component):
+        with pytest.raises(ValueError, match="same parameters and by the same method"):
+            one + unlike
     with pytest.raises(TypeError):
         one + 1
 
@@ -454,7 +477,7 @@ def test_iteration_against_dense_matrices():
     responsibilities = density.responsibilities(x).numpy()
     parameters = parameters_of(density)
     statistics = em.Expectation(parameters, em.Method.FLOAT64)(rows)
-    update = em.maximisation(statistics, parameters, floor=1e-9)
+    update = em.maximisation(statistics, floor=1e-9)
     assert statistics.log_likelihood == pytest.approx(float(density.log_prob(x).sum()))
     for k in range(2):
         loadings, noise = parameters.loadings[k], parameters.noise_variance[k]

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any
 
@@ -35,8 +35,12 @@ EMPTY_COUNT = 1e-8
 _TOLERANCE = {"float32": 1e-2, "float64": 1e-6}
 # Below this noise variance float32 is not used at all, whatever the estimate says.
 _SMALLEST_FLOAT32_NOISE = 1e-4
-# Rows are worked on in blocks of about this many numbers.
+# Rows are worked on in blocks of about this many numbers, but not of fewer rows than this: with
+# fewer, adding up the statistics of the blocks would cost more than collecting them.
 _BLOCK_NUMBERS = 2**20
+_MIN_BLOCK_ROWS = 512
+# Above this share of responsibilities that are not zero, one large product beats many small ones.
+_DENSE_SHARE = 0.2
 
 
 class Method(Enum):
@@ -73,6 +77,13 @@ class MixtureParameters:
         """Whether the coordinates of a component share one noise variance."""
         return bool(self.noise_variance.shape[1] == 1 < self.means.shape[1])
 
+    def equals(self, other: MixtureParameters) -> bool:
+        """Return whether all parameters are the same, to the bit."""
+        return self is other or all(
+            np.array_equal(getattr(self, field.name), getattr(other, field.name))
+            for field in fields(self)
+        )
+
 
 @dataclass(frozen=True)
 class SufficientStatistics:
@@ -84,10 +95,12 @@ class SufficientStatistics:
 
     Attributes
     ----------
+    parameters : MixtureParameters
+        The parameters they were collected with.
     n_samples : int
         Number of rows.
     log_likelihood : float
-        Sum of the log densities of the rows, in nats, under the parameters of the expectation.
+        Sum of the log densities of the rows, in nats, under `parameters`.
     centres : ndarray
         Origins of ``x``, shape ``(K, d)``.
     count : ndarray
@@ -97,6 +110,7 @@ class SufficientStatistics:
         noise, of ``z`` (K, l) and of ``x z'`` (K, d, l).
     """
 
+    parameters: MixtureParameters
     n_samples: int
     log_likelihood: float
     centres: Array
@@ -116,18 +130,19 @@ class SufficientStatistics:
         """
         if not isinstance(other, SufficientStatistics):
             return NotImplemented
-        if self.sum_xx.shape != other.sum_xx.shape or not np.array_equal(
+        if not self.parameters.equals(other.parameters) or not np.array_equal(
             self.centres, other.centres
         ):
             raise ValueError(
                 "statistics can be added only if they were collected with the same parameters "
                 "and by the same method."
             )
-        total = {
+        sums: dict[str, Any] = {
             field.name: getattr(self, field.name) + getattr(other, field.name)
             for field in fields(self)
+            if field.name not in ("parameters", "centres")
         }
-        return SufficientStatistics(**{**total, "centres": self.centres})
+        return replace(self, **sums)
 
 
 @dataclass(frozen=True)
@@ -243,7 +258,7 @@ class Expectation:
     >>> start = MixtureParameters(np.ones(1), means, loadings, noise)
     >>> collect = Expectation(start, Method.FLOAT64)
     >>> statistics = collect(x[:1]) + collect(x[1:])
-    >>> fitted = maximisation(statistics, start, floor=1e-6)
+    >>> fitted = maximisation(statistics, floor=1e-6)
     >>> fitted.means, fitted.noise_variance
     (array([[2.]]), array([[2.66666667]]))
     """
@@ -253,27 +268,39 @@ class Expectation:
     ) -> None:
         self._parameters = parameters
         self._residual = method is Method.RESIDUAL
-        self._dtype = np.dtype(np.float32 if method is Method.FLOAT32 else np.float64)
+        single = method is Method.FLOAT32
+        self._dtype = np.dtype(np.float32 if single else np.float64)
+        self._negligible = float(np.finfo(np.float32 if single else np.float64).eps) ** 2
         n_components, dim = parameters.means.shape
         self._origin = np.zeros(dim) if origin is None else origin
         whitened = self._whitened = _Whitened.build(parameters)
         self._n_factors = whitened.spectrum.shape[1]
-        # The columns of one matrix give, for all components at once, the products of a row with
-        # the mean and with the factor directions.
+        # One matrix gives, for all components at once, the products of a row with the mean and
+        # with the factor directions: 1 + l columns for each component.
         inverse_noise = whitened.inverse_std**2
         weighted_means = parameters.means * inverse_noise
         directions = (
             whitened.basis * whitened.spectrum[:, None, :] * whitened.inverse_std[:, :, None]
         )
-        columns = [weighted_means.T, directions.transpose(1, 0, 2).reshape(dim, -1)]
-        self._products = np.ascontiguousarray(np.hstack(columns), dtype=self._dtype)
+        columns = np.concatenate([weighted_means[:, :, None], directions], axis=2)
+        columns = columns.transpose(1, 0, 2).reshape(dim, -1)
+        self._products = np.ascontiguousarray(columns, dtype=self._dtype)
         self._inverse_noise = np.ascontiguousarray(inverse_noise.T, dtype=self._dtype)
-        self._offset = np.einsum("kd,kdl->kl", parameters.means, directions).reshape(-1)
         self._constant = whitened.log_constant - 0.5 * (parameters.means * weighted_means).sum(1)
-        # Column k adds up the entries of component k.
-        membership = np.repeat(np.eye(n_components), self._n_factors, axis=0)
-        self._shrink = whitened.posterior_variance.reshape(-1)
-        self._gather = (membership * self._shrink[:, None]).astype(self._dtype)
+        # Of the 1 + l columns, the first takes no part in what is done to the factors.
+        offset = np.einsum("kd,kdl->kl", parameters.means, directions)
+        self._offset = self._columns(np.zeros(n_components), offset).astype(self._dtype)
+        shrink = whitened.posterior_variance
+        self._shrink = self._columns(np.ones(n_components), shrink).astype(self._dtype)
+        # Adds up the squared factors of each component.
+        membership = np.repeat(np.eye(n_components), 1 + self._n_factors, axis=0)
+        gather = membership * self._columns(np.zeros(n_components), shrink)[:, None]
+        self._gather = gather.astype(self._dtype)
+
+    @staticmethod
+    def _columns(first: Array, others: Array) -> Array:
+        """Lay out (K,) and (K, l) numbers like the columns of the products, (K (1 + l),)."""
+        return np.concatenate([first[:, None], others], axis=1).reshape(-1)
 
     def __call__(self, x: Array) -> SufficientStatistics:
         """Return the statistics of the rows of `x`.
@@ -297,6 +324,7 @@ class Expectation:
         n_components, dim = self._parameters.means.shape
         centres = self._parameters.means if self._residual else np.zeros((n_components, dim))
         return SufficientStatistics(
+            parameters=self._parameters,
             n_samples=0,
             log_likelihood=0.0,
             centres=centres,
@@ -308,7 +336,8 @@ class Expectation:
         )
 
     def _blocks(self, x: Array) -> Iterator[Array]:
-        rows = max(1, _BLOCK_NUMBERS // max(x.shape[1], self._products.shape[1]))
+        width = max(x.shape[1], self._products.shape[1])
+        rows = max(_MIN_BLOCK_ROWS, _BLOCK_NUMBERS // width)
         origin = self._origin.astype(self._dtype)
         for start in range(0, len(x), rows):
             yield x[start : start + rows].astype(self._dtype) - origin
@@ -324,32 +353,32 @@ class Expectation:
         n_components, dim = self._parameters.means.shape
         squares = self._squares(x)
         products = x @ self._products
-        scaled = products[:, n_components:]  # the factors before shrinking
-        scaled -= self._offset.astype(self._dtype)
+        products -= self._offset
+        by_component = products.reshape(len(x), n_components, 1 + self._n_factors)
         # Small arrays are put together in float64, whatever the products were computed in.
-        joint = products[:, :n_components].astype(np.float64)
+        joint = by_component[:, :, 0].astype(np.float64)
         joint -= 0.5 * (squares @ self._inverse_noise)
-        joint += 0.5 * ((scaled * scaled) @ self._gather)
+        joint += 0.5 * ((products * products) @ self._gather)
         joint += self._constant
         log_density, responsibilities = _normalise(joint)
+        # What no sum of the dtype could show is zero, so that it need not be multiplied.
+        responsibilities[responsibilities < self._negligible] = 0.0
         weighted = responsibilities.astype(self._dtype)
         # The products are not needed any more; their place takes r and r z.
-        products[:, :n_components] = weighted
-        scaled *= self._shrink.astype(self._dtype)
-        scaled *= np.repeat(weighted, self._n_factors, axis=1)
-        sums = x.T @ products
+        products *= self._shrink
+        by_component[:, :, 0] = 1
+        by_component *= weighted[:, :, None]
+        sums = _weighted_sums(x, by_component, weighted > 0)
         return SufficientStatistics(
+            parameters=self._parameters,
             n_samples=len(x),
             log_likelihood=float(log_density.sum()),
             centres=np.zeros((n_components, dim)),
             count=responsibilities.sum(axis=0),
-            sum_x=sums[:, :n_components].T.astype(np.float64),
+            sum_x=sums[:, 0].astype(np.float64),
             sum_xx=(weighted.T @ squares).astype(np.float64),
-            sum_z=scaled.sum(axis=0, dtype=np.float64).reshape(n_components, self._n_factors),
-            sum_xz=sums[:, n_components:]
-            .reshape(dim, n_components, self._n_factors)
-            .transpose(1, 0, 2)
-            .astype(np.float64),
+            sum_z=by_component[:, :, 1:].sum(axis=0, dtype=np.float64),
+            sum_xz=sums[:, 1:].transpose(0, 2, 1).astype(np.float64),
         )
 
     def _by_component(self, x: Array) -> SufficientStatistics:
@@ -376,8 +405,23 @@ class Expectation:
             total.sum_z[k] = weighted.sum(axis=0)
             total.sum_xz[k] = centred.T @ weighted
         total.count[:] = responsibilities.sum(axis=0)
-        own = {"n_samples": len(x), "log_likelihood": float(log_density.sum())}
-        return SufficientStatistics(**{**vars(total), **own})
+        return replace(total, n_samples=len(x), log_likelihood=float(log_density.sum()))
+
+
+def _weighted_sums(x: Array, weights: Array, active: Array) -> Array:
+    """Return ``sum_n weights[n, k, j] x[n]``, shape (K, J, d).
+
+    In many dimensions almost every row belongs to one component alone; then each component
+    multiplies its own rows only.
+    """
+    n_rows, n_components, n_columns = weights.shape
+    if active.mean() > _DENSE_SHARE:
+        return np.asarray(weights.reshape(n_rows, -1).T @ x).reshape(n_components, n_columns, -1)
+    sums = np.empty((n_components, n_columns, x.shape[1]), dtype=x.dtype)
+    for k in range(n_components):
+        rows = np.flatnonzero(active[:, k])
+        sums[k] = weights[rows, k].T @ x[rows]
+    return sums
 
 
 def _normalise(joint: Array) -> tuple[Array, Array]:
@@ -388,7 +432,6 @@ def _normalise(joint: Array) -> tuple[Array, Array]:
 
 def maximisation(
     statistics: SufficientStatistics,
-    parameters: MixtureParameters,
     *,
     floor: float,
     fixed_noise: bool = False,
@@ -402,9 +445,7 @@ def maximisation(
     Parameters
     ----------
     statistics : SufficientStatistics
-        Statistics collected with `parameters`.
-    parameters : MixtureParameters
-        The parameters they were collected with.
+        Statistics of all the data, collected with the current parameters.
     floor : float
         Smallest noise variance allowed, positive.
     fixed_noise : bool
@@ -415,6 +456,7 @@ def maximisation(
     MixtureParameters
         New parameters. A component that expects no points keeps its means, loadings and noise.
     """
+    parameters = statistics.parameters
     whitened = _Whitened.build(parameters)
     dim = parameters.means.shape[1]
     empty = statistics.count < EMPTY_COUNT

@@ -43,9 +43,8 @@ _BLOCK_NUMBERS = 2**24
 
 @dataclass(frozen=True)
 class _Fit:
-    """Where one run of the iteration ended."""
+    """Where one run of the iteration ended; the statistics hold the parameters."""
 
-    parameters: MixtureParameters
     statistics: SufficientStatistics
     lower_bounds: list[float]
     converged: bool
@@ -550,16 +549,15 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
                 continue
             bounds.append(bound)
             if gain < self.tol or len(bounds) > self.max_iter:
-                return _Fit(parameters, statistics, bounds, bool(gain < self.tol))
+                return _Fit(statistics, bounds, bool(gain < self.tol))
             parameters = maximisation(
                 statistics,
-                parameters,
                 floor=self.reg_covar,
                 fixed_noise=not isinstance(self.noise, str),
             )
 
     def _set_attributes(self, fit: _Fit, known: Survey) -> None:
-        parameters = fit.parameters
+        parameters = fit.statistics.parameters
         self.weights_ = parameters.weights
         self.means_ = parameters.means + known.mean
         self.loadings_ = parameters.loadings
@@ -584,7 +582,7 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
     def _report(self, fit: _Fit) -> None:
         """Warn of a fit that did not converge, and of components that are empty or singular."""
         empty = fit.statistics.count < EMPTY_COUNT
-        singular = (fit.parameters.noise_variance <= self.reg_covar).all(axis=1) & ~empty
+        singular = (fit.statistics.parameters.noise_variance <= self.reg_covar).all(axis=1) & ~empty
         if not isinstance(self.noise, str):
             singular[:] = False  # this noise was asked for
         for found, trouble in (
