@@ -222,7 +222,7 @@ def test_the_default_gammas_lie_around_the_scale_of_the_points():
     x, y = rings(40)
     grid = choose_gamma(x, y, x, y).gammas
     scale = SVC(gamma="scale").fit(x, y)._gamma
-    np.testing.assert_allclose(grid, scale * 4.0 ** np.arange(-4, 5), rtol=1e-2)
+    np.testing.assert_allclose(grid, scale * 4.0 ** np.arange(-4, 5), rtol=1e-12)
 
 
 @pytest.mark.parametrize(

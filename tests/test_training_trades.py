@@ -25,7 +25,7 @@ def relu(**kwargs):
 
 
 def images_stream():
-    x = torch.rand(30, 1, 8, 8, generator=seeded(3))
+    x = torch.rand(30, 3, 8, 8, generator=seeded(3))
     return ArraySample(x, (x.mean(dim=(1, 2, 3)) > 0.5).long(), batch_size=8, seed=0)
 
 
@@ -142,7 +142,7 @@ def test_a_resumed_run_ends_with_the_same_parameters(tmp_path, kind):
     def build():
         if kind == "relu":
             return relu()
-        return AllConvolutionalNetwork((1, 8, 8), 4, generator=seeded())
+        return AllConvolutionalNetwork((3, 8, 8), 4, generator=seeded())
 
     stream = STREAM if kind == "relu" else images_stream()
     config = TrainingConfig(n_steps=9, learning_rate=1e-2, checkpoint_every=4)

@@ -35,7 +35,8 @@ class _ImageNetwork(BinaryClassifier):
         """
         flat = x.flatten(1) if tuple(x.shape[1:]) == self.image_shape else x
         self._check_points(flat, math.prod(self.image_shape))
-        logits = self._logits(flat.reshape(-1, *self.image_shape))
+        images = flat.reshape(-1, *self.image_shape)
+        logits = self._logits(images.contiguous(memory_format=torch.channels_last))
         return logits[:, 1] - logits[:, 0]
 
     @abstractmethod
@@ -44,9 +45,9 @@ class _ImageNetwork(BinaryClassifier):
 
     def _convolve(self, layer: int, y: Tensor) -> Tensor:
         """Apply one convolution and LeakyReLU."""
-        y = leaky_relu(self.convolution[layer](y), _SLOPE)
-        # Convolutions on a CPU are up to 1.7 times as fast in this layout, and what follows keeps
-        # it. Images of one channel have no layout of their own, hence after the first convolution.
+        y = leaky_relu(self.convolution[layer](y), _SLOPE, inplace=True)
+        # Convolutions on a CPU are up to 1.4 times as fast with the channels last, and their
+        # results keep that layout. Images of one channel do not show it: hence here once more.
         return y.contiguous(memory_format=torch.channels_last)
 
     @classmethod
