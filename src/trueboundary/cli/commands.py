@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from trueboundary import __version__
+from trueboundary.cli import dataset
 from trueboundary.cli.errors import UserError, check_device, check_folder, check_scale, nearest
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(dataset.app)
 
 Scale = Annotated[
     str,

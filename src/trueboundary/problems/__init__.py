@@ -2,6 +2,14 @@
 
 from trueboundary.problems.arrays import ArraySample
 from trueboundary.problems.base import BLOCK_SIZE, Problem
+from trueboundary.problems.images import (
+    VARIANTS,
+    ImageFit,
+    ImageProblem,
+    Outlier,
+    fit_image_problem,
+    fit_images,
+)
 from trueboundary.problems.mixtures import (
     MixtureProblem,
     other_subspace_distance,
@@ -22,15 +30,21 @@ __all__ = [
     "BLOCK_SIZE",
     "PLANAR_PANELS",
     "TABLE_PANELS",
+    "VARIANTS",
     "ArraySample",
     "ConcentricSpheres",
     "FiniteSample",
+    "ImageFit",
+    "ImageProblem",
     "MixtureProblem",
     "OnlineStream",
+    "Outlier",
     "Problem",
     "Stream",
     "TableProblem",
     "block_generator",
+    "fit_image_problem",
+    "fit_images",
     "other_subspace_distance",
     "planar_gaussian",
     "planar_mixture",

@@ -1,0 +1,269 @@
+"""The commands that make and read image data sets with a known optimal classifier."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trueboundary.cli.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from trueboundary.data import ImageData
+
+app = typer.Typer(
+    name="dataset",
+    help="Image data sets whose optimal classifier is known.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+# Images as small and grey as MNIST's get the paper's numbers for MNIST, others those for faces.
+_DIGIT_COMPONENTS, _DIGIT_FACTORS, _FACE_FACTORS = 25, 6, 10
+_CIFAR_PARTS = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz", "cifar-10-batches-py",
+                "cifar-10-batches-bin")  # fmt: skip
+_CELEBA_PARTS = ("list_attr_celeba.txt", "img_align_celeba", "img_align_celeba.tar")
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The images of two classes, ready to be fitted."""
+
+    x: Any
+    y: Any
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, str]
+    source: str
+    notes: tuple[str, ...]
+    is_digits: bool
+
+
+@app.command(
+    "make",
+    epilog="[bold]Example[/]\n\n  trueboundary dataset make mnist --classes 0 6 --out digits\n\n"
+    "  trueboundary dataset make celeba --celeba DIR --attribute Smiling --out faces",
+)
+def make(
+    images: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGES",
+            help="[bold]mnist[/], [bold]celeba[/], [bold]cifar10[/], a folder with one subfolder "
+            "per class, a folder of IDX files, or CIFAR-10's folder or archive.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the data set; must be new or empty.")],
+    classes: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="The two classes by name; not needed where there are just two."),
+    ] = None,
+    variant: Annotated[
+        str, typer.Option(help="symmetric, asymmetric or as-fitted.")
+    ] = "symmetric",
+    noise_std: Annotated[
+        float, typer.Option(help="Noise of every pixel; the paper uses 0.01, 0.001 and 0.05.")
+    ] = 0.01,
+    equalise_spectrum: Annotated[
+        bool, typer.Option("--equalise-spectrum", help="Give all components the same spread.")
+    ] = False,
+    outlier_std: Annotated[float, typer.Option(help="Asymmetric: noise of the outliers.")] = 0.5,
+    outlier_rank: Annotated[
+        int, typer.Option(help="Asymmetric: principal direction in which the outliers lie.")
+    ] = 50,
+    outlier_step: Annotated[
+        float, typer.Option(help="Asymmetric: how far, in standard deviations.")
+    ] = 1.0,
+    outlier_weight: Annotated[
+        float, typer.Option(help="Asymmetric: mixing weight of the outliers.")
+    ] = 0.01,
+    components: Annotated[
+        int | None,
+        typer.Option(help="Components per class; by default 25 for small grey images and one for "
+                     "each thousand others."),
+    ] = None,
+    factors: Annotated[
+        int | None,
+        typer.Option(help="Factors per component; by default 6 for small grey images, else 10."),
+    ] = None,
+    max_iter: Annotated[int, typer.Option(help="Largest number of iterations of the fit.")] = 100,
+    n_train: Annotated[int, typer.Option(help="Training images to draw.")] = 10_000,
+    n_test: Annotated[int, typer.Option(help="Test images to draw.")] = 2_000,
+    size: Annotated[
+        int | None, typer.Option(help="Height and width of the images; 64 for CelebA.")
+    ] = None,
+    celeba: Annotated[
+        Path | None, typer.Option(help="CelebA's folder; else TRUEBOUNDARY_CELEBA says where.")
+    ] = None,
+    attribute: Annotated[
+        str | None, typer.Option(help="CelebA: the attribute that class 1 has.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the fit and of the images.")] = 0,
+) -> None:  # fmt: skip
+    """Fit mixtures to the images of two classes and draw a data set from them."""
+    from trueboundary.problems.images import VARIANTS, Outlier, fit_images
+
+    if variant not in VARIANTS:
+        hint = nearest(variant, VARIANTS)
+        raise UserError(f"there is no variant {variant!r} ({', '.join(VARIANTS)}){hint}")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise UserError(f"{out} is there already and is not replaced; choose another --out")
+    for name, value in (("--n-train", n_train), ("--n-test", n_test)):
+        if value < 1:
+            raise UserError(f"{name} must be at least 1, got {value}")
+
+    def work() -> str:
+        from trueboundary.datasets import card_text, make_dataset
+
+        outlier = Outlier(outlier_std, outlier_rank, outlier_step, outlier_weight)
+        _say(f"reading {images}")
+        found = _read(images, classes, size, celeba, attribute, seed)
+        default = _DIGIT_COMPONENTS if found.is_digits else None
+        _say(f"fitting mixtures to {len(found.x):,} images")
+        fit = fit_images(
+            found.x,
+            found.y,
+            image_shape=found.image_shape,
+            class_names=found.class_names,
+            n_components=default if components is None else components,
+            n_factors=factors or (_DIGIT_FACTORS if found.is_digits else _FACE_FACTORS),
+            max_iter=max_iter,
+            seed=seed,
+        )
+        problem = fit.problem(
+            variant,
+            noise_std=noise_std,
+            equalise_spectrum=equalise_spectrum,
+            outlier=outlier,
+        )
+        made = make_dataset(
+            problem,
+            out,
+            n_train=n_train,
+            n_test=n_test,
+            seed=seed,
+            source=found.source,
+            notes=found.notes,
+            progress=_say,
+        )
+        return card_text(made.card)
+
+    typer.echo(_answer(work))
+    typer.echo(f"Data set: {out}")
+
+
+@app.command("load", epilog="[bold]Example[/]\n\n  trueboundary dataset load digits")
+def load(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.")],
+) -> None:
+    """Check every file of a data set and print its card."""
+
+    def work() -> str:
+        from trueboundary.datasets import card_text, load_dataset
+
+        return card_text(load_dataset(folder).card)
+
+    typer.echo(_answer(work))
+    typer.echo("Every file is as it was written.")
+
+
+def _answer(work: Callable[[], str]) -> str:
+    """Do the work; what is wrong with the input becomes one sentence."""
+    try:
+        return work()
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+
+
+def _say(what: str) -> None:
+    typer.echo(f"{what} ...", err=True)
+
+
+def _read(
+    images: str,
+    classes: tuple[str, str] | None,
+    size: int | None,
+    celeba: Path | None,
+    attribute: str | None,
+    seed: int,
+) -> _Images:
+    data, source = _load(images, size, celeba, attribute, seed)
+    if "train" in data.split_names:
+        data = data.part("train")
+    if classes is None:
+        if len(data.class_names) != 2:
+            raise UserError(
+                f"name two classes with --classes A B (there are {', '.join(data.class_names)})"
+            )
+        classes = (data.class_names[0], data.class_names[1])
+    x, y = data.pairs(*classes)
+    shape = data.event_shape
+    return _Images(
+        x=x,
+        y=y,
+        image_shape=shape,
+        class_names=classes,
+        source=f"{source}, {classes[0]} against {classes[1]}, {len(x):,} images",
+        notes=data.notes,
+        is_digits=shape[0] == 1 and max(shape) <= 32,
+    )
+
+
+def _load(
+    images: str, size: int | None, celeba: Path | None, attribute: str | None, seed: int
+) -> tuple[ImageData, str]:
+    """Find out what kind of images these are, and load them."""
+    from trueboundary import data
+    from trueboundary.data.locations import CELEBA_VARIABLE, CIFAR10_VARIABLE
+
+    if celeba is None and attribute is not None and images != "celeba":
+        raise UserError("--attribute is for CelebA: say 'dataset make celeba --celeba PATH'")
+    path = Path(images).expanduser()
+    kind = "celeba" if celeba is not None else images.lower()
+    if kind not in ("mnist", "celeba", "cifar10"):
+        kind = _kind(path)
+    if kind == "celeba":
+        place = celeba or _place(path, images, CELEBA_VARIABLE, "CelebA's folder")
+        if attribute is None:
+            raise UserError("CelebA needs an attribute, for instance --attribute Smiling")
+        faces = data.load_celeba(place, attributes=[attribute], size=size or 64, seed=seed)
+        return faces.attribute(attribute), f"CelebA at {size or 64} x {size or 64}"
+    if kind == "folder":
+        return data.load_image_folder(path, size=size), f"the images in {path.name}"
+    if size is not None:
+        raise UserError("--size is for image folders and CelebA; these images have one size")
+    if kind == "mnist":
+        return data.load_mnist(), "MNIST"
+    if kind == "cifar10":
+        variable = CIFAR10_VARIABLE
+        return data.load_cifar10(_place(path, images, variable, "CIFAR-10's files")), "CIFAR-10"
+    return data.load_idx_folder(path), f"the IDX files in {path.name}"
+
+
+def _kind(path: Path) -> str:
+    if not path.exists():
+        raise UserError(
+            f"there are no images at {path}: expected mnist, celeba, cifar10, or an existing folder"
+        )
+    if path.is_file() or path.name in _CIFAR_PARTS:
+        return "cifar10"
+    names = {entry.name for entry in path.iterdir()}
+    if names & set(_CIFAR_PARTS):
+        return "cifar10"
+    if names & set(_CELEBA_PARTS):
+        return "celeba"
+    is_idx = any("idx3" in name and "ubyte" in name for name in names)
+    return "idx" if is_idx else "folder"
+
+
+def _place(path: Path, images: str, variable: str, what: str) -> Path:
+    """Return the path that was typed, or that an environment variable holds for a mere name."""
+    if images.lower() not in ("celeba", "cifar10"):
+        return path
+    value = os.environ.get(variable)
+    if not value:
+        raise UserError(f"say where the files are: let {variable} name {what}")
+    return Path(value).expanduser()
