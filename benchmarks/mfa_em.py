@@ -4,9 +4,10 @@
 
 CHECKOUT is a clone of https://github.com/eitanrich/torch-mfa, which is not on PyPI. Both fit 4,932
 rows of 784 pixels (or the rows of FILE.npy) with 25 components of 6 factors and isotropic noise,
-from the same start, in one thread, one right after the other. Times are per iteration, without
-the start; torch-mfa's progress reports, which score the data every fifth iteration, are switched
-off while it is timed. Final likelihoods are those of this package's density, in float64.
+from the same start, in one thread, one right after the other. Times are those of the processor,
+since a clock would measure what else the machine does; they are per iteration, without the start.
+The progress reports of torch-mfa, which score the data every fifth iteration, are switched off
+while it is timed. Final likelihoods are those of this package's density, in float64.
 """
 
 import argparse
@@ -56,17 +57,16 @@ def load_peer(checkout):
 
 def run_peer(peer, rows, dtype, n_iterations, *, report=True):
     """Return the fitted model and the seconds it took; the start is the same each time."""
-    # In place of its own reports, which would be timed as well.
     model = peer(N_COMPONENTS, rows.shape[1], N_FACTORS).to(dtype)
-    if not report:
+    if not report:  # its own reports, which would be timed as well
         model.log_prob = lambda x: torch.zeros(1)
     np.random.seed(0)  # noqa: NPY002  (torch-mfa draws its start from NumPy's global state)
     x = torch.from_numpy(rows).to(dtype)
-    started = time.perf_counter()
+    started = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.fit(x, max_iterations=n_iterations)
-    return model, time.perf_counter() - started
+    return model, time.process_time() - started
 
 
 def as_density(model):
@@ -82,11 +82,11 @@ def run_ours(rows, initial, n_iterations, noise="isotropic"):
     estimator = MixtureOfFactorAnalyzersEM(
         N_COMPONENTS, n_factors=N_FACTORS, noise=noise, tol=0.0, max_iter=n_iterations
     )
-    started = time.perf_counter()
+    started = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that so few iterations do not converge is no news
         estimator.fit(rows, initial=initial)
-    return estimator, time.perf_counter() - started
+    return estimator, time.process_time() - started
 
 
 def compare(checkout, rows, n_repeats, n_iterations):
@@ -102,7 +102,7 @@ def compare(checkout, rows, n_repeats, n_iterations):
                 short, long = (run_ours(typed, initial, n, noise)[1] for n in (1, 11))
                 times.append((long - short) / 10)
         ratios = [slow / fast for slow, fast in zip(theirs, ours, strict=True)]
-        print(f"\n{dtype}, seconds per iteration, median of {n_repeats}")
+        print(f"\n{dtype}, processor seconds per iteration, median of {n_repeats}")
         print(f"  torch-mfa, isotropic     {statistics.median(theirs):8.3f}")
         print(f"  trueboundary, isotropic  {statistics.median(ours):8.3f}")
         print(f"  trueboundary, diagonal   {statistics.median(diagonal):8.3f}")

@@ -108,6 +108,18 @@ class SufficientStatistics:
     sum_x, sum_xx, sum_z, sum_xz : ndarray
         Sums of ``x`` (K, d), its squares (K, d), or (K, 1) summed over coordinates for isotropic
         noise, of ``z`` (K, l) and of ``x z'`` (K, d, l).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from trueboundary.densities.em import Expectation, Method, MixtureParameters
+    >>> parameters = MixtureParameters(
+    ...     np.ones(1), np.zeros((1, 2)), np.ones((1, 2, 1)), np.ones((1, 2))
+    ... )
+    >>> x = np.array([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])
+    >>> collect = Expectation(parameters, Method.FLOAT64)
+    >>> (collect(x[:2]) + collect(x[2:])).sum_x
+    array([[4., 5.]])
     """
 
     parameters: MixtureParameters
