@@ -55,7 +55,8 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
 
     The model is :math:`p(x) = \sum_k \pi_k N(x; \mu_k, A_k A_k^\top + D_k)` with diagonal or
     isotropic noise. Data may lie in memory (`fit`) or come in batches (`fit_batches`), with the
-    same result up to rounding. The log likelihood never falls from one iteration to the next, up to rounding.
+    same result. The log likelihood never falls from one iteration to the next. Both hold up to
+    rounding.
 
     Parameters
     ----------
@@ -198,9 +199,9 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
     ) -> Self:
         """Fit the mixture to rows that come in batches, as often as the iteration needs them.
 
-        The result is that of `fit` on all rows at once, up to rounding. Memory is taken by one batch, by the
-        statistics (``K d (l + 3)`` numbers) and, at the start, by at most 2**26 numbers (512 MiB
-        in float64) of rows drawn at random for the initialisation.
+        The result is that of `fit` on all rows at once, up to rounding. Memory is taken by one
+        batch, by the statistics (``K d (l + 3)`` numbers) and, at the start, by at most 2**26
+        numbers (512 MiB in float64) of rows drawn at random for the initialisation.
 
         Parameters
         ----------
