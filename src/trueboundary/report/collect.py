@@ -152,8 +152,10 @@ def _row(section: Section, claim: Claim) -> tuple[Section, ClaimRow]:
     if section.analysis is None:
         return section, ClaimRow(claim, None, "its experiment gave no result")
     measurement = section.analysis.measurements.get(claim.id)
+    lacks_data = claim.id in section.analysis.without_data
     try:
-        return section, ClaimRow(claim, judge(claim, measurement, section.plan.settings))
+        judgement = judge(claim, measurement, section.plan.settings, lacks_data=lacks_data)
+        return section, ClaimRow(claim, judgement)
     except ValueError as error:
         problem = f"Its measurement of claim {claim.id} cannot be judged: {error}"
         broken = Section(section.experiment, section.plan, section.runs, None, problem)
