@@ -126,9 +126,16 @@ def test_settings_as_good_as_the_papers_are_judged_at_any_scale():
         fake.settings("smoke", {"dims": 500})
 
 
-def test_without_a_measurement():
-    assert verdict(None) is Verdict.NO_DATA
-    assert verdict(None, PAPER | {"dim": 20}) is Verdict.NOT_AT_THIS_SCALE
+@pytest.mark.parametrize("used", [PAPER, PAPER | {"dim": 20}])
+def test_what_the_runs_do_not_show_is_not_testable(used):
+    assert verdict(None, used) is Verdict.NOT_AT_THIS_SCALE
+
+
+@pytest.mark.parametrize("used", [PAPER, PAPER | {"dim": 20}])
+def test_missing_data_are_called_so_whatever_the_scale(used):
+    claim = parse_claim("spheres", ENTRY)
+    assert judge(claim, None, used, lacks_data=True).verdict is Verdict.NO_DATA
+    assert judge(claim, Measurement(0.18), PAPER, lacks_data=True).verdict is Verdict.REPRODUCED
 
 
 def test_a_surprise_is_a_verdict_against_the_known_errata():

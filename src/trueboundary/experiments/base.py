@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -85,11 +85,15 @@ class Analysis:
         By claim id.
     remarks : sequence of str
         Sentences for the report: findings that belong to no claim.
+    without_data : collection of str
+        Ids of the claims that were not measured because this machine has not the data. Any other
+        claim without a measurement is one that the runs, as they came out, cannot decide.
     """
 
     panels: Sequence[Panel] = ()
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     remarks: Sequence[str] = ()
+    without_data: Collection[str] = ()
 
 
 @dataclass(frozen=True)

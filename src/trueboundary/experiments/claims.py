@@ -158,7 +158,13 @@ def parse_claim(paper: str, entry: Mapping[str, Any]) -> Claim:
     return claim
 
 
-def judge(claim: Claim, measurement: Measurement | None, settings: Mapping[str, Any]) -> Judgement:
+def judge(
+    claim: Claim,
+    measurement: Measurement | None,
+    settings: Mapping[str, Any],
+    *,
+    lacks_data: bool = False,
+) -> Judgement:
     """Compute the verdict on a claim from what was measured with `settings`.
 
     Parameters
@@ -169,6 +175,8 @@ def judge(claim: Claim, measurement: Measurement | None, settings: Mapping[str, 
         None when the experiment could not measure it.
     settings : mapping
         The settings of the runs behind the measurement, as `Experiment.settings` gives them.
+    lacks_data : bool
+        Whether it could not be measured because this machine has not the data.
 
     Returns
     -------
@@ -182,11 +190,11 @@ def judge(claim: Claim, measurement: Measurement | None, settings: Mapping[str, 
         setting that the experiment has not.
     """
     reduced = _reductions(claim, settings)
+    if measurement is None and lacks_data:
+        return Judgement(claim, None, Verdict.NO_DATA, "the data are not here", reduced)
     holds, reason = _test(claim, measurement)
-    if reduced:
+    if reduced or measurement is None:
         return Judgement(claim, measurement, Verdict.NOT_AT_THIS_SCALE, reason, reduced)
-    if measurement is None:
-        return Judgement(claim, None, Verdict.NO_DATA, reason)
     verdict = Verdict.REPRODUCED if holds else Verdict.DIFFERS
     surprising = bool(claim.expected) and verdict.value != claim.expected
     surprise = f"the known errata imply {claim.expected!r}" if surprising else ""
@@ -195,7 +203,7 @@ def judge(claim: Claim, measurement: Measurement | None, settings: Mapping[str, 
 
 def _test(claim: Claim, measurement: Measurement | None) -> tuple[bool, str]:
     if measurement is None:
-        return False, "it was not measured here"
+        return False, "these runs do not show the quantity"
     if claim.value is None:
         if not isinstance(measurement.value, bool):
             raise ValueError(f"{claim.id} is a statement: its measurement must be true or false")
