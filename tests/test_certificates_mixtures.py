@@ -1,4 +1,4 @@
-"""Certified radii of optimal classifiers: never above the truth, and near it where they should be."""
+"""Certified radii of optimal classifiers: never above the truth, near it where they should be."""
 
 import math
 

@@ -152,13 +152,15 @@ def planar_problem(panel: str, *, small_std: float = 0.02) -> MixtureProblem:
     if panel == "f":
         return MixtureProblem(
             planar_gaussian((-2.0, 0.0), (1.0, small_std), math.pi / 2 - tilt),
-            planar_gaussian((2.0, 0.0), (1.0, 0.4), math.pi / 2 + tilt),
+            planar_gaussian((2.0, 0.0), (1.2, 0.6), math.pi / 2 + tilt),
         )
     if panel == "d":
         return MixtureProblem(_two_bars(-1.0, 0.15), _two_bars(1.0, 0.15))
     if panel == "h":
-        broad: _Component = (0.01, (0.0, 0.0), (3.0, 3.0), 0.0)
-        return MixtureProblem(_two_bars(-1.0, small_std, broad), _two_bars(1.0, small_std, broad))
+        # Each broad component leans towards the other class. At a class's own bars that of the
+        # other class must win, or leaving the bars would not change the decision.
+        right, left = ((0.01, (m, 0.0), (3.0, 3.0), 0.0) for m in (0.5, -0.5))
+        return MixtureProblem(_two_bars(-1.0, small_std, right), _two_bars(1.0, small_std, left))
     raise ValueError(
         f"panel must be one of {', '.join(PLANAR_PANELS)}, got {panel!r}; c and g are tables, see "
         "table_problem."
