@@ -282,7 +282,8 @@ def measure_card(
 def card_text(card: dict[str, Any]) -> str:
     """Return the card as Markdown, for people."""
     problem, accuracy, certified = card["problem"], card["accuracy"], card["certified"]
-    settings = (card["report"] or {}).get("settings", {})
+    # Sorted, since a card that comes back from JSON has no other order.
+    settings = sorted((card["report"] or {}).get("settings", {}).items())
     channels, height, width = problem["image_shape"]
     first, second = problem["class_names"]
     lines = [
@@ -319,7 +320,7 @@ def card_text(card: dict[str, Any]) -> str:
         f"- Fitted to: {card['source'] or 'not stated'}.",
         f"- Components: {problem['n_components'][0]} and {problem['n_components'][1]}, "
         f"with {max(problem['n_factors'])} factors.",
-        f"- Settings: {', '.join(f'{name} = {value}' for name, value in settings.items())}.",
+        f"- Settings: {', '.join(f'{name} = {value}' for name, value in settings)}.",
         f"- Seed of the points: {card['seed']}.",
         *(f"- {note}" for note in card["notes"]),
         "",
