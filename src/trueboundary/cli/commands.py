@@ -156,7 +156,7 @@ def report(
     """Write the report again from the stored results in DIR, without computing anything."""
     from trueboundary.report.markdown import MarkerError, update_readme
 
-    if not (folder / "plans").is_dir():
+    if not any(folder.glob("plans/*.json")):
         raise UserError(f"{folder} holds no results: it is the --out folder of 'trueboundary run'")
     check_folder(folder / "report")
     built = _write_report(folder)
@@ -165,7 +165,10 @@ def report(
             update_readme(readme, folder, built.material)
         except (OSError, MarkerError) as error:
             raise UserError(str(error)) from error
+    _say_problems(built)
     _console().print(f"Report: {built.page}", soft_wrap=True, highlight=False)
+    if built.problems:
+        raise typer.Exit(1)
 
 
 @app.command(epilog=_example("trueboundary doctor"))
@@ -207,6 +210,7 @@ def _run(
     if built.rows:
         console.print(claims_table(built))
     _say_failures(failures, folder)
+    _say_problems(built)
     console.print(f"Report: {built.page}", soft_wrap=True, highlight=False)
     if failures or built.problems:
         raise typer.Exit(1)
@@ -229,6 +233,11 @@ def _say_failures(failures: Sequence[Failure], folder: Path) -> None:
         _complain(f"{failure.config.folder} failed: {failure.message}")
     if failures:
         _complain(f"the tracebacks are in {folder / 'failures'}")
+
+
+def _say_problems(built: BuiltReport) -> None:
+    for section in built.problems:
+        _complain(f"{section.experiment.id} has no result: {section.problem}")
 
 
 def _console() -> Console:

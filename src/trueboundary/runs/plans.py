@@ -76,18 +76,20 @@ def read_plans(root: Path) -> dict[str, Plan]:
     for file in sorted((root / "plans").glob("*.json")):
         try:
             content = strict_json.loads(file.read_text(encoding="utf-8"))
-            plan = Plan(**content)
-        except (OSError, ValueError, TypeError) as error:
+            plan = Plan(
+                **{
+                    **content,
+                    "settings": _tuples(content["settings"]),
+                    "overrides": _tuples(content["overrides"]),
+                    "runs": dict(content["runs"]),
+                }
+            )
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise DamagedPlanError(
-                f"{file} is not a plan ({error}); remove it and run the experiment again"
+                f"{file} is not a plan ({type(error).__name__}: {error}); remove it and run the "
+                "experiment again"
             ) from error
-        plans[plan.experiment] = Plan(
-            **{
-                **content,
-                "settings": _tuples(content["settings"]),
-                "overrides": _tuples(content["overrides"]),
-            }
-        )
+        plans[plan.experiment] = plan
     return plans
 
 
