@@ -12,10 +12,14 @@ from trueboundary.attacks import (
     Attack,
     AttackResult,
     AttackStatus,
+    Box,
+    CarliniWagnerL2,
     Domain,
+    LogDensityGradient,
     ManifoldAttack,
     OffManifoldAttack,
     Shell,
+    Space,
     Sphere,
 )
 from trueboundary.attacks.domains import norm
@@ -32,6 +36,10 @@ ATTACKS: dict[str, tuple[Attack, Domain]] = {
         OffManifoldAttack(n_steps=200, step_size=0.01, refine_steps=0),
         Shell(1.0, 1.3),
     ),
+    "carlini-wagner": (CarliniWagnerL2(n_steps=100, n_binary_search=2), Space()),
+    "carlini-wagner-box": (CarliniWagnerL2(n_steps=100, n_binary_search=2), Box(-2.0, 2.0)),
+    "log-density": (LogDensityGradient(), Box(-2.0, 2.0)),
+    "log-density-fixed-step": (LogDensityGradient("fixed-step"), Space()),
 }
 ALPHAS = torch.tensor([0.2, 0.4, 0.6, 0.9, 1.2, 1.5])
 

@@ -8,7 +8,9 @@ from trueboundary.attacks.base import (
     AttackWarning,
     in_chunks,
 )
+from trueboundary.attacks.carlini_wagner import CarliniWagnerL2
 from trueboundary.attacks.domains import Box, Domain, Shell, Space, Sphere
+from trueboundary.attacks.log_density import ComponentClassifier, LogDensityGradient
 from trueboundary.attacks.manifold import ManifoldAttack
 from trueboundary.attacks.off_manifold import OffManifoldAttack
 
@@ -19,7 +21,10 @@ __all__ = [
     "AttackSummary",
     "AttackWarning",
     "Box",
+    "CarliniWagnerL2",
+    "ComponentClassifier",
     "Domain",
+    "LogDensityGradient",
     "ManifoldAttack",
     "OffManifoldAttack",
     "Shell",
