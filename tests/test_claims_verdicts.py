@@ -212,7 +212,7 @@ def _setting(*values):
         (_setting("a", "b", "b"), "c", "c"),
         (_setting((1,), (1, 2), (3,)), "4, 5", (4, 5)),
         (_setting((), (1.5,), (3,)), "4", (4.0,)),
-        (_setting((1,), (1, 2), (3,)), "", ()),
+        (_setting((), (1.5,), (3,)), "", ()),  # a scale does without values, too
     ],
 )
 def test_values_get_the_type_of_their_setting(setting, text, value):

@@ -123,6 +123,7 @@ if __name__ == "__main__":
         (["run", "sums", "--set", "n_terms=x"], "n_terms is a whole number"),
         (["run", "sums", "--set", "n_term=1"], "did you mean 'n_terms'"),
         (["run", "sums", "--set", "n_terms"], "name=value"),
+        (["run", "sums", "--set", "powers="], "powers needs at least one value"),
         (["run", "sums", "--out", "a-file/out"], "cannot write to a-file/out"),
         (["run"], "ID"),
         (["reproduce", "sphere"], "did you mean 'spheres'"),
@@ -174,11 +175,29 @@ def test_report_is_written_again_from_stored_results(capsys):
     assert Path("out/report/index.html").exists()
 
 
-def test_a_damaged_plan_is_a_mistake_with_a_sentence(capsys):
+@pytest.mark.parametrize("change", [{"settings": []}, {"overrides": 3}, {"runs": 1}, {"more": 1}])
+def test_a_damaged_plan_is_a_mistake_with_a_sentence(capsys, change):
     run()
-    Path("out/plans/sums.json").write_text("{")
+    file = Path("out/plans/sums.json")
+    plan = json.loads(file.read_text())
+    for text in ("{", "[]", "{}", json.dumps(plan | change)):
+        file.write_text(text)
+        assert main(["report", "out"]) == 2
+        assert "sums.json is not a plan" in capsys.readouterr().err
+
+
+def test_a_report_without_all_results_says_what_is_missing(capsys):
+    run()
+    for file in Path("out/runs").glob("*/run.json"):
+        file.write_text("{")
+    assert main(["report", "out"]) == 1
+    assert "sums has no result: The stored run" in capsys.readouterr().err
+
+
+def test_a_folder_without_plans_holds_no_results(capsys):
+    Path("out/plans").mkdir(parents=True)
     assert main(["report", "out"]) == 2
-    assert "sums.json is not a plan" in capsys.readouterr().err
+    assert "out holds no results" in capsys.readouterr().err
 
 
 def test_the_readme_gets_its_table(capsys):

@@ -142,13 +142,15 @@ class Experiment:
         Raises
         ------
         ValueError
-            If `overrides` names a setting that the experiment has not.
+            If `overrides` names a setting that the experiment has not, or leaves no seed.
         """
         settings = {s.name: s.values[scale] for s in read_settings(self.id)}
         for name, value in (overrides or {}).items():
             if name not in settings:
                 raise ValueError(f"{self.id} has no setting {name!r}; it has {', '.join(settings)}")
             settings[name] = value
+        if settings.get("n_seeds", 1) < 1:
+            raise ValueError(f"n_seeds must be at least 1, got {settings['n_seeds']}")
         return settings
 
     def runs(

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -104,6 +104,8 @@ class TrainedNetwork(RunConfig):
         check_at_least("n_train", self.n_train, 0)
         if not (math.isfinite(self.radius) and self.radius > 1):
             raise ValueError(f"radius must be above 1, the inner sphere's, got {self.radius}")
+        if self.schedule not in get_args(Schedule):
+            raise ValueError(f"schedule must be 'constant' or 'linear', got {self.schedule!r}")
         if not self.initial_bias < 0:
             raise ValueError(f"initial_bias must be negative, got {self.initial_bias}")
         if not self.learning_rate > 0:

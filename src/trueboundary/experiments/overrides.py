@@ -67,6 +67,8 @@ def parse_value(setting: Setting, text: str) -> Any:
     if any(isinstance(example, tuple) for example in examples):
         items = [item for example in examples for item in example]
         parts = [part for part in text.split(",") if part.strip()]
+        if not parts and () not in examples:
+            raise ValueError(f"{setting.name} needs at least one value, got {text!r}")
         return tuple(_scalar(setting.name, items, part.strip()) for part in parts)
     return _scalar(setting.name, examples, text)
 

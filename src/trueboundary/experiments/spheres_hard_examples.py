@@ -83,8 +83,11 @@ class HardExamples(RunConfig):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("dim", "width", "max_steps", "batch_size", "check_every"):
+        check_at_least("dim", self.dim, 2)
+        for name in ("width", "max_steps", "batch_size", "check_every"):
             check_at_least(name, getattr(self, name), 1)
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if (self.examples == "attacked") != (self.n_attack_steps > 0):
             raise ValueError(
                 "n_attack_steps must be positive for attacked examples and 0 for others, got "

@@ -101,8 +101,12 @@ class PerfectStart(RunConfig):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("dim", "width", "n_steps", "n_points", "batch_size"):
+        check_at_least("dim", self.dim, 2)
+        check_at_least("width", self.width, self.dim)
+        for name in ("n_steps", "n_points", "batch_size"):
             check_at_least(name, getattr(self, name), 1)
+        if not self.kappa > 0:
+            raise ValueError(f"kappa must be positive, got {self.kappa}")
 
     def cost(self) -> float:
         """Training, and the eigenvalues at each logged step."""
@@ -166,7 +170,7 @@ class PerfectStart(RunConfig):
         losses = (np.logaddexp(0, inner) + np.logaddexp(0, -outer)) / 2
         worst = max(alphas.max() - 1, 1 - self.radius**2 * alphas.min())
         return {
-            "n_wrong": float(((alphas > 1) | (alphas < self.radius**-2)).sum()),
+            "n_wrong": float(((alphas > 1) | (alphas < 1 / self.radius**2)).sum()),
             "average_loss": float(losses.mean()),
             "average_loss_error": float(losses.std() / np.sqrt(len(losses))),
             "worst_loss": float(np.logaddexp(0, scale * worst)),
