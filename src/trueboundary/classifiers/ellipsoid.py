@@ -68,7 +68,7 @@ class Ellipsoid:
 
     def n_below(self, radius: float = 1.3) -> int:
         """Return the number of alphas below 1/R^2; each makes errors on the outer sphere."""
-        return int((self.alphas < radius**-2).sum())
+        return int((self.alphas < 1 / radius**2).sum())
 
     def n_bad(self, radius: float = 1.3) -> int:
         """Return the number of alphas outside [1/R^2, 1]."""

@@ -137,7 +137,7 @@ class EllipsoidErrors(RunConfig):
 
 def count_wrong(alphas: Floats, radius: float = RADIUS) -> int:
     """Return how many alphas lie outside [1/R^2, 1]."""
-    return int(((alphas > 1) | (alphas < radius**-2)).sum())
+    return int(((alphas > 1) | (alphas < 1 / radius**2)).sum())
 
 
 def log10_error(
@@ -199,5 +199,5 @@ def power_of_ten(exponent: float) -> str:
 
 def mark_right_alphas(axes: Axes, radius: float = RADIUS) -> None:
     """Draw the paper's red lines at 1/R^2 and 1, between which all alphas have to be."""
-    for value in (radius**-2, 1.0):
+    for value in (1 / radius**2, 1.0):
         axes.axvline(value, color="red", linewidth=1.2)

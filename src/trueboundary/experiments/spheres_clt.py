@@ -138,7 +138,7 @@ class RandomEllipsoids(RunConfig):
     def _case(self, generator: np.random.Generator) -> dict[str, bool]:
         alphas, inverted = self._draw(generator)
         rates = {s: log10_error(alphas, s, radius=self.radius, inverted=inverted) for s in SPHERES}
-        low, high = self.radius**-2, 1.0
+        low, high = 1 / self.radius**2, 1.0
         perfect = count_wrong(alphas, self.radius) == 0 and not inverted
         none = all(math.isinf(rate) for rate in rates.values())
         return {
@@ -156,7 +156,7 @@ class RandomEllipsoids(RunConfig):
         dim = int(generator.integers(2, 7))
         spread = float(generator.choice([0.05, 0.2, 0.6]))
         alphas = np.abs(generator.normal(generator.uniform(0.5, 1.1), spread, dim))
-        limits = generator.choice([1.0, self.radius**-2], dim)
+        limits = generator.choice([1.0, 1 / self.radius**2], dim)
         on_limit = generator.random(dim) < 0.2
         return np.where(on_limit, limits, alphas), bool(generator.random() < 0.25)
 
@@ -217,7 +217,7 @@ class BestMean(RunConfig):
             )
             return inner - outer
 
-        best = float(brentq(imbalance, self.radius**-2, 1.0, xtol=1e-12))
+        best = float(brentq(imbalance, 1 / self.radius**2, 1.0, xtol=1e-12))
         rate = log10_error(best + shape, "inner", radius=self.radius)
         return RunResult({"mean_alpha": best, "log10_error": rate})
 
