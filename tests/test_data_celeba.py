@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trueboundary.data import load_celeba, stream_celeba
+from trueboundary.data import fingerprint_celeba, load_celeba, stream_celeba
 
 ATTRIBUTES = ("Male", "Mouth_Slightly_Open", "Smiling")
 NAMES = tuple(f"{number:06d}.jpg" for number in range(1, 7))
@@ -316,3 +316,35 @@ def test_useless_options_are_refused(tmp_path: Path) -> None:
     (root / "list_eval_partition.txt").write_text(partition_file().replace("jpg 1", "jpg 0"))
     with pytest.raises(ValueError, match="no images in the split 'validation'"):
         load_celeba(root, split="validation")
+
+
+def test_fingerprint_tells_contents_and_not_places(tmp_path: Path) -> None:
+    first = write(new_folder(tmp_path, "first"))
+    again = write(new_folder(tmp_path, "again"), layout=in_tar)
+    without_split = write(new_folder(tmp_path, "no split"), partition=False)
+    full_size = write(new_folder(tmp_path, "full"), size=FULL)
+    other_image = write(new_folder(tmp_path, "image"), _3=jpeg(99, HALF))
+    other_table = write(new_folder(tmp_path, "table"))
+    table = other_table / "list_attr_celeba.txt"
+    table.write_text(table.read_text().replace("Smiling", "Frowning"))
+
+    prints = [fingerprint_celeba(folder) for folder in (first, again)]
+    assert prints[0] == prints[1]
+    assert len(prints[0]) == 16
+    others = {
+        fingerprint_celeba(folder)
+        for folder in (without_split, full_size, other_image, other_table)
+    }
+    assert len(others | set(prints)) == 5
+
+
+def test_fingerprint_of_what_is_not_celeba_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="list_attr_celeba"):
+        fingerprint_celeba(tmp_path)
+    with pytest.raises(ValueError, match="n_images"):
+        fingerprint_celeba(write(tmp_path), n_images=0)
+
+
+def new_folder(root: Path, name: str) -> Path:
+    (root / name).mkdir()
+    return root / name

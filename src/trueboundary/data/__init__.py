@@ -1,6 +1,6 @@
 """Images on disk to verified arrays; nothing here imports torch."""
 
-from trueboundary.data.celeba import CelebA, load_celeba, stream_celeba
+from trueboundary.data.celeba import CelebA, fingerprint_celeba, load_celeba, stream_celeba
 from trueboundary.data.cifar import load_cifar10
 from trueboundary.data.folders import load_image_folder
 from trueboundary.data.idx import decode_idx, encode_idx, load_idx_folder, read_idx
@@ -16,6 +16,7 @@ __all__ = [
     "decode_idx",
     "encode_idx",
     "find_data",
+    "fingerprint_celeba",
     "load_celeba",
     "load_cifar10",
     "load_idx_folder",

@@ -248,6 +248,50 @@ def stream_celeba(
             yield source.faces(batch, np.stack([source.image(name) for name in batch]))
 
 
+def fingerprint_celeba(path: str | Path, *, n_images: int = 16) -> str:
+    """Return a short hash of what a folder with CelebA holds, wherever it lies.
+
+    It covers the attribute table, the partition (or that there is none) and the bytes of a few
+    images, evenly spaced in the table's order: enough to tell full from half size, a part from
+    the whole and a changed table from the published one, in well under a second.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        As for `load_celeba`.
+    n_images : int
+        How many images are read.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the images or the attribute file are not there.
+    ValueError
+        If the attribute file is damaged.
+
+    Examples
+    --------
+    >>> from trueboundary.data import fingerprint_celeba
+    >>> fingerprint_celeba("celeba")  # doctest: +SKIP
+    '0b6ddc1d56fa1e2c'
+    """
+    _check_positive("n_images", n_images)
+    digest = hashlib.sha256()
+    with _open(Path(path), _Options(None, 1, FACE_CROP, None, None, 0)) as source:
+        for name in source.names:
+            code = -1 if source.notes else source.splits[name]  # notes: the split is not given
+            digest.update(f"{name} {code} ".encode() + source.rows[name].tobytes())
+        digest.update(" ".join(source.columns).encode())
+        for index in np.linspace(0, len(source.names) - 1, n_images).astype(int):
+            digest.update(source.files.read(source.names[index]))
+    return digest.hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class _Options:
     """What the caller of a loader asked for."""
