@@ -76,7 +76,7 @@ def test_equal_spherical_gaussians_take_one_exact_step(generator: torch.Generato
     result = COMPUTED(log_ratio, x, zeros(x))
     torch.testing.assert_close(result.distance, exact, rtol=1e-9, atol=0)
     assert result.n_backward.tolist() == [1] * 6
-    assert result.n_forward.max() <= 12
+    assert result.n_forward.max() <= 13
     assert (log_ratio(x) < -1e6).all()
 
 
@@ -134,8 +134,7 @@ def test_agrees_with_carlini_wagner_on_mixtures(
     assert result.success.all()
     assert reference.success.all()
     ratio = result.distance / reference.distance
-    print(ratio.max(), ratio.min(), result.n_backward.tolist(), result.n_forward.tolist())
-    assert ratio.max() < 1.25
+    assert ratio.max() < 1.1
     assert ratio.min() > 0.99
     assert result.distance.mean() == pytest.approx(reference.distance.mean().item(), rel=0.05)
 

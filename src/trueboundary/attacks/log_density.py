@@ -192,26 +192,25 @@ def _closing_length(
     """Return how far along ``direction`` the wrongness rises to zero, or is highest, ``(n,)``.
 
     The wrongness along the direction is taken as the quadratic through ``value`` and ``slope``
-    at the points and one more evaluation, at the length of a first-order step. Where such a step
-    does not raise the wrongness, the function is no quadratic: the first of ever shorter steps
-    that does raise it is taken as it is.
+    at the points and one more evaluation, at the length of a first-order step. Where the outcome
+    does not raise the wrongness, the function was no quadratic, and the first of ever shorter
+    steps that does raise it is taken.
     """
-    first = (-value / slope).clamp(max=torch.finfo(slope.dtype).max ** 0.25)
-    trial, trial_value = first.clone(), torch.full_like(value, -math.inf)
-    active, part = torch.arange(value.shape[0], device=value.device), target
-    for _ in range(_N_SHORTENINGS):
-        moved = part.domain.move(points[active], direction[active], trial[active])
-        trial_value[active] = gap_of(part).wrongness(moved)
-        keep = (~(trial_value[active] > value[active])).nonzero().squeeze(1)
-        if keep.numel() == 0:
-            break
-        active, part = active[keep], part.take(keep)
-        trial[active] /= 4
-
+    trial = (-value / slope).clamp(max=torch.finfo(slope.dtype).max ** 0.25)
+    trial_value = gap_of(target).wrongness(target.domain.move(points, direction, trial))
     curvature = (trial_value - value - slope * trial) / trial**2
     discriminant = slope**2 - 4 * curvature * value
     root = -2 * value / (slope + discriminant.clamp(min=0).sqrt())
-    highest = -slope / (2 * curvature)
-    length = torch.where(discriminant >= 0, root, highest)
-    length = torch.where((trial == first) & (length > 0), length, trial)
-    return length + _OVERSHOOT * (norm(points - target.x) + length)
+    length = torch.where(discriminant >= 0, root, -slope / (2 * curvature))
+    length = torch.where(length.isfinite(), length, trial)
+    length = length + _OVERSHOOT * (norm(points - target.x) + length)
+
+    active, part = torch.arange(value.shape[0], device=value.device), target
+    for _ in range(_N_SHORTENINGS):
+        moved = part.domain.move(points[active], direction[active], length[active])
+        keep = (~(gap_of(part).wrongness(moved) > value[active])).nonzero().squeeze(1)
+        if keep.numel() == 0:
+            break
+        active, part = active[keep], part.take(keep)
+        length[active] /= 4
+    return length
