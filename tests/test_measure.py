@@ -61,6 +61,25 @@ def test_exact_error_rate_of_an_inverted_network_is_the_complement(
         assert a.value + b.value == pytest.approx(1.0, abs=1e-14)
 
 
+def test_exact_error_rate_of_an_inverted_network_keeps_its_digits() -> None:
+    network = tb.QuadraticNetwork.perfect(300, 300, dtype=torch.float64)
+    with torch.no_grad():
+        network.hidden_weight[0] *= 1.5  # one alpha of 1.70, all others 0.76
+        upright = [rate.log10 for rate in tb.error_rate(network, tb.ConcentricSpheres(300))]
+        network.weight.neg_()
+        network.bias.neg_()
+    inner, outer = tb.error_rate(network, tb.ConcentricSpheres(300))
+    assert upright[0] < -20  # so far below an ulp of 1 that the complement rounds to 1
+    assert inner.log10 == pytest.approx(-(10.0 ** upright[0]) / math.log(10), rel=1e-9)
+    assert (upright[1], outer.log10) == (-math.inf, 0.0)
+
+
+def test_a_network_of_another_dimension_is_refused(network: tb.QuadraticNetwork) -> None:
+    for method in ("exact", "sampling"):
+        with pytest.raises(ValueError, match=r"dimensions|shape"):
+            tb.error_rate(network, tb.ConcentricSpheres(network.dim + 1), method=method)
+
+
 def test_perfect_network_has_exactly_no_error() -> None:
     network = tb.QuadraticNetwork.perfect(dim=50, width=100)
     for rate in tb.error_rate(network, tb.ConcentricSpheres(dim=50)):

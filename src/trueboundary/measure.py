@@ -21,7 +21,7 @@ from trueboundary.certificates import Certificate, EllipsoidCertificate
 from trueboundary.classifiers import Classifier, QuadraticNetwork, margin
 from trueboundary.problems import ConcentricSpheres, Problem
 from trueboundary.theory.intervals import clopper_pearson, t_interval
-from trueboundary.theory.quadratic_forms import ellipsoid_log_error
+from trueboundary.theory.quadratic_forms import Tail, ellipsoid_weights, log_tail
 
 __all__ = ["Distances", "ErrorRate", "distances", "error_rate"]
 
@@ -176,7 +176,8 @@ def error_rate(
     Raises
     ------
     ValueError
-        If the method is unknown or not available for this classifier, or `n_points` is below 1.
+        If the method is unknown or not available for this classifier, its dimension is not the
+        problem's, or `n_points` is below 1.
 
     Examples
     --------
@@ -214,22 +215,24 @@ def error_rate(
 def _exact_error_rate(
     network: QuadraticNetwork, problem: ConcentricSpheres
 ) -> tuple[ErrorRate, ErrorRate]:
+    if network.dim != problem.dim:
+        raise ValueError(
+            f"the network takes points of {network.dim} dimensions, but the problem's have "
+            f"{problem.dim}."
+        )
     ellipsoid = network.ellipsoid()
+    # Turned signs exchange inside and outside: exactly the points right before are wrong then. A
+    # tail of its own keeps the digits that the complement of the other one would lose.
+    tail: Tail = "lower" if ellipsoid.is_inverted else "upper"
     reason = "the error set is an ellipsoid's, whose measure is a Gaussian quadratic form's tail"
     found = []
     for label, sphere in enumerate(_SPHERES):
-        log_error = ellipsoid_log_error(ellipsoid.alphas, sphere=sphere, radius=problem.radius)
-        if ellipsoid.is_inverted:
-            # Inside and outside are exchanged, so that exactly the other points are wrong.
-            log_error = _log_complement(log_error)
+        weights = ellipsoid_weights(ellipsoid.alphas, sphere=sphere, radius=problem.radius)
+        log_error = float(log_tail(weights, tail=tail))
         value = math.exp(log_error)
         log10 = log_error / math.log(10)
         found.append(ErrorRate(label, value, value, value, log10, "exact", reason))
     return found[0], found[1]
-
-
-def _log_complement(log_value: float) -> float:
-    return -math.inf if log_value >= 0 else math.log1p(-math.exp(log_value))
 
 
 def _sampled_error_rate(
