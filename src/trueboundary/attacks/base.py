@@ -292,7 +292,8 @@ class Attack(ABC):
         Raises
         ------
         TypeError
-            If ``x`` is not floating point or ``y`` not integer or boolean.
+            If ``x`` is not a floating-point or ``y`` not an integer or boolean tensor, or
+            ``domain`` is not a domain.
         ValueError
             If the shapes or labels do not fit, or a sample is not finite or not in the domain.
 
@@ -302,6 +303,10 @@ class Attack(ABC):
             If the classifier is in training mode and has batch normalization or dropout.
         """
         domain = self.default_domain if domain is None else domain
+        if not isinstance(domain, Domain):
+            raise TypeError(
+                f"expected a domain such as Sphere() or Box(), got {type(domain).__name__}"
+            )
         _check_samples(x, y)
         _warn_about_training_mode(classifier)
         seed = _draw_seed(generator)
@@ -465,6 +470,11 @@ def _draw_seed(generator: torch.Generator | None) -> int:
 
 
 def _check_samples(x: Tensor, y: Tensor) -> None:
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"expected {name} to be a tensor, got {type(value).__name__}; try torch.as_tensor"
+            )
     if not x.is_floating_point():
         raise TypeError(f"expected floating-point samples, got x.dtype={x.dtype}; use x.float()")
     if x.ndim < 2 or x.shape[0] == 0:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trueboundary.classifiers.base import BinaryClassifier
 from trueboundary.classifiers.ellipsoid import Ellipsoid
 from trueboundary.classifiers.storage import register
-from trueboundary.densities._checks import check_floating, check_integer, check_real
+from trueboundary.densities._checks import check_floating, check_integer, check_real, drawing_device
 
 
 @register
@@ -82,7 +82,7 @@ class QuadraticNetwork(BinaryClassifier):
             (self.width, self.dim),
             generator=generator,
             dtype=check_floating(dtype),
-            device=generator.device,
+            device=drawing_device(generator),
         )
         std = math.sqrt(mean_alpha * scale / (weight * self.width))
         self.hidden_weight = nn.Parameter(hidden.mul_(std))
