@@ -1,0 +1,42 @@
+"""Error rates that no sample can see: multilevel splitting for any classifier.
+
+`estimate_error_rate` works on the sphere and under every density of the package, and under any
+other density for which an `InvariantMove` is written.
+"""
+
+from trueboundary.rare_events.moves import (
+    GaussianMove,
+    InvariantMove,
+    MixtureMove,
+    SphereMove,
+    TableMove,
+    move_for,
+)
+from trueboundary.rare_events.representation import attack_seeds
+from trueboundary.rare_events.scores import Score, ScoreFunction
+from trueboundary.rare_events.splitting import (
+    RareEventWarning,
+    Splitting,
+    SplittingResult,
+    compare_scores,
+    estimate_error_rate,
+    log_normal_interval,
+)
+
+__all__ = [
+    "GaussianMove",
+    "InvariantMove",
+    "MixtureMove",
+    "RareEventWarning",
+    "Score",
+    "ScoreFunction",
+    "SphereMove",
+    "Splitting",
+    "SplittingResult",
+    "TableMove",
+    "attack_seeds",
+    "compare_scores",
+    "estimate_error_rate",
+    "log_normal_interval",
+    "move_for",
+]

@@ -1,0 +1,220 @@
+"""The particle system of multilevel splitting: a pilot, then replicates on a frozen schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from trueboundary.rare_events.moves import InvariantMove
+from trueboundary.rare_events.scores import ScoreFunction
+
+_TARGET_ACCEPTANCE = 0.35
+_FIRST_STEP = 1.0
+_GROUP_BYTES = 2**28  # memory for the states of the replicates that are moved together
+
+
+@dataclass
+class System:
+    """What moves, what scores, how many at a time, and where random numbers come from."""
+
+    move: InvariantMove
+    score: ScoreFunction
+    batch_size: int
+    generator: torch.Generator
+
+    def draw(self, n: int) -> tuple[Tensor, Tensor]:
+        """Draw `n` independent states and score them."""
+        states = self.move.sample(n, self.generator)
+        return states, torch.cat(
+            [
+                self.score(self.move.points(states[start : start + self.batch_size]))
+                for start in range(0, n, self.batch_size)
+            ]
+        )
+
+    def sweep(self, states: Tensor, scores: Tensor, level: float, step: float) -> float:
+        """Move every state once, in place, within ``score >= level``; return the acceptance.
+
+        A refused move leaves the state where it is, which is what keeps the density restricted to
+        the level set invariant. Blocks bound the memory of proposals and activations.
+        """
+        n_accepted = 0
+        for start in range(0, len(states), self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            proposed = self.move.propose(states[rows], step, self.generator)
+            score = self.score(self.move.points(proposed))
+            accepted = (score >= level).nonzero().squeeze(1)
+            states[rows].index_copy_(0, accepted, proposed[accepted])
+            scores[rows].index_copy_(0, accepted, score[accepted])
+            n_accepted += len(accepted)
+        return n_accepted / len(states)
+
+
+@dataclass
+class Schedule:
+    """What the pilot fixes: levels, one step for each but the last, and what came of them.
+
+    ``log_probability`` is the pilot's own estimate of the probability of the last level. It is
+    slightly biased, since the same particles chose the levels.
+    """
+
+    levels: list[float] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)
+    log_probability: float = 0.0
+
+    @property
+    def reached(self) -> bool:
+        """Whether the last level is that of the errors."""
+        return bool(self.levels) and self.levels[-1] == 0.0
+
+
+@dataclass
+class Replicates:
+    """What the replicates found.
+
+    ``log_values`` are natural logarithms of their estimates, minus infinity where no particle
+    was left. ``first_errors`` counts errors among their independent first draws.
+    """
+
+    log_values: list[float]
+    acceptance: list[float]
+    n_ancestors: list[int]
+    first_errors: int
+    survivors: Tensor
+
+
+def run_pilot(
+    system: System, n_particles: int, n_keep: int, n_sweeps: int, min_probability: float
+) -> Schedule:
+    """Choose levels as quantiles of the particles' scores, and steps by their acceptance.
+
+    The pilot ends at an error level of 0, at a level below `min_probability`, or where no particle
+    can climb any more.
+    """
+    schedule = Schedule()
+    states, scores = system.draw(n_particles)
+    step = _FIRST_STEP
+    while True:
+        level, is_last = next_level(scores, n_keep)
+        alive = scores >= level
+        schedule.levels.append(level)
+        schedule.log_probability += math.log(float(alive.double().mean()))
+        if is_last or schedule.log_probability < math.log(min_probability):
+            return schedule
+        chosen = offspring(alive[None], system.generator)
+        states, scores = states[chosen], scores[chosen]
+        for _ in range(n_sweeps):
+            acceptance = system.sweep(states, scores, level, step)
+            step = min(step * math.exp(acceptance - _TARGET_ACCEPTANCE), math.pi)
+        schedule.steps.append(step)
+
+
+def next_level(scores: Tensor, n_keep: int) -> tuple[float, bool]:
+    """Return the level that `n_keep` particles reach, and whether it is the last one.
+
+    Equal scores can make far more than `n_keep` particles reach a level. It then moves up to the
+    next score, so that every level thins the population; where there is none, no particle has
+    climbed, and the level is the last.
+    """
+    ordered = scores.sort(descending=True).values
+    level = ordered[n_keep - 1]
+    is_stuck = False
+    if level < 0 and int((ordered >= level).sum()) > (n_keep + len(ordered)) / 2:
+        higher = ordered[ordered > level]
+        is_stuck = len(higher) == 0
+        level = level if is_stuck else higher[-1]
+    if level >= 0:
+        return 0.0, True
+    return float(level), is_stuck
+
+
+def offspring(alive: Tensor, generator: torch.Generator) -> Tensor:
+    """Return which particle each slot is filled with: survivors, each as often as the others.
+
+    Parameters
+    ----------
+    alive : Tensor
+        Which particles survive, bool, shape ``(replicates, n)``.
+    generator : torch.Generator
+        Decides which survivors are copied once more than the others.
+
+    Returns
+    -------
+    Tensor
+        Rows of the flattened particles, shape ``(replicates * n,)``. Each of m survivors gets n/m
+        slots rounded down or up, n/m on average: what unbiasedness asks for, at less variance than
+        independent draws. A replicate without survivors keeps its particles, and counts as 0.
+    """
+    n_replicates, n = alive.shape
+    keys = torch.rand(alive.shape, generator=generator, device=alive.device)
+    order = (keys + 2.0 * ~alive).argsort(dim=1)  # survivors first, in random order
+    n_alive = alive.sum(dim=1, keepdim=True).clamp(min=1)
+    slots = torch.arange(n, device=alive.device).expand(n_replicates, n) % n_alive
+    first_rows = n * torch.arange(n_replicates, device=alive.device)[:, None]
+    return (order.gather(1, slots) + first_rows).flatten()
+
+
+def run_replicates(
+    system: System, schedule: Schedule, n_replicates: int, n_particles: int, n_sweeps: int
+) -> Replicates:
+    """Run independent replicates on a frozen schedule; each estimate is unbiased."""
+    groups = [
+        _run_group(system, schedule, size, n_particles, n_sweeps)
+        for size in _group_sizes(system, n_replicates, n_particles)
+    ]
+    shares = [len(group.log_values) / n_replicates for group in groups]
+    return Replicates(
+        log_values=[value for group in groups for value in group.log_values],
+        acceptance=[
+            sum(share * value for share, value in zip(shares, values, strict=True))
+            for values in zip(*(group.acceptance for group in groups), strict=True)
+        ],
+        n_ancestors=[number for group in groups for number in group.n_ancestors],
+        first_errors=sum(group.first_errors for group in groups),
+        survivors=torch.cat([group.survivors for group in groups]),
+    )
+
+
+def _run_group(
+    system: System, schedule: Schedule, n_replicates: int, n_particles: int, n_sweeps: int
+) -> Replicates:
+    """Run some replicates as one batch: rows are replicate by replicate."""
+    n = n_replicates * n_particles
+    states, scores = system.draw(n)
+    first_errors = int((scores >= 0).sum())
+    ancestors = torch.arange(n, device=scores.device)
+    log_values = torch.zeros(n_replicates, dtype=torch.float64, device=scores.device)
+    acceptance = []
+    for index, level in enumerate(schedule.levels):
+        alive = (scores >= level).view(n_replicates, n_particles)
+        log_values += alive.double().mean(dim=1).log()
+        if index == len(schedule.levels) - 1:
+            break
+        chosen = offspring(alive, system.generator)
+        states, scores, ancestors = states[chosen], scores[chosen], ancestors[chosen]
+        step = schedule.steps[index]
+        rates = [system.sweep(states, scores, level, step) for _ in range(n_sweeps)]
+        acceptance.append(sum(rates) / n_sweeps)
+    families = [
+        len(set(family[left].tolist()))
+        for family, left in zip(ancestors.view(n_replicates, -1), alive, strict=True)
+    ]
+    return Replicates(
+        log_values.tolist(), acceptance, families, first_errors, states[alive.flatten()]
+    )
+
+
+def _group_sizes(system: System, n_replicates: int, n_particles: int) -> Iterator[int]:
+    """Yield how many replicates to run together, as many as fit into memory."""
+    # Probing one state costs nothing and asks nothing more of a move; a generator of its own
+    # keeps the probe from shifting the random numbers of the run.
+    probe = torch.Generator(system.generator.device).manual_seed(0)
+    state = system.move.sample(1, probe)
+    replicate_bytes = n_particles * state.numel() * state.element_size()
+    together = max(1, _GROUP_BYTES // replicate_bytes)
+    for start in range(0, n_replicates, together):
+        yield min(together, n_replicates - start)

@@ -1,0 +1,166 @@
+"""Whether errors that somebody else found are among those that the particles reach."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trueboundary.attacks import Attack, ManifoldAttack
+from trueboundary.attacks.domains import Domain, Space, Sphere
+from trueboundary.classifiers import Classifier
+from trueboundary.problems import Problem
+from trueboundary.rare_events._particles import System
+from trueboundary.rare_events.moves import SphereMove, move_for
+
+__all__ = ["attack_seeds", "unrepresented_groups"]
+
+_SAME_GROUP = 0.8  # cosine of two errors that count as one find
+_MAX_GROUPS = 20
+_N_CHAINS = 64
+_N_SWEEPS = 200
+_MAX_PARTICLES = 4000
+_REPRESENTED = 0.01  # share of particles that must lie where a group's errors lie
+
+
+def attack_seeds(
+    classifier: Classifier,
+    source: Any,
+    label: int,
+    *,
+    generator: torch.Generator,
+    attack: Attack | None = None,
+    n_points: int = 64,
+    domain: Domain | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """Look for errors by an attack that starts at random points of a class.
+
+    Parameters
+    ----------
+    classifier, source, label, generator
+        As for `trueboundary.rare_events.estimate_error_rate`.
+    attack : Attack, optional
+        By default, on a sphere, the climb to the largest wrong margin; elsewhere a search for the
+        nearest error.
+    n_points : int
+        Starts.
+    domain : Domain, optional
+        Where errors count; by default the set on which the class lives.
+    dtype : torch.dtype
+        Of the points.
+
+    Returns
+    -------
+    Tensor
+        The errors found, shape ``(at most n_points, *event)``; to be given as `seeds`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.densities import UniformSphere
+    >>> from trueboundary.rare_events import attack_seeds
+    >>> seeds = attack_seeds(
+    ...     lambda x: x[:, 0] - 0.9,
+    ...     UniformSphere(10),
+    ...     label=0,
+    ...     generator=torch.Generator().manual_seed(0),
+    ... )
+    >>> seeds.shape, bool((seeds[:, 0] > 0.99).all())
+    (torch.Size([64, 10]), True)
+    """
+    move = move_for(source, label, dtype=dtype, device=generator.device)
+    if domain is None and isinstance(source, Problem):
+        domain = source.domain(label)
+    if isinstance(move, SphereMove):
+        domain = domain or Sphere(move.density.radius)
+        attack = attack or ManifoldAttack(mode="worst_case", n_steps=200, step_size=0.05)
+    attack = attack or ManifoldAttack(refine_steps=20)
+    x = move.points(move.sample(n_points, generator))
+    y = torch.full((n_points,), label, dtype=torch.int64, device=x.device)
+    result = attack(classifier, x, y, domain=domain or Space(), generator=generator)
+    return result.x_adv[result.success]
+
+
+def unrepresented_groups(
+    system: System, seeds: Tensor, survivors: Tensor, step: float
+) -> tuple[int, int]:
+    """Count groups of errors that no particle lies near.
+
+    An attack finds the worst or the nearest errors of a region, particles its typical ones, and
+    in high dimension these are far apart even within one region. So each group of seeds is first
+    spread out by moves that never leave the errors. Half of these chains then give a direction,
+    from the particles' mean to their own; along it, the other half is compared with the particles.
+    Regions that chains can leave and regions of few standard deviations count as represented.
+
+    Parameters
+    ----------
+    system : System
+        Move, score and generator.
+    seeds : Tensor
+        Points ``(n, *event)``; those that are no errors are left out.
+    survivors : Tensor
+        States of the particles that are errors.
+    step : float
+        First step of the chains.
+
+    Returns
+    -------
+    n_missing, n_groups : int
+        Groups that are not represented, and groups compared: those of most seeds.
+    """
+    seeds = seeds.to(survivors)
+    seeds = seeds[system.score(seeds) >= 0]
+    groups = cosine_groups(seeds)[:_MAX_GROUPS]
+    chosen = torch.linspace(0, len(survivors) - 1, min(len(survivors), _MAX_PARTICLES)).long()
+    particles = system.move.points(survivors[chosen.to(survivors.device)]).flatten(1)
+    missing = 0
+    for group in groups:
+        cloud = _relaxed(system, seeds[group], step)
+        missing += _share_inside(cloud, particles) < _REPRESENTED
+    return missing, len(groups)
+
+
+def cosine_groups(points: Tensor) -> list[Tensor]:
+    """Group points by direction, each with the first point it nearly agrees with.
+
+    Returns
+    -------
+    list of Tensor
+        Row numbers of each group, the largest group first.
+    """
+    flat = points.flatten(1)
+    directions = flat / torch.linalg.vector_norm(flat, dim=1, keepdim=True)
+    left = torch.arange(len(points), device=points.device)
+    groups = []
+    while len(left):
+        near = directions[left] @ directions[left[0]] >= _SAME_GROUP
+        near[0] = True  # also where its norm is 0 and it agrees with nothing
+        groups.append(left[near])
+        left = left[~near]
+    return sorted(groups, key=len, reverse=True)
+
+
+def _relaxed(system: System, errors: Tensor, step: float) -> Tensor:
+    """Spread chains from given errors over the region of errors they lie in."""
+    starts = torch.arange(_N_CHAINS, device=errors.device) % len(errors)
+    states = system.move.states(errors)[starts]
+    scores = system.score(system.move.points(states))
+    for _ in range(_N_SWEEPS):
+        acceptance = system.sweep(states, scores, 0.0, step)
+        step = min(step * math.exp(acceptance - 0.35), math.pi)
+    return system.move.points(states).flatten(1)
+
+
+def _share_inside(cloud: Tensor, particles: Tensor) -> float:
+    """Return the share of particles that lie where nine tenths of a cloud do, along the way to it.
+
+    The direction comes from every other chain and the projections from the rest: a direction is
+    always biased towards the points it was computed from.
+    """
+    first, second = cloud[::2], cloud[1::2]
+    direction = first.mean(dim=0) - particles.mean(dim=0)
+    edge = (second @ direction).quantile(0.1)
+    return float((particles @ direction >= edge).double().mean())
