@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,45 @@ def test_a_full_disk_is_said_in_a_sentence(capsys, monkeypatch, full):
     said = capsys.readouterr()
     assert "No space left on device" in said.err
     assert "Traceback" not in said.err + said.out
+
+
+def test_missing_faces_are_said_in_one_sentence_and_not_judged(capsys, monkeypatch):
+    _use_dataset(monkeypatch, "celeba/Male")
+    monkeypatch.delenv("TRUEBOUNDARY_CELEBA", raising=False)
+    assert run() == 0
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "sums is left out: it needs CelebA, not set up; let TRUEBOUNDARY_CELEBA name" in err
+    assert not list(Path("out/runs").glob("*"))
+    assert {entry["verdict"] for entry in _claims()} == {"data not available here"}
+
+
+def test_faces_are_found_by_option_and_by_variable(capsys, monkeypatch, tmp_path):
+    _use_dataset(monkeypatch, "celeba/Male")
+    monkeypatch.setenv("TRUEBOUNDARY_CELEBA", str(tmp_path / "nowhere"))
+    assert run() == 0
+    assert "left out" in capsys.readouterr().err
+    faces = tmp_path / "faces"
+    assert run("--celeba", str(faces)) == 2
+    assert "nothing at" in capsys.readouterr().err
+    faces.mkdir()
+    assert run("--celeba", str(faces)) == 0
+    assert "left out" not in capsys.readouterr().err
+    assert os.environ["TRUEBOUNDARY_CELEBA"] == str(faces)
+
+
+def test_reproduce_leaves_some_experiments_to_run(capsys, monkeypatch):
+    from trueboundary.experiments import experiments
+
+    monkeypatch.setitem(experiments(), "sums", replace(experiments()["sums"], on_request=True))
+    assert main(["reproduce", "--scale", "smoke"]) == 2
+    assert "sums is left to 'trueboundary run sums'" in capsys.readouterr().err
+    assert run() == 0
+
+
+def _use_dataset(monkeypatch, name):
+    from trueboundary.experiments import base
+
+    table = {"dataset": dict.fromkeys(("smoke", "quick", "paper"), name)}
+    scales = {"sums": base._scales()["sums"] | table}
+    monkeypatch.setattr(base, "_scales", lambda: scales)

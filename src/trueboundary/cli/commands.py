@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -43,6 +44,11 @@ Out = Annotated[
     Path | None,
     typer.Option(help="Folder for runs and report; results/SCALE unless given. What is finished "
                       "there is not computed again."),
+]  # fmt: skip
+CelebA = Annotated[
+    Path | None,
+    typer.Option(help="Folder with CelebA, for experiments on faces; TRUEBOUNDARY_CELEBA unless "
+                      "given."),
 ]  # fmt: skip
 
 
@@ -96,6 +102,7 @@ def run(
         typer.Option("--set", metavar="NAME=VALUE", help="Use another value than the scale's for "
                      "a setting; several values are separated by commas. May be repeated."),
     ] = None,
+    celeba: CelebA = None,
 ) -> None:  # fmt: skip
     """Run experiments, then write the report and print what became of the claims."""
     from trueboundary.experiments import get_experiment
@@ -104,6 +111,7 @@ def run(
         chosen = [get_experiment(name) for name in dict.fromkeys(ids)]
     except ValueError as error:
         raise UserError(str(error)) from error
+    _use_celeba(celeba)
     _run(chosen, scale, seed, device, workers, out, settings or [])
 
 
@@ -122,8 +130,12 @@ def reproduce(
     device: Device = "cpu",
     workers: Workers = 2,
     out: Out = None,
+    celeba: CelebA = None,
 ) -> None:
-    """Run all experiments of a paper, or of all papers, and judge every claim."""
+    """Run all experiments of a paper, or of all papers, and judge every claim.
+
+    Experiments on data that you must bring are left to 'trueboundary run'.
+    """
     from trueboundary.experiments import experiments
 
     chosen = list(experiments().values())
@@ -135,8 +147,13 @@ def reproduce(
                 f"{', '.join(groups) or 'nothing yet'}){nearest(group, groups)}"
             )
         chosen = [experiment for experiment in chosen if experiment.paper == group]
+    for experiment in chosen:
+        if experiment.on_request:
+            _complain(f"{experiment.id} is left to 'trueboundary run {experiment.id}'")
+    chosen = [experiment for experiment in chosen if not experiment.on_request]
     if not chosen:
         raise UserError("no experiment is available yet")
+    _use_celeba(celeba)
     _run(chosen, scale, seed, device, workers, out, [])
 
 
@@ -180,6 +197,17 @@ def doctor() -> None:
     _console().print(checks_table(checks()))
 
 
+def _use_celeba(folder: Path | None) -> None:
+    """Let the workers, which inherit the environment, find CelebA in `folder`."""
+    if folder is None:
+        return
+    from trueboundary.data.locations import CELEBA_VARIABLE
+
+    if not folder.exists():
+        raise UserError(f"--celeba: there is nothing at {folder}")
+    os.environ[CELEBA_VARIABLE] = str(folder.resolve())
+
+
 def _run(
     chosen: Sequence[Experiment],
     scale: str,
@@ -196,6 +224,9 @@ def _run(
     check_scale(scale)
     check_device(device)
     jobs = plan_jobs(chosen, scale, seed=seed, device=device, overrides=overrides)  # type: ignore[arg-type]
+    for job in jobs:
+        if job.missing:
+            _complain(job.missing)
     folder = Path("results") / scale if out is None else out
     check_folder(folder)
     console = _console()

@@ -26,10 +26,14 @@ from trueboundary.runs import (
 
 @dataclass(frozen=True)
 class Job:
-    """An experiment's plan with the configurations of its runs by name."""
+    """An experiment's plan with the configurations of its runs by name.
+
+    Where `missing` says in one sentence that data are not here, there are no runs.
+    """
 
     plan: Plan
     configs: dict[str, RunConfig]
+    missing: str = ""
 
 
 def plan_jobs(
@@ -58,13 +62,16 @@ def _plan_job(
     experiment: Experiment, scale: Scale, seed: int, device: str, replaced: dict[str, object]
 ) -> Job:
     try:
-        configs = experiment.runs(scale, seed=seed, device=device, overrides=replaced)
+        settings = experiment.settings(scale, replaced)
+        missing = experiment.missing_data(settings)
+        configs = (
+            {} if missing else experiment.runs(scale, seed=seed, device=device, overrides=replaced)
+        )
         folders = {name: config.folder for name, config in configs.items()}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise UserError(f"{experiment.id} cannot run like that: {error}") from error
-    settings = experiment.settings(scale, replaced)
     plan = Plan(experiment.id, scale, seed, device, settings, replaced, folders)
-    return Job(plan, configs)
+    return Job(plan, configs, missing)
 
 
 def carry_out(jobs: Sequence[Job], out: Path, n_workers: int, console: Console) -> list[Failure]:

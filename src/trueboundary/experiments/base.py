@@ -126,6 +126,9 @@ class Experiment:
         ``scales.toml`` states for the scale.
     analyse : callable
         ``analyse(runs, settings)`` turns finished runs into an `Analysis`.
+    on_request : bool
+        Whether ``trueboundary reproduce`` leaves it out, for instance because it needs data that
+        its users must bring; ``trueboundary run`` starts it.
     """
 
     id: str
@@ -135,6 +138,7 @@ class Experiment:
     question: str
     plan: Callable[[Mapping[str, Any], int, str], Mapping[str, RunConfig]]
     analyse: Callable[[Mapping[str, Run], Mapping[str, Any]], Analysis]
+    on_request: bool = False
 
     def settings(self, scale: Scale, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the experiment's settings at `scale`, with those in `overrides` replaced.
@@ -163,6 +167,22 @@ class Experiment:
     ) -> dict[str, RunConfig]:
         """Return the planned runs at `scale`, by name."""
         return dict(self.plan(self.settings(scale, overrides), seed, device))
+
+    def missing_data(self, settings: Mapping[str, Any]) -> str:
+        """Return one sentence if `settings` ask for images that are not here, else nothing.
+
+        Data sets are named by the setting ``dataset``. MNIST is downloaded; CelebA must be brought.
+        """
+        datasets = settings.get("dataset", ())
+        names = [datasets] if isinstance(datasets, str) else datasets
+        if not any(name.startswith("celeba") for name in names):
+            return ""
+        from trueboundary.data import find_data
+
+        location = find_data()["celeba"]
+        if location.found:
+            return ""
+        return f"{self.id} is left out: it needs CelebA, {location.message.rstrip('.')}."
 
     def cost(self, scale: Scale) -> float:
         """Rough cost in seconds on one core, what is shared with other experiments included."""

@@ -124,12 +124,20 @@ def _section(store: Store, experiment: Experiment, plan: Plan) -> Section:
             problem = f"The stored run {name!r} is damaged ({error}); running again replaces it."
     if problem:
         return Section(experiment, plan, runs, None, problem, details)
+    if not plan.runs:  # a plan is empty only where the data to run it on were missing
+        return Section(experiment, plan, runs, _analysis_without_data(experiment))
     try:
         analysis = experiment.analyse(runs, plan.settings)
     except Exception as error:  # a report must come out whatever one of its experiments does
         problem = f"Its results could not be analysed: {type(error).__name__}: {error}"
         return Section(experiment, plan, runs, None, problem, traceback.format_exc())
     return Section(experiment, plan, runs, analysis)
+
+
+def _analysis_without_data(experiment: Experiment) -> Analysis:
+    claims = [c.id for c in _claims([experiment.paper]) if c.experiment == experiment.id]
+    remark = "The images that this experiment needs were not on this machine, so nothing was run."
+    return Analysis(remarks=[remark], without_data=claims)
 
 
 def _why_missing(store: Store, name: str, folder: str) -> tuple[str, str]:
