@@ -253,6 +253,18 @@ def test_no_distances_at_all_are_survived() -> None:
         panel.draw()
 
 
+def test_rates_that_counts_do_not_tell_apart_order_no_distances() -> None:
+    near, far = np.array([0.1, 0.2]), np.array([0.3, 0.4])
+    runs = distance_runs(dict.fromkeys(spheres_distances.SEARCHES, far))
+    for search in spheres_distances.SEARCHES:
+        runs[f"compared/inner/{search}"] = run(distance=near, norm=np.ones(2))
+    count = runs["compared/count"].summary
+    for n_errors, says in ((0, False), (1, False), (40, True)):
+        count["n_errors_inner"] = n_errors
+        remarks = " ".join(spheres_distances.analyse(runs, SETTINGS).remarks)
+        assert ("The larger error rate comes with the nearer errors" in remarks) == says
+
+
 def test_points_that_are_errors_themselves_have_distance_zero() -> None:
     runs = distance_runs(dict.fromkeys(spheres_distances.SEARCHES, np.zeros(3)))
     analysis = spheres_distances.analyse(runs, SETTINGS)

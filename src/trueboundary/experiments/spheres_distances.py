@@ -304,13 +304,13 @@ def _remarks(runs: Mapping[str, Run], rows: Rows, settings: Mapping[str, Any]) -
             f"{row['error_rate_limit']:.2g} can be at most {row['cap_at_limit']:.4f} away in the "
             "mean."
         )
-    inner = {row["network"]: row for row in rows if row["sphere"] == "inner"}
-    if len(inner) > 1:
+    ordered = _rate_orders_distance(rows)
+    if ordered is not None:
         remarks.append(
             "The distance is not a property of the architecture alone: both networks have the same "
             f"initialisation and {settings['n_steps']:,} steps on the same points, and differ only "
             "in the learning-rate schedule. The larger error rate comes with the nearer errors."
-            if _rate_orders_distance(rows)
+            if ordered
             else "Here the network with the larger error rate has not the nearer errors."
         )
     refined, off = (
@@ -325,13 +325,22 @@ def _remarks(runs: Mapping[str, Run], rows: Rows, settings: Mapping[str, Any]) -
     return remarks
 
 
-def _rate_orders_distance(rows: Rows) -> bool:
-    """Whether, of the first and the compared network, more inner errors go with nearer ones."""
+def _rate_orders_distance(rows: Rows) -> bool | None:
+    """Whether, of the first and the compared network, more inner errors go with nearer ones.
+
+    None where the counts do not tell the rates apart, or no error was found by the search.
+    """
     inner = [
         row for row in rows if row["sphere"] == "inner" and row["search"] == _SEARCH_WORDS["sphere"]
     ]
     first, compared = inner[0], inner[-1]
-    more = compared["error_rate_limit"] > first["error_rate_limit"]
+    rates, other_rates = (
+        clopper_pearson(row["n_errors"], row["n_test_points"]) for row in (first, compared)
+    )
+    alike = rates.low <= other_rates.high and other_rates.low <= rates.high
+    if alike or math.isnan(first["mean_distance"]) or math.isnan(compared["mean_distance"]):
+        return None
+    more = other_rates.low > rates.high
     nearer = compared["mean_distance"] < first["mean_distance"]
     return bool(more == nearer)
 
