@@ -26,6 +26,7 @@ _MODULES: tuple[str, ...] = (
     "spheres_tradeoff",
     "spheres_radius",
     "spheres_hard_examples",
+    "bayes_planar",
 )
 
 

@@ -1,0 +1,133 @@
+"""Distances to the optimal boundary, for the experiments on problems with known densities.
+
+Modules that import torch are imported where they are used, so that listing experiments is quick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from torch import Tensor
+
+    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.problems import MixtureProblem
+
+Array = NDArray[np.float64]
+
+
+def draw(problem: Any, n: int, label: int, seed: int, purpose: str) -> Tensor:
+    """Return `n` points of a class in float64, the same ones for the same seed and purpose."""
+    import torch
+
+    from trueboundary.problems import block_generator
+
+    generator = block_generator(seed, label, purpose=purpose)
+    x: Tensor = problem.sample_class(n, label, generator=generator, dtype=torch.float64)
+    return x
+
+
+def gaussian_pair_distances(problem: MixtureProblem, x: Tensor, label: int) -> Array:
+    """Return exact distances from points to the nearest error of the optimal classifier.
+
+    The difference of two Gaussian log densities is a quadratic function, so that the nearest error
+    is a projection onto a quadric.
+
+    Parameters
+    ----------
+    problem : MixtureProblem
+        Whose classes are one Gaussian each.
+    x : Tensor
+        Points of one class, float64, shape ``(n, dim)``.
+    label : int
+        Their class.
+
+    Returns
+    -------
+    ndarray
+        Distances, shape ``(n,)``; 0 where the point is an error itself.
+    """
+    from trueboundary.certificates import project_quadric
+
+    sign = 2 * label - 1
+    one, zero = problem.density_1, problem.density_0
+    lead = sign * problem.bayes_classifier(dtype=x.dtype).margin(x)
+    slope = sign * (one.score(x) - zero.score(x))
+    precisions = [np.linalg.inv(d.covariance_matrix.numpy()) for d in (zero, one)]  # type: ignore[union-attr]
+    curvature, basis = np.linalg.eigh(sign * (precisions[0] - precisions[1]))
+    return project_quadric(curvature, slope.numpy() @ basis, lead.numpy()).distance
+
+
+def attacked_distances(
+    classifier: BinaryClassifier, x: Tensor, label: int, *, n_restarts: int = 1, seed: int = 0
+) -> Array:
+    """Return distances to the nearest errors that an attack finds and verifies.
+
+    They are upper bounds, infinite where no error was found, 0 where the point is one.
+    """
+    import torch
+
+    from trueboundary.attacks import OffManifoldAttack
+
+    attack = OffManifoldAttack(n_steps=400, step_size=0.01, n_restarts=n_restarts, refine_steps=50)
+    y = torch.full((len(x),), label)
+    result = attack(classifier, x, y, generator=torch.Generator().manual_seed(seed))
+    return np.asarray(result.distance.double().numpy())
+
+
+def certified_distances(classifier: BinaryClassifier, x: Tensor, label: int) -> Array:
+    """Return distances within which an optimal classifier is proven to make no error."""
+    import torch
+
+    from trueboundary.certificates import LipschitzMixtureCertificate
+
+    y = torch.full((len(x),), label)
+    return LipschitzMixtureCertificate()(classifier, x, y).distance
+
+
+def decisions(classifier: BinaryClassifier, points: NDArray[np.floating]) -> NDArray[np.int8]:
+    """Return the class that a classifier gives to points, shape ``(..., 2)`` to ``(...)``.
+
+    Parameters
+    ----------
+    classifier : BinaryClassifier
+        In evaluation mode.
+    points : ndarray
+        Points of the plane, shape ``(..., 2)``.
+    """
+    import torch
+
+    dtype = next(classifier.parameters()).dtype
+    flat = torch.from_numpy(points.reshape(-1, 2)).to(dtype)
+    classes = classifier.predict(flat).numpy().astype(np.int8)
+    return np.asarray(classes.reshape(points.shape[:-1]))
+
+
+def draw_regions(axes: Axes, classes: NDArray[np.int8], low: float, high: float) -> None:
+    """Colour the regions that a classifier gives to class 0 and class 1.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where to draw.
+    classes : ndarray
+        Decisions on a grid over the square [low, high]^2.
+    low, high : float
+        Limits of the square.
+    """
+    from matplotlib.colors import ListedColormap
+
+    axes.imshow(
+        classes,
+        origin="lower",
+        extent=(low, high, low, high),
+        cmap=ListedColormap(["#C9DFEF", "#F6DCC8"]),
+        vmin=0,
+        vmax=1,
+        interpolation="nearest",
+    )
+    axes.grid(visible=False)
