@@ -1,0 +1,549 @@
+r"""Linear-relaxation bounds (CROWN) of ReLU networks on balls and on spherical caps.
+
+A ReLU whose input lies in [l, u] with l < 0 < u lies between two lines: at most s (z - l) with
+s = u / (u - l), at least a z with any a in [0, 1] (here the better of 0 and 1). Going backward
+through the network, each output is replaced by linear functions of the layer before that bound it,
+until they are linear functions of the point. Their extremes are exact on
+
+    a ball |z - x| <= e:                                   w.x -/+ e |w|,
+    a cap {|z| = r, angle(z, x) <= t} of the sphere:       w.z <= r |w| where angle(w, x) <= t,
+                                                           else r (cos t w_x + sin t w_p),
+
+with w_x the part of w along x and w_p the length of the rest. The inputs of each hidden layer are
+bounded in the same way, layer by layer.
+
+All bounds are computed in float64 and are proven up to its rounding errors (of the order of 1e-15
+of the sums they come from), which are not tracked. They hold for the network evaluated in exact
+arithmetic, with batch normalisation folded into its linear layers.
+
+References
+----------
+H. Zhang, T.-W. Weng, P.-Y. Chen, C.-J. Hsieh & L. Daniel (2018), *Efficient Neural Network
+Robustness Certification with General Activation Functions*. Caps are an addition made here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from trueboundary.attacks.domains import Sphere
+from trueboundary.certificates.base import BoolArray, CertificateResult, FloatArray
+from trueboundary.theory import _checks
+
+__all__ = ["RelaxationCertificate", "bounds", "certified_at", "interval_bounds"]
+
+Region = Literal["ball", "cap"]
+Layers = Sequence[tuple[Tensor, Tensor]]
+
+_BLOCK = 1 << 20  # points are taken together until a coefficient array has about this many entries
+_MAX_DOUBLINGS = 60
+_MAX_SECANTS = 200
+
+
+def bounds(
+    network: Any, x: Any, size: float | npt.ArrayLike, *, region: Region = "ball"
+) -> tuple[Tensor, Tensor]:
+    """Bound a ReLU network's margin around each point, by linear relaxation.
+
+    Parameters
+    ----------
+    network : ReLUNetwork or sequence of (Tensor, Tensor)
+        A network with a method ``folded()``, or its linear layers ``(n_out, n_in)``, ``(n_out,)``
+        with a ReLU between each two; one output.
+    x : Tensor of shape (n, d)
+        Centres of the regions.
+    size : float or array of shape (n,)
+        Euclidean radius of the ball, or angular radius of the cap in radians, at most pi.
+    region : {"ball", "cap"}
+        All points within `size`, or those of the sphere through the centre.
+
+    Returns
+    -------
+    lower, upper : Tensor of shape (n,), float64
+        The margin lies between them everywhere in the region. They are nowhere looser than
+        `interval_bounds`.
+
+    Raises
+    ------
+    TypeError
+        If `network` is neither of the two.
+    ValueError
+        If shapes do not fit, a number is not finite, a size is out of range, or a network with
+        batch normalisation is not in eval mode.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.certificates import bounds
+    >>> layers = [  # |z1| + |z2| - 1
+    ...     (torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]]), torch.zeros(4)),
+    ...     (torch.ones(1, 4), torch.tensor([-1.0])),
+    ... ]
+    >>> lower, upper = bounds(layers, torch.tensor([[2.0, 2.0]]), 0.5)
+    >>> lower.numpy().round(4), upper.numpy().round(4)
+    (array([2.2929]), array([3.7071]))
+    """
+    return _bounds(network, x, size, region, relaxed=True)
+
+
+def interval_bounds(
+    network: Any, x: Any, size: float | npt.ArrayLike, *, region: Region = "ball"
+) -> tuple[Tensor, Tensor]:
+    """Bound a ReLU network's margin around each point by interval arithmetic, for comparison.
+
+    The inputs of the first hidden layer are bounded exactly; from there on each unit's interval is
+    carried forward on its own. Far cheaper than `bounds`, and far looser.
+
+    Parameters
+    ----------
+    network, x, size, region
+        As for `bounds`.
+
+    Returns
+    -------
+    lower, upper : Tensor of shape (n,), float64
+        The margin lies between them everywhere in the region.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `bounds`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.certificates import interval_bounds
+    >>> layers = [(torch.eye(2), torch.zeros(2)), (torch.ones(1, 2), torch.zeros(1))]
+    >>> interval_bounds(layers, torch.tensor([[3.0, 4.0]]), 1.0)
+    (tensor([5.], dtype=torch.float64), tensor([9.], dtype=torch.float64))
+    """
+    return _bounds(network, x, size, region, relaxed=False)
+
+
+def certified_at(
+    network: Any, x: Any, y: Any, size: float | npt.ArrayLike, *, region: Region = "ball"
+) -> BoolArray:
+    """Say for each point whether it is proven that no error lies within a given size.
+
+    One evaluation of `bounds`, where the largest certified radius takes about ten.
+
+    Parameters
+    ----------
+    network, x, size, region
+        As for `bounds`.
+    y : Tensor or array of shape (n,)
+        Labels, 0 or 1.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        True where it is proven; False says nothing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for `bounds`, or if the labels do not fit.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.certificates import certified_at
+    >>> layers = [(torch.eye(2), torch.zeros(2)), (torch.ones(1, 2), torch.tensor([-1.0]))]
+    >>> certified_at(layers, torch.tensor([[2.0, 2.0]]), [1], [1.0])
+    array([ True])
+    """
+    lower, upper = bounds(network, x, size, region=region)
+    return _own_bound(lower, upper, _labels(y, len(lower))) > 0
+
+
+@dataclass(frozen=True)
+class RelaxationCertificate:
+    """Certified radii of ReLU networks: the largest size at which `bounds` excludes an error.
+
+    On a `Sphere` the errors on that sphere count and distances are chords, from bounds on caps; the
+    points are scaled to the sphere's radius. On every other domain (and without one) the errors in
+    all of space count and distances are Euclidean, from bounds on balls; they hold in any part of
+    space, such as the shell between two spheres.
+
+    Distances are lower bounds, proven up to rounding (see `trueboundary.certificates.relaxation`),
+    and at most the relative `tolerance` below what the relaxation can give. They are 0 for points
+    that are errors and infinite where a whole sphere is proven to be free of errors. `nearest` is
+    NaN except for errors, since nothing tells where the nearest error lies.
+
+    Parameters
+    ----------
+    tolerance : float
+        Relative accuracy to which the largest size is found, strictly between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If `tolerance` is out of range.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.attacks.domains import Sphere
+    >>> from trueboundary.certificates import RelaxationCertificate
+    >>> from trueboundary.classifiers import ReLUNetwork
+    >>> network = ReLUNetwork(3, 16, 1, generator=torch.Generator().manual_seed(0)).eval()
+    >>> x = torch.tensor([[0.6, 0.0, 0.8]])
+    >>> certificate = RelaxationCertificate()
+    >>> on_sphere = certificate(network, x, network.predict(x), domain=Sphere()).distance
+    >>> bool(on_sphere >= certificate(network, x, network.predict(x)).distance)
+    True
+    """
+
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _checks.open_fraction("tolerance", self.tolerance)
+
+    def __call__(
+        self, classifier: Any, x: Any, y: Any, *, domain: Any | None = None
+    ) -> CertificateResult:
+        """Return a lower bound of the distance from each point to the nearest error.
+
+        Parameters
+        ----------
+        classifier : ReLUNetwork or sequence of (Tensor, Tensor)
+            As for `bounds`.
+        x : Tensor of shape (n, d)
+            Points.
+        y : Tensor or array of shape (n,)
+            Labels, 0 or 1.
+        domain : Domain, optional
+            Where errors count, one of :mod:`trueboundary.attacks.domains`.
+
+        Returns
+        -------
+        CertificateResult
+            Distances; exact for errors and where infinite, lower bounds elsewhere.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As for `bounds`, or if the labels do not fit.
+        """
+        layers = prepare(classifier)
+        points = _points(x, layers)
+        labels = _labels(y, len(points))
+        on_sphere = isinstance(domain, Sphere)
+        region: Region = "cap" if on_sphere else "ball"
+        if isinstance(domain, Sphere):
+            if not bool(domain.contains(points).all()):
+                raise ValueError(
+                    f"points must lie on {domain.describe()}; rescale them, or leave the domain "
+                    "out for the distance off the sphere."
+                )
+            points = domain.project(points)
+        centre = _Region.build(points, 0.0, region)  # refuses what is not a centre
+
+        def bound(rows: npt.NDArray[np.intp], sizes: FloatArray) -> FloatArray:
+            lower, upper = bounds_in_blocks(layers, points[rows], sizes, region, relaxed=True)
+            return _own_bound(lower, upper, labels[rows])
+
+        margins = _own_bound(*_extremes(layers, centre, relaxed=False), labels)
+        guess = margins / np.maximum(_slopes(layers, points), 1e-300)
+        if on_sphere:
+            guess = guess / points.norm(dim=1).numpy(force=True)
+        largest = math.pi if on_sphere else math.inf
+        size = _largest_sizes(bound, margins, 0.3 * guess, largest, self.tolerance)
+        distance = size
+        if on_sphere:
+            chords = 2 * points.norm(dim=1).numpy(force=True) * np.sin(size / 2)
+            distance = np.where(size == math.pi, np.inf, chords)
+        error = margins <= 0
+        nearest = np.where(error[:, None], points.numpy(force=True), np.nan)
+        zeros = np.zeros(len(points))
+        return CertificateResult(
+            distance, error | np.isinf(distance), nearest, zeros, np.zeros(len(points), dtype=bool)
+        )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer, with the absolute values of its weights."""
+
+    weight: Tensor
+    magnitude: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class _Region:
+    """Balls or caps around points (n, d), of sizes (n,)."""
+
+    centre: Tensor
+    size: Tensor
+    kind: Region
+
+    @classmethod
+    def build(cls, centre: Tensor, size: float | npt.ArrayLike | Tensor, kind: Region) -> _Region:
+        """Check sizes and centres."""
+        _checks.choice("region", kind, ("ball", "cap"))
+        sizes = torch.as_tensor(size, dtype=centre.dtype, device=centre.device)
+        if sizes.shape not in ((), centre.shape[:1]):
+            raise ValueError(
+                f"size must be a number or have shape ({len(centre)},), got {tuple(sizes.shape)}."
+            )
+        largest = math.pi if kind == "cap" else math.inf
+        if not bool(((sizes >= 0) & sizes.isfinite() & (sizes <= largest)).all()):
+            limit = "radians from 0 to pi" if kind == "cap" else "finite and at least 0"
+            raise ValueError(f"the sizes of a {kind} must be {limit}, got {size!r}.")
+        if kind == "cap" and not bool((centre != 0).any(1).all()):
+            raise ValueError("a cap needs a centre on a sphere, got a point at the origin.")
+        return cls(centre, sizes.expand(len(centre)), kind)
+
+    def extremes(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the extremes of linear functions, (m, d) or (n, m, d), each of shape (n, m)."""
+        size = self.size[:, None]
+        if self.kind == "ball":
+            middle = (weight @ self.centre[:, :, None]).squeeze(2)
+            spread = size * weight.norm(dim=-1)
+            return middle - spread, middle + spread
+        radius = self.centre.norm(dim=1)[:, None]
+        pole = self.centre / radius
+        along = (weight @ pole[:, :, None]).squeeze(2)
+        # The length of the rest from the rest itself: |w|^2 - along^2 would lose half the digits.
+        across = (weight - along[:, :, None] * pole[:, None, :]).norm(dim=2)
+        length = torch.hypot(along, across)
+        cosine, sine = size.cos() * along, size.sin() * across
+        inside = torch.atan2(across, along) <= size
+        opposite = torch.atan2(across, -along) <= size
+        return (
+            radius * torch.where(opposite, -length, cosine - sine),
+            radius * torch.where(inside, length, cosine + sine),
+        )
+
+
+@dataclass(frozen=True)
+class _Relaxation:
+    """Lines that enclose ReLUs, each of shape (n, h): a z <= relu(z) <= s z + t."""
+
+    below: Tensor
+    above: Tensor
+    offset: Tensor
+
+    @classmethod
+    def of(cls, lower: Tensor, upper: Tensor) -> _Relaxation:
+        """Relax ReLUs whose inputs lie in [lower, upper]."""
+        undecided = (lower < 0) & (upper > 0)
+        active = (lower >= 0).to(lower.dtype)
+        above = torch.where(undecided, upper / (upper - lower), active)
+        below = torch.where(undecided, (upper > -lower).to(lower.dtype), active)
+        offset = torch.where(undecided, -above * lower, torch.zeros_like(lower))
+        return cls(below, above, offset)
+
+
+@torch.no_grad()
+def _bounds(
+    network: Any, x: Any, size: float | npt.ArrayLike, region: Region, *, relaxed: bool
+) -> tuple[Tensor, Tensor]:
+    layers = prepare(network)
+    points = _points(x, layers)
+    return bounds_in_blocks(layers, points, size, region, relaxed=relaxed)
+
+
+@torch.no_grad()
+def bounds_in_blocks(
+    layers: list[Layer],
+    points: Tensor,
+    size: float | npt.ArrayLike | Tensor,
+    region: Region,
+    *,
+    relaxed: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the extremes of all points, block by block."""
+    whole = _Region.build(points, size, region)
+    widest = max(layer.weight.numel() for layer in layers)
+    at_once = max(1, _BLOCK // widest)
+    parts = [
+        _extremes(layers, _Region(centre, sizes, region), relaxed=relaxed)
+        for centre, sizes in zip(
+            torch.split(whole.centre, at_once), torch.split(whole.size, at_once), strict=True
+        )
+    ]
+    return torch.cat([low for low, _ in parts]), torch.cat([high for _, high in parts])
+
+
+@torch.no_grad()
+def _extremes(layers: list[Layer], region: _Region, *, relaxed: bool) -> tuple[Tensor, Tensor]:
+    """Bound the inputs of each layer in turn, and the margin in the end: (n,) each."""
+    first = layers[0]
+    low, high = (bound + first.bias for bound in region.extremes(first.weight))
+    relaxations: list[_Relaxation] = []
+    for depth, layer in enumerate(layers[1:], start=1):
+        relaxations.append(_Relaxation.of(low, high))
+        middle = 0.5 * (low.clamp(min=0) + high.clamp(min=0)) @ layer.weight.T + layer.bias
+        spread = 0.5 * (high.clamp(min=0) - low.clamp(min=0)) @ layer.magnitude.T
+        low, high = middle - spread, middle + spread
+        if relaxed:
+            # Relaxed bounds are mostly tighter but not always; both hold.
+            relaxed_low, relaxed_high = _backward(layers[: depth + 1], relaxations, region)
+            low, high = torch.maximum(low, relaxed_low), torch.minimum(high, relaxed_high)
+    return low.squeeze(1), high.squeeze(1)
+
+
+def _backward(
+    layers: list[Layer], relaxations: list[_Relaxation], region: _Region
+) -> tuple[Tensor, Tensor]:
+    """Bound the outputs of the last layer by linear functions of the point, (n, m) each."""
+    *earlier, top = layers
+    lines, below = relaxations[-1], earlier[-1]
+    # The two bounding functions are middle -/+ spread, and only undecided units enter the spread:
+    # half the work of two separate products, or less. (The gap is negative where above < below,
+    # which is possible: the lines enclose the ReLU within the bounds, not everywhere.)
+    slope, gap = 0.5 * (lines.above + lines.below), 0.5 * (lines.above - lines.below)
+    used, undecided = (lines.above > 0).any(0), (gap != 0).any(0)
+    middle = (top.weight[:, used] * slope[:, None, used]) @ below.weight[used]
+    spread = (top.magnitude[:, undecided] * gap[:, None, undecided]) @ below.weight[undecided]
+    half = 0.5 * lines.offset
+    constant = (slope * below.bias + half) @ top.weight.T + top.bias
+    slack = (gap * below.bias + half) @ top.magnitude.T
+    # An upper bound is a lower bound of the negative: both go on as lower bounds, side by side.
+    weight = torch.cat([middle - spread, -(middle + spread)], dim=1)
+    total = torch.cat([constant - slack, -(constant + slack)], dim=1)
+    for layer, line in zip(earlier[-2::-1], relaxations[-2::-1], strict=True):
+        positive, negative = weight.clamp(min=0), weight.clamp(max=0)
+        total = total + (negative @ line.offset[:, :, None]).squeeze(2)
+        weight = positive * line.below[:, None] + negative * line.above[:, None]
+        total = total + weight @ layer.bias
+        weight = weight @ layer.weight
+    low, negated_high = (region.extremes(weight)[0] + total).chunk(2, dim=1)
+    return low, -negated_high
+
+
+@torch.no_grad()
+def _slopes(layers: list[Layer], points: Tensor) -> FloatArray:
+    """Return the length of the margin's gradient at each point, to start the search from."""
+    active, z = [], points
+    for layer in layers[:-1]:
+        z = z @ layer.weight.T + layer.bias
+        active.append(z > 0)
+        z = z.clamp(min=0)
+    gradient = layers[-1].weight.expand(len(points), -1)
+    for layer, on in zip(layers[-2::-1], active[::-1], strict=True):
+        gradient = (gradient * on) @ layer.weight
+    length: FloatArray = gradient.norm(dim=1).numpy(force=True)
+    return length
+
+
+def _largest_sizes(
+    bound: Callable[[npt.NDArray[np.intp], FloatArray], FloatArray],
+    margins: FloatArray,
+    guess: FloatArray,
+    largest: float,
+    tolerance: float,
+) -> FloatArray:
+    """Return sizes with a positive bound, next to larger ones without, to a relative tolerance.
+
+    The bound need not fall everywhere: whatever size is returned has itself been proven.
+    """
+    low, high = np.zeros_like(margins), np.clip(guess, 1e-300, min(largest, 1e100))
+    at_low, at_high = margins.copy(), np.zeros_like(margins)
+    rows = np.flatnonzero(margins > 0)
+    for _ in range(_MAX_DOUBLINGS):
+        if rows.size == 0:
+            break
+        values = bound(rows, high[rows])
+        proven = values > 0
+        at_high[rows] = values
+        up = rows[proven]
+        low[up], at_low[up] = high[up], values[proven]
+        high[up] = np.minimum(2 * high[up], largest)
+        rows = up[low[up] < largest]
+    # What is left in `rows` was proven at each doubling; its last proven size has to do.
+    bracketed = (margins > 0) & (at_high <= 0) & (low < largest)
+    last_proven = np.zeros(len(margins), dtype=bool)
+    repeated = np.zeros(len(margins), dtype=bool)
+    rows = np.flatnonzero(bracketed)
+    for _ in range(_MAX_SECANTS):
+        rows = rows[high[rows] - low[rows] > tolerance * high[rows]]
+        if rows.size == 0:
+            break
+        # Secants (Illinois rule): the value at an end that stays put twice is halved.
+        share = np.clip(at_low[rows] / (at_low[rows] - at_high[rows]), 0.02, 0.98)
+        middle = low[rows] + share * (high[rows] - low[rows])
+        inside = (middle > low[rows]) & (middle < high[rows])  # else neighbouring floats
+        rows, middle = rows[inside], middle[inside]
+        if rows.size == 0:
+            break
+        values = bound(rows, middle)
+        proven = values > 0
+        again = repeated[rows] & (last_proven[rows] == proven)
+        at_low[rows] = np.where(proven, values, np.where(again, 0.5, 1.0) * at_low[rows])
+        at_high[rows] = np.where(proven, np.where(again, 0.5, 1.0) * at_high[rows], values)
+        low[rows] = np.where(proven, middle, low[rows])
+        high[rows] = np.where(proven, high[rows], middle)
+        last_proven[rows], repeated[rows] = proven, True
+    return low
+
+
+def _own_bound(lower: Tensor, upper: Tensor, labels: npt.NDArray[np.int64]) -> FloatArray:
+    """Return a lower bound of the margin on the label's own side, positive without an error."""
+    own = np.where(labels == 1, lower.numpy(force=True), -upper.numpy(force=True))
+    return np.asarray(own, dtype=np.float64)
+
+
+def prepare(network: Any) -> list[Layer]:
+    """Return the layers in float64, or say why they are no ReLU network with one output."""
+    if hasattr(network, "folded"):
+        if getattr(network, "training", False) and getattr(network, "batch_norm", None):
+            raise ValueError(
+                "the bounds hold for a network in eval mode, got one in training mode; "
+                "call network.eval()."
+            )
+        pairs = network.folded()
+    elif isinstance(network, Sequence) and all(len(layer) == 2 for layer in network):
+        pairs = network
+    else:
+        raise TypeError(
+            "expected a ReLUNetwork or a sequence of (weight, bias) layers, "
+            f"got {type(network).__name__}."
+        )
+    layers: list[Layer] = []
+    for weight, bias in pairs:
+        w, b = (torch.as_tensor(part).detach().to(torch.float64) for part in (weight, bias))
+        if w.ndim != 2 or b.shape != w.shape[:1]:
+            raise ValueError(
+                "each layer needs a weight (n_out, n_in) and a bias (n_out,), got "
+                f"{tuple(w.shape)} and {tuple(b.shape)}."
+            )
+        if layers and w.shape[1] != len(layers[-1].bias):
+            raise ValueError(
+                f"a layer of {w.shape[1]} inputs cannot follow one of {len(layers[-1].bias)} units."
+            )
+        if not bool(w.isfinite().all() and b.isfinite().all()):
+            raise ValueError("the network's weights must be finite, got NaN or infinite entries.")
+        layers.append(Layer(w, w.abs(), b))
+    if not layers or len(layers[-1].bias) != 1:
+        raise ValueError("the network must have at least one layer, and one output in the last.")
+    return layers
+
+
+def _points(x: Any, layers: list[Layer]) -> Tensor:
+    """Return points (n, d) in float64, or say why they do not fit the network."""
+    points = torch.as_tensor(x).detach().to(torch.float64)
+    dim = layers[0].weight.shape[1]
+    if points.ndim != 2 or points.shape[1] != dim:
+        raise ValueError(f"x must have shape (n, {dim}), got {tuple(points.shape)}.")
+    if not bool(points.isfinite().all()):
+        raise ValueError("x must be finite, got NaN or infinite entries.")
+    return points
+
+
+def _labels(y: Any, n: int) -> npt.NDArray[np.int64]:
+    """Return labels 0 and 1 of shape (n,), or say what is wrong with them."""
+    labels = torch.as_tensor(y).numpy(force=True)
+    if labels.shape != (n,) or not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"y must hold {n} labels, each 0 or 1, got shape {labels.shape}.")
+    return labels.astype(np.int64)
