@@ -1,4 +1,4 @@
-"""Every number on the errata page about A Bayes-Optimal View, computed and looked up on the page."""
+"""Every number on the errata page about the second paper, computed and looked up on the page."""
 
 import math
 from pathlib import Path
