@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
 
     from trueboundary.attacks import Attack
     from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.data import CelebA
     from trueboundary.problems import ImageFit, ImageProblem, Stream
 
 Floats = NDArray[np.floating[Any]]
+Shape = tuple[int, int, int]
 Dataset = Literal["mnist", "celeba", "synthetic"]
 #: "real" stands for the images themselves, which have no known density.
 ImageVariant = Literal["symmetric", "asymmetric", "as-fitted", "real"]
@@ -52,7 +55,6 @@ _ATTACK_CHUNK = 100
 # The published fixed steps have no published length. These reach a distance of 10.
 _FIXED_STEP_SIZE, _N_FIXED_STEPS = 0.02, 500
 _SYNTHETIC_SIDE, _N_SYNTHETIC = 8, 150
-_FACE_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ class FittedMixtures(RunConfig):
         Gain in nats per image under which EM stops.
     seed : int
         Seed of the start.
+    face_size : int
+        Height and width of faces, at most 64; other images come as they are.
+    content : str
+        Fingerprint of the faces, see `faces_content`, so that other faces give other runs.
     """
 
     dataset: Dataset
@@ -84,6 +90,8 @@ class FittedMixtures(RunConfig):
     max_iter: int = 100
     tol: float = 1e-3
     seed: int = 0
+    face_size: int = 64
+    content: str = ""
 
     def __post_init__(self) -> None:
         if self.dataset not in get_args(Dataset):
@@ -96,6 +104,10 @@ class FittedMixtures(RunConfig):
         """The pair as figures call it, for instance ``"0/6"``."""
         return self.pair[1] if self.dataset == "celeba" else "/".join(self.pair)
 
+    def images(self, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64], Shape]:
+        """Return the images of the pair, their labels and the shape of one; see `pair_images`."""
+        return pair_images(self.dataset, self.pair, part, face_size=self.face_size)
+
     def cost(self) -> float:
         """Return about the time of all iterations."""
         seconds = {"mnist": 0.01, "celeba": 1.0, "synthetic": 1e-4}[self.dataset]
@@ -106,7 +118,7 @@ class FittedMixtures(RunConfig):
         from trueboundary.problems import fit_images
 
         try:
-            x, y, shape = pair_images(self.dataset, self.pair, "train")
+            x, y, shape = self.images("train")
         except FileNotFoundError as error:
             return without_data(str(error))
         fit = fit_images(
@@ -178,7 +190,7 @@ class ImageTask:
         if self.variant != "real":
             return self.problem(fit).sample(n, generator=generator)
         part = "test" if purpose == "test" else "train"
-        x, y, _ = pair_images(self.fit.dataset, self.fit.pair, part)
+        x, y, _ = self.fit.images(part)
         chosen = torch.randperm(len(x), generator=generator)[:n]
         return torch.from_numpy(x)[chosen], torch.from_numpy(y)[chosen]
 
@@ -414,8 +426,10 @@ class AttackedImages(RunConfig):
         Number of points.
     cw_steps, cw_searches : int
         Steps and number of descents of ``"cw"``; unused otherwise.
+    cw_rate : float
+        First learning rate of ``"cw"``.
     n_kept : int
-        Number of points kept as pictures, of each class.
+        Number of points kept as pictures, of each class; photographs of people never are.
     model : str
         Which of the classifier's stored models.
     seed : int
@@ -428,6 +442,7 @@ class AttackedImages(RunConfig):
     n_points: int
     cw_steps: int = 1000
     cw_searches: int = 9
+    cw_rate: float = 0.01
     n_kept: int = 4
     model: str = FINAL
     seed: int = 0
@@ -472,7 +487,8 @@ class AttackedImages(RunConfig):
         arrays["correct"] = arrays["predicted"] == arrays["label"]
         original, changed = x.float().numpy(), arrays.pop("x_adv")
         found = np.isfinite(arrays["distance"])
-        kept = _first_of_each(arrays["label"], self.n_kept)
+        photographs = self.task.variant == "real" and self.task.fit.dataset == "celeba"
+        kept = _first_of_each(arrays["label"], 0 if photographs else self.n_kept)
         arrays["change_count"] = count_changes((changed - original)[found])
         arrays |= {"kept": kept, "original": original[kept], "adversarial": changed[kept]}
         summary = {
@@ -512,7 +528,7 @@ class AttackedImages(RunConfig):
         from trueboundary.attacks import CarliniWagnerL2, LogDensityGradient
 
         if self.attack == "cw":
-            return CarliniWagnerL2(self.cw_steps, self.cw_searches)
+            return CarliniWagnerL2(self.cw_steps, self.cw_searches, self.cw_rate)
         if self.attack == "cw-paper":
             return CarliniWagnerL2.paper()
         if self.attack == "gradient":
@@ -521,8 +537,8 @@ class AttackedImages(RunConfig):
 
 
 def pair_images(
-    dataset: str, pair: tuple[str, str], part: str
-) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[int, int, int]]:
+    dataset: str, pair: tuple[str, str], part: str, *, face_size: int = 64
+) -> tuple[NDArray[np.float32], NDArray[np.int64], Shape]:
     """Return the images of two classes as rows, their labels and the shape of one image.
 
     Parameters
@@ -533,6 +549,8 @@ def pair_images(
         The two classes.
     part : {"train", "test"}
         Which images.
+    face_size : int
+        Height and width of faces.
 
     Raises
     ------
@@ -552,25 +570,33 @@ def pair_images(
 
         data = load_mnist().part(part)
     else:
-        data = _faces(pair[1], part)
+        data = _faces(part, face_size).attribute(pair[1])
     x, y = data.pairs(*pair)
     return x, y, data.event_shape
 
 
-def _faces(attribute: str, part: str) -> Any:
+def faces_content() -> str:
+    """Return a fingerprint of the CelebA that is on this machine; empty where there is none."""
+    from trueboundary.data import find_data, fingerprint_celeba
+
+    location = find_data()["celeba"]
+    return fingerprint_celeba(location.path) if location.found and location.path else ""
+
+
+@lru_cache(maxsize=2)  # decoding the faces takes longer than most of what is done with them
+def _faces(part: str, size: int) -> CelebA:
     from trueboundary.data import load_celeba
     from trueboundary.data.locations import CELEBA_VARIABLE, folder_from_environment
 
     folder = folder_from_environment(CELEBA_VARIABLE)
     if folder is None:
         raise FileNotFoundError(f"CelebA is not here; let {CELEBA_VARIABLE} name its folder.")
-    faces = load_celeba(folder, attributes=[attribute], size=_FACE_SIZE, split=part)
-    return faces.attribute(attribute)
+    return load_celeba(folder, size=size, split=part)
 
 
 def _synthetic_images(
     part: str,
-) -> tuple[NDArray[np.float32], NDArray[np.int64], tuple[int, int, int]]:
+) -> tuple[NDArray[np.float32], NDArray[np.int64], Shape]:
     """Return soft bars, lying (0) or standing (1), at random places, with noise."""
     rng = np.random.default_rng(["train", "test"].index(part))
     y = np.repeat([0, 1], _N_SYNTHETIC)
