@@ -315,7 +315,8 @@ def card_text(card: dict[str, Any]) -> str:
         "Certified radii are lower bounds: no perturbation shorter than its radius changes the "
         "decision on a point. Points that are classified wrongly count as 0. Half the mean "
         "distance to the nearest subspace of the other class, about the size of a successful "
-        f"attack where all noise is small and equal, is {card['half_subspace_distance']['mean']:.3f}.",
+        "attack where all noise is small and equal, is "
+        f"{card['half_subspace_distance']['mean']:.3f}.",
         "",
         f"- Fitted to: {card['source'] or 'not stated'}.",
         f"- Components: {problem['n_components'][0]} and {problem['n_components'][1]}, "
