@@ -195,6 +195,18 @@ def test_a_report_without_all_results_says_what_is_missing(capsys):
     assert "sums has no result: The stored run" in capsys.readouterr().err
 
 
+def test_only_a_report_is_replaced(capsys):
+    own = Path("out/report/own.txt")
+    own.parent.mkdir(parents=True)
+    own.write_text("mine")
+    assert run() == 1
+    assert "holds something else than a report" in capsys.readouterr().err
+    assert own.read_text() == "mine"
+    own.unlink()
+    assert run() == run() == 0
+    assert not list(Path("out").glob("report.*"))
+
+
 def test_a_folder_without_plans_holds_no_results(capsys):
     Path("out/plans").mkdir(parents=True)
     assert main(["report", "out"]) == 2

@@ -66,6 +66,8 @@ def build_report(root: Path) -> BuiltReport:
     ------
     DamagedPlanError
         If a plan file cannot be read.
+    OSError
+        If it cannot be written, or ``<root>/report`` is something else than a report.
     """
     material = collect_material(root)
     with locked(root / "report.lock"):  # another process may be writing one, too
@@ -83,11 +85,25 @@ def _write(material: Material, root: Path) -> Material:
         (staging / "claims.md").write_text(claims_markdown(material.rows), encoding="utf-8")
         page = render_page(material, pictures)
         (staging / "index.html").write_text(page, encoding="utf-8")
-        shutil.rmtree(root / "report", ignore_errors=True)
-        os.rename(staging, root / "report")
+        _replace(root / "report", staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return material
+
+
+def _replace(report: Path, staging: Path) -> None:
+    """Put `staging` in the place of an earlier report, and of nothing else."""
+    if report.exists():
+        if any(report.iterdir()) and not (report / "claims.json").exists():
+            raise FileExistsError(f"{report} holds something else than a report; move it away")
+        # Moved whole before it is removed: a killed process must not leave half a report behind.
+        old = report.with_name("report.old")
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(report, old)
+        os.rename(staging, report)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.rename(staging, report)
 
 
 def _draw(material: Material, folder: Path) -> tuple[Material, dict[str, list[Picture]]]:
