@@ -536,6 +536,62 @@ class AttackedImages(RunConfig):
         return LogDensityGradient("fixed-step", _N_FIXED_STEPS, _FIXED_STEP_SIZE)
 
 
+def planned_fit(settings: Mapping[str, Any], pair: str, seed: int) -> FittedMixtures:
+    """Return the mixtures of a pair such as ``"0/6"`` at an experiment's settings.
+
+    Experiments with equal settings share the fit.
+    """
+    zero, one = pair.split("/")
+    return FittedMixtures(
+        settings["dataset"],
+        (zero, one),
+        settings["n_components"],
+        settings["n_factors"],
+        settings["max_iter"],
+        seed=seed,
+    )
+
+
+def planned_classifiers(
+    settings: Mapping[str, Any], task: ImageTask, seed: int, device: str
+) -> dict[str, TrainedClassifier | None]:
+    """Return the paper's four classifiers at an experiment's settings, None for the optimal one.
+
+    All are trained on the same points. Experiments with equal settings share them.
+    """
+    n_train = settings["n_train"]
+    cnn = TrainedCNN(
+        task,
+        n_train,
+        seed,
+        width=settings["width"],
+        n_steps=settings["n_steps"],
+        device=device,
+    )
+    rbf = TrainedSVM(task, n_train, seed, "rbf", n_gamma=settings["n_gamma"])
+    return {
+        "optimal": None,
+        "CNN": cnn,
+        "linear SVM": TrainedSVM(task, n_train, seed, "linear"),
+        "RBF SVM": rbf,
+    }
+
+
+def planned_attack(
+    settings: Mapping[str, Any],
+    task: ImageTask,
+    classifier: TrainedClassifier | None,
+    attack: AttackName,
+    seed: int,
+) -> AttackedImages:
+    """Return an attack at an experiment's settings; what ``"cw"`` alone reads is left out else."""
+    n_points = settings["n_attack_points"]
+    if attack != "cw":
+        return AttackedImages(task, classifier, attack, n_points, seed=seed)
+    steps, searches = settings["cw_steps"], settings["cw_searches"]
+    return AttackedImages(task, classifier, attack, n_points, steps, searches, seed=seed)
+
+
 def pair_images(
     dataset: str, pair: tuple[str, str], part: str, *, face_size: int = 64
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], Shape]:
