@@ -27,6 +27,7 @@ _MODULES: tuple[str, ...] = (
     "spheres_radius",
     "spheres_hard_examples",
     "bayes_planar",
+    "bayes_theorems",
 )
 
 
