@@ -338,3 +338,26 @@ def test_bad_input(call: object, error: type[Exception], message: str) -> None:
     assert callable(call)
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("excess", [1e-3, 1e-8, 1e-11, 1e-14])
+def test_a_needle_of_a_cone_keeps_its_digits(excess: float) -> None:
+    alphas = np.append(np.full(49, 0.9), 1 + excess)
+    points = np.random.default_rng(0).normal(size=(40, 50))
+    points[0] = np.eye(50)[0]  # orthogonal to the axis: the hard case
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    half_angle = math.atan(math.sqrt((alphas[-1] - 1) / (1 - alphas[0])))
+    polar = np.arctan2(np.linalg.norm(points[:, :-1], axis=1), np.abs(points[:, -1]))
+    expected = 2 * np.sin(np.maximum(polar - half_angle, 0) / 2)
+    result = nearest_ellipsoid(points, alphas)
+    np.testing.assert_allclose(result.distance, expected, rtol=1e-14)
+    gaps = np.linalg.norm(result.nearest - points, axis=1)
+    np.testing.assert_allclose(gaps, result.distance, rtol=1e-9)
+
+
+@pytest.mark.parametrize("steepness", [1e4, 1e12])
+def test_a_thin_slab_keeps_its_digits(steepness: float) -> None:
+    # Along the axis the way to {steepness z^2 + 0.7 rho^2 <= 1} ends at z = 1 / sqrt(steepness).
+    x = [[1.3] + [0.0] * 4]
+    distance = nearest_ellipsoid_error(x, [steepness] + [0.7] * 4, sphere="outer", on_sphere=False)
+    np.testing.assert_allclose(distance, 1.3 - steepness**-0.5, rtol=1e-14)

@@ -226,3 +226,18 @@ def test_bad_input(arguments: tuple[object, ...], message: str) -> None:
 
 def test_no_points() -> None:
     assert project_quadric([1.0, 2.0], np.zeros((0, 2)), np.zeros(0)).distance.shape == (0,)
+
+
+def test_a_centre_needs_curvature_wherever_there_is_a_gradient() -> None:
+    with pytest.raises(ValueError, match="without curvature"):
+        project_quadric([2.0, 0.0], [[1.0, 1.0]], [1.0], centre_value=[0.5])
+
+
+def test_the_centre_value_changes_no_solution() -> None:
+    generator = np.random.default_rng(1)
+    h, z = generator.normal(size=6), generator.normal(size=(50, 6))
+    centre = generator.normal(size=50)
+    value = centre + 0.5 * (h * z**2).sum(axis=1)
+    plain = project_quadric(h, h * z, value)
+    centred = project_quadric(h, h * z, value, centre_value=centre)
+    np.testing.assert_allclose(centred.distance, plain.distance, rtol=1e-9)

@@ -208,7 +208,9 @@ def _nearest_in_space(x: FloatArray, alphas: FloatArray, outside: BoolArray) -> 
     """Project onto {sum alpha z^2 >= 1} (where `outside`) or {sum alpha z^2 <= 1}."""
     sign = np.where(outside, -1.0, 1.0)[:, None]  # the errors are where sign (sum - 1) <= 0
     value = sign[:, 0] * (x**2 @ alphas - 1)
-    solution = project_quadric(2 * sign * alphas, 2 * sign * alphas * x, value)
+    solution = project_quadric(
+        2 * sign * alphas, 2 * sign * alphas * x, value, centre_value=-sign[:, 0]
+    )
     return CertificateResult(
         solution.distance,
         np.ones(len(x), dtype=bool),
@@ -233,7 +235,9 @@ def _nearest_on_sphere(
     weights = np.where(outside, 1.0, -1.0)[:, None] * (alphas - 1 / radii[:, None] ** 2)
     empty = weights.max(axis=1) <= 0  # no direction has a positive sum: no errors
     value = np.where(empty, 0.0, -(unit**2 * weights).sum(axis=1))
-    solution = project_quadric(-2 * weights, -2 * weights * unit, value)
+    solution = project_quadric(
+        -2 * weights, -2 * weights * unit, value, centre_value=np.zeros(len(x))
+    )
     cone_point = unit + solution.displacement
     # The projection onto a cone is orthogonal to the step: sine and cosine of the angle.
     cosine = np.linalg.norm(cone_point, axis=1)

@@ -7,8 +7,12 @@ optimal if and only if, for a multiplier nu >= 0,
     p_i = -nu g_i / (1 + nu h_i),   1 + nu h_i >= 0 for all i,   q(x + p) = 0.
 
 The constraint reads F(nu) = sum_i g_i^2 nu (2 + nu h_i) / (1 + nu h_i)^2 = 2 q0 with F increasing,
-one scalar equation per point. In the hard case (the bottom eigenspace carries no gradient) nu is
-at its limit and the remaining distance is covered along that eigenspace.
+one scalar equation per point. Where the form is centred, q(z) = c + (1/2) sum_i h_i z_i^2 with
+z_i = g_i / h_i at the point, the same equation is c + (1/2) sum_i h_i z_i^2 / (1 + nu h_i)^2 = 0,
+whose positive and negative terms are balanced against each other: that keeps its digits where F
+comes close to its limit, as for cones that are nearly a line. In the hard case (the bottom
+eigenspace carries no gradient) nu is at its limit and the remaining distance is covered along that
+eigenspace.
 """
 
 from dataclasses import dataclass
@@ -54,7 +58,11 @@ class QuadricProjection:
 
 
 def project_quadric(
-    curvature: npt.ArrayLike, gradient: npt.ArrayLike, value: npt.ArrayLike
+    curvature: npt.ArrayLike,
+    gradient: npt.ArrayLike,
+    value: npt.ArrayLike,
+    *,
+    centre_value: npt.ArrayLike | None = None,
 ) -> QuadricProjection:
     """Return the shortest steps onto the set where a quadratic function is not positive.
 
@@ -69,6 +77,10 @@ def project_quadric(
         Gradients g at the points.
     value : array_like of shape (n,)
         Values q0 at the points.
+    centre_value : array_like of shape (n,), optional
+        Value c of q at its centre, where the gradient is 0. Where it is known without rounding (a
+        cone's is 0) thin error sets are solved to more digits. Directions without curvature must
+        then be without gradient.
 
     Returns
     -------
@@ -98,6 +110,13 @@ def project_quadric(
     if h.shape not in (g.shape, g.shape[1:]):
         raise ValueError(f"curvature must have shape {g.shape[1:]} or {g.shape}, got {h.shape}.")
     h = np.broadcast_to(h, g.shape)
+    c = (
+        None
+        if centre_value is None
+        else np.broadcast_to(finite_array("centre_value", centre_value), q0.shape)
+    )
+    if c is not None and g[h == 0].any():
+        raise ValueError("a centre needs directions without curvature to be without gradient.")
     n, d = g.shape
     out = QuadricProjection(
         np.zeros(n), np.zeros((n, d)), np.zeros(n), np.zeros(n), np.zeros(n, dtype=bool)
@@ -106,35 +125,50 @@ def project_quadric(
     rows_at_once = max(1, _BLOCK // d)
     for first in range(0, todo.size, rows_at_once):
         rows = todo[first : first + rows_at_once]
-        _solve_block(h[rows], g[rows], q0[rows], rows, out)
+        _solve_block(h[rows], g[rows], q0[rows], None if c is None else c[rows], rows, out)
     return out
 
 
 def _solve_block(
-    h: FloatArray, g: FloatArray, q0: FloatArray, rows: npt.NDArray[np.intp], out: QuadricProjection
+    h: FloatArray,
+    g: FloatArray,
+    q0: FloatArray,
+    c: FloatArray | None,
+    rows: npt.NDArray[np.intp],
+    out: QuadricProjection,
 ) -> None:
     """Solve points with q0 > 0 and write them to their rows of `out`."""
     lowest = h.min(axis=1)
     squares = g**2
     target = 2 * q0
     # Where even the largest multiplier leaves q positive: hard if nu is bounded, else no solution.
-    at_limit = _dual(h, lowest, squares, np.full(q0.shape, _LIMIT))[0]
-    beyond = at_limit < target
+    v = np.full(q0.shape, _LIMIT)
+    if c is None:
+        missing = target - _dual(h, lowest, squares, v)[0]
+    else:
+        positive, negative, _, _ = _balance(h, lowest, squares, c, v)
+        missing = 2 * (positive - negative)
+    beyond = missing > 0
     impossible = beyond & (lowest >= 0)
     if impossible.any():
         out.distance[rows[impossible]] = out.multiplier[rows[impossible]] = np.inf
         out.displacement[rows[impossible]] = np.nan
         rest = ~impossible
-        _solve_block(h[rest], g[rest], q0[rest], rows[rest], out)
+        _solve_block(h[rest], g[rest], q0[rest], None if c is None else c[rest], rows[rest], out)
         return
-    v = np.full(q0.shape, _LIMIT)
     inside = np.flatnonzero(~beyond)
-    v[inside] = _newton(h[inside], lowest[inside], squares[inside], target[inside])
+    v[inside] = _newton(
+        h[inside],
+        lowest[inside],
+        squares[inside],
+        target[inside],
+        None if c is None else c[inside],
+    )
     nu, stretch, _ = _multiplier(h, lowest, v)
     pull = g / stretch
     # In the hard case the bottom eigenspace has no gradient; what is missing is covered along it.
     extra = np.zeros_like(q0)
-    extra[beyond] = np.sqrt((target[beyond] - at_limit[beyond]) / -lowest[beyond])
+    extra[beyond] = np.sqrt(missing[beyond] / -lowest[beyond])
     p = -nu[:, None] * pull
     bottom = (np.arange(q0.size), h.argmin(axis=1))
     p[bottom] = np.where(beyond, extra, p[bottom])
@@ -151,9 +185,15 @@ def _solve_block(
 
 
 def _newton(
-    h: FloatArray, lowest: FloatArray, squares: FloatArray, target: FloatArray
+    h: FloatArray,
+    lowest: FloatArray,
+    squares: FloatArray,
+    target: FloatArray,
+    c: FloatArray | None,
 ) -> FloatArray:
     """Solve F = target by Newton's method on log F against v, safeguarded by a bracket.
+
+    With a centre value, the negative terms of q are balanced with its positive ones instead.
 
     v is the logit of nu / nu_max (log nu where nu is unbounded), against which log F is
     asymptotically linear at both ends. Rows leave the iteration when they have converged; a
@@ -175,8 +215,15 @@ def _newton(
         if active.size == 0:
             return v
         at = v[active]
-        f, slope = _dual(h[active], lowest[active], squares[active], at)
-        excess = np.log(f) - np.log(target[active])
+        here = (h[active], lowest[active], squares[active])
+        if c is None:
+            f, slope = _dual(*here, at)
+            excess = np.log(f) - np.log(target[active])
+        else:
+            positive, negative, rise, fall = _balance(*here, c[active], at)
+            positive, negative = np.maximum(positive, 1e-300), np.maximum(negative, 1e-300)
+            excess = np.log(negative) - np.log(positive)
+            slope = rise / negative + fall / positive
         low[active] = np.where(excess < 0, at, low[active])
         high[active] = np.where(excess < 0, high[active], at)
         step = excess / np.maximum(slope, 1e-300)
@@ -217,3 +264,21 @@ def _dual(
     curve = (ratio * (1 + stretch)).sum(axis=1)
     slope = 2 * rate * (ratio / stretch).sum(axis=1)
     return nu * curve, slope / np.maximum(curve, 1e-300)
+
+
+def _balance(
+    h: FloatArray, lowest: FloatArray, squares: FloatArray, c: FloatArray, v: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return the positive and negative terms of q(nu(v)), and how fast they fall and rise with v.
+
+    The order is positive, negative, rise of the negative, fall of the positive ones.
+    """
+    nu, stretch, rate = _multiplier(h, lowest, v)
+    curved = h != 0
+    terms = 0.5 * squares / np.where(curved, np.abs(h), 1.0) / stretch**2
+    changes = (nu * rate)[:, None] * squares / stretch**3
+    positive = np.where(h > 0, terms, 0.0).sum(axis=1) + np.maximum(c, 0)
+    negative = np.where(h < 0, terms, 0.0).sum(axis=1) + np.maximum(-c, 0)
+    rise = np.where(h < 0, changes, 0.0).sum(axis=1)
+    fall = np.where(h > 0, changes, 0.0).sum(axis=1)
+    return positive, negative, rise, fall
