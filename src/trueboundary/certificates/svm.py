@@ -113,7 +113,12 @@ def _rbf_radius(values: FloatArray, bias: float, norm: float, gamma: float) -> F
     if abs(bias) > norm:
         return np.full_like(values, np.inf)
     angle = np.arccos(np.clip((values - bias) / norm, -1.0, 1.0))
-    apart = np.abs(angle - np.arccos(-bias / norm))
+    mean = 0.5 * (angle + np.arccos(-bias / norm))
+    # cos A - cos B = f / |w| = 2 sin((A + B) / 2) sin((B - A) / 2); the difference of two arc
+    # cosines would lose small values of f.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        half_sine = np.abs(values) / (2 * norm * np.sin(mean))
+    apart = 2 * np.arcsin(np.clip(half_sine, 0.0, 1.0))
     # -log(cos t) = -log1p(-sin(t)^2) / 2 keeps the digits of small angles.
     sine = np.sin(np.minimum(apart, 0.5 * np.pi))
     with np.errstate(divide="ignore"):
