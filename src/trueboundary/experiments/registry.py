@@ -28,6 +28,7 @@ _MODULES: tuple[str, ...] = (
     "spheres_hard_examples",
     "bayes_planar",
     "bayes_theorems",
+    "bayes_helix",
 )
 
 
