@@ -1,0 +1,173 @@
+"""Commands that answer a question with a number: caps, ellipsoids, fractions of the input."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated, Any
+
+import typer
+
+from trueboundary.cli.errors import UserError
+
+app = typer.Typer(
+    name="theory",
+    help="Exact numbers for the concentric spheres.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Radius = Annotated[float, typer.Option(help="Radius R of the outer sphere; the inner one has 1.")]
+Dim = Annotated[int, typer.Option(help="Dimension of the sphere, at least 2.")]
+
+
+@app.command(
+    "cap",
+    epilog="[bold]Example[/]\n\n  trueboundary theory cap --dim 500 --measure 1e-7\n\n"
+    "  trueboundary theory cap --dim 500 --distance 0.18 --json",
+)
+def cap(
+    dim: Dim,
+    measure: Annotated[
+        float | None, typer.Option(help="Share of the sphere that the cap covers (error rate).")
+    ] = None,
+    distance: Annotated[
+        float | None, typer.Option(help="Mean distance (L2) to the cap, instead of its measure.")
+    ] = None,
+    radius: Annotated[float, typer.Option(help="Radius of the sphere itself.")] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Show the cap of a given measure: no error set of that size is farther away on average."""
+    from trueboundary.theory import caps
+
+    if (measure is None) == (distance is None):
+        raise UserError("give either --measure or --distance")
+    with _user_errors():
+        if distance is not None:
+            log_measure = caps.log_measure_for_mean_distance(dim, distance, radius=radius)
+        else:
+            assert measure is not None
+            caps.angle(dim, measure)  # says what is wrong with the numbers, if anything
+            log_measure = math.log(measure)
+        _show(
+            {
+                "dim": dim,
+                "radius": radius,
+                "measure": math.exp(log_measure),
+                "log10_measure": log_measure / math.log(10),
+                "angle": caps.angle(dim, log_measure=log_measure),
+                "threshold": caps.threshold(dim, log_measure=log_measure),
+                "mean_chord": caps.mean_distance(dim, log_measure=log_measure, radius=radius),
+                "mean_geodesic": caps.mean_distance(
+                    dim, log_measure=log_measure, radius=radius, metric="geodesic"
+                ),
+            },
+            as_json,
+        )
+
+
+@app.command(
+    "ellipsoid",
+    epilog="[bold]Example[/]\n\n  trueboundary theory ellipsoid 0.36x250 1.232x250",
+)
+def ellipsoid(
+    alphas: Annotated[
+        list[str],
+        typer.Argument(metavar="ALPHA...", help="Coefficients; 0.36x250 stands for 250 of 0.36."),
+    ],
+    radius: Radius = 1.3,
+    as_json: Json = False,
+) -> None:
+    """Show the error rates of the classifier sum(alpha z^2) > 1, exact and approximate."""
+    from trueboundary.theory.quadratic_forms import ellipsoid_log_error
+
+    values = [value for word in alphas for value in _repeated(word)]
+    low = radius**-2
+    answer: dict[str, Any] = {
+        "dim": len(values),
+        "radius": radius,
+        "n_wrong": sum(not low <= value <= 1 for value in values),
+    }
+    with _user_errors():
+        for sphere in ("inner", "outer"):
+            for method in ("exact", "clt", "sphere-clt", "lugannani-rice", "chernoff"):
+                log_error = ellipsoid_log_error(
+                    values,
+                    sphere=sphere,
+                    radius=radius,
+                    method=method,
+                )
+                answer[f"log10_error_{sphere}_{method}"] = log_error / math.log(10)
+    _show(answer, as_json)
+
+
+@app.command(
+    "fraction",
+    epilog="[bold]Example[/]\n\n  trueboundary theory fraction --dim 3000 --error 1e-14",
+)
+def fraction(
+    dim: Dim,
+    error: Annotated[float, typer.Option(help="Error rate, averaged over the two spheres.")],
+    radius: Radius = 1.3,
+    threshold: Annotated[str, typer.Option(help="optimal or midpoint.")] = "optimal",
+    method: Annotated[str, typer.Option(help="exact or clt.")] = "exact",
+    as_json: Json = False,
+) -> None:
+    """Show how many coordinates suffice for an error rate."""
+    from trueboundary.theory.truncated import required_dimensions
+
+    with _user_errors():
+        k = required_dimensions(
+            dim,
+            error,
+            radius=radius,
+            threshold=threshold,  # type: ignore[arg-type]
+            method=method,  # type: ignore[arg-type]
+        )
+    _show(
+        {
+            "dim": dim,
+            "error": error,
+            "radius": radius,
+            "threshold": threshold,
+            "method": method,
+            "k": k,
+            "fraction": None if k is None else k / dim,
+        },
+        as_json,
+    )
+
+
+class _user_errors:
+    """Turn the library's errors about arguments into the sentence that the user reads."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, (ValueError, TypeError)):
+            raise UserError(str(error).rstrip(".")) from error
+
+
+def _repeated(word: str) -> list[float]:
+    value, _, count = word.partition("x")
+    try:
+        number, times = float(value), int(count or 1)
+    except ValueError:
+        raise UserError(f"expected an alpha such as 0.36 or 0.36x250, got {word!r}") from None
+    if times < 1 or not math.isfinite(number):
+        raise UserError(f"expected a finite alpha and a count of at least 1, got {word!r}")
+    return [number] * times
+
+
+def _show(answer: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        # JSON has no infinity: an error rate of exactly 0 has no logarithm.
+        plain = {k: None if v in (math.inf, -math.inf) else v for k, v in answer.items()}
+        typer.echo(json.dumps(plain, indent=2))
+        return
+    width = max(len(name) for name in answer)
+    for name, value in answer.items():
+        shown = f"{value:.10g}" if isinstance(value, float) else str(value)
+        typer.echo(f"{name:<{width}}  {shown}")
