@@ -52,6 +52,7 @@ CHANGE_EDGES = np.arange(-127.5, 128.5) / 255
 GAMMA_SCALES = tuple(4.0**k for k in range(-4, 5))
 
 _ATTACK_CHUNK = 100
+_COUNT_CHUNK = 1000
 # The published fixed steps have no published length. These reach a distance of 10.
 _FIXED_STEP_SIZE, _N_FIXED_STEPS = 0.02, 500
 _SYNTHETIC_SIDE, _N_SYNTHETIC = 8, 150
@@ -406,6 +407,61 @@ class TrainedSVM(TrainedClassifier):
 
 
 @dataclass(frozen=True)
+class Accuracy(RunConfig):
+    """Correct decisions on test points.
+
+    Parameters
+    ----------
+    task : ImageTask
+        Where the points come from, which need not be where the classifier was trained.
+    classifier : TrainedClassifier or None
+        What decides; None for the optimal classifier of the task.
+    n_points : int
+        Number of points; of real images there may be fewer.
+    model : str
+        Which of the classifier's stored models.
+    seed : int
+        Seed of the points.
+    """
+
+    task: ImageTask
+    classifier: TrainedClassifier | None
+    n_points: int
+    model: str = FINAL
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_at_least("n_points", self.n_points, 1)
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the mixtures and the classifier."""
+        return _needs(self.task, self.classifier)
+
+    def cost(self) -> float:
+        """Return about the time of all points."""
+        return 0.2 + 2e-4 * self.n_points
+
+    def compute(self, context: Context) -> RunResult:
+        """Count in chunks."""
+        import torch
+
+        missing = missing_inputs(context)
+        if missing:
+            return without_data(missing)
+        model = decider(self.task, self.classifier, context, self.model)
+        fit = context.inputs["fit"]
+        x, y = self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
+        n_correct = 0
+        for points, labels in zip(
+            torch.split(x, _COUNT_CHUNK), torch.split(y, _COUNT_CHUNK), strict=True
+        ):
+            with torch.no_grad():
+                decided = model.predict(points.to(dtype_of(model)))
+            n_correct += int((decided == labels).sum())
+        return RunResult({"available": True, "n_points": len(x), "n_correct": n_correct})
+
+
+@dataclass(frozen=True)
 class AttackedImages(RunConfig):
     """Distances from test points to the nearest change of a classifier's decision.
 
@@ -455,8 +511,7 @@ class AttackedImages(RunConfig):
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the mixtures and the classifier."""
-        needs: dict[str, RunConfig] = {"fit": self.task.fit}
-        return needs | ({} if self.classifier is None else {"classifier": self.classifier})
+        return _needs(self.task, self.classifier)
 
     def cost(self) -> float:
         """Return the number of passes times about what one takes."""
@@ -471,11 +526,11 @@ class AttackedImages(RunConfig):
 
     def compute(self, context: Context) -> RunResult:
         """Attack in chunks."""
-        for run in context.inputs.values():
-            if not is_available(run):
-                return without_data(reason(run))
+        missing = missing_inputs(context)
+        if missing:
+            return without_data(missing)
         x, y = self.points(context.inputs["fit"])
-        model = self._load(context)
+        model = decider(self.task, self.classifier, context, self.model)
         x = x.to(dtype_of(model))
         parts = []
         for start in range(0, len(x), _ATTACK_CHUNK):
@@ -519,11 +574,6 @@ class AttackedImages(RunConfig):
             "x_adv": result.x_adv.float().numpy(),
         }
 
-    def _load(self, context: Context) -> BinaryClassifier:
-        if self.classifier is not None:
-            return load_model(context.inputs["classifier"], self.model)
-        return self.task.problem(context.inputs["fit"]).bayes_classifier()
-
     def _attack(self) -> Attack:
         from trueboundary.attacks import CarliniWagnerL2, LogDensityGradient
 
@@ -539,13 +589,13 @@ class AttackedImages(RunConfig):
 def planned_fit(settings: Mapping[str, Any], pair: str, seed: int) -> FittedMixtures:
     """Return the mixtures of a pair such as ``"0/6"`` at an experiment's settings.
 
-    Experiments with equal settings share the fit.
+    Experiments with equal settings share the fit. No components stand for one per thousand images.
     """
     zero, one = pair.split("/")
     return FittedMixtures(
         settings["dataset"],
         (zero, one),
-        settings["n_components"],
+        settings["n_components"] or None,
         settings["n_factors"],
         settings["max_iter"],
         seed=seed,
@@ -684,6 +734,15 @@ def count_changes(changes: Floats) -> NDArray[np.int64]:
     return counts
 
 
+def decider(
+    task: ImageTask, classifier: TrainedClassifier | None, context: Context, model: str = FINAL
+) -> BinaryClassifier:
+    """Return the trained classifier among the inputs of a run, or the optimal one for None."""
+    if classifier is None:
+        return task.problem(context.inputs["fit"]).bayes_classifier()
+    return load_model(context.inputs["classifier"], model)
+
+
 def dtype_of(model: BinaryClassifier) -> torch.dtype:
     """Return the dtype that `model` computes in."""
     return next(model.parameters()).dtype
@@ -709,6 +768,12 @@ def is_available(run: Run) -> bool:
 def reason(run: Run) -> str:
     """Return why the run had no images."""
     return str(run.summary["reason"])
+
+
+def missing_inputs(context: Context) -> str:
+    """Return why a run cannot have its images; empty if it can."""
+    reasons = [reason(run) for run in context.inputs.values() if not is_available(run)]
+    return reasons[0] if reasons else ""
 
 
 def missing_data(runs: Mapping[str, Run]) -> str:
@@ -743,6 +808,11 @@ def accuracy_under_attack(correct: NDArray[np.bool_], distance: Floats) -> float
     """
     changed = np.isfinite(distance)
     return float((correct != changed).mean()) if len(correct) else math.nan
+
+
+def _needs(task: ImageTask, classifier: TrainedClassifier | None) -> dict[str, RunConfig]:
+    needs: dict[str, RunConfig] = {"fit": task.fit}
+    return needs | ({} if classifier is None else {"classifier": classifier})
 
 
 def _first_of_each(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:

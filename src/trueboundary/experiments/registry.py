@@ -29,6 +29,7 @@ _MODULES: tuple[str, ...] = (
     "bayes_planar",
     "bayes_theorems",
     "bayes_helix",
+    "bayes_symmetric",
 )
 
 
