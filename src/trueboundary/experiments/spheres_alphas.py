@@ -51,6 +51,11 @@ def paper_alphas() -> Floats:
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Return the alphas of every network: each training set, and the smaller perfect network."""
+    if 0 not in settings["train_sizes"]:
+        raise ValueError(
+            "train_sizes must hold 0, the online training that the others are compared "
+            f"with, got {list(settings['train_sizes'])}"
+        )
     runs: dict[str, RunConfig] = {}
     small = dict(settings) | {
         name: settings[f"perfect_{name}"] for name in ("dim", "width", "n_steps")

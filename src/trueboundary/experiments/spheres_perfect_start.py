@@ -326,7 +326,7 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         "Figure 3 (right): training away from a perfect network",
         "Online training from a network without any error, one line per seed. The paper's curves "
         "are those of kappa = 10, though its text states the probabilities of kappa = 20. The "
-        "average loss falls, the loss at the worst point of the two spheres rises.",
+        "average loss is to be compared with the loss at the worst point of the two spheres.",
         draw,
         [
             {"run": name, "quantity": key, "step": int(step), "value": float(value)}

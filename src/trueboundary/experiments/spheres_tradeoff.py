@@ -340,8 +340,8 @@ def _panel(rows: Sequence[dict[str, Any]], dim: int) -> Panel:
         caption="Each marker is a network at one moment of its training: error rate on random "
         "points against the mean distance that the manifold attack needs. The black line is the "
         "best that any error set of that size can do, a cap. Small dots are exact for the "
-        "quadratic network (contour integral and exact nearest errors): they lie where sampling "
-        "sees nothing, and about 30 % below the line rather than on it.",
+        "quadratic network (contour integral and exact nearest errors), also where sampling sees "
+        "nothing: compare how far below the line they lie.",
         draw=lambda: _draw(rows, dim),
         data=rows,
     )
