@@ -1,6 +1,6 @@
 """Linear-relaxation certificates of ReLU networks: what they cost and what they prove.
 
-Run with ``python benchmarks/crown.py`` (about two minutes on one thread). Times are processor time
+Run with ``python benchmarks/crown.py`` (about three minutes on one thread). Times are processor time
 of one thread, per point and radius test; they say as much about the machine as about the code.
 """
 
@@ -82,12 +82,12 @@ def radii() -> None:
 
 def whole_spheres() -> None:
     """Print up to which dimension a trained network can be proven right on both spheres."""
-    print("whole spheres, two layers of 30 units, 1000 steps, at most 100,000 cells")
-    for dim in (2, 3, 4, 5):
-        network = trained(dim, 30, 1000)
+    print("whole spheres, two layers of 50 units, 6000 steps, at most 1,000,000 cells")
+    for dim in range(2, 7):
+        network = trained(dim, 50, 6000)
         for label, radius in enumerate(ConcentricSpheres(dim).radii):
             start = time.process_time()
-            proof = prove_sphere_error_free(network, radius, label=label, max_cells=100_000)
+            proof = prove_sphere_error_free(network, radius, label=label, max_cells=1_000_000)
             seconds = time.process_time() - start
             print(f"  d = {dim}, class {label} ({seconds:5.1f} s): {proof}")
 

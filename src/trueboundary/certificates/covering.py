@@ -28,7 +28,7 @@ __all__ = ["SphereProof", "prove_sphere_error_free"]
 
 Status = Literal["proven", "error", "undecided"]
 
-_BATCH = 2048  # cells bounded at once
+_BATCH = 2048  # cells bounded before those with the worst bounds are looked for again
 _MAX_DIM = 10
 # Relative allowance for the rounding of angles, a thousand times what it can be.
 _SLACK = 1e-12
@@ -131,7 +131,8 @@ def prove_sphere_error_free(
     inherited = np.full(len(low), -np.inf)  # the bound on the cell that each one came from
     n_cells, smallest = 0, np.inf
     while len(low) > 0:
-        n_now = min(_BATCH, len(low), max_cells - n_cells)
+        # A share of all open cells, or sorting them again and again would take most of the time.
+        n_now = min(max(_BATCH, len(low) // 4), len(low), max_cells - n_cells)
         if n_now == 0:
             return SphereProof("undecided", n_cells, len(low), float(inherited.min()))
         worst = np.argpartition(inherited, n_now - 1)[:n_now]
