@@ -1,7 +1,7 @@
 """Linear-relaxation certificates of ReLU networks: what they cost and what they prove.
 
-Run with ``python benchmarks/crown.py`` (about three minutes on one thread). Times are processor time
-of one thread, per point and radius test; they say as much about the machine as about the code.
+Run with ``python benchmarks/crown.py`` (about three minutes). Times are processor time of one
+thread, per point and radius test; they say as much about the machine as about the code.
 """
 
 import time
