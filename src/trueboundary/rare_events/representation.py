@@ -57,6 +57,11 @@ def attack_seeds(
     Tensor
         The errors found, shape ``(at most n_points, *event)``; to be given as `seeds`.
 
+    Notes
+    -----
+    The attack climbs the margin, as splitting does by default, and can be led past the same errors.
+    Errors known from elsewhere are worth adding.
+
     Examples
     --------
     >>> import torch
@@ -110,12 +115,25 @@ def unrepresented_groups(
     -------
     n_missing, n_groups : int
         Groups that are not represented, and groups compared: those of most seeds.
+
+    Raises
+    ------
+    ValueError
+        If the seeds have another shape than points.
     """
-    seeds = seeds.to(survivors)
+    chosen = torch.linspace(0, len(survivors) - 1, min(len(survivors), _MAX_PARTICLES)).long()
+    points = system.move.points(survivors[chosen.to(survivors.device)])
+    if seeds.shape[1:] != points.shape[1:]:
+        raise ValueError(
+            f"seeds must be points of shape (n, *{tuple(points.shape[1:])}), got "
+            f"{tuple(seeds.shape)}."
+        )
+    if len(seeds) == 0:
+        return 0, 0
+    seeds = seeds.to(points)
     seeds = seeds[system.score(seeds) >= 0]
     groups = cosine_groups(seeds)[:_MAX_GROUPS]
-    chosen = torch.linspace(0, len(survivors) - 1, min(len(survivors), _MAX_PARTICLES)).long()
-    particles = system.move.points(survivors[chosen.to(survivors.device)]).flatten(1)
+    particles = points.flatten(1)
     missing = 0
     for group in groups:
         cloud = _relaxed(system, seeds[group], step)

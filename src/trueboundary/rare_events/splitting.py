@@ -67,7 +67,8 @@ class Splitting:
     batch_size : int
         Particles that are moved and classified at a time.
     min_probability : float
-        The pilot gives up at a level rarer than this. At least 1e-300.
+        The pilot gives up at a level rarer than this. At least 1e-300. A classifier without errors
+        can cost that many levels.
     confidence : float
         Of the intervals, strictly between 0 and 1.
 
@@ -181,6 +182,15 @@ class SplittingResult:
     warnings: tuple[str, ...] = ()
 
     @property
+    def interval(self) -> Interval:
+        """The interval to quote: `log_normal` where there is one, else ``(low, high)``.
+
+        Where replicates spread widely, the t interval is too often too low: the mean of a skewed
+        distribution is carried by its rare large values.
+        """
+        return self.log_normal or Interval(self.low, self.high)
+
+    @property
     def relative_spread(self) -> float:
         """Standard deviation of the replicates over their mean; NaN where there are none."""
         if not self.replicates:
@@ -197,8 +207,9 @@ class SplittingResult:
                 f"{self.n_independent:,} independent draws with {self.n_independent_errors} errors "
                 f"bound the error rate by {self.high:.3g}"
             )
+        low, high = self.interval
         return (
-            f"class {self.label}: {self.value:.3g} [{self.low:.3g}, {self.high:.3g}] "
+            f"class {self.label}: {self.value:.3g} [{low:.3g}, {high:.3g}] "
             f"(splitting, {len(self.replicates)} replicates, {self.n_evaluations:,} evaluations)"
         )
 
@@ -227,7 +238,7 @@ def estimate_error_rate(
     ----------
     classifier : callable
         Maps points ``(n, *event)`` to ``(n,)``, ``(n, 1)`` or ``(n, 2)`` logits. Modules are used
-        in the mode they are in.
+        in the mode they are in: call ``.eval()`` first where that matters.
     source : Problem, Distribution or InvariantMove
         What the points are drawn from: a problem or a density of this package, or a move of one's
         own that leaves another density unchanged.
@@ -392,13 +403,13 @@ def compare_scores(
     }
     reached = {name: result for name, result in results.items() if result.reached}
     if reached:
-        lowest = min(reached, key=lambda name: reached[name].high)
-        highest = max(reached, key=lambda name: reached[name].low)
-        if reached[lowest].high < reached[highest].low:
+        small = min(reached, key=lambda name: reached[name].interval.high)
+        large = max(reached, key=lambda name: reached[name].interval.low)
+        if reached[small].interval.high < reached[large].interval.low:
             warnings.warn(
-                f"the scores {lowest!r} ({reached[lowest].value:.3g}) and {highest!r} "
-                f"({reached[highest].value:.3g}) disagree by more than their intervals; the "
-                "smaller estimate has probably missed part of the errors.",
+                f"the scores {small!r} ({reached[small].value:.3g}) and {large!r} "
+                f"({reached[large].value:.3g}) disagree by more than their intervals; the smaller "
+                "estimate has probably missed part of the errors.",
                 RareEventWarning,
                 stacklevel=2,
             )
