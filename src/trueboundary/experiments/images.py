@@ -408,7 +408,7 @@ class TrainedSVM(TrainedClassifier):
 
 @dataclass(frozen=True)
 class Accuracy(RunConfig):
-    """Correct decisions on test points.
+    """Correct decisions on test points, point by point and in number.
 
     Parameters
     ----------
@@ -451,14 +451,13 @@ class Accuracy(RunConfig):
         model = decider(self.task, self.classifier, context, self.model)
         fit = context.inputs["fit"]
         x, y = self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
-        n_correct = 0
-        for points, labels in zip(
-            torch.split(x, _COUNT_CHUNK), torch.split(y, _COUNT_CHUNK), strict=True
-        ):
-            with torch.no_grad():
-                decided = model.predict(points.to(dtype_of(model)))
-            n_correct += int((decided == labels).sum())
-        return RunResult({"available": True, "n_points": len(x), "n_correct": n_correct})
+        with torch.no_grad():
+            decided = [
+                model.predict(chunk.to(dtype_of(model))) for chunk in torch.split(x, _COUNT_CHUNK)
+            ]
+        correct = (torch.cat(decided) == y).numpy()
+        summary = {"available": True, "n_points": len(x), "n_correct": int(correct.sum())}
+        return RunResult(summary, {"correct": correct})
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,13 @@ _MODULES: tuple[str, ...] = (
     "bayes_planar",
     "bayes_theorems",
     "bayes_helix",
+    "bayes_contrast",
     "bayes_symmetric",
+    "bayes_attacks",
+    "bayes_subspaces",
+    "bayes_capacity",
+    "bayes_noise",
+    "bayes_trades",
 )
 
 
