@@ -13,7 +13,9 @@ from trueboundary.rare_events.moves import InvariantMove
 from trueboundary.rare_events.scores import ScoreFunction
 
 _TARGET_ACCEPTANCE = 0.35
-_FIRST_STEP = 1.0
+# The first step and the largest. A rotation by half a turn would take every error of a classifier
+# that is even, such as a quadratic one, to another error: always accepted, and of no use.
+_LARGEST_STEP = 1.0
 _GROUP_BYTES = 2**28  # memory for the states of the replicates that are moved together
 
 
@@ -97,7 +99,7 @@ def run_pilot(
     """
     schedule = Schedule()
     states, scores = system.draw(n_particles)
-    step = _FIRST_STEP
+    step = _LARGEST_STEP
     while True:
         level, is_last = next_level(scores, n_keep)
         alive = scores >= level
@@ -109,8 +111,13 @@ def run_pilot(
         states, scores = states[chosen], scores[chosen]
         for _ in range(n_sweeps):
             acceptance = system.sweep(states, scores, level, step)
-            step = min(step * math.exp(acceptance - _TARGET_ACCEPTANCE), math.pi)
+            step = adapted(step, acceptance)
         schedule.steps.append(step)
+
+
+def adapted(step: float, acceptance: float) -> float:
+    """Return a longer step where too many moves were accepted, a shorter one where too few."""
+    return min(step * math.exp(acceptance - _TARGET_ACCEPTANCE), _LARGEST_STEP)
 
 
 def next_level(scores: Tensor, n_keep: int) -> tuple[float, bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -60,7 +59,8 @@ class InvariantMove(ABC):
         state : Tensor
             States, shape ``(n, *state)``; not to be changed in place.
         step : float
-            Length scale of the move, positive: the smaller, the nearer the new states.
+            Length scale of the move, above 0 and at most 1: the smaller, the nearer the new
+            states. A step of 1 should lead about as far as a fresh draw.
         generator : torch.Generator
             Source of the random numbers.
 
@@ -90,7 +90,7 @@ class InvariantMove(ABC):
 class SphereMove(InvariantMove):
     """Random walk along great circles of a sphere.
 
-    The direction is uniform among the tangents and the angle is ``step * |N(0, 1)|``, so the move
+    The direction is uniform among the tangents and the angle is ``step * N(0, 1)``, so the move
     is symmetric.
 
     Parameters
@@ -142,7 +142,7 @@ class GaussianMove(InvariantMove):
 
     The state is :math:`u = (z, \varepsilon)` with :math:`x = \mu + A z + D^{1/2} \varepsilon`.
     It moves to :math:`u \cos\theta + \xi \sin\theta` with fresh normal :math:`\xi` and angle
-    :math:`\theta` = ``step * |N(0, 1)|``: the preconditioned Crank-Nicolson proposal, reversible
+    :math:`\theta` = ``step * N(0, 1)``: the preconditioned Crank-Nicolson proposal, reversible
     for every angle (Cotter, Roberts, Stuart and White, 2013).
 
     Parameters
@@ -403,8 +403,8 @@ def _normal_like(state: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _angles(state: Tensor, step: float, generator: torch.Generator) -> Tensor:
-    """Draw one angle per state; more than half a turn would only come back."""
-    return _normal_like(state[:, 0], generator).abs_().mul_(step).clamp_(max=math.pi)
+    """Draw one angle per state; its sign does not matter, since directions are symmetric."""
+    return _normal_like(state[:, 0], generator).mul_(step)
 
 
 def _rotate(state: Tensor, step: float, generator: torch.Generator) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from trueboundary.attacks import Attack, ManifoldAttack
 from trueboundary.attacks.domains import Domain, Space, Sphere
 from trueboundary.classifiers import Classifier
 from trueboundary.problems import Problem
-from trueboundary.rare_events._particles import System
+from trueboundary.rare_events._particles import System, adapted
 from trueboundary.rare_events.moves import SphereMove, move_for
 
 __all__ = ["attack_seeds", "unrepresented_groups"]
@@ -168,7 +167,7 @@ def _relaxed(system: System, errors: Tensor, step: float) -> Tensor:
     scores = system.score(system.move.points(states))
     for _ in range(_N_SWEEPS):
         acceptance = system.sweep(states, scores, 0.0, step)
-        step = min(step * math.exp(acceptance - 0.35), math.pi)
+        step = adapted(step, acceptance)
     return system.move.points(states).flatten(1)
 
 
