@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,6 +106,31 @@ def decisions(classifier: BinaryClassifier, points: NDArray[np.floating]) -> NDA
     flat = torch.from_numpy(points.reshape(-1, 2)).to(dtype)
     classes = classifier.predict(flat).numpy().astype(np.int8)
     return np.asarray(classes.reshape(points.shape[:-1]))
+
+
+def grid_distances(
+    x: Tensor, label: int, points: NDArray[np.floating], classes: NDArray[np.int8]
+) -> Array:
+    """Return distances to the nearest of the evaluated points that is given to the other class.
+
+    They are upper bounds that no shape of the margin can deceive, as fine as the grid; infinite
+    where the whole grid is given to the class.
+
+    Parameters
+    ----------
+    x : Tensor
+        Points of class `label`, shape ``(n, 2)``.
+    label : int
+        Their class.
+    points : ndarray
+        Grid, shape ``(..., 2)``.
+    classes : ndarray
+        Decisions on the grid, shape ``(...)``.
+    """
+    errors = points[classes != label]
+    if len(errors) == 0:
+        return np.full(len(x), np.inf)
+    return np.asarray(cKDTree(errors).query(x.numpy())[0])
 
 
 def draw_regions(axes: Axes, classes: NDArray[np.int8], low: float, high: float) -> None:

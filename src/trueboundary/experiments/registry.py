@@ -27,6 +27,7 @@ _MODULES: tuple[str, ...] = (
     "spheres_radius",
     "spheres_hard_examples",
     "bayes_planar",
+    "bayes_learning",
     "bayes_theorems",
     "bayes_helix",
     "bayes_contrast",
