@@ -108,8 +108,9 @@ def draw_sheet(sheets: Mapping[str, Sheet]) -> Figure:
     figure, axes = new_figure(n, 2, width=max(6.4, 3.1 * n), height=5.2)
     for index, (name, sheet) in enumerate(sheets.items()):
         draw_images(axes[index], sheet, with_labels=index == 0)
-        mean = mean_of_points(sheet.distance)[0]
-        axes[index].set_title(f"{name}: mean L2 {mean:.2f}")
+        found = np.isfinite(sheet.distance).any()
+        mean = f"mean L2 {mean_of_points(sheet.distance)[0]:.2f}" if found else "no success"
+        axes[index].set_title(f"{name}: {mean}")
         draw_changes(axes[n + index], sheet)
     axes[n].set_ylabel("share of pixels")
     top = max(a.get_ylim()[1] for a in axes[n:])
