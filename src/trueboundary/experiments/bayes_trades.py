@@ -15,6 +15,7 @@ from trueboundary.experiments.image_tasks import (
     describe_row,
     error_bars,
     image_task,
+    limit,
     under,
     words_of,
 )
@@ -94,7 +95,7 @@ def measure(rows: Rows, optima: Rows) -> dict[str, Measurement]:
         ends += [first, last]
         slight.append(
             _is_above(last, first, "mean_l2")
-            and _limit(last, "mean_l2", "high") <= FAR * _limit(optimum, "mean_l2", "low")
+            and limit(last, "mean_l2", "high") <= FAR * limit(optimum, "mean_l2", "low")
         )
         traded.append(_is_above(last, first, "mean_l2") and _is_above(first, last, "accuracy"))
     note = (
@@ -117,12 +118,7 @@ def _ends(rows: Sequence[Row]) -> tuple[Row, Row]:
 
 def _is_above(row: Row, other: Row, value: str) -> bool:
     """Whether a value lies above another, intervals apart."""
-    return _limit(row, value, "low") > _limit(other, value, "high")
-
-
-def _limit(row: Row, value: str, end: str) -> float:
-    limit = row[f"{value}_{end}"]
-    return float(row[value] if limit is None else limit)
+    return limit(row, value, "low") > limit(other, value, "high")
 
 
 def _panel(rows: Rows, optima: Rows) -> Panel:

@@ -202,6 +202,12 @@ def describe_row(row: Row, name: str) -> str:
     )
 
 
+def limit(row: Row, value: str, end: str) -> float:
+    """Return the ``"low"`` or ``"high"`` end of a value's interval, or the value without one."""
+    found = row[f"{value}_{end}"]
+    return float(row[value] if found is None else found)
+
+
 def error_bars(rows: Sequence[Row], value: str = "mean_l2") -> list[list[float]]:
     """Return the lengths of error bars below and above `value`, 0 where there is no interval."""
     bars = []

@@ -37,6 +37,7 @@ _MODULES: tuple[str, ...] = (
     "bayes_capacity",
     "bayes_noise",
     "bayes_trades",
+    "bayes_real",
 )
 
 
