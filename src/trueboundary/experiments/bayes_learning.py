@@ -257,9 +257,10 @@ def _panel(runs: Mapping[str, Run], rows: Sequence[Mapping[str, Any]]) -> Panel:
         title="Brittle by nature or by learning (Fig. 5)",
         caption="Decision regions with test points; under each picture, accuracy and mean distance "
         "of correctly classified points of class 0 (blue) and 1 (red) to the nearest error: exact "
-        "for the optimal classifier, otherwise the nearest that an attack or the grid finds. "
-        "First two rows: one class is narrow, and the optimal boundary encloses it. Last row: the optimal boundary is far from both classes, but gradient "
-        "descent from a bad start ends as accurate and much nearer, while the RBF SVM stays far.",
+        "for the optimal classifier, otherwise the nearest that an attack or the grid finds. First "
+        "two rows: one class is narrow, and the optimal boundary encloses it. Last row: the "
+        "optimal boundary is far from both classes, but gradient descent from a bad start ends as "
+        "accurate and much nearer, while the RBF SVM stays far.",
         draw=lambda: _draw(runs, rows),
         data=rows,
     )

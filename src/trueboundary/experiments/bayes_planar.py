@@ -468,8 +468,9 @@ def _regions_panel(runs: Mapping[str, Run]) -> Panel:
         caption="Decision regions of the optimal classifier and random points of both classes. "
         "Top: the classes have the same smallest variance (or the same smallest probability), and "
         "the boundary is far from the points. Bottom: the blue class, in h both, is narrow in one "
-        "direction beside something broad, and the boundary encloses it closely. The paper gives "
-        "no parameters; these are chosen to look like its panels.",
+        "direction beside something broad, and the boundary encloses it closely; the rare broad "
+        "Gaussians of h are each centred on the other class's side. The paper gives no parameters; "
+        "these are chosen to look like its panels.",
         draw=lambda: _draw_regions(runs),
         data=data,
     )
