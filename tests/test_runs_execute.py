@@ -1,11 +1,13 @@
-"""Executing runs: order, skipping, failures, progress, killed workers."""
+"""Executing runs: order, skipping, failures, progress, killed and badly set up workers."""
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from trueboundary.runs import (
     RunResult,
     Store,
     WorkerDiedError,
+    WorkerSetupError,
     collect,
     execute,
     read_plans,
@@ -30,6 +33,8 @@ from trueboundary.runs import (
 from trueboundary.runs.pool import THREAD_VARIABLES
 
 HELPERS = Path(__file__).parent / "helpers"
+# Its name is that of the function in it.
+execute_module = importlib.import_module("trueboundary.runs.execute")
 CALLS: list[str] = []
 
 
@@ -227,16 +232,165 @@ def test_workers_have_one_thread_and_the_environment_is_put_back(monkeypatch):
     assert "MKL_NUM_THREADS" not in os.environ
 
 
-def test_a_killed_worker_is_reported_and_the_rest_resumes(store, monkeypatch):
+def test_a_run_that_kills_its_workers_fails_alone(store, monkeypatch):
     monkeypatch.syspath_prepend(HELPERS)
     from fake_experiment import Base, Sum
 
-    good, bad = Base(10, 0), Sum(10, 1.0, "die", 0)
-    with pytest.raises(WorkerDiedError, match="the same command goes on"), worker_pool(1) as pool:
-        execute([bad], store, pool)
-    assert store.load(good) is not None
+    good, bad = Sum(10, 1.0, "plain", 0), Sum(10, 1.0, "die", 0)
     with worker_pool(1) as pool:
-        assert execute([Sum(10, 1.0, "plain", 0)], store, pool) == []
+        (failure,) = execute([bad, good], store, pool)
+    assert failure.config == bad
+    assert "WorkerDiedError" in failure.message
+    assert "killed, 3 times over" in failure.message
+    assert store.load(Base(10, 0)) is not None
+    assert store.load(good) is not None
+
+
+def test_a_run_whose_worker_was_killed_is_run_again_with_the_same_bits(store, monkeypatch):
+    monkeypatch.syspath_prepend(HELPERS)
+    from mortal import Mortal
+
+    goals = [Mortal(seed, dies=seed == 1) for seed in range(3)]
+    with worker_pool(2) as pool:
+        assert execute(goals, store, pool, n_workers=2) == []
+    killed = store.path(goals[1]) / "arrays.safetensors"
+    assert (store.load(goals[1]) or pytest.fail()).summary == {"lives": 2}
+    assert killed.read_bytes() == _bytes_of(goals[1], store.root / "other")
+
+
+def _bytes_of(config, root):
+    run_one(str(root), config)
+    return (Store(root).path(config) / "arrays.safetensors").read_bytes()
+
+
+def test_a_broken_executor_ends_everything_in_a_sentence(store):
+    class Broken(Inline):
+        def submit(self, fn, /, *args, **kwargs):
+            future = Future()
+            if len(CALLS) == 0:
+                return super().submit(fn, *args, **kwargs)
+            if args[-1].name == "lost":
+                future.cancel()
+            elif args[-1].name == "refused":
+                raise BrokenExecutor
+            else:
+                future.set_exception(BrokenExecutor())
+            return future
+
+    for bad in ("lost", "refused", "broken"):
+        CALLS.clear()
+        with pytest.raises(WorkerDiedError, match="the same command goes on"):
+            execute([Leaf(f"before {bad}", 9.0), Leaf(bad)], store, Broken())
+        assert store.load(Leaf(f"before {bad}", 9.0)) is not None
+
+
+def test_a_worker_that_does_not_share_the_store_is_found_out(store, tmp_path, monkeypatch):
+    class Elsewhere(Inline):
+        def submit(self, fn, /, root, *args):
+            return super().submit(fn, str(tmp_path / "other disk"), *args)
+
+    with pytest.raises(WorkerSetupError, match="does not see the store in .*other disk"):
+        execute([Leaf("a")], store, Elsewhere())
+    assert not (tmp_path / "other disk").exists(), "nothing is made where nobody looks"
+    Store(tmp_path / "other disk").identity()
+    with pytest.raises(WorkerSetupError, match="does not see the store"):
+        execute([Leaf("a")], store, Elsewhere())
+    assert CALLS == []
+
+    class Copied(Inline):
+        def submit(self, fn, /, root, identity, *args):
+            return super().submit(fn, str(copy.root), copy.identity(), *args)
+
+    copy = Store(tmp_path / "copy")
+    monkeypatch.setattr(execute_module, "VISIBLE_WITHIN", 0.0)
+    with pytest.raises(WorkerSetupError, match="must lie on a file system that all workers share"):
+        execute([Leaf("a")], store, Copied())
+
+
+def test_a_worker_with_another_torch_is_found_out(store, monkeypatch):
+    class Other(Inline):
+        def submit(self, fn, /, *args):
+            with monkeypatch.context() as patch:
+                patch.setattr("trueboundary.runs.config._installed_version", lambda name: "0.1")
+                return super().submit(fn, *args)
+
+    with pytest.raises(WorkerSetupError, match="install the same versions everywhere"):
+        execute([Leaf("a")], store, Other())
+    assert CALLS == []
+
+
+def test_a_run_stored_a_moment_later_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute_module, "POLL_INTERVAL", 0.01)
+    monkeypatch.setattr(execute_module, "VISIBLE_WITHIN", 30.0)
+    timer = threading.Timer(0.05, lambda: (tmp_path / "late").mkdir())
+    timer.start()
+    assert execute_module._is_visible(tmp_path, "late")
+    timer.join()
+
+
+def test_nothing_is_started_while_there_are_no_workers(store, monkeypatch):
+    monkeypatch.setattr(execute_module, "POLL_INTERVAL", 0.01)
+    counts = iter([0, 0, 1, 1])
+    seen: list[Progress] = []
+    assert (
+        execute(
+            [Leaf("a")],
+            store,
+            Inline(),
+            n_workers=lambda: next(counts),
+            on_progress=seen.append,
+        )
+        == []
+    )
+    assert [state.n_done for state in seen] == [0, 0, 1, 1]
+
+
+def test_the_store_may_have_a_relative_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    class Moved(Inline):
+        def submit(self, fn, /, *args):
+            with monkeypatch.context() as patch:
+                patch.chdir("/")
+                return super().submit(fn, *args)
+
+    assert execute([Leaf("a")], Store("here"), Moved()) == []
+    assert Store(tmp_path / "here").load(Leaf("a")) is not None
+
+
+def test_the_pool_runs_items_cancels_them_and_closes():
+    with worker_pool(1) as pool:
+        slow = pool.submit(time.sleep, 0.5)
+        waiting = pool.submit(abs, -1)
+        assert waiting.cancel()
+        assert list(pool.map(abs, [-1, -2, -3])) == [1, 2, 3]
+        assert slow.result() is None
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(divmod, 1, 0).result()
+        last = pool.submit(abs, -4)
+    assert last.result() == 4, "leaving the block waits for what was handed over"
+    with pytest.raises(RuntimeError, match="closed"):
+        pool.submit(abs, 1)
+
+
+def test_an_idle_worker_that_is_killed_is_replaced():
+    with worker_pool(1) as pool:
+        first = pool.submit(os.getpid).result()
+        os.kill(first, signal.SIGKILL)
+        assert pool.submit(os.getpid).result() != first
+
+
+@pytest.mark.parametrize("n_workers", [1, 4])
+def test_results_do_not_depend_on_the_number_of_workers(store, monkeypatch, n_workers):
+    monkeypatch.syspath_prepend(HELPERS)
+    from mortal import Mortal
+
+    goals = [Mortal(seed) for seed in range(8)]
+    with worker_pool(n_workers) as pool:
+        assert execute(goals, store, pool, n_workers=n_workers) == []
+    for goal in goals:
+        stored = (store.path(goal) / "arrays.safetensors").read_bytes()
+        assert stored == _bytes_of(goal, store.root / "one process")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -16,9 +16,16 @@ def checks() -> list[tuple[str, str]]:
     found = [("python", platform.python_version()), ("machine", _machine())]
     found += [(name, _version(name)) for name in _PACKAGES]
     found += _devices()
-    found.append(("threads", "1 in each worker process (several per worker slow one another down)"))
+    found.append(("threads", _threads()))
     found += [(name, os.environ.get(name, "not set")) for name in THREAD_VARIABLES]
     return found + _data()
+
+
+def _threads() -> str:
+    return (
+        "1 in each worker process, since several per worker slow one another down; "
+        "'trueboundary sweep --threads' sets another number"
+    )
 
 
 def _machine() -> str:

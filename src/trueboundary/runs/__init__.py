@@ -3,20 +3,23 @@
 Nothing here imports torch.
 """
 
+from trueboundary.runs.cluster import Cluster, ClusterError, open_cluster
 from trueboundary.runs.config import Context, Run, RunConfig, RunResult
 from trueboundary.runs.execute import (
     Failure,
     Progress,
-    WorkerDiedError,
+    WorkerSetupError,
     collect,
     execute,
     run_one,
 )
 from trueboundary.runs.plans import DamagedPlanError, Plan, read_plans, write_plan
-from trueboundary.runs.pool import worker_pool
+from trueboundary.runs.pool import WorkerDiedError, WorkerPool, worker_pool
 from trueboundary.runs.store import DamagedRunError, Store, StoreError
 
 __all__ = [
+    "Cluster",
+    "ClusterError",
     "Context",
     "DamagedPlanError",
     "DamagedRunError",
@@ -29,8 +32,11 @@ __all__ = [
     "Store",
     "StoreError",
     "WorkerDiedError",
+    "WorkerPool",
+    "WorkerSetupError",
     "collect",
     "execute",
+    "open_cluster",
     "read_plans",
     "run_one",
     "worker_pool",

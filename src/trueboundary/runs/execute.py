@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import platform
 import shutil
+import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -15,16 +17,20 @@ from importlib import metadata
 from pathlib import Path
 
 from trueboundary.runs.config import Context, Run, RunConfig
+from trueboundary.runs.pool import THREAD_VARIABLES, WorkerDiedError
 from trueboundary.runs.store import DamagedRunError, Store
 
 #: Seconds between two looks at the progress of running work.
 POLL_INTERVAL = 0.5
 
+#: Seconds within which what another machine has stored must be seen here.
+VISIBLE_WITHIN = 60.0
+
 _RECORDED_PACKAGES = ("trueboundary", "torch", "numpy", "scipy", "scikit-learn")
 
 
-class WorkerDiedError(RuntimeError):
-    """A worker process ended without a result: killed, or out of memory."""
+class WorkerSetupError(RuntimeError):
+    """What a worker computes would not be found here: it has another disk or other versions."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,8 @@ def run_one(root: str, config: RunConfig) -> None:
             "cpu_seconds": round(time.process_time() - start_cpu, 3),
             "machine": platform.machine(),
             "python": platform.python_version(),
+            # Equal bits need equal versions and an equal number of threads.
+            "threads": {name: os.environ.get(name, "not set") for name in THREAD_VARIABLES},
             "versions": {name: _version(name) for name in _RECORDED_PACKAGES},
         }
         store.save(config, result, info)
@@ -113,7 +121,7 @@ def execute(
     store: Store,
     executor: Executor,
     *,
-    n_workers: int = 1,
+    n_workers: int | Callable[[], int] = 1,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> list[Failure]:
     """Compute `goals` and everything they need, skipping what the store has.
@@ -121,6 +129,9 @@ def execute(
     The costliest run that is ready goes first. Runs whose needs failed are not started and are
     reported as failures too. The traceback of each failure is kept in the store, at
     `Store.failure`, until the run succeeds.
+
+    The executor's workers must see the store's folder under the same absolute path. A worker that
+    does not is found out before it computes anything.
 
     Parameters
     ----------
@@ -130,8 +141,9 @@ def execute(
         Where results are and go.
     executor : concurrent.futures.Executor
         Where the work is done: a process pool, or a cluster behind the same interface.
-    n_workers : int
-        How many runs to hand over at a time.
+    n_workers : int or callable
+        How many runs to hand over at a time, or a function that says how many there are room for
+        now; while it says 0, nothing new is started.
     on_progress : callable, optional
         Called about twice a second, and once at the end, with a `Progress`.
 
@@ -145,18 +157,23 @@ def execute(
     ValueError
         If `n_workers` is less than one.
     WorkerDiedError
-        If a worker process dies; what is stored stays, and calling again goes on from there.
+        If the executor has lost its workers for good; what is stored stays, and calling again goes
+        on from there. A run that was killed on its own is a `Failure`.
+    WorkerSetupError
+        If a worker does not share the store's folder or has another version of torch.
     """
-    if n_workers < 1:
+    if not callable(n_workers) and n_workers < 1:
         raise ValueError(f"at least one worker is needed, got {n_workers}")
     work = _Work(goals, store)
+    hand_over = _Handover(executor, store)
     running: dict[Future[None], RunConfig] = {}
-    while work.waiting or running:
-        for config in work.ready()[: max(0, n_workers - len(running))]:
-            running[_submit(executor, store, config)] = work.start(config)
-        finished, _ = wait(running, timeout=POLL_INTERVAL, return_when=FIRST_COMPLETED)
-        for future in finished:
-            work.finish(running.pop(future), future.exception())
+    while work.n_waiting or running:
+        limit = n_workers() if callable(n_workers) else n_workers
+        while len(running) < limit and (config := work.take()) is not None:
+            running[hand_over(config, work.folder(config))] = config
+        for future in _some_finished(running):
+            config = running.pop(future)
+            work.finish(config, _error(future, store))
         if on_progress is not None:
             on_progress(work.progress(tuple(running.values())))
     if on_progress is not None:
@@ -165,73 +182,185 @@ def execute(
 
 
 class _Work:
-    """What waits, what is done and what failed; digests are computed once, not at every look."""
+    """What waits, what is done and what failed.
+
+    Digests, which take a while, are computed once and not at every look; what can be started is
+    kept in a heap, so that a set of many thousands costs little more than its runs.
+    """
 
     def __init__(self, goals: Iterable[RunConfig], store: Store) -> None:
         self._store = store
-        configs = collect(goals)
-        self._digests = {id(config): digest for digest, config in configs.items()}
-        self._needs = {d: [n.digest for n in c.needs().values()] for d, c in configs.items()}
-        self._costs = {digest: config.cost() for digest, config in configs.items()}
-        self._done = {digest for digest, config in configs.items() if _is_stored(store, config)}
-        self._stored_cost = sum(self._costs[digest] for digest in self._done)
+        self._configs = collect(goals)
+        self._digests = {id(config): digest for digest, config in self._configs.items()}
+        self._costs = {digest: config.cost() for digest, config in self._configs.items()}
+        # A damaged run is removed by the worker that computes it again, which alone has its lock.
+        stored = {digest for digest, config in self._configs.items() if _is_intact(store, config)}
+        self._wanted_by: dict[str, list[str]] = {digest: [] for digest in self._configs}
+        self._n_missing: dict[str, int] = {}
+        self._ready: list[tuple[float, str]] = []
+        self._whole_cost = sum(c for digest, c in self._costs.items() if digest not in stored)
+        self._done_cost = 0.0
+        self._n_done = len(stored)
         self._start = time.monotonic()
-        self.waiting = {d: c for d, c in configs.items() if d not in self._done}
         self.failed: dict[str, Failure] = {}
+        for digest, config in self._configs.items():
+            if digest not in stored:
+                self._enlist(digest, {n.digest for n in config.needs().values()} - stored)
 
-    def ready(self) -> list[RunConfig]:
-        """Return what can be started now, the costliest first."""
-        ready = [d for d in self.waiting if self._done.issuperset(self._needs[d])]
-        return [self.waiting[d] for d in sorted(ready, key=lambda d: (-self._costs[d], d))]
+    @property
+    def n_waiting(self) -> int:
+        """How many have not been started."""
+        return len(self._n_missing)
 
-    def start(self, config: RunConfig) -> RunConfig:
-        del self.waiting[self._digests[id(config)]]
-        return config
+    def take(self) -> RunConfig | None:
+        """Return the costliest run that can be started, or None."""
+        if not self._ready:
+            return None
+        digest = heapq.heappop(self._ready)[1]
+        del self._n_missing[digest]
+        return self._configs[digest]
+
+    def folder(self, config: RunConfig) -> str:
+        """Return the name of the run's folder."""
+        return f"{config.kind}-{self._digests[id(config)]}"
 
     def finish(self, config: RunConfig, error: BaseException | None) -> None:
         """Book the end of a run, and fail everything that waits for one that failed."""
         digest = self._digests[id(config)]
-        if error is None:
-            self._done.add(digest)
-            with suppress(OSError):
-                self._store.failure(config.folder).unlink()
+        if error is not None:
+            self._fail(digest, _failure(config, error))
             return
-        if isinstance(error, BrokenExecutor):
-            raise _worker_died(self._store) from error
-        self._fail(digest, _failure(config, error))
+        self._require_visible(self.folder(config))
+        self._n_done += 1
+        self._done_cost += self._costs[digest]
+        with suppress(OSError):
+            self._store.failure(self.folder(config)).unlink()
+        for waiting in self._wanted_by[digest]:
+            if waiting in self._n_missing:
+                self._n_missing[waiting] -= 1
+                self._make_ready(waiting)
 
     def progress(self, running: tuple[RunConfig, ...]) -> Progress:
-        n_done = len(self._done) + len(self.failed)
-        done = sum(self._costs[d] for d in (*self._done, *self.failed)) - self._stored_cost
+        """Return how far everything is."""
+        done = self._done_cost
         for config in running:
-            share = _read_progress(self._store.checkpoint(config))
+            share = _read_progress(self._store.root / "unfinished" / self.folder(config))
             done += share * self._costs[self._digests[id(config)]]
-        whole = sum(self._costs.values()) - self._stored_cost
-        fraction = min(1.0, done / whole) if whole > 0 else 1.0
+        fraction = min(1.0, done / self._whole_cost) if self._whole_cost > 0 else 1.0
+        n_done = self._n_done + len(self.failed)
         elapsed = time.monotonic() - self._start
-        return Progress(running, n_done, len(self._costs), fraction, elapsed)
+        return Progress(running, n_done, len(self._configs), fraction, elapsed)
+
+    def _enlist(self, digest: str, missing: set[str]) -> None:
+        self._n_missing[digest] = len(missing)
+        for need in missing:
+            self._wanted_by[need].append(digest)
+        self._make_ready(digest)
+
+    def _make_ready(self, digest: str) -> None:
+        if self._n_missing[digest] == 0:
+            heapq.heappush(self._ready, (-self._costs[digest], digest))
 
     def _fail(self, digest: str, failure: Failure) -> None:
         self.failed[digest] = failure
+        self._done_cost += self._costs[digest]
         _write_failure(self._store, failure)
         message = f"not started: it needs {failure.config.folder}, which failed"
-        for blocked in [d for d in self.waiting if digest in self._needs[d]]:
-            if blocked in self.waiting:  # an earlier turn may have failed it already
-                self._fail(blocked, Failure(self.waiting.pop(blocked), message, ""))
+        for blocked in self._wanted_by[digest]:
+            if self._n_missing.pop(blocked, None) is not None:  # else failed at an earlier turn
+                self._fail(blocked, Failure(self._configs[blocked], message, ""))
+
+    def _require_visible(self, folder: str) -> None:
+        """Refuse a worker that says it has stored a run which is not to be seen here."""
+        runs = self._store.root / "runs"
+        if not _is_visible(runs, folder):
+            raise WorkerSetupError(
+                f"a worker has stored {folder}, but it is not in {runs} as seen from "
+                f"{socket.gethostname()}: the folder must lie on a file system that all workers "
+                "share"
+            )
 
 
-def _submit(executor: Executor, store: Store, config: RunConfig) -> Future[None]:
-    try:
-        return executor.submit(run_one, str(store.root), config)
-    except BrokenExecutor as error:
-        raise _worker_died(store) from error
+class _Handover:
+    """Hands runs to an executor, with what a worker needs to see whether it shares the store."""
+
+    def __init__(self, executor: Executor, store: Store) -> None:
+        self._executor = executor
+        self._store = store
+        # Workers may have another working folder.
+        self._root = str(store.root.absolute())
+        self._identity = store.identity()
+
+    def __call__(self, config: RunConfig, folder: str) -> Future[None]:
+        try:
+            return self._executor.submit(_run_there, self._root, self._identity, folder, config)
+        except BrokenExecutor as error:
+            raise _workers_gone(self._store) from error
 
 
-def _worker_died(store: Store) -> WorkerDiedError:
+def _run_there(root: str, identity: str, folder: str, config: RunConfig) -> None:
+    """Run one configuration on a worker, after a look at whether its result would be found."""
+    place = socket.gethostname()
+    if not Store(root).is_same(identity):
+        raise WorkerSetupError(
+            f"the worker on {place} does not see the store in {root}: the folder must lie on a "
+            "file system that all workers share, under the same path"
+        )
+    if config.folder != folder:
+        raise WorkerSetupError(
+            f"the worker on {place} would call {folder} {config.folder}: it has another version of "
+            f"torch (there {_version('torch')}) or of trueboundary (there "
+            f"{_version('trueboundary')}); install the same versions everywhere"
+        )
+    run_one(root, config)
+
+
+def _some_finished(running: dict[Future[None], RunConfig]) -> set[Future[None]]:
+    if not running:  # no worker is there yet, or none any more
+        time.sleep(POLL_INTERVAL)
+        return set()
+    return wait(running, timeout=POLL_INTERVAL, return_when=FIRST_COMPLETED).done
+
+
+def _error(future: Future[None], store: Store) -> BaseException | None:
+    """Return what a run raised; raise what concerns all of them."""
+    if future.cancelled():  # by no one here: the executor has given up
+        raise _workers_gone(store)
+    error = future.exception()
+    if isinstance(error, BrokenExecutor):
+        raise _workers_gone(store) from error
+    if isinstance(error, WorkerSetupError):
+        raise error
+    return error
+
+
+def _is_visible(runs: Path, folder: str) -> bool:
+    """Look for a run that another machine may have stored a moment ago."""
+    if (runs / folder).exists():
+        return True
+    # Network file systems remember for a while what was not there; opening the folder that it
+    # should be in makes them look again.
+    deadline = time.monotonic() + VISIBLE_WITHIN
+    while time.monotonic() < deadline:
+        with suppress(OSError), os.scandir(runs) as entries:
+            if any(entry.name == folder for entry in entries):
+                return True
+        time.sleep(POLL_INTERVAL)
+    return False
+
+
+def _workers_gone(store: Store) -> WorkerDiedError:
     return WorkerDiedError(
-        "a worker process was killed, perhaps for want of memory; what had finished is kept in "
-        f"{store.root}, and the same command goes on from there (fewer workers need less memory)"
+        "the workers are gone: killed, perhaps for want of memory, or cut off; what had finished "
+        f"is kept in {store.root}, and the same command goes on from there"
     )
+
+
+def _is_intact(store: Store, config: RunConfig) -> bool:
+    try:
+        return store.load(config) is not None
+    except DamagedRunError:
+        return False
 
 
 def _is_stored(store: Store, config: RunConfig) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from pathlib import Path
 
 if sys.platform != "win32":  # there the store stays whole, but work may be done twice
     import fcntl
+
+# What file systems that know no locks answer: there, too, the store stays whole.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -48,7 +52,7 @@ def _acquire(file: Path) -> int:
     while True:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor)
             # The holder before us may have removed the file while we waited for it: a lock on a
             # removed file excludes nobody.
             if file.exists() and os.path.samestat(os.fstat(descriptor), file.stat()):
@@ -59,3 +63,11 @@ def _acquire(file: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise

@@ -84,6 +84,32 @@ class Store:
         with locked(self.root / "unfinished" / f"{config.folder}.lock"):
             yield
 
+    def identity(self) -> str:
+        """Return a word that no other store has; it is made up when first asked for.
+
+        Workers on other machines compare it to see whether they share the folder.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written.
+        """
+        file = self.root / "store-id"
+        try:
+            if not file.exists():
+                self._invent_identity(file)
+            return file.read_text(encoding="ascii")
+        except OSError as error:
+            reason = error.strerror or error
+            raise StoreError(f"{self.root} cannot be written to: {reason}") from error
+
+    def is_same(self, identity: str) -> bool:
+        """Return whether this is the store of that `identity`, without writing anything."""
+        try:
+            return (self.root / "store-id").read_text(encoding="ascii") == identity
+        except (OSError, UnicodeDecodeError):
+            return False
+
     def load(self, config: RunConfig) -> Run | None:
         """Return the finished run, or None when it has not been computed.
 
@@ -156,7 +182,7 @@ class Store:
         checksum = _checksum(strict_json.dumps(record).encode())
         text = strict_json.dumps(record | {"checksum": checksum})
         try:
-            with self._staging(config) as folder:
+            with self._staging(config.folder) as folder:
                 for name, content in tables.items():
                     _write(folder / name, content)
                 _write(folder / "run.json", text.encode())
@@ -170,7 +196,7 @@ class Store:
 
     def discard(self, config: RunConfig) -> None:
         """Remove a run, for instance a damaged one, so that it is computed again."""
-        with self._staging(config) as folder, suppress(FileNotFoundError):
+        with self._staging(config.folder) as folder, suppress(FileNotFoundError):
             os.rename(self.path(config), folder / "discarded")
 
     def clean(self) -> None:
@@ -200,9 +226,20 @@ class Store:
                 os.rename(folder, target)
         _sync_folder(target.parent)
 
+    def _invent_identity(self, file: Path) -> None:
+        with self._staging("store-id") as folder:
+            own = folder / file.name
+            _write(own, uuid.uuid4().hex.encode())
+            try:
+                os.link(own, file)  # unlike a rename, this never replaces what another wrote
+            except FileExistsError:
+                return
+            except OSError:  # a file system without links
+                os.rename(own, file)
+
     @contextmanager
-    def _staging(self, config: RunConfig) -> Iterator[Path]:
-        folder = self.root / "unfinished" / f"{config.folder}.staging-{uuid.uuid4().hex[:8]}"
+    def _staging(self, name: str) -> Iterator[Path]:
+        folder = self.root / "unfinished" / f"{name}.staging-{uuid.uuid4().hex[:8]}"
         folder.mkdir(parents=True)
         try:
             yield folder

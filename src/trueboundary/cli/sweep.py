@@ -1,0 +1,262 @@
+"""The command that runs a grid of experiments, on this machine or on a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from trueboundary.cli.errors import UserError, check_device, check_folder
+
+if TYPE_CHECKING:
+    from trueboundary.cli.grid import Point
+    from trueboundary.cli.work import Job
+    from trueboundary.runs import Failure, RunConfig, Store
+
+#: Worker processes on this machine, or asked of a batch system, unless told otherwise.
+DEFAULT_WORKERS = 2
+
+EPILOG = """[bold]Example[/]
+
+  trueboundary sweep sweep.toml --workers 4 --out results/sweep
+
+  trueboundary sweep sweep.toml --cluster tcp://head:8786 --out /shared/sweep
+
+  trueboundary sweep sweep.toml --cluster slurm.yaml --workers 16 --out /shared/sweep
+
+[bold]sweep.toml[/]
+
+  \\[\\[sweep]]
+
+  experiment = "spheres-perfect-start"
+
+  scale = "quick"
+
+  seeds = \\[0, 1, 2]
+
+  settings.n_steps = \\[1000, 5000]
+"""
+
+
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file with the grid.")],
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes on this machine, or workers to ask a batch system "
+                     f"for; {DEFAULT_WORKERS} unless given. A scheduler that runs has its own."),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Numerical threads of each process on this machine; 1 unless "
+                     "given, and several are rarely faster."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Address of a Dask scheduler, tcp://host:port, or a YAML file with the "
+                     "configuration of dask-jobqueue."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or cuda:0, cuda:1, ...")] = "cpu",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the runs; results/NAME of FILE unless given. On a cluster "
+                     "all workers must see it under this path."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the runs and what they would cost.")
+    ] = False,
+) -> None:  # fmt: skip
+    """Run every combination of experiments, seeds and settings that FILE lists."""
+    from trueboundary.cli.grid import read_grid
+    from trueboundary.runs import StoreError, WorkerDiedError, WorkerSetupError
+
+    if cluster is not None and threads is not None:
+        raise UserError("--threads is for processes on this machine: a cluster's workers have the "
+                        "threads they were started with")  # fmt: skip
+    if cluster is None:  # what a cluster's workers have cannot be seen from here
+        check_device(device)
+    points = read_grid(file)
+    jobs = _plan(points, device)
+    folder = Path("results") / file.stem if out is None else out
+    console = _console()
+    if dry_run:
+        _show_costs(points, jobs, folder, workers or DEFAULT_WORKERS, console)
+        return
+    check_folder(folder)
+    try:
+        with _workers(cluster, workers or DEFAULT_WORKERS, threads or 1, device) as place:
+            failures = _carry_out(file.stem, points, jobs, folder, place, console)
+    except KeyboardInterrupt:
+        _stop(f"interrupted; what had finished is kept in {folder}, and the same command goes on "
+              "from there", 130)  # fmt: skip
+    except (WorkerDiedError, WorkerSetupError, StoreError, OSError) as error:
+        _stop(str(error), 1)
+    _say_outcome(jobs, failures, folder, console)
+
+
+def _plan(points: Sequence[Point], device: str) -> list[Job]:
+    from trueboundary.cli.work import plan_jobs
+
+    jobs = []
+    for point in points:
+        jobs += plan_jobs(
+            [point.experiment],
+            point.scale,
+            seed=point.seed,
+            device=device,
+            overrides=point.overrides,
+        )
+    for missing in dict.fromkeys(job.missing for job in jobs if job.missing):
+        _complain(missing)
+    if not any(job.configs for job in jobs):
+        raise UserError("the sweep holds nothing that can be run here")
+    return jobs
+
+
+@contextmanager
+def _workers(
+    cluster: str | None, n_workers: int, n_threads: int, device: str
+) -> Iterator[tuple[Executor, int | Callable[[], int]]]:
+    """Yield an executor and how much it can do at a time."""
+    from trueboundary.runs import ClusterError, open_cluster, worker_pool
+
+    if cluster is not None:
+        try:
+            with open_cluster(cluster, n_workers=n_workers, device=device) as opened:
+                yield opened.executor, opened.count_workers
+        except ClusterError as error:
+            raise UserError(str(error)) from error
+        return
+    if device != "cpu":
+        n_workers = 1  # one item per device
+    with worker_pool(n_workers, n_threads=n_threads) as pool:
+        yield pool, n_workers
+
+
+def _carry_out(
+    name: str,
+    points: Sequence[Point],
+    jobs: Sequence[Job],
+    folder: Path,
+    place: tuple[Executor, int | Callable[[], int]],
+    console: Console,
+) -> list[Failure]:
+    from trueboundary.cli.progress import show_progress
+    from trueboundary.runs import Store, execute
+
+    store = Store(folder)
+    store.clean()
+    _write_record(name, jobs, folder)
+    executor, n_workers = place
+    with show_progress(console, _names(points, jobs)) as report:
+        return execute(_goals(jobs), store, executor, n_workers=n_workers, on_progress=report)
+
+
+def _write_record(name: str, jobs: Sequence[Job], folder: Path) -> None:
+    """Write which run belongs to which point: folders' names are hashes."""
+    from trueboundary.runs import strict_json
+
+    file = folder / "sweeps" / f"{name}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    temporary.write_text(strict_json.dumps([asdict(job.plan) for job in jobs]), encoding="utf-8")
+    os.replace(temporary, file)
+
+
+def _goals(jobs: Sequence[Job]) -> list[RunConfig]:
+    return [config for job in jobs for config in job.configs.values()]
+
+
+def _names(points: Sequence[Point], jobs: Sequence[Job]) -> dict[str, str]:
+    """Return what to call each run; those that others merely need are called by their kind."""
+    return {
+        config.digest: f"{point.label} · {name}"
+        for point, job in zip(points, jobs, strict=True)
+        for name, config in job.configs.items()
+    }
+
+
+def _show_costs(
+    points: Sequence[Point], jobs: Sequence[Job], folder: Path, n_workers: int, console: Console
+) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from trueboundary.report.words import duration
+    from trueboundary.runs import Store, collect
+
+    runs = collect(_goals(jobs))
+    names = _names(points, jobs)
+    store = Store(folder)
+    taken = _measured_seconds(store, runs)
+    table = Table(box=None, pad_edge=False)
+    for column in ("run", "cost", "state"):
+        table.add_column(column, overflow="fold")
+    for digest, config in sorted(runs.items(), key=lambda entry: -entry[1].cost()):
+        name = names.get(digest, f"{config.kind}, needed by others")
+        state = "stored" if digest in taken else ""
+        table.add_row(escape(name), duration(config.cost()), state)
+    console.print(table)
+    left = sum(config.cost() for digest, config in runs.items() if digest not in taken)
+    line = (
+        f"{len(runs)} runs, {len(taken)} of them stored; about {duration(left)} left on one core, "
+        f"{duration(left / n_workers)} at best on {n_workers}"
+    )
+    estimated = sum(runs[digest].cost() for digest in taken)
+    if estimated > 0:
+        ratio = sum(taken.values()) / estimated
+        line += f"; those that are stored took {ratio:.2g} times their estimate"
+    console.print(line, soft_wrap=True, highlight=False)
+
+
+def _measured_seconds(store: Store, runs: Mapping[str, RunConfig]) -> dict[str, float]:
+    """Return the processor's seconds of each run that is stored, by digest."""
+    from trueboundary.runs import DamagedRunError
+
+    taken = {}
+    for digest, config in runs.items():
+        try:
+            run = store.load(config)
+        except DamagedRunError:
+            continue  # it will be computed again
+        if run is not None:
+            taken[digest] = float(run.info.get("cpu_seconds", 0.0))
+    return taken
+
+
+def _say_outcome(
+    jobs: Sequence[Job], failures: Sequence[Failure], folder: Path, console: Console
+) -> None:
+    from trueboundary.runs import collect
+
+    n_runs = len(collect(_goals(jobs)))
+    console.print(
+        f"{n_runs - len(failures)} of {n_runs} runs are in {folder}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    for failure in failures:
+        _complain(f"{failure.config.folder} failed: {failure.message}")
+    if failures:
+        _complain(f"the tracebacks are in {folder / 'failures'}")
+        raise typer.Exit(1)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
+def _complain(message: str) -> None:
+    typer.echo(f"trueboundary: {message}", err=True)
+
+
+def _stop(message: str, status: int) -> NoReturn:
+    _complain(message)
+    raise typer.Exit(status)

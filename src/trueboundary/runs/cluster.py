@@ -1,0 +1,173 @@
+"""Workers on other machines, behind the interface of `concurrent.futures`.
+
+This is the one place that knows of Dask, and it loads Dask when it is asked for workers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+#: Seconds to wait for a scheduler's answer.
+CONNECT_WITHIN = 10.0
+
+#: Seconds between two counts of the workers.
+_COUNT_INTERVAL = 2.0
+
+#: Name of the worker resource of which an item on a graphics card takes one.
+DEVICE_RESOURCE = "device"
+
+_ADDRESSES = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
+
+
+class ClusterError(RuntimeError):
+    """There is no cluster where one was named."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Workers somewhere else.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor
+        Runs items on them; an item whose worker dies is run again on another.
+    count_workers : callable
+        Says how many workers there are now; they may come and go.
+    """
+
+    executor: Executor
+    count_workers: Callable[[], int]
+
+
+@contextmanager
+def open_cluster(where: str, *, n_workers: int = 1, device: str = "cpu") -> Iterator[Cluster]:
+    """Connect to a Dask scheduler, or have a batch system start workers, while the block runs.
+
+    Parameters
+    ----------
+    where : str
+        Address of a scheduler, ``"tcp://host:port"``, or a YAML file with the configuration of
+        dask-jobqueue, whose one entry under ``jobqueue`` names the batch system.
+    n_workers : int
+        How many workers to ask the batch system for; a scheduler that is there has its own.
+    device : str
+        Where the items compute. Unless it is ``"cpu"``, each takes one unit of the worker resource
+        ``"device"``, so that only workers started with ``--resources "device=1"`` get any, and one
+        at a time.
+
+    Raises
+    ------
+    ClusterError
+        If Dask is not installed, nobody answers at the address, or the file is not of that kind.
+    """
+    distributed = _load("distributed")
+    address = where.startswith(_ADDRESSES)
+    with _from_address(where) if address else _from_file(where, n_workers) as scheduler:
+        client = _connect(distributed, scheduler, where)
+        options = {} if device == "cpu" else {"resources": {DEVICE_RESOURCE: 1}}
+        # Without `pure=False` Dask would take two equal calls for one, failures included.
+        executor = client.get_executor(pure=False, **options)
+        try:
+            yield Cluster(executor, _Counter(client))
+        except BaseException:
+            executor.shutdown(wait=False)
+            raise
+        finally:
+            client.close()
+
+
+class _Counter:
+    """Counts workers, asking the scheduler only now and then."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._count = 0
+        self._next = float("-inf")
+
+    def __call__(self) -> int:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _COUNT_INTERVAL
+            try:
+                self._count = len(self._client.nthreads())
+            except OSError:  # not connected at the moment; the client tries again by itself
+                self._count = 0
+        return self._count
+
+
+@contextmanager
+def _from_address(where: str) -> Iterator[str]:
+    yield where
+
+
+@contextmanager
+def _from_file(where: str, n_workers: int) -> Iterator[Any]:
+    content = _read_configuration(where)
+    dask, jobqueue = _load("dask"), _load("dask_jobqueue")
+    systems = {name.removesuffix("Cluster").lower(): name for name in dir(jobqueue)
+               if name.endswith("Cluster") and name != "JobQueueCluster"}  # fmt: skip
+    system = _single_system(where, content, systems)
+    # Over the defaults that dask-jobqueue has set when it was loaded.
+    with dask.config.set(dask.config.merge(dask.config.config, content)):
+        try:
+            cluster = getattr(jobqueue, systems[system])()
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            raise ClusterError(f"{where}: no {system} cluster can be had: {error}") from error
+    with cluster:
+        cluster.scale(n_workers)
+        yield cluster
+
+
+def _read_configuration(where: str) -> dict[str, Any]:
+    yaml = _load("yaml")
+    try:
+        content = yaml.safe_load(Path(where).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise ClusterError(
+            f"--cluster takes an address like tcp://host:8786 or a YAML file, and {where} cannot "
+            f"be read as one: {reason}"
+        ) from error
+    if not isinstance(content, dict) or not isinstance(content.get("jobqueue"), dict):
+        raise ClusterError(
+            f"{where} has no section 'jobqueue': write dask-jobqueue's own configuration, for "
+            "instance 'jobqueue: {slurm: {cores: 1, processes: 1, memory: 4GB}}'"
+        )
+    return content
+
+
+def _single_system(where: str, content: dict[str, Any], systems: dict[str, str]) -> str:
+    named = list(content["jobqueue"])
+    if len(named) != 1 or named[0] not in systems:
+        raise ClusterError(
+            f"{where} must name one batch system under 'jobqueue' ({', '.join(sorted(systems))}), "
+            f"got {', '.join(map(str, named)) or 'none'}"
+        )
+    return str(named[0])
+
+
+def _connect(distributed: Any, scheduler: Any, where: str) -> Any:
+    try:
+        return distributed.Client(scheduler, timeout=CONNECT_WITHIN, set_as_default=False)
+    except (OSError, ValueError, RuntimeError) as error:  # a time-out is an OSError
+        raise ClusterError(
+            f"no Dask scheduler answers at {where} ({type(error).__name__}); start one with 'dask "
+            "scheduler' or look at its address"
+        ) from error
+
+
+def _load(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ClusterError(
+            f"--cluster needs packages that are not installed ({error.name}): pip install "
+            "'trueboundary[cluster]'"
+        ) from error
