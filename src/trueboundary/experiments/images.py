@@ -598,6 +598,7 @@ def planned_fit(settings: Mapping[str, Any], pair: str, seed: int) -> FittedMixt
         settings["n_factors"],
         settings["max_iter"],
         seed=seed,
+        content=faces_content() if settings["dataset"] == "celeba" else "",
     )
 
 

@@ -38,6 +38,7 @@ _MODULES: tuple[str, ...] = (
     "bayes_noise",
     "bayes_trades",
     "bayes_real",
+    "bayes_faces",
 )
 
 
