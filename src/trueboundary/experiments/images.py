@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -480,7 +480,7 @@ class AttackedImages(RunConfig):
     n_points : int
         Number of points.
     cw_steps, cw_searches : int
-        Steps and number of descents of ``"cw"``; unused otherwise.
+        Steps and number of descents of Carlini-Wagner; unused otherwise. The paper has 500 and 3.
     cw_rate : float
         First learning rate of ``"cw"``.
     n_kept : int
@@ -516,7 +516,7 @@ class AttackedImages(RunConfig):
         """Return the number of passes times about what one takes."""
         passes = {
             "cw": self.cw_steps * self.cw_searches,
-            "cw-paper": 1500,
+            "cw-paper": self.cw_steps * self.cw_searches,
             "gradient": 20,
             "gradient-fixed": 200,
         }[self.attack]
@@ -579,7 +579,8 @@ class AttackedImages(RunConfig):
         if self.attack == "cw":
             return CarliniWagnerL2(self.cw_steps, self.cw_searches, self.cw_rate)
         if self.attack == "cw-paper":
-            return CarliniWagnerL2.paper()
+            steps, searches = self.cw_steps, self.cw_searches
+            return replace(CarliniWagnerL2.paper(), n_steps=steps, n_binary_search=searches)
         if self.attack == "gradient":
             return LogDensityGradient()
         return LogDensityGradient("fixed-step", _N_FIXED_STEPS, _FIXED_STEP_SIZE)
@@ -634,11 +635,12 @@ def planned_attack(
     attack: AttackName,
     seed: int,
 ) -> AttackedImages:
-    """Return an attack at an experiment's settings; what ``"cw"`` alone reads is left out else."""
+    """Return an attack at an experiment's settings; equal attacks of experiments are shared."""
     n_points = settings["n_attack_points"]
-    if attack != "cw":
+    if attack.startswith("gradient"):
         return AttackedImages(task, classifier, attack, n_points, seed=seed)
-    steps, searches = settings["cw_steps"], settings["cw_searches"]
+    which = "cw" if attack == "cw" else "paper_cw"
+    steps, searches = settings[f"{which}_steps"], settings[f"{which}_searches"]
     return AttackedImages(task, classifier, attack, n_points, steps, searches, seed=seed)
 
 
