@@ -531,7 +531,8 @@ def _draw_distances(runs: Mapping[str, Run]) -> Figure:
     for panel, colour in {"d": "inner", TWIN: "green", "h": "outer"}.items():
         for kind, style in (("distance", "-"), ("proven", ":")):
             x, share = _empirical(runs[panel].arrays[f"{kind}_0"])
-            label = panel if kind == "distance" else None
+            name = "no broad" if panel == TWIN else panel
+            label = name if kind == "distance" else None
             middle.plot(x, share, style, color=COLOURS[colour], label=label)
     for panel, colour in {"c": "inner", "g": "outer"}.items():
         arrays = runs["tables"].arrays
@@ -596,7 +597,7 @@ def _draw_limits(sweep: Sequence[Mapping[str, Any]], leaks: Sequence[Mapping[str
         where="mid",
         color=COLOURS["truth"],
         linestyle="--",
-        label="guaranteed by Observation 3",
+        label="guaranteed",
     )
     right.set(
         xscale="log",
