@@ -1,0 +1,499 @@
+"""Pairwise distances between points and the components of two mixtures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from trueboundary.certificates._blends import Blend, Expansion, shift_weight
+from trueboundary.certificates.base import BoolArray, FloatArray
+from trueboundary.certificates.mixtures import _Components, _Prepared, _radius
+from trueboundary.certificates.quadric import project_quadric
+from trueboundary.certificates.trust_region import trust_region_minimum
+from trueboundary.theory.log_ratios import LogRatio, LowRankNormal, log_ratio
+
+__all__ = ["BLOCK", "Classes", "IntArray", "PairSearch", "joint_logs"]
+
+IntArray = npt.NDArray[np.intp]
+
+BLOCK = 1024  # points at once
+_CACHE_NUMBERS = 1 << 27  # numbers that the kept eigenbases of pairs may fill: 1 GiB
+_BISECTIONS = 48
+_NEGLIGIBLE = 45.0  # nats: 25 components that far below add 1e-18 to a sum that is held below 1
+_TIE = 1e-9  # relative difference of log densities that is taken for rounding
+_LEAST_SHARE = 1e-9  # weights below this are left out of a blend
+_LARGEST_BLEND = 160  # coordinates; larger eigenproblems at every step would cost too much
+_BLEND_NUMBERS = 1 << 22  # numbers in the Hessians that are worked on at once
+_N_SHIFTS = 8  # how often weight is shifted between own components, at each point
+
+
+@dataclass(eq=False)
+class Classes:
+    """Both classes in float64: densities, and the quadratic functions of pairs of components."""
+
+    sides: tuple[_Prepared, _Prepared]
+    normals: tuple[list[LowRankNormal], list[LowRankNormal]]
+    hardest_component: bool
+    kept: dict[tuple[int, int], LogRatio] = field(default_factory=dict)
+
+    @classmethod
+    def build(cls, classifier: Any, user: str) -> Classes:
+        """Prepare a BayesOptimal classifier, or say what `user` needs instead."""
+        from trueboundary.classifiers.bayes import BayesOptimal
+        from trueboundary.densities import DiscreteTable
+
+        if not isinstance(classifier, BayesOptimal) or isinstance(
+            classifier.densities[0], DiscreteTable
+        ):
+            raise TypeError(
+                f"{user} needs a BayesOptimal classifier of Gaussians or mixtures, got "
+                f"{type(classifier).__name__}."
+            )
+        zero, one = (
+            _Prepared.build(_without_empty(density), log_prior)
+            for density, log_prior in zip(
+                classifier.densities,
+                (np.log1p(-classifier.prior), np.log(classifier.prior)),
+                strict=True,
+            )
+        )
+        return cls((zero, one), (_normals(zero), _normals(one)), classifier.hardest_component)
+
+    @property
+    def dim(self) -> int:
+        return int(self.sides[0].density.means.shape[1])
+
+    @property
+    def isotropic(self) -> bool:
+        """Whether every component's noise is the same in all coordinates."""
+        return all(normal.isotropic for side in self.normals for normal in side)
+
+    @property
+    def single(self) -> bool:
+        """Whether both classes have one component only."""
+        return all(len(side.peak) == 1 for side in self.sides)
+
+    def offset(self, label: int, k: int) -> float:
+        """Return the log weight and log prior of a component."""
+        side = self.sides[label]
+        return float(side.peak[k] - side.centre[k])
+
+    def ratio(self, label: int, k: int, j: int) -> LogRatio:
+        """Return a_k - b_j for a point of class `label`, whose own component is k."""
+        key = (k, j) if label == 0 else (j, k)
+        if key not in self.kept:
+            made = log_ratio(
+                [self.normals[0][key[0]], self.normals[1][key[1]]],
+                offset=self.offset(0, key[0]) - self.offset(1, key[1]),
+            )
+            if len(self.kept) * made.basis.size > _CACHE_NUMBERS:
+                self.kept.clear()
+            self.kept[key] = made
+        ratio = self.kept[key]
+        return ratio if label == 0 else ratio.negated()
+
+    def joint(self, label: int, x: FloatArray) -> FloatArray:
+        """Return joint log densities (n, K) of the components of one class."""
+        import torch
+
+        side = self.sides[label]
+        logs = side.density.component_log_prob(torch.from_numpy(np.ascontiguousarray(x)))
+        joint: FloatArray = logs.numpy() + (side.peak - side.centre)
+        return joint
+
+    def lead(self, own: FloatArray, other: FloatArray) -> FloatArray:
+        """Return the margin in favour of the own class, from joint log densities (..., K)."""
+        if self.hardest_component:
+            return np.asarray(own.max(axis=-1) - other.max(axis=-1))
+        return np.asarray(special.logsumexp(own, axis=-1) - special.logsumexp(other, axis=-1))
+
+
+def _without_empty(density: Any) -> Any:
+    """Return a density without components of weight zero."""
+    from trueboundary.densities import MixtureOfFactorAnalyzers
+
+    if not isinstance(density, MixtureOfFactorAnalyzers) or not density.log_weights.isinf().any():
+        return density
+    full = density.log_weights.isfinite()
+    return MixtureOfFactorAnalyzers(
+        None,
+        density.means[full],
+        density.loadings[full],
+        density.noise_variance[full],
+        log_weights=density.log_weights[full],
+    )
+
+
+def _normals(side: _Prepared) -> list[LowRankNormal]:
+    arrays = (side.density.means, side.density.loadings, side.density.noise_variance)
+    return [LowRankNormal(*(a.numpy() for a in of_one)) for of_one in zip(*arrays, strict=True)]
+
+
+def joint_logs(components: _Components) -> FloatArray:
+    """Return joint log densities (n, K)."""
+    joint: FloatArray = components.peak - 0.5 * components.distance**2
+    return joint
+
+
+@dataclass(eq=False)
+class _Tried:
+    """Functions a - b tried so far, in eigencoordinates padded to a common size.
+
+    Row i belongs to point `row[i]` and to component `other[i]` of the other class. a is the own
+    component `own[i]`, or, where that is -1, the mean of several with weights `weights[i]`; `bonus`
+    is the entropy of these, by which the sum over components exceeds their mean at least.
+    """
+
+    row: IntArray
+    other: IntArray
+    own: IntArray
+    weights: FloatArray
+    bonus: FloatArray
+    curvature: FloatArray
+    gradient: FloatArray
+    value: FloatArray
+    distance: FloatArray
+    displacement: FloatArray
+    residual: FloatArray
+    hard: BoolArray
+
+    def joined(self, more: _Tried) -> _Tried:
+        """Return these and more."""
+        size = max(self.gradient.shape[1], more.gradient.shape[1])
+        one, two = self._padded(size), more._padded(size)
+        return _Tried(
+            *(np.concatenate([getattr(one, f.name), getattr(two, f.name)]) for f in fields(self))
+        )
+
+    def _padded(self, size: int) -> _Tried:
+        """Append coordinates that the functions do not depend on."""
+        wide = [(0, 0), (0, size - self.gradient.shape[1])]
+        padded = ("curvature", "gradient", "displacement")
+        return _Tried(
+            *(
+                np.pad(getattr(self, f.name), wide) if f.name in padded else getattr(self, f.name)
+                for f in fields(self)
+            )
+        )
+
+
+class PairSearch:
+    """Pairwise distances of points of one class, tried only where they can matter.
+
+    `reach[i, j]` is a lower bound of the distance from point i to where component j of the other
+    class is at least as likely as every own component; `leader[i, j]` is the index in `tried` of
+    the function that gives it, -1 where it is still the Lipschitz bound. `tight` tells for which
+    points the smallest of them is attained.
+    """
+
+    def __init__(
+        self, pair: Classes, label: int, x: FloatArray, own: _Components, other: _Components
+    ) -> None:
+        self.pair, self.label, self.x = pair, label, x
+        self.own, self.other = own, other
+        self.joint_own, self.joint_other = joint_logs(own), joint_logs(other)
+        self.first = self.joint_own.argmax(axis=1)
+        self.reach = self._lipschitz_reach()
+        self.leader = np.full(self.reach.shape, -1)
+        self.tight = np.zeros(len(x), dtype=bool)
+        self.points: dict[int, FloatArray] = {}  # projections of blends, by their row in `tried`
+        # The most promising component of each point shows which others can be nearer.
+        nearest = self.reach.argmin(axis=1)
+        rows = np.arange(len(x))
+        self.tried = self._pairs(rows, self.first, nearest)
+        self._record(0)
+        known = self.reach[rows, nearest]
+        self._add_first(*np.nonzero((self.leader < 0) & (self.reach < known[:, None])))
+
+    def run(self) -> None:
+        """Raise each point's bound until it is attained or grows no more."""
+        todo = np.arange(len(self.x))
+        shifts = np.zeros(len(self.x), dtype=int)
+        while todo.size:
+            self._add_first(*self._untried_nearest(todo))
+            j = self.reach[todo].argmin(axis=1)
+            stale = self.leader[todo, j] < 0  # another, untried one has become the nearest
+            nowhere = np.isinf(self.reach[todo, j])
+            self.tight[todo[nowhere]] = True
+            ready = ~stale & ~nowhere
+            waiting, rows, j = todo[stale], todo[ready], j[ready]
+            leader = self.leader[rows, j]
+            joint = self.pair.joint(self.label, self._move(leader))
+            level = (self.tried.weights[leader] * joint).sum(axis=1)
+            rival = joint.argmax(axis=1)
+            above = joint.max(axis=1) - level > _TIE * (1 + np.abs(level))
+            self.tight[rows] = ~above
+            again = above & (shifts[rows] < _N_SHIFTS)
+            shifts[rows[again]] += 1
+            grown = self._raise(rows[again], rival[again], j[again])
+            todo = np.union1d(waiting, rows[again][grown])
+
+    def _untried_nearest(self, rows: IntArray) -> tuple[IntArray, IntArray]:
+        j = self.reach[rows].argmin(axis=1)
+        new = self.leader[rows, j] < 0
+        return rows[new], j[new]
+
+    def _raise(self, rows: IntArray, rival: IntArray, other: IntArray) -> BoolArray:
+        """Bring in a rival own component against `other`; say for which points that helped."""
+        before = self.reach[rows, other]
+        weights = self.tried.weights[self.leader[rows, other]]
+        support = (weights > 0).sum(axis=1)
+        small = self._blend_size(support + 2) <= _LARGEST_BLEND
+        self._add(rows[~small], rival[~small], other[~small])
+        for count in np.unique(support[small]):
+            chosen = np.flatnonzero(small & (support == count))
+            size = self._blend_size(count + 2)
+            at_once = max(1, int(_BLEND_NUMBERS // ((count + 2) * size**2)))
+            for start in range(0, chosen.size, at_once):
+                part = chosen[start : start + at_once]
+                self._shift(rows[part], rival[part], other[part], weights[part])
+        grown: BoolArray = self.reach[rows, other] > before * (1 + 1e-12)
+        return grown
+
+    def _blend_size(self, n_components: Any) -> IntArray:
+        """Return how many coordinates a blend of so many components has."""
+        normals = (self.pair.normals[0][0], self.pair.normals[1][0])
+        n_factors = max(normal.loadings.shape[1] for normal in normals)
+        dim = normals[0].mean.size
+        if not self.pair.isotropic:
+            return np.full_like(n_components, dim)
+        return np.asarray(np.minimum(n_components * (n_factors + 1), dim))
+
+    def _shift(self, rows: IntArray, rival: IntArray, other: IntArray, weights: FloatArray) -> None:
+        """Shift weight to the rivals; the number of present own components is the same."""
+        own = [np.append(np.flatnonzero(w), k) for w, k in zip(weights, rival, strict=True)]
+        expansion = self._expand(rows, own, other)
+        local = np.array([w[k] for w, k in zip(weights, own, strict=True)])
+        local[:, -1] = 0.0  # a rival that has weight already is listed twice
+        local /= local.sum(axis=1, keepdims=True)
+        blend, local = shift_weight(expansion, local)
+        self._add_blends(rows, own, other, local, blend, expansion)
+
+    def _expand(self, rows: IntArray, own: list[IntArray], other: IntArray) -> Expansion:
+        mine, theirs = self.pair.normals[self.label], self.pair.normals[1 - self.label]
+        components = [[*(mine[k] for k in ks), theirs[j]] for ks, j in zip(own, other, strict=True)]
+        values = np.column_stack(
+            [
+                np.stack([self.joint_own[row, ks] for row, ks in zip(rows, own, strict=True)]),
+                self.joint_other[rows, other],
+            ]
+        )
+        return Expansion.at(self.x[rows], values, components)
+
+    def _add_blends(
+        self,
+        rows: IntArray,
+        own: list[IntArray],
+        other: IntArray,
+        local: FloatArray,
+        blend: Blend,
+        expansion: Expansion,
+    ) -> None:
+        """Add blends with weights `local` (n, s) of the own components listed in `own`."""
+        weights = np.zeros((len(rows), self.joint_own.shape[1]))
+        for i, ks in enumerate(own):
+            np.add.at(weights[i], ks, local[i])
+        start = len(self.tried.row)
+        self.tried = self.tried.joined(
+            _Tried(
+                rows,
+                other,
+                np.full(len(rows), -1),
+                weights,
+                special.entr(weights).sum(axis=1),
+                blend.curvature,
+                blend.gradient,
+                blend.value,
+                blend.distance,
+                np.zeros_like(blend.step),  # kept as `points`, in full
+                blend.residual,
+                blend.hard,
+            )
+        )
+        spots = self.x[rows] + np.einsum("ndm,nm->nd", expansion.frame, blend.step)
+        self.points.update(zip(range(start, start + len(rows)), spots, strict=True))
+        self._record(start)
+
+    def _lipschitz_reach(self) -> FloatArray:
+        """Return radii (n, K) within which the first own component leads each other one."""
+        reach = np.zeros(self.joint_other.shape)
+        for k in np.unique(self.first):
+            rows = np.flatnonzero(self.first == k)
+            own = _Components(
+                self.own.peak[[k]], self.own.distance[rows][:, [k]], self.own.lipschitz[[k]]
+            )
+            for j in range(reach.shape[1]):
+                other = _Components(
+                    self.other.peak[[j]],
+                    self.other.distance[rows][:, [j]],
+                    self.other.lipschitz[[j]],
+                )
+                reach[rows, j] = _radius(own, other, hardest_component=True)
+        return reach
+
+    def _pairs(self, rows: IntArray, own: IntArray, other: IntArray) -> _Tried:
+        """Project points onto the boundaries of pairs of components."""
+        groups = _groups(own, other)
+        ratios = [self.pair.ratio(self.label, int(own[g[0]]), int(other[g[0]])) for g in groups]
+        size = max((r.n_coordinates for r in ratios), default=1)
+        curvature, gradient = np.zeros((2, len(rows), size))
+        value = self.joint_own[rows, own] - self.joint_other[rows, other]
+        for group, ratio in zip(groups, ratios, strict=True):
+            h, g = ratio.expand(self.x[rows[group]])
+            curvature[group, : len(h)], gradient[group, : len(h)] = h, g
+        found = project_quadric(curvature, gradient, value)
+        weights = np.zeros((len(rows), self.joint_own.shape[1]))
+        weights[np.arange(len(rows)), own] = 1.0
+        return _Tried(
+            rows,
+            other,
+            own,
+            weights,
+            np.zeros(len(rows)),
+            curvature,
+            gradient,
+            value,
+            found.distance,
+            found.displacement,
+            found.residual,
+            found.hard,
+        )
+
+    def _add_first(self, rows: IntArray, other: IntArray) -> None:
+        self._add(rows, self.first[rows], other)
+
+    def _add(self, rows: IntArray, own: IntArray, other: IntArray) -> None:
+        if rows.size:
+            start = len(self.tried.row)
+            self.tried = self.tried.joined(self._pairs(rows, own, other))
+            self._record(start)
+
+    def _record(self, start: int) -> None:
+        """Raise `reach` where what was tried from `start` on is farther; no pair occurs twice."""
+        new = np.arange(start, len(self.tried.row))
+        row, other, distance = (
+            getattr(self.tried, name)[new] for name in ("row", "other", "distance")
+        )
+        # The first try replaces the Lipschitz bound, which is not larger but for rounding.
+        better = (distance > self.reach[row, other]) | (self.leader[row, other] < 0)
+        self.reach[row[better], other[better]] = distance[better]
+        self.leader[row[better], other[better]] = new[better]
+
+    def _move(self, index: IntArray) -> FloatArray:
+        """Return the projections of what was tried, (len(index), d)."""
+        out = np.empty((len(index), self.x.shape[1]))
+        tried = self.tried
+        for group in _groups(tried.own[index], tried.other[index]):
+            at = index[group]
+            k, j = int(tried.own[at[0]]), int(tried.other[at[0]])
+            if k < 0:
+                out[group] = [self.points[int(i)] for i in at]
+                continue
+            ratio = self.pair.ratio(self.label, k, j)
+            step = tried.displacement[at, : ratio.n_coordinates]
+            out[group] = ratio.move(self.x[tried.row[at]], step)
+        return out
+
+    def quality(self) -> tuple[FloatArray, BoolArray]:
+        """Return residuals and hard flags of what gives each point's bound."""
+        rows = np.arange(len(self.x))
+        leader = self.leader[rows, self.reach.argmin(axis=1)]
+        return self.tried.residual[leader], self.tried.hard[leader]
+
+    def projections(self, other: IntArray) -> FloatArray:
+        """Return the projections onto `other`, NaN where it was not tried or has no boundary."""
+        leader = self.leader[np.arange(len(other)), other]
+        out = np.full(self.x.shape, np.nan)
+        known = np.flatnonzero(leader >= 0)
+        out[known] = self._move(leader[known])
+        return out
+
+    def add_shared(self) -> None:
+        """Add, by Gibbs' inequality, a blend for each point that several components share."""
+        share = special.softmax(self.joint_own, axis=1)
+        share[share < _LEAST_SHARE] = 0.0
+        share /= share.sum(axis=1, keepdims=True)
+        support = (share > 0).sum(axis=1)
+        # Boundaries beyond twice the nearest matter little to the sum over components.
+        near = (self.reach <= 2 * self.reach.min(axis=1, keepdims=True)) & np.isfinite(self.reach)
+        for count in np.unique(support[support > 1]):
+            size = self._blend_size(count + 1)
+            if size > _LARGEST_BLEND:
+                continue
+            rows, others = np.nonzero((support == count)[:, None] & near)
+            at_once = max(1, int(_BLEND_NUMBERS // ((count + 1) * size**2)))
+            for start in range(0, rows.size, at_once):
+                part, j = rows[start : start + at_once], others[start : start + at_once]
+                own = [np.flatnonzero(share[row]) for row in part]
+                expansion = self._expand(part, own, j)
+                local = np.stack([share[row, ks] for row, ks in zip(part, own, strict=True)])
+                blend = Blend.of(expansion, local)
+                self._add_blends(part, own, j, local, blend, expansion)
+
+    def sum_radius(self) -> FloatArray:
+        """Return the radii within which the sum over own components is proven to be larger."""
+        high = self._sum_reach()
+        certain = np.isinf(high)
+        ball = np.where(certain, 0.0, high)
+        clear = self._least_lead(ball) >= _NEGLIGIBLE
+        self._add_first(*np.nonzero(~clear & (self.leader < 0) & ~certain[:, None]))
+        row, other = self.tried.row, self.tried.other
+        outermost = self._least_lead(ball)
+        np.maximum.at(outermost, (row, other), self._minimum(np.arange(len(row)), ball))
+        active = outermost < _NEGLIGIBLE
+        rest = np.where(active, 0.0, np.exp(-np.maximum(outermost, 0.0))).sum(axis=1)
+        index = np.flatnonzero(active[row, other])
+        low = np.zeros(len(ball))
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (low + ball)
+            lead = np.full(self.reach.shape, -np.inf)
+            np.maximum.at(lead, (row[index], other[index]), self._minimum(index, middle))
+            # The exponent is cut off: any positive one is too much already.
+            terms = np.where(active, np.exp(np.minimum(-lead, 1.0)), 0.0)
+            proven = terms.sum(axis=1) + rest < 1
+            low, ball = np.where(proven, middle, low), np.where(proven, ball, middle)
+        return np.where(certain, np.inf, low)
+
+    def _sum_reach(self) -> FloatArray:
+        """Return radii (n,) beyond which one component of the other class alone is too much."""
+        reach = self.reach.copy()
+        mixed = np.flatnonzero(self.tried.bonus > 0)
+        tried = self.tried
+        found = project_quadric(
+            tried.curvature[mixed], tried.gradient[mixed], tried.value[mixed] + tried.bonus[mixed]
+        )
+        np.maximum.at(reach, (tried.row[mixed], tried.other[mixed]), found.distance)
+        smallest: FloatArray = reach.min(axis=1)
+        return smallest
+
+    def _minimum(self, index: IntArray, radius: FloatArray) -> FloatArray:
+        """Return the least leads of the sum over components that tried functions prove in balls."""
+        tried = self.tried
+        return trust_region_minimum(
+            tried.curvature[index],
+            tried.gradient[index],
+            tried.value[index] + tried.bonus[index],
+            radius[tried.row[index]],
+        )
+
+    def _least_lead(self, radius: FloatArray) -> FloatArray:
+        """Return Lipschitz bounds (n, K) of the first own component's lead within the balls."""
+        rows = np.arange(len(self.x))
+        own_reach = self.own.distance[rows, self.first] + self.own.lipschitz[self.first] * radius
+        other_reach = np.maximum(self.other.distance - self.other.lipschitz * radius[:, None], 0.0)
+        own = self.own.peak[self.first] - 0.5 * own_reach**2
+        lead: FloatArray = own[:, None] - (self.other.peak - 0.5 * other_reach**2)
+        return lead
+
+
+def _groups(own: IntArray, other: IntArray) -> list[IntArray]:
+    """Return the indices of each distinct pair."""
+    if own.size == 0:
+        return []
+    order = np.lexsort((other, own))
+    changed = (np.diff(own[order]) != 0) | (np.diff(other[order]) != 0)
+    return np.split(order, np.flatnonzero(changed) + 1)

@@ -1,0 +1,311 @@
+r"""Certified radii of optimal classifiers of mixtures, exact where the geometry allows it.
+
+Let :math:`a_k` be the joint log densities of the components of a point's own class and
+:math:`b_j` those of the other. Every difference :math:`a_k - b_j` is a quadratic function of a few
+coordinates (`trueboundary.theory.log_ratios`), so that the exact distance :math:`r_{jk}` to
+:math:`E_{jk} = \{b_j \ge a_k\}` and the exact minimum :math:`m_{jk}(t)` over the ball of radius t
+are at hand.
+
+**Most likely component.** An error has some :math:`b_j \ge a_k` for all k, so that it lies in
+:math:`\bigcup_j \bigcap_k E_{jk}`, and none is nearer than :math:`\min_j \max_k r_{jk}`. Any
+subset of the k gives a bound as well. One starts with the most likely own component and adds, for
+the j that gives the minimum, the component that wins at the projection, until none does. Then
+that projection is an error, and the bound is exact.
+
+**Sum over components.** Within the ball, :math:`b_j - \log \sum_k e^{a_k} \le -c_j(t)` with
+:math:`c_j(t) = \max_k m_{jk}(t)`. If :math:`\sum_j e^{-c_j(t)} < 1`, the ball holds no error; the
+largest such t is found by bisection. Where several own components share a point, Gibbs'
+inequality :math:`\log \sum_k e^{a_k} \ge \sum_k v_k a_k + H(v)`, with equality at the point for
+its responsibilities v, gives one more quadratic function to take the largest of.
+
+A verified error on the ray through the projection bounds the distance from above: `bracket`.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trueboundary.certificates._component_pairs import (
+    BLOCK,
+    Classes,
+    IntArray,
+    PairSearch,
+    joint_logs,
+)
+from trueboundary.certificates._rays import Rays
+from trueboundary.certificates.base import BoolArray, CertificateResult, FloatArray
+from trueboundary.certificates.mixtures import _radius
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["MixtureBracket", "MixtureCertificate", "bracket"]
+
+
+@dataclass(frozen=True)
+class MixtureCertificate:
+    """Certify `BayesOptimal` classifiers of Gaussians and mixtures of factor analyzers.
+
+    For the rule of the most likely component the distances are exact where the result says so,
+    which is nearly everywhere. For the sum over components they are lower bounds, short of the
+    truth by about the nats that further components add, over the slope of the log odds; two single
+    Gaussians are exact. `LipschitzMixtureCertificate` is the cheaper bound, and never the larger.
+
+    All are proven up to float64 rounding, for the classifier that evaluates its (possibly rounded)
+    densities in exact arithmetic. Components of isotropic noise take a small eigenproblem for each
+    pair; others take one of d x d, for the pairs that matter.
+
+    Parameters
+    ----------
+    gibbs : bool
+        For the sum over components, also use Gibbs' inequality where components overlap: tighter,
+        at the cost of an eigenproblem for each such point.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.certificates import MixtureCertificate
+    >>> from trueboundary.problems import planar_problem
+    >>> classifier = planar_problem("a").bayes_classifier(dtype=torch.float64)
+    >>> x, y = torch.tensor([[-2.0, 0.3]], dtype=torch.float64), torch.tensor([0])
+    >>> MixtureCertificate()(classifier, x, y).distance.round(2)
+    array([2.])
+    """
+
+    gibbs: bool = False
+
+    def __call__(
+        self, classifier: Any, x: Any, y: Any, *, domain: Any | None = None
+    ) -> CertificateResult:
+        """Return proven distances from points to the nearest error.
+
+        Parameters
+        ----------
+        classifier : BayesOptimal
+            The optimal classifier of two Gaussians or mixtures.
+        x : Tensor of shape (n, d)
+            Points; images are flattened.
+        y : Tensor of shape (n,)
+            Labels, 0 or 1.
+        domain : Domain, optional
+            Where errors count; bounds in all of space hold in every part of it, and are exact in
+            all of space only.
+
+        Returns
+        -------
+        CertificateResult
+            `nearest` is the projection that gives the bound; for the sum over components the
+            bound can be a little nearer than that.
+
+        Raises
+        ------
+        TypeError
+            If the classifier is another one, or one of tables.
+        ValueError
+            If shapes or labels do not fit.
+        """
+        from trueboundary.attacks.domains import Space
+
+        pair = Classes.build(classifier, type(self).__name__)
+        points, labels = _checked(x, y, pair.dim)
+        found = _solve(pair, points, labels, self.gibbs)
+        everywhere = domain is None or isinstance(domain, Space)
+        error = found.distance == 0
+        return CertificateResult(
+            found.distance,
+            found.exact & (everywhere | error | np.isinf(found.distance)),
+            found.nearest[:, 0],
+            found.residual,
+            found.hard,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureBracket:
+    """Lower and upper bounds of the distance to the nearest error, one entry per point.
+
+    Attributes
+    ----------
+    lower : ndarray of shape (n,)
+        Certified distance; 0 for points that are errors themselves.
+    upper : ndarray of shape (n,)
+        Distance to an error that the classifier confirmed in float64; infinite where none was
+        found.
+    point : ndarray of shape (n, d)
+        That error; NaN where none was found.
+    exact : ndarray of bool, shape (n,)
+        Whether the certificate proves `lower` to be the distance.
+    """
+
+    lower: FloatArray
+    upper: FloatArray
+    point: FloatArray
+    exact: BoolArray
+
+    @property
+    def relative_width(self) -> FloatArray:
+        """Return (upper - lower) / upper, shape (n,): 0 for errors, 1 where nothing is known."""
+        width = np.ones_like(self.upper)
+        known = np.isfinite(self.upper) & (self.upper > 0)
+        width[known] = (self.upper[known] - self.lower[known]) / self.upper[known]
+        width[(self.upper == 0) | np.isinf(self.lower)] = 0.0
+        return width
+
+    @property
+    def median_relative_width(self) -> float:
+        """Median of the relative widths; NaN for no points."""
+        return float(np.median(self.relative_width)) if self.upper.size else float("nan")
+
+
+def bracket(
+    classifier: Any,
+    x: Any,
+    y: Any,
+    *,
+    gibbs: bool = False,
+    n_candidates: int = 2,
+    n_refinements: int = 8,
+) -> MixtureBracket:
+    """Return certified lower and verified upper bounds of the distance to the nearest error.
+
+    Upper bounds come from the rays through the projections onto the nearest pairwise boundaries,
+    followed to the classifier's own boundary. Where a bracket stays wide, the ray is turned towards
+    the boundary's normal as long as that makes it shorter.
+
+    Parameters
+    ----------
+    classifier : BayesOptimal
+        The optimal classifier of two Gaussians or mixtures.
+    x : Tensor of shape (n, d)
+        Points; images are flattened.
+    y : Tensor of shape (n,)
+        Labels, 0 or 1.
+    gibbs : bool
+        As in `MixtureCertificate`.
+    n_candidates : int
+        How many components of the other class to aim at, the nearest first.
+    n_refinements : int
+        How often to turn the rays of wide brackets.
+
+    Returns
+    -------
+    MixtureBracket
+        Bounds in all of space.
+
+    Raises
+    ------
+    TypeError
+        If the classifier is not a `BayesOptimal` one of Gaussians or mixtures.
+    ValueError
+        If shapes or labels do not fit, or `n_candidates` or `n_refinements` is too small.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.problems import planar_problem
+    >>> classifier = planar_problem("a").bayes_classifier(dtype=torch.float64)
+    >>> x, y = torch.tensor([[-2.0, 0.3]], dtype=torch.float64), torch.tensor([0])
+    >>> result = bracket(classifier, x, y)
+    >>> bool(result.lower[0] <= result.upper[0]), result.median_relative_width < 1e-6
+    (True, True)
+    """
+    if n_candidates < 1 or n_refinements < 0:
+        raise ValueError(
+            f"n_candidates must be at least 1 and n_refinements at least 0, got {n_candidates} "
+            f"and {n_refinements}."
+        )
+    pair = Classes.build(classifier, "bracket")
+    points, labels = _checked(x, y, pair.dim)
+    found = _solve(pair, points, labels, gibbs, n_candidates)
+    flat = points.numpy()
+    upper = np.where(found.distance == 0, 0.0, np.inf)
+    nearest = np.where((found.distance == 0)[:, None], flat, np.nan)
+    rays = Rays(pair, copy.deepcopy(classifier).double(), flat, labels)
+    for candidate in range(found.nearest.shape[1]):
+        step = found.nearest[:, candidate] - flat
+        rows = np.flatnonzero((found.distance > 0) & np.isfinite(step).all(axis=1))
+        rays.follow(rows, step[rows], upper, nearest)
+    rays.turn(found.distance, upper, nearest, n_refinements)
+    return MixtureBracket(np.minimum(found.distance, upper), upper, nearest, found.exact)
+
+
+@dataclass(frozen=True, eq=False)
+class _Solution:
+    """Distances with the projections (n, candidates, d) that give them."""
+
+    distance: FloatArray
+    exact: BoolArray
+    nearest: FloatArray
+    residual: FloatArray
+    hard: BoolArray
+
+
+def _checked(x: Any, y: Any, dim: int) -> tuple[Tensor, npt.NDArray[np.int64]]:
+    """Return points (n, d) in float64 on the CPU, and labels."""
+    import torch
+
+    points = torch.as_tensor(x).detach()
+    points = points.flatten(1).to(device="cpu", dtype=torch.float64)
+    labels = torch.as_tensor(y).numpy(force=True)
+    if points.shape[1] != dim or not bool(points.isfinite().all()):
+        raise ValueError(f"x must hold finite points (n, {dim}), got {tuple(points.shape)}.")
+    if labels.shape != points.shape[:1] or not np.isin(labels, (0, 1)).all():
+        raise ValueError(
+            f"y must hold {len(points)} labels, each 0 or 1, got shape {labels.shape}."
+        )
+    return points, labels.astype(np.int64)
+
+
+def _solve(
+    pair: Classes,
+    points: Tensor,
+    labels: npt.NDArray[np.int64],
+    gibbs: bool,
+    n_candidates: int = 1,
+) -> _Solution:
+    """Return distances of all points, in blocks of points of one class."""
+    n = len(points)
+    n_candidates = min(n_candidates, *(len(side.peak) for side in pair.sides))
+    x = points.numpy()
+    out = _Solution(
+        np.zeros(n),
+        np.ones(n, dtype=bool),
+        np.repeat(x[:, None], n_candidates, axis=1),
+        np.zeros(n),
+        np.zeros(n, dtype=bool),
+    )
+    for label in (0, 1):
+        of_class = np.flatnonzero(labels == label)
+        for start in range(0, of_class.size, BLOCK):
+            rows = of_class[start : start + BLOCK]
+            own, other = pair.sides[label].at(points[rows]), pair.sides[1 - label].at(points[rows])
+            right = pair.lead(joint_logs(own), joint_logs(other)) > 0
+            if right.any():
+                rows = rows[right]
+                search = PairSearch(pair, label, x[rows], own.take(right), other.take(right))
+                _solve_block(search, rows, out, gibbs)
+    return out
+
+
+def _solve_block(search: PairSearch, rows: IntArray, out: _Solution, gibbs: bool) -> None:
+    """Solve points that are classified right, and write them to their rows of `out`."""
+    search.run()
+    pair = search.pair
+    out.residual[rows], out.hard[rows] = search.quality()
+    order = np.argsort(search.reach, axis=1, kind="stable")
+    for candidate in range(out.nearest.shape[1]):
+        out.nearest[rows, candidate] = search.projections(order[:, candidate])
+    if pair.hardest_component or pair.single:
+        out.distance[rows] = search.reach.min(axis=1)
+        out.exact[rows] = search.tight
+        return
+    if gibbs:
+        search.add_shared()
+    cheap = _radius(search.own, search.other, hardest_component=False)
+    out.distance[rows] = np.maximum(search.sum_radius(), cheap)
+    out.exact[rows] = np.isinf(out.distance[rows])
