@@ -309,7 +309,7 @@ def _sheet(runs: Mapping[str, Run], pair: str) -> Panel:
         caption=(
             "Test points, the same attacked along the gradient, and the changes (grey is none), "
             "for the symmetric and the asymmetric problem. Below: changes of all pixels of all "
-            "attacked images; dotted lines at 5/255."
+            "attacked images; dotted lines at 5/255, outermost bars for all beyond 1/2."
         ),
         draw=lambda: draw_sheet(sheets),
         data=sheet_rows(pair, sheets),
