@@ -76,9 +76,9 @@ def test_quadratic_classifiers(probability):
 
 @pytest.mark.parametrize(("label", "sphere"), [(0, "inner"), (1, "outer")])
 def test_both_spheres_of_a_quadratic_network(label, sphere):
-    network = QuadraticNetwork(60, 400, generator=seeded(3), dtype=torch.float64)
+    network = QuadraticNetwork(40, 120, generator=seeded(3), dtype=torch.float64)
     truth = math.exp(ellipsoid_log_error(network.ellipsoid().alphas, sphere=sphere))
-    result = estimate(network, ConcentricSpheres(dim=60), label)
+    result = estimate(network, ConcentricSpheres(dim=40), label)
     assert truth < 0.05
     assert holds(result, truth)
 
@@ -198,6 +198,14 @@ def test_evaluations_are_counted():
     assert seen == 100 * (10 + 1) * (1 + 5 * n_moves)
 
 
+def test_steps_shorten_for_classifiers_that_are_even():
+    # A jump to the opposite point would always be accepted; steps must not grow towards it.
+    threshold = caps.threshold(50, 1e-8)
+    result = estimate(lambda x: x[:, 0].abs() - threshold, UniformSphere(50), splitting=SMALL)
+    assert result.steps[-1] < 0.6
+    assert min(result.acceptance) > 0.2
+
+
 def test_common_errors_are_sampled_plainly():
     result = estimate(cap(10, 0.7), UniformSphere(10), splitting=SMALL)
     assert result.levels == (0.0,)
@@ -265,7 +273,7 @@ class TestDeceptiveScore:
     @staticmethod
     def classifier(x):
         dim = TestDeceptiveScore.dim
-        return torch.maximum(cap(dim, 1e-9)(x), cap(dim, 1e-8, axis=1, slope=4.0)(x))
+        return torch.maximum(cap(dim, 1e-9)(x), cap(dim, 1e-8, axis=1, slope=10.0)(x))
 
     def seeds(self):
         return torch.eye(self.dim, dtype=torch.float64)[:2]
@@ -326,7 +334,7 @@ def test_seeds_of_one_region_do_not_alarm():
     quadratic = lambda x: x.square() @ weights  # noqa: E731
     seeds = attack_seeds(quadratic, UniformSphere(dim), 0, generator=seeded(), n_points=10)
     assert len(seeds) == 10
-    bulk = estimate(quadratic, UniformSphere(dim), seeds=seeds)
+    bulk = estimate(quadratic, UniformSphere(dim), splitting=SMALL, seeds=seeds)
     assert bulk.value < 1e-4
     assert bulk.warnings == ()
 

@@ -12,7 +12,7 @@ from trueboundary.attacks.domains import Domain, Space, Sphere
 from trueboundary.classifiers import Classifier
 from trueboundary.problems import Problem
 from trueboundary.rare_events._particles import System, adapted
-from trueboundary.rare_events.moves import SphereMove, move_for
+from trueboundary.rare_events.moves import InvariantMove, SphereMove, move_for
 
 __all__ = ["attack_seeds", "unrepresented_groups"]
 
@@ -22,6 +22,9 @@ _N_CHAINS = 64
 _N_SWEEPS = 200
 _MAX_PARTICLES = 4000
 _REPRESENTED = 0.01  # share of particles that must lie where a group's errors lie
+_CONNECTED = 0.05  # share of paths from chains to particles that must not leave the errors
+_N_PAIRS = 512
+_N_BETWEEN = 15  # points of a path between two errors
 
 
 def attack_seeds(
@@ -88,16 +91,35 @@ def attack_seeds(
     return result.x_adv[result.success]
 
 
+def check_seeds(move: InvariantMove, seeds: Tensor, generator: torch.Generator) -> None:
+    """Raise unless the seeds are points that the move can start from.
+
+    A long run should not end in such an error, so this is asked before it; with a generator of its
+    own, so that asking does not shift the random numbers of the run.
+    """
+    probe = torch.Generator(generator.device).manual_seed(0)
+    event_shape = tuple(move.points(move.sample(1, probe)).shape[1:])
+    if not isinstance(seeds, Tensor) or tuple(seeds.shape[1:]) != event_shape or seeds.ndim < 2:
+        got = tuple(seeds.shape) if isinstance(seeds, Tensor) else type(seeds).__name__
+        raise ValueError(f"seeds must be points of shape {('n', *event_shape)}, got {got}.")
+    if len(seeds):
+        move.states(seeds[:1])
+
+
 def unrepresented_groups(
     system: System, seeds: Tensor, survivors: Tensor, step: float
 ) -> tuple[int, int]:
     """Count groups of errors that no particle lies near.
 
     An attack finds the worst or the nearest errors of a region, particles its typical ones, and
-    in high dimension these are far apart even within one region. So each group of seeds is first
-    spread out by moves that never leave the errors. Half of these chains then give a direction,
-    from the particles' mean to their own; along it, the other half is compared with the particles.
-    Regions that chains can leave and regions of few standard deviations count as represented.
+    in high dimension these are far apart even within one region. So each group is first spread out
+    by chains of moves that never leave the errors. It is then represented if either of two tests
+    says so:
+
+    - Paths. Some of the straight paths (on a sphere, great circles) from chains to particles
+      lead through errors alone.
+    - Projections. Half of the chains give a direction, from the particles' mean to their own.
+      Along it, some of the particles lie as far out as the other half of the chains.
 
     Parameters
     ----------
@@ -114,19 +136,9 @@ def unrepresented_groups(
     -------
     n_missing, n_groups : int
         Groups that are not represented, and groups compared: those of most seeds.
-
-    Raises
-    ------
-    ValueError
-        If the seeds have another shape than points.
     """
     chosen = torch.linspace(0, len(survivors) - 1, min(len(survivors), _MAX_PARTICLES)).long()
     points = system.move.points(survivors[chosen.to(survivors.device)])
-    if seeds.shape[1:] != points.shape[1:]:
-        raise ValueError(
-            f"seeds must be points of shape (n, *{tuple(points.shape[1:])}), got "
-            f"{tuple(seeds.shape)}."
-        )
     if len(seeds) == 0:
         return 0, 0
     seeds = seeds.to(points)
@@ -136,7 +148,11 @@ def unrepresented_groups(
     missing = 0
     for group in groups:
         cloud = _relaxed(system, seeds[group], step)
-        missing += _share_inside(cloud, particles) < _REPRESENTED
+        is_represented = (
+            _share_inside(cloud.flatten(1), particles) >= _REPRESENTED
+            or _share_connected(system, cloud, points) >= _CONNECTED
+        )
+        missing += not is_represented
     return missing, len(groups)
 
 
@@ -160,6 +176,20 @@ def cosine_groups(points: Tensor) -> list[Tensor]:
     return sorted(groups, key=len, reverse=True)
 
 
+def _share_connected(system: System, cloud: Tensor, points: Tensor) -> float:
+    """Return the share of straight paths from a cloud to points that lead through errors alone."""
+    pairs = torch.arange(_N_PAIRS, device=points.device)
+    start, end = cloud[pairs % len(cloud)], points[pairs * len(points) // _N_PAIRS]
+    alive = torch.ones(len(pairs), dtype=torch.bool, device=points.device)
+    for fraction in torch.linspace(0, 1, _N_BETWEEN + 2)[1:-1].tolist():
+        between = torch.lerp(start, end, fraction)
+        if isinstance(system.move, SphereMove):
+            norm = torch.linalg.vector_norm(between, dim=1, keepdim=True)
+            between = between * (system.move.density.radius / norm)
+        alive &= system.score(between) >= 0
+    return float(alive.double().mean())
+
+
 def _relaxed(system: System, errors: Tensor, step: float) -> Tensor:
     """Spread chains from given errors over the region of errors they lie in."""
     starts = torch.arange(_N_CHAINS, device=errors.device) % len(errors)
@@ -168,7 +198,7 @@ def _relaxed(system: System, errors: Tensor, step: float) -> Tensor:
     for _ in range(_N_SWEEPS):
         acceptance = system.sweep(states, scores, 0.0, step)
         step = adapted(step, acceptance)
-    return system.move.points(states).flatten(1)
+    return system.move.points(states)
 
 
 def _share_inside(cloud: Tensor, particles: Tensor) -> float:

@@ -24,7 +24,7 @@ from trueboundary.rare_events._particles import (
     run_replicates,
 )
 from trueboundary.rare_events.moves import move_for
-from trueboundary.rare_events.representation import unrepresented_groups
+from trueboundary.rare_events.representation import check_seeds, unrepresented_groups
 from trueboundary.rare_events.scores import Score, ScoreFunction
 from trueboundary.theory.intervals import Interval, clopper_pearson, t_interval
 
@@ -317,6 +317,8 @@ def estimate_error_rate(
         batch_size=splitting.batch_size,
         generator=generator,
     )
+    if seeds is not None:
+        check_seeds(system.move, seeds, generator)
     schedule = run_pilot(
         system,
         splitting.n_particles,
