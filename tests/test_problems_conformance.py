@@ -8,7 +8,13 @@ import torch
 
 from trueboundary.attacks import Space
 from trueboundary.classifiers import BinaryClassifier, TruncatedSum, margin
-from trueboundary.problems import ConcentricSpheres, OnlineStream, Problem
+from trueboundary.problems import (
+    ConcentricSpheres,
+    OnlineStream,
+    Problem,
+    planar_problem,
+    table_problem,
+)
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,17 @@ class TwoGaussians(Problem):
         return {"problem": "TwoGaussians"}
 
 
-PROBLEMS = [ConcentricSpheres(2), ConcentricSpheres(50, 1.7), TwoGaussians()]
+PROBLEMS = [
+    ConcentricSpheres(2),
+    ConcentricSpheres(50, 1.7),
+    TwoGaussians(),
+    planar_problem("a"),
+    planar_problem("h"),
+    table_problem("g"),
+]
 
 
-@pytest.mark.parametrize("problem", PROBLEMS, ids=repr)
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: str(problem.describe())[:60])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 class TestEveryProblem:
     def test_samples_have_the_shape_and_prior_that_it_says(self, problem, dtype, generator):
