@@ -121,9 +121,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     ]
     return Analysis(
         panels=[_panel(rows, optima)],
-        measurements={
-            claim: _ends(runs, rows, sweep, names) for sweep, (_, claim) in SWEEPS.items()
-        },
+        measurements=measure(runs, rows, names),
         remarks=remarks,
     )
 
@@ -143,27 +141,32 @@ def sweep_rows(runs: Mapping[str, Run], settings: Settings) -> Rows:
     ]
 
 
-def _ends(runs: Mapping[str, Run], rows: Rows, sweep: str, names: Sequence[str]) -> Measurement:
-    """Return the mean attack at the last value over that at the first, the largest of all sets."""
-    largest: Measurement | None = None
-    for name in names:
-        along = [row for row in rows if row["dataset"] == name and row["sweep"] == sweep]
-        first, last = (
-            nearest_distances(runs, f"{name}/{sweep}-{along[end]['value']}") for end in (0, -1)
-        )
-        ratio, low, high = ratio_of_means(last, first)
-        note = (
-            f"{words_of(name)}: {along[-1]['value']:,} against {along[0]['value']:,} "
-            f"{SWEEPS[sweep][0]}. One network each; the interval is over points."
-        )
-        found = Measurement(ratio, low, high, n=len(first), note=note)
-        if largest is None or not found.value <= largest.value:
-            largest = found
-    assert largest is not None  # an experiment has at least one data set
-    cells = [row for row in rows if row["sweep"] == sweep]
-    return Measurement(
-        largest.value, largest.low, largest.high, largest.n, cells=cells, note=largest.note
+def measure(runs: Mapping[str, Run], rows: Rows, names: Sequence[str]) -> dict[str, Measurement]:
+    """Return the mean attack at the last value of each sweep over that at the first.
+
+    Of several data sets the largest ratio counts; a sweep without one has no measurement.
+    """
+    measurements: dict[str, Measurement] = {}
+    for sweep, (_, claim) in SWEEPS.items():
+        ends = [_ends(runs, rows, sweep, name) for name in names]
+        known = [found for found in ends if not math.isnan(found.value)]
+        if known:
+            measurements[claim] = max(known, key=lambda found: float(found.value))
+    return measurements
+
+
+def _ends(runs: Mapping[str, Run], rows: Rows, sweep: str, name: str) -> Measurement:
+    along = [row for row in rows if (row["dataset"], row["sweep"]) == (name, sweep)]
+    first, last = (
+        nearest_distances(runs, f"{name}/{sweep}-{along[end]['value']}") for end in (0, -1)
     )
+    ratio, low, high = ratio_of_means(last, first)
+    note = (
+        f"{words_of(name)}: {along[-1]['value']:,} against {along[0]['value']:,} "
+        f"{SWEEPS[sweep][0]}. One network each; the interval is over points."
+    )
+    cells = [row for row in rows if row["sweep"] == sweep]
+    return Measurement(ratio, low, high, n=len(first), cells=cells, note=note)
 
 
 def _panel(rows: Rows, optima: Rows) -> Panel:

@@ -22,7 +22,7 @@ from trueboundary.experiments.image_tasks import (
     under,
     words_of,
 )
-from trueboundary.experiments.images import planned_classifiers
+from trueboundary.experiments.images import distances, planned_classifiers
 from trueboundary.experiments.sheets import Sheet, draw_sheet, sheet_rows
 from trueboundary.runs import Run, RunConfig
 
@@ -244,8 +244,9 @@ def _sheet(runs: Mapping[str, Run], name: str, settings: Settings) -> Panel:
 
 
 def _nearer(runs: Mapping[str, Run], prefix: str) -> Run:
-    """Return the attack whose pictures are shown: Carlini-Wagner where there is one."""
-    return runs.get(f"{prefix}/cw", runs[f"{prefix}/gradient"])
+    """Return the attack whose pictures are shown: of the most successes, that of the nearest."""
+    found = [runs[f"{prefix}/{name}"] for name in ("gradient", "cw") if f"{prefix}/{name}" in runs]
+    return min(found, key=lambda run: (-run.summary["n_changed"], distances(run).sum()))
 
 
 EXPERIMENT = Experiment(

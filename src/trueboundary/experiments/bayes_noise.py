@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,10 +69,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     ]  # fmt: skip
     return Analysis(
         panels=[_sheet(runs, settings), _bars(rows)],
-        measurements={
-            claim: _ratio(runs, settings, classifier, rows)
-            for classifier, claim in CLASSIFIERS.items()
-        },
+        measurements=measure(runs, settings, rows),
         remarks=remarks,
     )
 
@@ -91,21 +90,33 @@ def noise_rows(runs: Mapping[str, Run], settings: Settings) -> Rows:
     ]
 
 
-def _ratio(runs: Mapping[str, Run], settings: Settings, classifier: str, rows: Rows) -> Measurement:
-    """Return the ratio that is farthest from 1, of the largest noise to the smallest."""
+def measure(runs: Mapping[str, Run], settings: Settings, rows: Rows) -> dict[str, Measurement]:
+    """Return the mean attack at the largest noise over that at the smallest, by claim.
+
+    Of several data sets the ratio farthest from 1 counts; without any there is no measurement.
+    """
+    measurements: dict[str, Measurement] = {}
+    for classifier, claim in CLASSIFIERS.items():
+        cells = [row for row in rows if row["classifier"] == classifier]
+        ratios = [_ratio(runs, settings, name, classifier) for name in settings["dataset"]]
+        known = [found for found in ratios if found.value > 0]
+        if known:
+            worst = max(known, key=lambda found: abs(math.log(found.value)))
+            measurements[claim] = replace(worst, cells=cells)
+    return measurements
+
+
+def _ratio(runs: Mapping[str, Run], settings: Settings, name: str, classifier: str) -> Measurement:
     small, large = min(settings["noise_stds"]), max(settings["noise_stds"])
-    found = []
-    for name in settings["dataset"]:
-        above, below = (
-            nearest_distances(runs, f"{name}/{noise:g}/{classifier}") for noise in (large, small)
-        )
-        ratio, low, high = ratio_of_means(above, below)
-        note = f"{words_of(name)}, noise {large:g} against {small:g}. The points differ in "
-        note += "the size of their noise alone; the interval is over points."
-        found.append(Measurement(ratio, low, high, n=len(above), note=note))
-    worst = max(found, key=lambda measured: abs(np.log(max(float(measured.value), 1e-300))))
-    cells = [row for row in rows if row["classifier"] == classifier]
-    return Measurement(worst.value, worst.low, worst.high, worst.n, cells=cells, note=worst.note)
+    above, below = (
+        nearest_distances(runs, f"{name}/{noise:g}/{classifier}") for noise in (large, small)
+    )
+    ratio, low, high = ratio_of_means(above, below)
+    note = (
+        f"{words_of(name)}, noise {large:g} against {small:g}. The points differ in the size of "
+        "their noise alone; the interval is over points."
+    )
+    return Measurement(ratio, low, high, n=len(above), note=note)
 
 
 def _bars(rows: Rows) -> Panel:

@@ -82,7 +82,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     return Analysis(
         panels=[_panel(rows, optima)],
         measurements=measure(rows, optima),
-        remarks=remarks,
+        remarks=[*remarks, *(_share_remark(rows, optimum) for optimum in optima)],
     )
 
 
@@ -108,6 +108,16 @@ def measure(rows: Rows, optima: Rows) -> dict[str, Measurement]:
         "B1.15a": Measurement(all(slight), n=n, cells=cells, note=note),
         "B1.15b": Measurement(all(traded), n=n, cells=cells, note=note),
     }
+
+
+def _share_remark(rows: Rows, optimum: Row) -> str:
+    first, last = _ends([row for row in rows if row["dataset"] == optimum["dataset"]])
+    shares = [row["mean_l2"] / optimum["mean_l2"] for row in (first, last)]
+    return (
+        f"{words_of(optimum['dataset'])}: the mean attack is {shares[0]:.2f} of the optimal "
+        f"classifier's at beta {first['beta']:g} and {shares[1]:.2f} at beta {last['beta']:g}, "
+        f"with clean accuracies {first['accuracy']:.4f} and {last['accuracy']:.4f}."
+    )
 
 
 def _ends(rows: Sequence[Row]) -> tuple[Row, Row]:
