@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from trueboundary.attacks import (
         AttackResult,
         Box,
+        CarliniWagnerL2,
         ManifoldAttack,
         OffManifoldAttack,
         Shell,
@@ -20,14 +21,21 @@ if TYPE_CHECKING:
     )
     from trueboundary.certificates import EllipsoidCertificate, nearest_ellipsoid_error
     from trueboundary.classifiers import (
+        BayesOptimal,
         QuadraticNetwork,
         ReLUNetwork,
         TruncatedSum,
         as_classifier,
         margin,
     )
-    from trueboundary.measure import Distances, ErrorRate, distances, error_rate
-    from trueboundary.problems import ConcentricSpheres, FiniteSample, OnlineStream
+    from trueboundary.measure import Distances, ErrorRate, distances, error_rate, optimality
+    from trueboundary.problems import (
+        ConcentricSpheres,
+        FiniteSample,
+        MixtureProblem,
+        OnlineStream,
+    )
+    from trueboundary.rare_events import Splitting
     from trueboundary.runs import Store
     from trueboundary.training import TrainingConfig, train
 
@@ -37,6 +45,7 @@ _HOMES = {
     "trueboundary.attacks": (
         "AttackResult",
         "Box",
+        "CarliniWagnerL2",
         "ManifoldAttack",
         "OffManifoldAttack",
         "Shell",
@@ -45,14 +54,21 @@ _HOMES = {
     ),
     "trueboundary.certificates": ("EllipsoidCertificate", "nearest_ellipsoid_error"),
     "trueboundary.classifiers": (
+        "BayesOptimal",
         "QuadraticNetwork",
         "ReLUNetwork",
         "TruncatedSum",
         "as_classifier",
         "margin",
     ),
-    "trueboundary.measure": ("Distances", "ErrorRate", "distances", "error_rate"),
-    "trueboundary.problems": ("ConcentricSpheres", "FiniteSample", "OnlineStream"),
+    "trueboundary.measure": ("Distances", "ErrorRate", "distances", "error_rate", "optimality"),
+    "trueboundary.problems": (
+        "ConcentricSpheres",
+        "FiniteSample",
+        "MixtureProblem",
+        "OnlineStream",
+    ),
+    "trueboundary.rare_events": ("Splitting",),
     "trueboundary.runs": ("Store",),
     "trueboundary.training": ("TrainingConfig", "train"),
 }
@@ -60,13 +76,16 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "AttackResult",
+    "BayesOptimal",
     "Box",
+    "CarliniWagnerL2",
     "ConcentricSpheres",
     "Distances",
     "EllipsoidCertificate",
     "ErrorRate",
     "FiniteSample",
     "ManifoldAttack",
+    "MixtureProblem",
     "OffManifoldAttack",
     "OnlineStream",
     "QuadraticNetwork",
@@ -74,6 +93,7 @@ __all__ = [
     "Shell",
     "Space",
     "Sphere",
+    "Splitting",
     "Store",
     "TrainingConfig",
     "TruncatedSum",
@@ -82,6 +102,7 @@ __all__ = [
     "error_rate",
     "margin",
     "nearest_ellipsoid_error",
+    "optimality",
     "theory",
     "train",
 ]

@@ -1,0 +1,13 @@
+"""What users ask of a classifier: how often it is wrong, and how near its errors are.
+
+Every answer says how it was found. Error rates are exact where the classifier and the problem allow
+it, and sampled or estimated by splitting otherwise; distances are brackets, from a certificate
+below and an attack above; and on the concentric spheres both are held against the best that any
+classifier could do.
+"""
+
+from trueboundary.measure.brackets import Distances, distances
+from trueboundary.measure.rates import ErrorRate, error_rate
+from trueboundary.measure.tradeoff import Optimality, optimality
+
+__all__ = ["Distances", "ErrorRate", "Optimality", "distances", "error_rate", "optimality"]

@@ -1,0 +1,381 @@
+"""How near a classifier's errors are: proven bounds below, found errors above."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import nn
+
+from trueboundary.attacks import Attack, CarliniWagnerL2, LogDensityGradient, ManifoldAttack
+from trueboundary.attacks.domains import Box, Domain, Shell, Space, Sphere
+from trueboundary.certificates import (
+    Certificate,
+    EllipsoidCertificate,
+    LipschitzMixtureCertificate,
+    RelaxationCertificate,
+    SVMCertificate,
+)
+from trueboundary.classifiers import (
+    RBFSVM,
+    BayesOptimal,
+    Classifier,
+    LinearSVM,
+    ReLUNetwork,
+    as_classifier,
+)
+from trueboundary.classifiers.base import BinaryClassifier, CallableClassifier
+from trueboundary.densities import DiscreteTable
+from trueboundary.densities._checks import check_integer
+from trueboundary.measure._inputs import check_inputs, dtype_of
+from trueboundary.measure.exact import ellipsoid_of, table_errors
+from trueboundary.problems import Problem, TableProblem
+from trueboundary.theory.intervals import t_interval
+
+__all__ = ["Distances", "distances"]
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Layers = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Brackets of the distance from random points of one class to the nearest error.
+
+    Attributes
+    ----------
+    label : int
+        The class, 0 or 1.
+    lower, upper : ndarray of shape (n,)
+        Proven lower bounds (0 where there is no certificate) and distances at which an error was
+        found (infinite where none was). 0 for points that are errors themselves.
+    exact : ndarray of bool, shape (n,)
+        Where `lower` is the distance itself.
+    method : str
+        Where the two come from.
+    """
+
+    label: int
+    lower: Floats
+    upper: Floats
+    exact: npt.NDArray[np.bool_]
+    method: str = ""
+
+    @property
+    def n(self) -> int:
+        """Number of points."""
+        return len(self.upper)
+
+    @property
+    def n_failed(self) -> int:
+        """Number of points from which no error was found."""
+        return int(np.isinf(self.upper).sum())
+
+    @property
+    def mean(self) -> float:
+        """Mean of `upper` over the points with an error found, NaN if there is none.
+
+        This is the papers' convention. Points without an error found are farther away, so the
+        mean over all points is larger: read it beside `n_failed`.
+        """
+        found = self.upper[np.isfinite(self.upper)]
+        return float(found.mean()) if len(found) else math.nan
+
+    @property
+    def mean_interval(self) -> tuple[float, float]:
+        """95 % interval of `mean` (Student's t), NaN for fewer than two points."""
+        found = self.upper[np.isfinite(self.upper)]
+        return t_interval(found) if len(found) > 1 else (math.nan, math.nan)
+
+    @property
+    def median(self) -> float:
+        """Median of `upper` over all points, those without an error found counted as infinite."""
+        # An average of two middle values would be NaN between infinities: take the upper one.
+        return float(np.sort(self.upper)[self.n // 2])
+
+    @property
+    def relative_width(self) -> Floats:
+        """(upper - lower) / upper of each point, shape (n,): 0 where exact, 1 where unknown."""
+        width = np.ones(self.n)
+        known = np.isfinite(self.upper) & (self.upper > 0)
+        width[known] = np.maximum(self.upper[known] - self.lower[known], 0) / self.upper[known]
+        width[self.exact | (self.upper == 0) | np.isinf(self.lower)] = 0
+        return width
+
+    @property
+    def median_relative_width(self) -> float:
+        """Median of `relative_width`."""
+        return float(np.median(self.relative_width))
+
+    def __str__(self) -> str:
+        """Say the distances in one line."""
+        low, high = self.mean_interval
+        return (
+            f"class {self.label}: mean {self.mean:.4g} [{low:.4g}, {high:.4g}] over "
+            f"{self.n - self.n_failed} of {self.n} points, median {self.median:.4g}, "
+            f"mean lower bound {float(self.lower.mean()):.4g}, "
+            f"median relative width {self.median_relative_width:.2g}"
+        )
+
+
+def distances(
+    classifier: Classifier,
+    problem: Problem,
+    *,
+    n_points: int = 100,
+    attack: Attack | None = None,
+    certificate: Certificate | None = None,
+    domain: Domain | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> tuple[Distances, Distances]:
+    """Bracket the distance from random points of each class to the nearest error.
+
+    Parameters
+    ----------
+    classifier : callable
+        As for `error_rate`.
+    problem : Problem
+        What the points are drawn from.
+    n_points : int
+        Random points per class.
+    attack : Attack, optional
+        Gives the upper bounds. By default `ManifoldAttack` in its refined nearest mode on spheres
+        and in shells; in space and in boxes `LogDensityGradient` for `BayesOptimal` and
+        `CarliniWagnerL2` for all others.
+    certificate : Certificate, optional
+        Gives the lower bounds. By default `EllipsoidCertificate` for quadratic classifiers,
+        `RelaxationCertificate` for a `ReLUNetwork` in eval mode and for a ``Sequential`` of
+        ``Linear`` and ``ReLU`` layers, `SVMCertificate` for SVMs, `LipschitzMixtureCertificate`
+        for `BayesOptimal`, and none (lower bounds of 0) for other classifiers.
+    domain : Domain, optional
+        Where errors count; by default the set on which the class lives.
+    seed : int
+        Seed of the points and of the attack.
+    device : str
+        Where to draw the points; must be the classifier's.
+
+    Returns
+    -------
+    tuple of Distances
+        For class 0 and class 1. On a `TableProblem` both bounds are exact.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument does not fit.
+    ArithmeticError
+        If a proven lower bound exceeds the distance of an error that was found: one of the two is
+        wrong.
+
+    Notes
+    -----
+    With a default certificate the classifier is evaluated in float64, as a copy where it is of
+    another dtype: the certificate speaks of its stored parameters, and rounding would blur how
+    near the attack has come.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import trueboundary as tb
+    >>> problem = tb.ConcentricSpheres(dim=20)
+    >>> network = tb.QuadraticNetwork(20, 40, generator=torch.Generator().manual_seed(0))
+    >>> inner, outer = tb.distances(network, problem, n_points=20)
+    >>> inner.n, inner.n_failed, bool((inner.relative_width < 0.01).all())
+    (20, 0, True)
+    """
+    check_inputs(classifier, problem)
+    n_points = check_integer("n_points", n_points, minimum=1)
+    if isinstance(problem, TableProblem) and attack is None and certificate is None:
+        if domain is not None and not isinstance(domain, Space):
+            raise ValueError(
+                f"tables have all their points in space, got the domain {domain.describe()}; "
+                "leave it out."
+            )
+        zero, one = (_on_table(classifier, problem, label, n_points, seed) for label in (0, 1))
+        return zero, one
+    proof = None if certificate is None else _Proof(certificate, classifier)
+    if proof is None:
+        proof = _default_proof(classifier)
+        if proof is not None:
+            classifier = _in_float64(classifier)
+    zero, one = (
+        _bracket(
+            classifier,
+            problem,
+            label,
+            n_points=n_points,
+            attack=attack,
+            proof=proof,
+            domain=domain or problem.domain(label),
+            seed=seed,
+            device=device,
+        )
+        for label in (0, 1)
+    )
+    return zero, one
+
+
+@dataclass(frozen=True)
+class _Proof:
+    """A certificate, and the form in which it takes the classifier."""
+
+    certificate: Certificate
+    subject: Any
+
+    def __call__(self, x: torch.Tensor, y: torch.Tensor, domain: Domain) -> tuple[Floats, Bools]:
+        if not (isinstance(self.certificate, EllipsoidCertificate) and isinstance(domain, Box)):
+            result = self.certificate(self.subject, x, y, domain=domain)
+            return result.distance, result.exact
+        # Errors in a box are errors in space, so the distance in space is a bound in the box.
+        result = self.certificate(self.subject, x, y, domain=Space())
+        return result.distance, (result.distance == 0) | np.isinf(result.distance)
+
+    @property
+    def name(self) -> str:
+        return type(self.certificate).__name__
+
+
+def _default_proof(classifier: Classifier) -> _Proof | None:
+    """Return the certificate that belongs to a classifier."""
+    if isinstance(classifier, CallableClassifier):
+        return _default_proof(classifier.function)
+    ellipsoid = ellipsoid_of(classifier)
+    if ellipsoid is not None:
+        return _Proof(EllipsoidCertificate(), _Quadratic(ellipsoid))
+    if isinstance(classifier, ReLUNetwork):
+        depends_on_batch = classifier.training and classifier.batch_norm is not None
+        return None if depends_on_batch else _Proof(RelaxationCertificate(), classifier)
+    if isinstance(classifier, nn.Sequential):
+        layers = _relu_layers(classifier)
+        return None if layers is None else _Proof(RelaxationCertificate(), layers)
+    if isinstance(classifier, (LinearSVM, RBFSVM)):
+        return _Proof(SVMCertificate(), classifier)
+    if isinstance(classifier, BayesOptimal) and not isinstance(
+        classifier.densities[0], DiscreteTable
+    ):
+        return _Proof(LipschitzMixtureCertificate(), classifier)
+    return None
+
+
+@dataclass(frozen=True)
+class _Quadratic:
+    """What `EllipsoidCertificate` asks of a classifier."""
+
+    shape: Any
+
+    def ellipsoid(self) -> Any:
+        return self.shape
+
+
+def _relu_layers(network: nn.Sequential) -> Layers | None:
+    """Return weights and biases of linear layers with ReLU between them, None for other networks.
+
+    Two logits become the one margin that is their difference.
+    """
+    linears, between = list(network)[::2], list(network)[1::2]
+    if len(linears) != len(between) + 1 or not all(type(m) is nn.ReLU for m in between):
+        return None
+    layers: Layers = []
+    for linear in linears:
+        if type(linear) is not nn.Linear:
+            return None
+        weight = linear.weight.detach().double()
+        bias = (
+            linear.bias.detach().double()
+            if linear.bias is not None
+            else weight.new_zeros(len(weight))
+        )
+        layers.append((weight, bias))
+    weight, bias = layers[-1]
+    if len(weight) == 2:
+        layers[-1] = (weight[1:] - weight[:1], bias[1:] - bias[:1])
+    return layers if len(layers[-1][1]) == 1 else None
+
+
+def _in_float64(classifier: Classifier) -> BinaryClassifier:
+    """Return a float64 copy of a module of known type, or the module itself if it is one."""
+    module = as_classifier(classifier)
+    return module if dtype_of(module) == torch.float64 else copy.deepcopy(module).double()
+
+
+def _default_attack(classifier: Classifier, domain: Domain) -> Attack:
+    if isinstance(domain, (Sphere, Shell)):
+        return ManifoldAttack(refine_steps=20)
+    if isinstance(classifier, BayesOptimal):
+        return LogDensityGradient()
+    return CarliniWagnerL2()
+
+
+def _bracket(
+    classifier: Classifier,
+    problem: Problem,
+    label: int,
+    *,
+    n_points: int,
+    attack: Attack | None,
+    proof: _Proof | None,
+    domain: Domain,
+    seed: int,
+    device: str,
+) -> Distances:
+    attack = attack or _default_attack(classifier, domain)
+    x, y = next(
+        problem.blocks(
+            n_points,
+            seed=seed,
+            block_size=n_points,
+            label=label,
+            dtype=dtype_of(classifier),
+            device=device,
+            purpose="distances",
+        )
+    )
+    generator = torch.Generator(device).manual_seed(seed)
+    result = attack(classifier, x, y, domain=domain, generator=generator)
+    upper = result.distance.double().numpy(force=True)
+    lower, exact = np.zeros(n_points), np.zeros(n_points, dtype=np.bool_)
+    if proof is not None:
+        lower, exact = proof(x, y, domain)
+        _check_order(lower, upper, x, proof.name, type(attack).__name__)
+    below = "no certificate" if proof is None else proof.name
+    return Distances(label, lower, upper, exact, f"{below} below, {type(attack).__name__} above")
+
+
+def _check_order(lower: Floats, upper: Floats, x: torch.Tensor, proof: str, attack: str) -> None:
+    """Raise if a proven bound exceeds the distance of an error that was found."""
+    # Either is right up to the rounding of margins, which moves a boundary by a little.
+    tolerance = max(1e-6, math.sqrt(torch.finfo(x.dtype).eps))
+    rounding = 0.01 * tolerance * x.flatten(1).norm(dim=1).double().numpy(force=True)
+    wrong = np.flatnonzero(lower > upper * (1 + tolerance) + rounding)
+    if len(wrong):
+        point = wrong[0]
+        raise ArithmeticError(
+            f"{proof} excludes errors within {lower[point]:.9g} of point {point}, but {attack} "
+            f"found one at {upper[point]:.9g} ({len(wrong)} of {len(x)} points contradict each "
+            "other): one of the two is wrong, which is a bug; please report it."
+        )
+
+
+def _on_table(
+    classifier: Classifier, problem: TableProblem, label: int, n_points: int, seed: int
+) -> Distances:
+    errors = table_errors(classifier, problem, label)
+    nearest = np.full(errors.shape, np.inf)
+    if errors.any():
+        nearest = distance_transform_edt(~errors)
+    x, _ = next(
+        problem.blocks(n_points, seed=seed, block_size=n_points, label=label, purpose="distances")
+    )
+    row, column = x.long().numpy().T
+    found = nearest[row, column]
+    return Distances(
+        label, found, found, np.ones(n_points, dtype=np.bool_), "every point of the table"
+    )

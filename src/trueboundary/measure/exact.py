@@ -1,0 +1,150 @@
+"""Error rates and error sets that need no random points."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from trueboundary.classifiers import (
+    BayesOptimal,
+    Classifier,
+    QuadraticNetwork,
+    SphereBayes,
+    TruncatedSum,
+    margin,
+)
+from trueboundary.classifiers.ellipsoid import Ellipsoid
+from trueboundary.densities import LowRankGaussian
+from trueboundary.measure._inputs import dtype_of
+from trueboundary.problems import ConcentricSpheres, MixtureProblem, Problem, TableProblem
+from trueboundary.problems.base import BLOCK_SIZE
+from trueboundary.theory.log_ratios import LowRankNormal, pair_log_error
+from trueboundary.theory.quadratic_forms import Tail, ellipsoid_weights, log_tail
+from trueboundary.theory.truncated import log_errors
+
+#: What `exact_error_rates` knows, for messages.
+KNOWN = (
+    "quadratic classifiers and truncated sums on ConcentricSpheres, any classifier on a "
+    "TableProblem, and the optimal classifier (in float64) of a pair of Gaussians"
+)
+
+
+class ExactRates(NamedTuple):
+    """Natural logarithms of the error rates on both classes, and why they are exact."""
+
+    log_errors: tuple[float, float]
+    reason: str
+
+
+def exact_error_rates(classifier: Classifier, problem: Problem) -> ExactRates | None:
+    """Return the exact error rates of a classifier, None where no exact form is known.
+
+    They are those of the classifier's stored parameters in exact arithmetic. A classifier that
+    computes in float32 follows them except within its rounding errors of the boundary.
+    """
+    if isinstance(problem, TableProblem):
+        return _on_table(classifier, problem)
+    if isinstance(problem, ConcentricSpheres):
+        if isinstance(classifier, TruncatedSum):
+            log_both = log_errors(
+                classifier.dim, classifier.k, float(classifier.threshold), radius=problem.radius
+            )
+            reason = "a sum of squared coordinates has a beta distribution on a sphere"
+            return ExactRates((log_both.inner, log_both.outer), reason)
+        ellipsoid = ellipsoid_of(classifier)
+        return None if ellipsoid is None else _of_ellipsoid(ellipsoid, problem)
+    if isinstance(problem, MixtureProblem) and _is_its_pair(classifier, problem):
+        return _of_pair(classifier, problem)  # type: ignore[arg-type]
+    return None
+
+
+def ellipsoid_of(classifier: Classifier) -> Ellipsoid | None:
+    """Return the ellipsoid on which a classifier changes its mind, None if there is none."""
+    if isinstance(classifier, QuadraticNetwork):
+        return classifier.ellipsoid()
+    if isinstance(classifier, SphereBayes):
+        alphas = np.full(classifier.dim, float(classifier.boundary) ** -2)
+    elif isinstance(classifier, TruncatedSum) and float(classifier.threshold) > 0:
+        alphas = np.zeros(classifier.dim)
+        alphas[-classifier.k :] = 1 / float(classifier.threshold)
+    else:
+        return None
+    # Alphas ascend, so the axes run backwards: the first coordinates are those that count.
+    axes = np.eye(classifier.dim)[:, ::-1]
+    return Ellipsoid(alphas=alphas, axes=axes, weight=1.0, bias=-1.0)
+
+
+def table_errors(
+    classifier: Classifier, problem: TableProblem, label: int
+) -> npt.NDArray[np.bool_]:
+    """Return which integer points a classifier gives to another class than `label`."""
+    shape = problem.density_0.probabilities.shape
+    points = torch.cartesian_prod(*(torch.arange(size) for size in shape)).to(dtype_of(classifier))
+    with torch.no_grad():
+        margins = torch.cat(
+            [margin(classifier, block) for block in torch.split(points, BLOCK_SIZE)]
+        )
+    wrong = margins >= 0 if label == 0 else margins <= 0
+    errors: npt.NDArray[np.bool_] = wrong.reshape(shape).numpy(force=True)
+    return errors
+
+
+def _on_table(classifier: Classifier, problem: TableProblem) -> ExactRates:
+    found = []
+    for label, density in enumerate((problem.density_0, problem.density_1)):
+        table = density.probabilities.double().numpy(force=True)
+        share = float(table[table_errors(classifier, problem, label)].sum()) / float(table.sum())
+        found.append(math.log(min(share, 1.0)) if share > 0 else -math.inf)
+    return ExactRates((found[0], found[1]), "the table's points can be looked at one by one")
+
+
+def _of_ellipsoid(ellipsoid: Ellipsoid, problem: ConcentricSpheres) -> ExactRates:
+    # Turned signs exchange inside and outside: exactly the points right before are wrong then. A
+    # tail of its own keeps the digits that the complement of the other one would lose.
+    tail: Tail = "lower" if ellipsoid.is_inverted else "upper"
+    inner, outer = (
+        ellipsoid_weights(ellipsoid.alphas, sphere="inner", radius=problem.radius),
+        ellipsoid_weights(ellipsoid.alphas, sphere="outer", radius=problem.radius),
+    )
+    reason = "the error set is an ellipsoid's, whose measure is a Gaussian quadratic form's tail"
+    return ExactRates(
+        (float(log_tail(inner, tail=tail)), float(log_tail(outer, tail=tail))), reason
+    )
+
+
+def _is_its_pair(classifier: Classifier, problem: MixtureProblem) -> bool:
+    """Whether a classifier knows the two Gaussians of a problem to all their digits.
+
+    Log densities in many dimensions are large, and in float32 their differences stray from the
+    exact rule's by more than an exact error rate should hide.
+    """
+    if not isinstance(classifier, BayesOptimal) or dtype_of(classifier) != torch.float64:
+        return False
+    own, true = classifier.densities, (problem.density_0, problem.density_1)
+    return all(
+        isinstance(a, LowRankGaussian)
+        and isinstance(b, LowRankGaussian)
+        and all(
+            torch.equal(getattr(a, part).cpu(), getattr(b, part).double().cpu())
+            for part in ("mean", "loadings", "noise_variance")
+        )
+        for a, b in zip(own, true, strict=True)
+    )
+
+
+def _of_pair(classifier: BayesOptimal, problem: MixtureProblem) -> ExactRates:
+    zero, one = (
+        LowRankNormal(*(getattr(density, part).double().numpy(force=True) for part in
+                        ("mean", "loadings", "noise_variance")))
+        for density in (problem.density_0, problem.density_1)
+    )  # fmt: skip
+    odds = classifier.log_prior_odds
+    both = (
+        pair_log_error(zero, one, log_odds=-odds),
+        pair_log_error(one, zero, log_odds=odds),
+    )
+    return ExactRates(both, "the log odds of two Gaussians are a generalised chi-square variable")

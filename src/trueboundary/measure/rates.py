@@ -1,0 +1,340 @@
+"""How often a classifier is wrong: exactly, by sampling, or by splitting."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from trueboundary.classifiers import Classifier, margin
+from trueboundary.measure._inputs import check_inputs, dtype_of
+from trueboundary.measure.exact import KNOWN, ExactRates, exact_error_rates
+from trueboundary.problems import Problem, TableProblem
+from trueboundary.problems.seeding import block_generator
+from trueboundary.rare_events import (
+    RareEventWarning,
+    Splitting,
+    SplittingResult,
+    attack_seeds,
+    estimate_error_rate,
+    move_for,
+)
+from trueboundary.theory.intervals import clopper_pearson
+
+__all__ = ["ErrorRate", "Method", "error_rate"]
+
+Method = Literal["exact", "sampling", "splitting"]
+Progress = Callable[[float], None]
+
+#: Errors in a sample below which its interval is wide, and splitting worth its cost.
+FEW_ERRORS = 10
+
+#: Points below which a larger sample is cheaper than splitting, which makes 10,000 draws and then
+#: moves each of them at every level.
+ENOUGH_POINTS = 20_000
+
+
+@dataclass(frozen=True)
+class ErrorRate:
+    """The probability that a random point of one class is misclassified.
+
+    Attributes
+    ----------
+    label : int
+        The class, 0 or 1.
+    value : float
+        The error rate. Where it is exact, 0 may also stand for less than the smallest float64 (see
+        `log10`); where it is sampled, 0 only says that no error was seen, and `high` is what is
+        known. NaN where splitting was asked for and reached no error.
+    low, high : float
+        Interval (Clopper-Pearson for samples; for splitting see `SplittingResult.interval`), or
+        `value` twice where it is exact.
+    log10 : float
+        Base-10 logarithm of the error rate, right far below 1e-308; minus infinity for 0.
+    method : {"exact", "sampling", "splitting"}
+        How it was found.
+    reason : str
+        Why that method.
+    n_points : int
+        Independent random points that were classified, 0 where it is exact.
+    n_errors : int
+        Errors among them.
+    n_evaluations : int
+        Points that were classified in all: those of splitting include every move.
+    warnings : tuple of str
+        Reasons for doubt, each a sentence.
+    splitting : SplittingResult or None
+        The run of splitting, where there was one, whether it reached an error or not.
+    """
+
+    label: int
+    value: float
+    low: float
+    high: float
+    log10: float
+    method: Method
+    reason: str
+    n_points: int = 0
+    n_errors: int = 0
+    n_evaluations: int = 0
+    warnings: tuple[str, ...] = ()
+    splitting: SplittingResult | None = None
+
+    def __str__(self) -> str:
+        """Say the error rate in one line."""
+        doubts = "".join(f"; warning: {sentence}" for sentence in self.warnings)
+        return f"class {self.label}: {self._estimate()}{doubts}"
+
+    def _estimate(self) -> str:
+        if self.method == "exact":
+            return f"{'0' if self.log10 == -math.inf else f'10^{self.log10:.4f}'} (exact)"
+        seen = f"{self.n_errors:,} errors in {self.n_points:,} points"
+        if self.n_errors == 0 and not self.value > 0:
+            return f"below {self.high:.3g} ({seen}{self._depth()})"
+        interval = f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        if self.method == "splitting":
+            return f"{interval} (splitting, {self.n_evaluations:,} evaluations)"
+        return f"{interval} ({seen}{self._depth()})"
+
+    def _depth(self) -> str:
+        """Say how far a run of splitting came that reached no error."""
+        if self.splitting is None:
+            return ""
+        return f"; splitting reached none down to {self.splitting.deepest_probability:.3g}"
+
+
+def error_rate(
+    classifier: Classifier,
+    problem: Problem,
+    *,
+    method: Method | None = None,
+    n_points: int = 100_000,
+    seed: int = 0,
+    splitting: Splitting | None = None,
+    confidence: float = 0.95,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> tuple[ErrorRate, ErrorRate]:
+    """Return the error rate of a classifier on each class of a problem.
+
+    Parameters
+    ----------
+    classifier : callable
+        Maps points ``(n, *event)`` to ``(n,)``, ``(n, 1)`` or ``(n, 2)`` logits. Modules are used
+        in the mode they are in: call ``.eval()`` first where that matters.
+    problem : Problem
+        What the points are drawn from.
+    method : {"exact", "sampling", "splitting"}, optional
+        By default exact where an exact form is known: quadratic classifiers and truncated sums on
+        `ConcentricSpheres`, any classifier on a `TableProblem`, and the optimal float64 classifier
+        of a pair of Gaussians. Otherwise a sample, and where that has fewer than 10 errors (of
+        at least 20,000 points) multilevel splitting as well.
+    n_points : int
+        Random points per class when sampling; they are streamed, never held together.
+    seed : int
+        Seed of the points.
+    splitting : Splitting, optional
+        Settings of splitting; `confidence` takes the place of its own.
+    confidence : float
+        Of the intervals, strictly between 0 and 1.
+    device : str
+        Where to draw the points; must be the classifier's.
+    progress : callable, optional
+        ``progress(fraction)`` while sampling.
+
+    Returns
+    -------
+    tuple of ErrorRate
+        For class 0 and class 1.
+
+    Raises
+    ------
+    TypeError
+        If there is no classifier or no problem, or splitting was asked for and knows no move for
+        the problem's density.
+    ValueError
+        If the method is unknown or not available for this classifier, its dimension is not the
+        problem's, or a number is out of range.
+
+    Notes
+    -----
+    When splitting follows a sample, the sample still counts: where splitting reaches no error, the
+    sample's interval is what is reported, and where the two intervals contradict each other, the
+    result says so. Before it climbs, an attack looks for errors that splitting may pass by; see
+    `trueboundary.rare_events.attack_seeds`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import trueboundary as tb
+    >>> problem = tb.ConcentricSpheres(dim=100)
+    >>> network = tb.QuadraticNetwork(100, 200, generator=torch.Generator().manual_seed(0))
+    >>> inner, outer = tb.error_rate(network, problem)
+    >>> print(inner.method, f"{inner.log10:.2f}")
+    exact -1.93
+    >>> sampled, _ = tb.error_rate(network, problem, method="sampling", n_points=20_000)
+    >>> sampled.low <= inner.value <= sampled.high
+    True
+    """
+    if method is not None and method not in get_args(Method):
+        raise ValueError(f"expected method 'exact', 'sampling' or 'splitting', got {method!r}.")
+    check_inputs(classifier, problem)
+    splitting = replace(splitting or Splitting(), confidence=confidence)
+    if method in (None, "exact"):
+        exact = exact_error_rates(classifier, problem)
+        if exact is not None:
+            return _exact(0, exact), _exact(1, exact)
+        if method == "exact":
+            raise ValueError(
+                f"exact error rates are known for {KNOWN}, got {type(classifier).__name__} on "
+                f"{type(problem).__name__}; use method='sampling' or 'splitting'."
+            )
+    run = _Run(classifier, problem, n_points, seed, splitting, device, progress or (lambda _: None))
+    if method == "splitting":
+        return run.split(0, "asked for"), run.split(1, "asked for")
+    reason = "no exact form is known for this classifier" if method is None else "asked for"
+    zero, one = run.sample(0, reason), run.sample(1, reason)
+    return (zero, one) if method == "sampling" else (run.look_deeper(zero), run.look_deeper(one))
+
+
+def _exact(label: int, exact: ExactRates) -> ErrorRate:
+    log_error = exact.log_errors[label]
+    value = math.exp(log_error)
+    return ErrorRate(label, value, value, value, log_error / math.log(10), "exact", exact.reason)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What random measurements share."""
+
+    classifier: Classifier
+    problem: Problem
+    n_points: int
+    seed: int
+    splitting: Splitting
+    device: str
+    progress: Progress
+
+    def sample(self, label: int, reason: str) -> ErrorRate:
+        """Count errors among random points."""
+        n_errors = n_seen = 0
+        for x, _ in self.problem.blocks(
+            self.n_points,
+            seed=self.seed,
+            label=label,
+            dtype=dtype_of(self.classifier),
+            device=self.device,
+        ):
+            with torch.no_grad():
+                margins = margin(self.classifier, x)
+            n_errors += int((margins >= 0 if label == 0 else margins <= 0).sum())
+            n_seen += len(x)
+            self.progress((label + n_seen / self.n_points) / 2)
+        low, high = clopper_pearson(n_errors, n_seen, self.splitting.confidence)
+        value = n_errors / n_seen
+        log10 = math.log10(value) if value > 0 else -math.inf
+        return ErrorRate(
+            label, value, low, high, log10, "sampling", reason, n_seen, n_errors, n_seen
+        )
+
+    def split(self, label: int, reason: str) -> ErrorRate:
+        """Estimate by multilevel splitting, after an attack has looked for errors to reach."""
+        dtype = dtype_of(self.classifier)
+        source = move_for(self.problem, label, dtype=dtype, device=self.device)
+        generator = block_generator(self.seed, label, purpose="splitting", device=self.device)
+        with warnings.catch_warnings():
+            # The result carries them, and whoever prints it reads them.
+            warnings.simplefilter("ignore", RareEventWarning)
+            seeds, doubts = self._seeds(label, generator)
+            result = estimate_error_rate(
+                self.classifier,
+                source,
+                label,
+                splitting=self.splitting,
+                generator=generator,
+                seeds=seeds,
+                dtype=dtype,
+            )
+        doubts += result.warnings
+        if not result.reached and seeds is not None:
+            doubts += (
+                f"an attack found {len(seeds)} errors that splitting did not reach; another score "
+                "may lead to them.",
+            )
+        low, high = result.interval
+        return ErrorRate(
+            label,
+            result.value,
+            low,
+            high,
+            result.log10,
+            "splitting",
+            reason,
+            n_points=result.n_independent,
+            n_errors=result.n_independent_errors,
+            n_evaluations=result.n_evaluations,
+            warnings=doubts,
+            splitting=result,
+        )
+
+    def _seeds(
+        self, label: int, generator: torch.Generator
+    ) -> tuple[Tensor | None, tuple[str, ...]]:
+        """Return errors that an attack finds, and what keeps it from looking."""
+        if isinstance(self.problem, TableProblem):
+            return None, ()  # integer points leave an attack no direction
+        try:
+            found = attack_seeds(
+                self.classifier,
+                self.problem,
+                label,
+                generator=generator,
+                dtype=dtype_of(self.classifier),
+            )
+        except RuntimeError as error:  # what torch raises where there is no gradient to be had
+            return None, (f"no attack could look for errors that splitting may miss ({error}).",)
+        return (found, ()) if len(found) else (None, ())
+
+    def look_deeper(self, sampled: ErrorRate) -> ErrorRate:
+        """Return the sample's error rate, or that of splitting where the sample saw too little."""
+        if sampled.n_errors >= FEW_ERRORS:
+            return sampled
+        few = (
+            f"{sampled.reason}; only {sampled.n_errors} of {sampled.n_points:,} points were errors"
+        )
+        if sampled.n_points < ENOUGH_POINTS:
+            return replace(sampled, reason=f"{few}, so that a larger sample is the cheapest help")
+        try:
+            move_for(self.problem, sampled.label)
+        except TypeError:
+            return replace(sampled, reason=f"{few}, and splitting knows no move for this problem")
+        found = self.split(sampled.label, few)
+        n_evaluations = sampled.n_evaluations + found.n_evaluations
+        if found.splitting is not None and not found.splitting.reached:
+            # The sample's interval holds whatever happened afterwards; a pooled one would not,
+            # since what the sample saw decided that more points were drawn.
+            return replace(
+                sampled,
+                reason=f"{few}, and splitting reached none",
+                n_evaluations=n_evaluations,
+                warnings=found.warnings,
+                splitting=found.splitting,
+            )
+        doubts = found.warnings
+        if found.low > sampled.high or found.high < sampled.low:
+            doubts += (
+                f"the sample of {sampled.n_points:,} points gives [{sampled.low:.3g}, "
+                f"{sampled.high:.3g}], which contradicts splitting; trust the sample.",
+            )
+        return replace(
+            found,
+            n_points=sampled.n_points,
+            n_errors=sampled.n_errors,
+            n_evaluations=n_evaluations,
+            warnings=doubts,
+        )
