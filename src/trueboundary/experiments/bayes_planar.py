@@ -87,10 +87,7 @@ class PlanarDistances(RunConfig):
         from trueboundary.problems import planar_problem
 
         problem = planar_problem(self.panel[0], small_std=self.small_std)
-        if self.panel[0] != "h":
-            return problem
-        bars = without_broad_component(problem)
-        return bars if self.panel == TWIN else with_broad_components(bars)
+        return without_broad_component(problem) if self.panel == TWIN else problem
 
     def compute(self, context: Context) -> RunResult:
         """Measure exact distances for Gaussians, and bounds on both sides for mixtures."""
@@ -256,43 +253,6 @@ def without_broad_component(problem: MixtureProblem) -> MixtureProblem:
             )
         )
     return MixtureProblem(kept[0], kept[1], problem.prior)
-
-
-def with_broad_components(
-    problem: MixtureProblem, *, shift: float = 1.0, std: float = 3.0, weight: float = 0.01
-) -> MixtureProblem:
-    """Return the problem with a rare broad Gaussian added to each class.
-
-    Parameters
-    ----------
-    problem : MixtureProblem
-        Mixtures in the plane, class 0 to the left of the origin.
-    shift : float
-        How far each broad Gaussian is centred on the *other* class's side. It takes over from the
-        narrow ones only where it is more probable than the own class's broad Gaussian. With a
-        shift of 0 the two would cancel, and the decisions were those without them.
-    std, weight : float
-        Their standard deviation and mixing weight.
-    """
-    import torch
-
-    from trueboundary.densities import MixtureOfFactorAnalyzers
-    from trueboundary.problems import MixtureProblem
-
-    mixed = []
-    for side, density in ((1.0, problem.density_0), (-1.0, problem.density_1)):
-        if not isinstance(density, MixtureOfFactorAnalyzers):
-            raise TypeError(f"both classes must be mixtures, got a {type(density).__name__}")
-        like = density.means
-        mixed.append(
-            MixtureOfFactorAnalyzers(
-                torch.cat([(1 - weight) * density.weights, like.new_tensor([weight])]),
-                torch.cat([like, like.new_tensor([[side * shift, 0.0]])]),
-                torch.cat([density.loadings, torch.zeros_like(density.loadings[:1])]),
-                torch.cat([density.noise_variance, like.new_full((1, 2), std**2)]),
-            )
-        )
-    return MixtureProblem(mixed[0], mixed[1], problem.prior)
 
 
 def two_tables_per_class(problem: TableProblem) -> TableProblem:
