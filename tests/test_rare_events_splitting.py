@@ -346,6 +346,15 @@ def test_seeds_under_a_gaussian():
     assert bool((plane(seeds) >= 0).all())
     result = estimate(plane, density, seeds=seeds)
     assert result.warnings == ()
+    # Far from the origin, all errors lie in one direction; they are told apart all the same.
+    far = LowRankGaussian(1000 + density.mean, density.loadings, 0.04)
+    both_sides = lambda x: torch.maximum(  # noqa: E731
+        plane(x - 1000), 1e-3 * (-5.0 - (x[:, 0] - 1000))
+    )
+    with pytest.warns(RareEventWarning, match="1 of 2 groups"):
+        estimate(
+            both_sides, far, splitting=SMALL, seeds=1000 + torch.cat([seeds[:1], 1.99 - seeds[:1]])
+        )
     two_planes = lambda x: torch.maximum(plane(x), 1e-3 * (-5.0 - x[:, 0]))  # noqa: E731
     with pytest.warns(RareEventWarning, match="not represented"):
         estimate(two_planes, density, splitting=SMALL, seeds=seeds)

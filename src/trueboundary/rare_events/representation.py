@@ -20,6 +20,7 @@ _SAME_GROUP = 0.8  # cosine of two errors that count as one find
 _MAX_GROUPS = 20
 _N_CHAINS = 64
 _N_SWEEPS = 200
+_N_CENTRE = 1000
 _MAX_PARTICLES = 4000
 _REPRESENTED = 0.01  # share of particles that must lie where a group's errors lie
 _CONNECTED = 0.05  # share of paths from chains to particles that must not leave the errors
@@ -143,7 +144,9 @@ def unrepresented_groups(
         return 0, 0
     seeds = seeds.to(points)
     seeds = seeds[system.score(seeds) >= 0]
-    groups = cosine_groups(seeds)[:_MAX_GROUPS]
+    # Directions are seen from the middle of the density, which need not be the origin.
+    centre = system.move.points(system.move.sample(_N_CENTRE, system.generator)).mean(dim=0)
+    groups = cosine_groups(seeds - centre)[:_MAX_GROUPS]
     particles = points.flatten(1)
     missing = 0
     for group in groups:
@@ -157,7 +160,12 @@ def unrepresented_groups(
 
 
 def cosine_groups(points: Tensor) -> list[Tensor]:
-    """Group points by direction, each with the first point it nearly agrees with.
+    """Group points by direction from the origin, each with the first it nearly agrees with.
+
+    Parameters
+    ----------
+    points : Tensor
+        Points, shape ``(n, *event)``.
 
     Returns
     -------
