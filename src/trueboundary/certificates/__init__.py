@@ -22,9 +22,12 @@ from trueboundary.certificates.ellipsoid import (
     nearest_ellipsoid,
     nearest_ellipsoid_error,
 )
+from trueboundary.certificates.gaussian_pairs import nearest_pair_error
+from trueboundary.certificates.mixture_exact import MixtureBracket, MixtureCertificate, bracket
 from trueboundary.certificates.mixtures import LipschitzMixtureCertificate
 from trueboundary.certificates.quadric import QuadricProjection, project_quadric
 from trueboundary.certificates.svm import SVMCertificate
+from trueboundary.certificates.trust_region import trust_region_minimum
 
 if TYPE_CHECKING:
     from trueboundary.certificates.covering import SphereProof, prove_sphere_error_free
@@ -51,6 +54,8 @@ __all__ = [
     "CertificateResult",
     "EllipsoidCertificate",
     "LipschitzMixtureCertificate",
+    "MixtureBracket",
+    "MixtureCertificate",
     "ProvenErrorBound",
     "QuadricProjection",
     "RelaxationCertificate",
@@ -58,14 +63,17 @@ __all__ = [
     "SphereProof",
     "angles_of_chords",
     "bounds",
+    "bracket",
     "certified_at",
     "choose_angle",
     "interval_bounds",
     "nearest_ellipsoid",
     "nearest_ellipsoid_error",
+    "nearest_pair_error",
     "project_quadric",
     "prove_sphere_error_free",
     "proven_error_bound",
+    "trust_region_minimum",
 ]
 
 

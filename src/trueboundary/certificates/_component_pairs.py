@@ -340,7 +340,7 @@ class PairSearch:
         groups = _groups(own, other)
         ratios = [self.pair.ratio(self.label, int(own[g[0]]), int(other[g[0]])) for g in groups]
         size = max((r.n_coordinates for r in ratios), default=1)
-        curvature, gradient = np.zeros((2, len(rows), size))
+        curvature, gradient = (np.zeros((len(rows), size)) for _ in range(2))
         value = self.joint_own[rows, own] - self.joint_other[rows, other]
         for group, ratio in zip(groups, ratios, strict=True):
             h, g = ratio.expand(self.x[rows[group]])

@@ -95,7 +95,7 @@ def _boundary_shift(excess: FloatArray, size: FloatArray, radius: FloatArray) ->
     hard case, in which the rest of the way leads along the lowest curvature.
     """
     # No single coordinate of the step may be longer than the radius.
-    mu = np.maximum((size / radius[:, None] - excess).max(axis=1), 0.0)
+    mu: FloatArray = np.maximum((size / radius[:, None] - excess).max(axis=1), 0.0)
     active = np.arange(len(mu))
     for _ in range(_MAX_ITERATIONS):
         shifted = excess[active] + mu[active, None]

@@ -5,6 +5,13 @@ Tail probabilities are returned as natural logarithms wherever they can be tiny.
 exact gradients lives in :mod:`trueboundary.theory.quadratic_forms_torch` and is imported on demand.
 """
 
-from trueboundary.theory import caps, gaussian_pairs, intervals, quadratic_forms, truncated
+from trueboundary.theory import (
+    caps,
+    gaussian_pairs,
+    intervals,
+    log_ratios,
+    quadratic_forms,
+    truncated,
+)
 
-__all__ = ["caps", "gaussian_pairs", "intervals", "quadratic_forms", "truncated"]
+__all__ = ["caps", "gaussian_pairs", "intervals", "log_ratios", "quadratic_forms", "truncated"]
