@@ -156,6 +156,10 @@ def draw_noise(rows: Rows) -> Figure:
                 label=classifier,
             )
         axes.set_xscale("log")
+        noises = sorted({row["noise_std"] for row in rows})
+        axes.set_xticks(noises, [f"{noise:g}" for noise in noises])
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(noises[0] / 2, noises[-1] * 2)
         axes.set_ylim(0, 1.35 * top)
         axes.set_xlabel("standard deviation of the noise in each pixel")
         axes.set_title(words_of(name))
