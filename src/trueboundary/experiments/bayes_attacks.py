@@ -211,7 +211,7 @@ def draw_means(rows: list[Row]) -> Figure:
         if r["n_failed"]:
             axes.text(
                 place,
-                0.08,
+                0.12 + (0.0 if math.isnan(mean) else r["high"] or mean),
                 f"{r['n_failed']} of {r['n_points']} failed",
                 rotation=90,
                 ha="center",
