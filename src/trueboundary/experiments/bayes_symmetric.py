@@ -345,8 +345,8 @@ def _remarks(runs: Mapping[str, Run], rows: list[Row], pairs: list[str]) -> list
         f"Neither attack changed the decision at {failed} of {n} points; the means leave them out."
         if failed
         else f"One attack or the other changed the decision at each of {n} points, so that no mean "
-        "leaves anything out. What accuracy the paper's attacks left to the RBF SVM was the "
-        "attacks' failure."
+        "leaves anything out. Attacks without a limit on size need leave no accuracy; what the "
+        "paper's left to its RBF SVM would then be failed attacks."
     )
     return remarks
 
