@@ -320,13 +320,13 @@ class PairSearch:
 
     def _lipschitz_reach(self) -> FloatArray:
         """Return radii (n, K) within which the first own component leads each other one."""
-        reach = np.zeros(self.joint_other.shape)
+        reach: FloatArray = np.zeros(self.joint_other.shape)
         for k in np.unique(self.first):
             rows = np.flatnonzero(self.first == k)
             own = _Components(
                 self.own.peak[[k]], self.own.distance[rows][:, [k]], self.own.lipschitz[[k]]
             )
-            for j in range(reach.shape[1]):
+            for j in range(len(self.other.peak)):
                 other = _Components(
                     self.other.peak[[j]],
                     self.other.distance[rows][:, [j]],
@@ -340,7 +340,7 @@ class PairSearch:
         groups = _groups(own, other)
         ratios = [self.pair.ratio(self.label, int(own[g[0]]), int(other[g[0]])) for g in groups]
         size = max((r.n_coordinates for r in ratios), default=1)
-        curvature, gradient = (np.zeros((len(rows), size)) for _ in range(2))
+        curvature, gradient = np.zeros((len(rows), size)), np.zeros((len(rows), size))
         value = self.joint_own[rows, own] - self.joint_other[rows, other]
         for group, ratio in zip(groups, ratios, strict=True):
             h, g = ratio.expand(self.x[rows[group]])

@@ -1,0 +1,312 @@
+"""Certified and bracketed distances of optimal classifiers of mixtures, against brute force."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import optimize
+
+from trueboundary.attacks import Box, CarliniWagnerL2, Space
+from trueboundary.certificates import (
+    LipschitzMixtureCertificate,
+    MixtureCertificate,
+    bracket,
+    nearest_pair_error,
+)
+from trueboundary.classifiers import BayesOptimal, SphereBayes
+from trueboundary.densities import LowRankGaussian, MixtureOfFactorAnalyzers
+from trueboundary.problems import planar_problem, table_problem
+from trueboundary.theory.log_ratios import LowRankNormal, log_ratio
+
+DOUBLE = torch.float64
+
+
+def mixture(seed, *, n_components=3, dim=2, n_factors=1, noise=0.05, spread=1.0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator, dtype=DOUBLE)
+
+    return MixtureOfFactorAnalyzers(
+        normal(n_components).softmax(0),
+        spread * normal(n_components, dim),
+        0.5 * normal(n_components, dim, n_factors),
+        noise,
+    )
+
+
+def case(seed, *, hardest=False, n=6, noises=(0.05, 0.05), **options):
+    """Return a classifier and points that it classifies right, with their labels."""
+    zero = mixture(seed, noise=noises[0], **options)
+    one = mixture(seed + 1000, noise=noises[1], **options)
+    classifier = BayesOptimal(zero, one, prior=0.4, hardest_component=hardest)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.cat([density.sample((40,), generator=generator) for density in (zero, one)])
+    y = torch.tensor([0, 1]).repeat_interleave(40)
+    right = ((classifier.margin(x) > 0) == (y == 1)).nonzero().squeeze(1)
+    chosen = right[torch.randperm(len(right), generator=generator)[:n]]
+    return classifier, x[chosen], y[chosen]
+
+
+def wrong(classifier, points, label):
+    margins = classifier.margin(points)
+    return (margins >= 0) if label == 0 else (margins <= 0)
+
+
+def first_error_in_the_plane(classifier, x, label, reach, *, n_directions=360, n_steps=200):
+    """Return the smallest distance at which a fan of rays meets an error."""
+    angle = torch.arange(n_directions, dtype=DOUBLE) * (2 * math.pi / n_directions)
+    directions = torch.stack([angle.cos(), angle.sin()], dim=1)
+    radii = torch.linspace(0, reach, n_steps, dtype=DOUBLE)
+    rays = x + radii[:, None, None] * directions
+    errors = wrong(classifier, rays.reshape(-1, 2), label).reshape(n_steps, n_directions)
+    met = errors.any(1).nonzero()
+    return float(radii[met[0, 0]]) if len(met) else math.inf
+
+
+@pytest.mark.parametrize("noises", [(0.05, 0.05), (0.02, 0.4), (0.4, 0.02)])
+@pytest.mark.parametrize("hardest", [False, True])
+def test_brackets_hold_the_truth_in_the_plane(hardest, noises):
+    classifier, x, y = case(1, hardest=hardest, noises=noises)
+    found = bracket(classifier, x, y, gibbs=True)
+    assert np.isfinite(found.upper).all()
+    truth = np.array(
+        [
+            first_error_in_the_plane(classifier, point, label, 1.1 * upper)
+            for point, label, upper in zip(x, y.tolist(), found.upper, strict=True)
+        ]
+    )
+    step = 1.1 * found.upper / 199
+    assert (found.lower <= truth).all()
+    assert (found.lower <= found.upper).all()
+    assert (truth[found.exact] <= found.lower[found.exact] + 2 * step[found.exact]).all()
+    # Local searches end in other valleys at times, though not often.
+    assert np.median(found.upper - truth - step) <= 0
+    assert (found.upper <= 1.05 * truth + step).all()
+    for label in (0, 1):
+        chosen = y.numpy() == label
+        assert wrong(classifier, torch.from_numpy(found.point[chosen]), label).all()
+    length = np.linalg.norm(found.point - x.numpy(), axis=1)
+    np.testing.assert_allclose(length, found.upper, rtol=1e-12)
+
+
+def test_the_hardest_component_rule_is_exact_nearly_everywhere():
+    exact = []
+    for seed in range(4):
+        classifier, x, y = case(seed, hardest=True, dim=6, n_factors=2, n=20)
+        result = MixtureCertificate()(classifier, x, y)
+        exact.append(result.exact)
+        # What is exact is attained: the classifier is undecided at the nearest point.
+        attained = result.exact & np.isfinite(result.distance)
+        there = torch.from_numpy(result.nearest[attained])
+        size = 1 + classifier.densities[0].log_prob(there).abs()
+        assert (classifier.margin(there).abs() < 1e-6 * size).all()
+        length = np.linalg.norm(result.nearest - x.numpy(), axis=1)
+        np.testing.assert_allclose(length[attained], result.distance[attained], rtol=1e-9)
+        assert (result.residual < 1e-9).all()
+    assert np.concatenate(exact).mean() > 0.8
+
+
+def best_of_slsqp(classifier, x, label, rng, *, n_starts=12):
+    """Return the length of the shortest step to an error that a general optimiser found."""
+    sign = 1.0 if label == 1 else -1.0
+    x = x.numpy()
+
+    def own_margin(p):
+        return -sign * float(classifier.margin(torch.from_numpy(x + p)[None])[0])
+
+    best = math.inf
+    for _ in range(n_starts):
+        found = optimize.minimize(
+            lambda p: p @ p,
+            rng.normal(size=x.size),
+            jac=lambda p: 2 * p,
+            constraints={"type": "ineq", "fun": own_margin},
+            method="SLSQP",
+            options={"maxiter": 60},
+        )
+        if own_margin(found.x) >= -1e-7:
+            best = min(best, float(np.linalg.norm(found.x)))
+    return best
+
+
+@pytest.mark.parametrize("hardest", [False, True])
+def test_a_general_optimiser_finds_nothing_outside_the_bracket(hardest):
+    rng = np.random.default_rng(0)
+    classifier, x, y = case(5, hardest=hardest, dim=3, n=4)
+    found = bracket(classifier, x, y, gibbs=True)
+    for i in range(len(x)):
+        best = best_of_slsqp(classifier, x[i], int(y[i]), rng)
+        assert best >= found.lower[i] * (1 - 1e-6)
+        assert found.upper[i] <= best * 1.01 or best == math.inf
+
+
+def test_the_margin_is_right_throughout_the_certified_ball():
+    generator = torch.Generator().manual_seed(3)
+    for hardest in (False, True):
+        classifier, x, y = case(7, hardest=hardest, dim=4, n_factors=2, n=10)
+        found = MixtureCertificate(gibbs=True)(classifier, x, y).distance
+        for point, label, distance in zip(x, y.tolist(), found, strict=True):
+            step = torch.randn(3000, 4, generator=generator, dtype=DOUBLE)
+            step *= 0.999999 * min(distance, 10.0) / step.norm(dim=1, keepdim=True)
+            assert not wrong(classifier, point + step, label).any()
+
+
+@pytest.mark.parametrize("noise", [(0.05, 0.05), (0.01, 0.3), "diagonal"])
+@pytest.mark.parametrize("hardest", [False, True])
+def test_never_below_the_lipschitz_bound_nor_above_an_attack(hardest, noise):
+    if noise == "diagonal":
+        shape = torch.Generator().manual_seed(0)
+        noise = [0.02 + 0.2 * torch.rand(3, 5, generator=shape, dtype=DOUBLE) for _ in range(2)]
+    classifier, x, y = case(11, hardest=hardest, dim=5, n_factors=2, noises=noise, n=12)
+    found = bracket(classifier, x, y)
+    cheap = LipschitzMixtureCertificate()(classifier, x, y).distance
+    attack = CarliniWagnerL2(n_steps=100, n_binary_search=4)(classifier, x, y).distance.numpy()
+    assert (found.lower >= cheap * (1 - 1e-9)).all()
+    assert (found.lower <= attack * (1 + 1e-9)).all()
+    assert np.median(found.upper / attack) < 1.02
+    assert found.median_relative_width < 0.1
+
+
+def test_gibbs_helps_where_own_components_share_a_point():
+    """Two equal halves of one Gaussian: the sum is that Gaussian, and the bound then exact."""
+    half = MixtureOfFactorAnalyzers(
+        torch.tensor([0.5, 0.5], dtype=DOUBLE),
+        torch.zeros(2, 3, dtype=DOUBLE),
+        torch.zeros(2, 3, 0, dtype=DOUBLE),
+        1.0,
+    )
+    whole = LowRankGaussian(
+        torch.tensor([1.0, 0.0, 0.0], dtype=DOUBLE), torch.zeros(3, 0, dtype=DOUBLE), 1.0
+    )
+    classifier = BayesOptimal(half, whole)
+    x, y = torch.tensor([[-0.1, 0.3, 0.0], [0.3, 0.0, 0.0]], dtype=DOUBLE), torch.tensor([0, 0])
+    plain = MixtureCertificate()(classifier, x, y).distance
+    refined = MixtureCertificate(gibbs=True)(classifier, x, y).distance
+    np.testing.assert_allclose(refined, [0.6, 0.2], rtol=1e-9)
+    assert (plain <= refined * (1 + 1e-9)).all()
+    assert plain[0] < refined[0] - 0.05
+
+
+@pytest.mark.parametrize("noises", [(0.05, 0.05), (0.05, 0.4)])
+def test_single_gaussians_are_exact_under_both_rules(noises):
+    zero, one = (
+        mixture(seed, n_components=1, dim=7, n_factors=2, noise=noise).component(0)
+        for seed, noise in zip((0, 1), noises, strict=True)
+    )
+    x = zero.sample((5,), generator=torch.Generator().manual_seed(2))
+    y = torch.zeros(5, dtype=torch.int64)
+    ratio = log_ratio(
+        [
+            LowRankNormal(*(p.numpy() for p in (d.mean, d.loadings, d.noise_variance)))
+            for d in (zero, one)
+        ],
+        offset=math.log(0.7 / 0.3),
+    )
+    expected = nearest_pair_error(x.numpy(), ratio)
+    for hardest in (False, True):
+        classifier = BayesOptimal(zero, one, prior=0.3, hardest_component=hardest)
+        result = MixtureCertificate()(classifier, x, y)
+        assert result.exact.all()
+        np.testing.assert_allclose(result.distance, expected.distance, rtol=1e-9)
+        np.testing.assert_allclose(result.nearest, expected.nearest, rtol=0, atol=1e-8)
+        found = bracket(classifier, x, y)
+        assert found.relative_width.max() < 1e-7
+
+
+@given(st.integers(0, 10_000), st.floats(0.1, 10))
+@settings(max_examples=8, derandomize=True, deadline=None)
+def test_distances_turn_and_scale_with_space(seed, scale):
+    classifier, x, y = case(seed % 50, dim=4, n_factors=1, n=5)
+    generator = torch.Generator().manual_seed(seed)
+    turn = scale * torch.linalg.qr(torch.randn(4, 4, generator=generator, dtype=DOUBLE))[0]
+    moved = BayesOptimal(
+        *(
+            MixtureOfFactorAnalyzers(
+                None,
+                d.means @ turn.T,
+                turn @ d.loadings,
+                scale**2 * d.noise_variance,
+                log_weights=d.log_weights,
+            )
+            for d in classifier.densities
+        ),
+        prior=classifier.prior,
+    )
+    before = MixtureCertificate()(classifier, x, y).distance
+    after = MixtureCertificate()(moved, x @ turn.T, y).distance
+    np.testing.assert_allclose(after, scale * before, rtol=1e-6)
+
+
+def test_components_without_weight_change_nothing():
+    classifier, x, y = case(13, n=8)
+    zero, one = classifier.densities
+    padded = MixtureOfFactorAnalyzers(
+        None,
+        torch.cat([zero.means, x[:1]]),
+        torch.cat([zero.loadings, zero.loadings[:1]]),
+        torch.cat([zero.noise_variance, zero.noise_variance[:1]]),
+        log_weights=torch.cat([zero.log_weights, torch.tensor([-math.inf], dtype=DOUBLE)]),
+    )
+    plain = MixtureCertificate()(classifier, x, y).distance
+    same = MixtureCertificate()(BayesOptimal(padded, one, prior=0.4), x, y).distance
+    np.testing.assert_allclose(same, plain, rtol=1e-12)
+
+
+def test_errors_have_distance_zero_and_domains_keep_the_bound():
+    classifier, x, y = case(14, hardest=True, n=8)
+    certificate = MixtureCertificate()
+    inside = certificate(classifier, x, y)
+    flipped = certificate(classifier, x, 1 - y)
+    assert not flipped.distance.any()
+    assert flipped.exact.all()
+    np.testing.assert_array_equal(flipped.nearest, x)
+    boxed = certificate(classifier, x, y, domain=Box(-10.0, 10.0))
+    np.testing.assert_array_equal(boxed.distance, inside.distance)
+    assert not boxed.exact.any()
+    assert (certificate(classifier, x, y, domain=Space()).exact == inside.exact).all()
+    found = bracket(classifier, x, 1 - y)
+    assert not found.upper.any()
+    assert found.median_relative_width == 0
+
+
+def test_results_do_not_depend_on_the_batch_nor_on_the_dtype_of_points():
+    classifier, x, y = case(15, dim=5, n_factors=2, n=9)
+    whole = MixtureCertificate()(classifier, x, y).distance
+    one_by_one = [
+        MixtureCertificate()(classifier, x[[i]], y[[i]]).distance[0] for i in range(len(x))
+    ]
+    np.testing.assert_allclose(whole, one_by_one, rtol=1e-9)
+    single = BayesOptimal(*(d.to(dtype=torch.float32) for d in classifier.densities), prior=0.4)
+    rounded = bracket(single, x.float(), y)
+    np.testing.assert_allclose(rounded.lower, whole, rtol=1e-3)
+    assert MixtureCertificate()(classifier, x[:0], y[:0]).distance.shape == (0,)
+    assert math.isnan(bracket(classifier, x[:0], y[:0]).median_relative_width)
+
+
+def test_the_boundary_of_the_planar_panels_is_bracketed():
+    for panel in ("a", "b"):
+        problem = planar_problem(panel, small_std=0.1)
+        classifier = problem.bayes_classifier(dtype=DOUBLE)
+        x, y = problem.sample(20, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+        assert bracket(classifier, x, y, gibbs=True).median_relative_width < 0.02
+
+
+def test_bad_input_is_refused_in_one_sentence():
+    classifier, x, y = case(16)
+    certificate = MixtureCertificate()
+    with pytest.raises(TypeError, match="MixtureCertificate needs a BayesOptimal"):
+        certificate(SphereBayes(2), x, y)
+    with pytest.raises(TypeError, match="bracket needs a BayesOptimal"):
+        bracket(table_problem("c").bayes_classifier(), x, y)
+    with pytest.raises(ValueError, match="each 0 or 1"):
+        certificate(classifier, x, y + 1)
+    with pytest.raises(ValueError, match="finite points"):
+        certificate(classifier, x * math.nan, y)
+    with pytest.raises(ValueError, match=r"finite points \(n, 2\)"):
+        certificate(classifier, torch.zeros(len(y), 3), y)
+    with pytest.raises(ValueError, match="n_candidates"):
+        bracket(classifier, x, y, n_candidates=0)
