@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from trueboundary import __version__
-from trueboundary.cli import dataset, sweep, theory
+from trueboundary.cli import dataset, measure, sweep, theory
 from trueboundary.cli.errors import UserError, check_device, check_folder, check_scale, nearest
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ app = typer.Typer(
 app.add_typer(dataset.app)
 app.command("sweep", epilog=sweep.EPILOG)(sweep.sweep)
 app.add_typer(theory.app)
+app.add_typer(measure.app)
 
 Scale = Annotated[
     str,

@@ -18,9 +18,10 @@ from trueboundary.attacks.domains import Box, Domain, Shell, Space, Sphere
 from trueboundary.certificates import (
     Certificate,
     EllipsoidCertificate,
-    LipschitzMixtureCertificate,
+    MixtureCertificate,
     RelaxationCertificate,
     SVMCertificate,
+    bracket,
 )
 from trueboundary.classifiers import (
     RBFSVM,
@@ -116,11 +117,16 @@ class Distances:
 
     def __str__(self) -> str:
         """Say the distances in one line."""
-        low, high = self.mean_interval
+        if self.n_failed == self.n:
+            found = f"no error was found from any of {self.n} points"
+        else:
+            low, high = self.mean_interval
+            found = (
+                f"mean {self.mean:.4g} [{low:.4g}, {high:.4g}] over {self.n - self.n_failed} of "
+                f"{self.n} points, median {self.median:.4g}"
+            )
         return (
-            f"class {self.label}: mean {self.mean:.4g} [{low:.4g}, {high:.4g}] over "
-            f"{self.n - self.n_failed} of {self.n} points, median {self.median:.4g}, "
-            f"mean lower bound {float(self.lower.mean()):.4g}, "
+            f"class {self.label}: {found}, mean lower bound {float(self.lower.mean()):.4g}, "
             f"median relative width {self.median_relative_width:.2g}"
         )
 
@@ -148,13 +154,14 @@ def distances(
         Random points per class.
     attack : Attack, optional
         Gives the upper bounds. By default `ManifoldAttack` in its refined nearest mode on spheres
-        and in shells; in space and in boxes `LogDensityGradient` for `BayesOptimal` and
-        `CarliniWagnerL2` for all others.
+        and in shells; in space the rays of `trueboundary.certificates.bracket` for the optimal
+        classifier of Gaussians and mixtures, and `CarliniWagnerL2` for all others; in boxes
+        `LogDensityGradient` and `CarliniWagnerL2`.
     certificate : Certificate, optional
         Gives the lower bounds. By default `EllipsoidCertificate` for quadratic classifiers,
         `RelaxationCertificate` for a `ReLUNetwork` in eval mode and for a ``Sequential`` of
-        ``Linear`` and ``ReLU`` layers, `SVMCertificate` for SVMs, `LipschitzMixtureCertificate`
-        for `BayesOptimal`, and none (lower bounds of 0) for other classifiers.
+        ``Linear`` and ``ReLU`` layers, `SVMCertificate` for SVMs, `MixtureCertificate` for the
+        optimal classifier of Gaussians and mixtures, and none (lower bounds of 0) for others.
     domain : Domain, optional
         Where errors count; by default the set on which the class lives.
     seed : int
@@ -261,7 +268,7 @@ def _default_proof(classifier: Classifier) -> _Proof | None:
     if isinstance(classifier, BayesOptimal) and not isinstance(
         classifier.densities[0], DiscreteTable
     ):
-        return _Proof(LipschitzMixtureCertificate(), classifier)
+        return _Proof(MixtureCertificate(), classifier)
     return None
 
 
@@ -326,7 +333,6 @@ def _bracket(
     seed: int,
     device: str,
 ) -> Distances:
-    attack = attack or _default_attack(classifier, domain)
     x, y = next(
         problem.blocks(
             n_points,
@@ -338,6 +344,14 @@ def _bracket(
             purpose="distances",
         )
     )
+    is_mixture = proof is not None and isinstance(proof.certificate, MixtureCertificate)
+    if is_mixture and attack is None and isinstance(domain, Space):
+        both = bracket(classifier, x, y)
+        _check_order(both.lower, both.upper, x, "MixtureCertificate", "a ray")
+        return Distances(
+            label, both.lower, both.upper, both.exact, "MixtureCertificate below, rays above"
+        )
+    attack = attack or _default_attack(classifier, domain)
     generator = torch.Generator(device).manual_seed(seed)
     result = attack(classifier, x, y, domain=domain, generator=generator)
     upper = result.distance.double().numpy(force=True)

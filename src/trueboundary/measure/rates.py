@@ -105,7 +105,8 @@ class ErrorRate:
         """Say how far a run of splitting came that reached no error."""
         if self.splitting is None:
             return ""
-        return f"; splitting reached none down to {self.splitting.deepest_probability:.3g}"
+        deepest = self.splitting.deepest_probability
+        return f"; splitting reached none down to a probability of {deepest:.3g}"
 
 
 def error_rate(

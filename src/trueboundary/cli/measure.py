@@ -1,0 +1,191 @@
+"""Commands that measure a network of a finished run: how often it is wrong, and how nearly."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trueboundary.cli.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from trueboundary.classifiers.base import BinaryClassifier
+    from trueboundary.measure import Distances, ErrorRate
+    from trueboundary.problems import ConcentricSpheres
+
+app = typer.Typer(
+    name="measure",
+    help="Error rates and distances of a trained network.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+Folder = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="Folder of a finished run, such as results/quick/runs/..."),
+]
+Model = Annotated[str, typer.Option(help="Which of the run's networks: final, step-00001000, ...")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the random points.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of sentences.")]
+
+#: A network and the spheres that it was trained on.
+_Subject = tuple["BinaryClassifier", "ConcentricSpheres"]
+
+
+@app.command(
+    "error",
+    epilog="[bold]Example[/]\n\n  trueboundary measure error "
+    "results/quick/runs/TrainedNetwork-0926b08d34ea1da2 --method splitting --json",
+)
+def error(
+    run: Folder,
+    model: Model = "final",
+    n_points: Annotated[
+        int, typer.Option(min=1, help="Random points per sphere, where the rate is sampled.")
+    ] = 100_000,
+    method: Annotated[
+        str | None, typer.Option(help="exact, sampling or splitting; the best possible by default.")
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure how often a network is wrong on each sphere."""
+    from trueboundary.measure import error_rate
+
+    network, problem = _load(run, model)
+    try:
+        rates = error_rate(
+            network,
+            problem,
+            method=method,  # type: ignore[arg-type]
+            n_points=n_points,
+            seed=seed,
+        )
+    except (ValueError, TypeError) as problem_found:
+        raise UserError(str(problem_found).rstrip(".")) from problem_found
+    if as_json:
+        _show_json([_rate(rate) for rate in rates])
+    else:
+        _show_lines(*rates, *dict.fromkeys(f"method: {rate.reason}" for rate in rates))
+
+
+@app.command(
+    "distance",
+    epilog="[bold]Example[/]\n\n  trueboundary measure distance "
+    "results/quick/runs/TrainedNetwork-0926b08d34ea1da2 --n-points 50",
+)
+def distance(
+    run: Folder,
+    model: Model = "final",
+    n_points: Annotated[int, typer.Option(min=1, help="Random points per sphere.")] = 100,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Bracket how far random points of each sphere are from the nearest error on it."""
+    from trueboundary.measure import distances
+
+    network, problem = _load(run, model)
+    try:
+        found = distances(network, problem, n_points=n_points, seed=seed)
+    except (ValueError, TypeError) as problem_found:
+        raise UserError(str(problem_found).rstrip(".")) from problem_found
+    if as_json:
+        _show_json([_brackets(brackets) for brackets in found])
+    else:
+        _show_lines(*found, *dict.fromkeys(f"method: {brackets.method}" for brackets in found))
+
+
+def _load(run: Path, model: str) -> _Subject:
+    """Return a run's network and the spheres it was trained on, or say what is missing."""
+    from trueboundary.runs import DamagedRunError, Store
+
+    folder = run.resolve()
+    if not (folder / "run.json").is_file():
+        raise UserError(f"{run} is no folder of a finished run: it holds no run.json")
+    try:
+        stored = Store(folder.parent.parent).read(folder)
+    except DamagedRunError as damage:
+        raise UserError(str(damage)) from damage
+    models = stored.result.models
+    if not models:
+        raise UserError(f"{run} holds no network; choose a run that trained one")
+    if model not in models:
+        raise UserError(f"there is no network {model!r} in {run}{nearest(model, list(models))}")
+    if not {"dim", "radius"} <= set(stored.config):
+        raise UserError(f"{run} was not trained on concentric spheres: it has no dim and radius")
+
+    from trueboundary.classifiers import from_arrays
+    from trueboundary.problems import ConcentricSpheres
+
+    try:
+        problem = ConcentricSpheres(stored.config["dim"], stored.config["radius"])
+        return from_arrays(*models[model]), problem
+    except (ValueError, TypeError) as misfit:
+        raise UserError(f"{run} holds no such network: {misfit}".rstrip(".")) from misfit
+
+
+def _rate(rate: ErrorRate) -> dict[str, Any]:
+    run = rate.splitting
+    return {
+        "label": rate.label,
+        "method": rate.method,
+        "reason": rate.reason,
+        "value": rate.value,
+        "low": rate.low,
+        "high": rate.high,
+        "log10": rate.log10,
+        "n_points": rate.n_points,
+        "n_errors": rate.n_errors,
+        "n_evaluations": rate.n_evaluations,
+        "warnings": list(rate.warnings),
+        "splitting": None
+        if run is None
+        else {
+            "reached": run.reached,
+            "deepest_level": run.deepest_level,
+            "deepest_probability": run.deepest_probability,
+        },
+    }
+
+
+def _brackets(found: Distances) -> dict[str, Any]:
+    low, high = found.mean_interval
+    return {
+        "label": found.label,
+        "method": found.method,
+        "n": found.n,
+        "n_failed": found.n_failed,
+        "n_exact": int(found.exact.sum()),
+        "mean": found.mean,
+        "low": low,
+        "high": high,
+        "median": found.median,
+        "mean_lower": float(found.lower.mean()),
+        "median_relative_width": found.median_relative_width,
+        "lower": found.lower.tolist(),
+        "upper": found.upper.tolist(),
+    }
+
+
+def _show_lines(*lines: object) -> None:
+    for line in lines:
+        typer.echo(str(line))
+
+
+def _show_json(answer: Sequence[dict[str, Any]]) -> None:
+    typer.echo(json.dumps(_plain(answer), indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """Replace what JSON cannot hold: infinite and undefined numbers become null."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
