@@ -191,6 +191,31 @@ def test_gibbs_helps_where_own_components_share_a_point():
     assert plain[0] < refined[0] - 0.05
 
 
+def test_halves_that_lose_alone_can_win_together():
+    """Two equal halves of a narrow Gaussian: neither reaches the broad one, but their sum does."""
+    broad, narrow = (
+        LowRankGaussian(torch.zeros(3, dtype=DOUBLE), torch.zeros(3, 0, dtype=DOUBLE), v)
+        for v in (4.0, 1.0)
+    )
+    halves = MixtureOfFactorAnalyzers(
+        torch.tensor([0.5, 0.5], dtype=DOUBLE),
+        torch.zeros(2, 3, dtype=DOUBLE),
+        torch.zeros(2, 3, 0, dtype=DOUBLE),
+        1.0,
+    )
+    x, y = torch.tensor([[3.0, 0.0, 0.0]], dtype=DOUBLE), torch.tensor([0])
+    for prior, finite in ((0.5 / 3, True), (0.09, False)):  # odds of 5 and 10, densities of 8
+        truth = MixtureCertificate()(BayesOptimal(broad, narrow, prior=prior), x, y)
+        classifier = BayesOptimal(broad, halves, prior=prior)
+        found = bracket(classifier, x, y)
+        assert np.isfinite(truth.distance[0]) == finite
+        assert found.lower[0] <= truth.distance[0] * (1 + 1e-9)
+        assert found.upper[0] == pytest.approx(truth.distance[0], rel=1e-9)
+        np.testing.assert_allclose(found.lower, truth.distance, rtol=1e-9)
+        hardest = BayesOptimal(broad, halves, prior=prior, hardest_component=True)
+        assert np.isinf(MixtureCertificate()(hardest, x, y).distance[0])
+
+
 @pytest.mark.parametrize("noises", [(0.05, 0.05), (0.05, 0.4)])
 def test_single_gaussians_are_exact_under_both_rules(noises):
     zero, one = (

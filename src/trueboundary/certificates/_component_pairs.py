@@ -437,13 +437,16 @@ class PairSearch:
     def sum_radius(self) -> FloatArray:
         """Return the radii within which the sum over own components is proven to be larger."""
         high = self._sum_reach()
-        certain = np.isinf(high)
-        ball = np.where(certain, 0.0, high)
+        endless = np.isinf(high)  # each other component alone loses everywhere; their sum may not
+        ball = np.where(endless, self._far(), high)
         clear = self._least_lead(ball) >= _NEGLIGIBLE
-        self._add_first(*np.nonzero(~clear & (self.leader < 0) & ~certain[:, None]))
+        self._add_first(*np.nonzero(~clear & (self.leader < 0)))
         row, other = self.tried.row, self.tried.other
         outermost = self._least_lead(ball)
-        np.maximum.at(outermost, (row, other), self._minimum(np.arange(len(row)), ball))
+        # A function that falls below zero somewhere proves nothing beyond all balls.
+        index = np.flatnonzero(~endless[row] | np.isinf(self.tried.distance))
+        np.maximum.at(outermost, (row[index], other[index]), self._minimum(index, ball))
+        everywhere = endless & (np.exp(np.minimum(-outermost, 1.0)).sum(axis=1) < 1)
         active = outermost < _NEGLIGIBLE
         rest = np.where(active, 0.0, np.exp(-np.maximum(outermost, 0.0))).sum(axis=1)
         index = np.flatnonzero(active[row, other])
@@ -456,7 +459,15 @@ class PairSearch:
             terms = np.where(active, np.exp(np.minimum(-lead, 1.0)), 0.0)
             proven = terms.sum(axis=1) + rest < 1
             low, ball = np.where(proven, middle, low), np.where(proven, ball, middle)
-        return np.where(certain, np.inf, low)
+        return np.where(everywhere, np.inf, low)
+
+    def _far(self) -> FloatArray:
+        """Return radii (n,) of balls that hold the minimum of every function that has one."""
+        h, g = self.tried.curvature, self.tried.gradient
+        newton = np.divide(g, h, out=np.zeros_like(g), where=h > 0)
+        far = np.ones(len(self.x))
+        np.maximum.at(far, self.tried.row, 2 * np.linalg.norm(newton, axis=1))
+        return far
 
     def _sum_reach(self) -> FloatArray:
         """Return radii (n,) beyond which one component of the other class alone is too much."""

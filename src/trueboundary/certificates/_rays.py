@@ -38,6 +38,14 @@ class Rays:
                 self._follow_class(label, rows, of_class, step, upper, nearest, shorter)
         return shorter
 
+    def aim_at_means(self, upper: FloatArray, nearest: FloatArray) -> None:
+        """Where no error was found yet, follow the rays to the other class's means."""
+        for label in (0, 1):
+            for mean in self.pair.sides[1 - label].density.means.numpy():
+                rows = np.flatnonzero(np.isinf(upper) & (self.labels == label))
+                if rows.size:
+                    self.follow(rows, mean - self.x[rows], upper, nearest)
+
     def _follow_class(
         self,
         label: int,
@@ -98,8 +106,7 @@ class Rays:
         """Turn the rays of wide brackets towards the normal of the boundary they meet."""
         weight = np.ones(len(upper))
         for _ in range(n_turns):
-            wide = (upper - lower > _WIDE * upper) & np.isfinite(upper) & (upper > 0)
-            rows = np.flatnonzero(wide)
+            rows = np.flatnonzero(np.isfinite(upper) & (lower < (1 - _WIDE) * upper))
             if rows.size == 0:
                 return
             direction = (nearest[rows] - self.x[rows]) / upper[rows, None]

@@ -46,7 +46,7 @@ def nearest_pair_error(x: npt.ArrayLike, ratio: LogRatio) -> CertificateResult:
     >>> broad = LowRankNormal(np.zeros(3), np.zeros((3, 0)), 4.0)
     >>> result = nearest_pair_error(np.zeros((1, 3)), log_ratio([narrow, broad]))
     >>> result.distance.round(6), result.hard  # the square root of 8 log 2, in every direction
-    (array([2.354820]), array([ True]))
+    (array([2.35482]), array([ True]))
     """
     points = finite_array("x", x)
     if points.ndim != 2 or points.shape[1] != ratio.anchor.size:

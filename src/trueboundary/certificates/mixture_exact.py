@@ -56,7 +56,8 @@ class MixtureCertificate:
     truth by about the nats that further components add, over the slope of the log odds; two single
     Gaussians are exact. `LipschitzMixtureCertificate` is the cheaper bound, and never the larger.
 
-    All are proven up to float64 rounding, for the classifier that evaluates its (possibly rounded)
+    A tie of log densities within 1e-9 of their size counts as attained. All distances are proven up
+    to float64 rounding, for the classifier that evaluates its (possibly rounded)
     densities in exact arithmetic. Components of isotropic noise take a small eigenproblem for each
     pair; others take one of d x d, for the pairs that matter.
 
@@ -230,6 +231,7 @@ def bracket(
         step = found.nearest[:, candidate] - flat
         rows = np.flatnonzero((found.distance > 0) & np.isfinite(step).all(axis=1))
         rays.follow(rows, step[rows], upper, nearest)
+    rays.aim_at_means(upper, nearest)
     rays.turn(found.distance, upper, nearest, n_refinements)
     return MixtureBracket(np.minimum(found.distance, upper), upper, nearest, found.exact)
 
