@@ -253,14 +253,19 @@ def test_a_run_whose_worker_was_killed_is_run_again_with_the_same_bits(store, mo
     goals = [Mortal(seed, dies=seed == 1) for seed in range(3)]
     with worker_pool(2) as pool:
         assert execute(goals, store, pool, n_workers=2) == []
-    killed = store.path(goals[1]) / "arrays.safetensors"
-    assert (store.load(goals[1]) or pytest.fail()).summary == {"lives": 2}
-    assert killed.read_bytes() == _bytes_of(goals[1], store.root / "other")
+    run = store.load(goals[1])
+    assert run is not None
+    assert run.summary == {"lives": 2}
+    assert _stored_bytes(store, goals[1]) == _bytes_of(Mortal(1), store.root / "other")
 
 
 def _bytes_of(config, root):
     run_one(str(root), config)
-    return (Store(root).path(config) / "arrays.safetensors").read_bytes()
+    return _stored_bytes(Store(root), config)
+
+
+def _stored_bytes(store, config):
+    return (store.path(config) / "arrays.safetensors").read_bytes()
 
 
 def test_a_broken_executor_ends_everything_in_a_sentence(store):
@@ -289,7 +294,7 @@ def test_a_worker_that_does_not_share_the_store_is_found_out(store, tmp_path, mo
         def submit(self, fn, /, root, *args):
             return super().submit(fn, str(tmp_path / "other disk"), *args)
 
-    with pytest.raises(WorkerSetupError, match="does not see the store in .*other disk"):
+    with pytest.raises(WorkerSetupError, match=r"does not see the store in .*other disk"):
         execute([Leaf("a")], store, Elsewhere())
     assert not (tmp_path / "other disk").exists(), "nothing is made where nobody looks"
     Store(tmp_path / "other disk").identity()
@@ -389,8 +394,7 @@ def test_results_do_not_depend_on_the_number_of_workers(store, monkeypatch, n_wo
     with worker_pool(n_workers) as pool:
         assert execute(goals, store, pool, n_workers=n_workers) == []
     for goal in goals:
-        stored = (store.path(goal) / "arrays.safetensors").read_bytes()
-        assert stored == _bytes_of(goal, store.root / "one process")
+        assert _stored_bytes(store, goal) == _bytes_of(goal, store.root / "one process")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

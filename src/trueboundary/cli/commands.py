@@ -126,7 +126,7 @@ def run(
 def reproduce(
     group: Annotated[
         str | None,
-        typer.Argument(metavar="[spheres|bayes]", help="One paper; everything unless given."),
+        typer.Argument(metavar="[spheres|bayes|truth]", help="One group; everything unless given."),
     ] = None,
     scale: Scale = "quick",
     seed: Seed = 0,
