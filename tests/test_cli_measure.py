@@ -1,0 +1,130 @@
+"""The measure commands answer with the library's numbers, and refuse nonsense in one sentence."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import trueboundary as tb
+from trueboundary.classifiers import to_arrays
+from trueboundary.cli import main
+from trueboundary.runs import RunConfig, RunResult
+
+
+@dataclass(frozen=True)
+class Trained(RunConfig):
+    """A stand-in for a finished training."""
+
+    dim: int = 6
+    radius: float = 1.3
+
+
+@dataclass(frozen=True)
+class Elsewhere(RunConfig):
+    """A run that knows no spheres."""
+
+    name: str = "images"
+
+
+def network() -> tb.QuadraticNetwork:
+    return tb.QuadraticNetwork(6, 12, generator=torch.Generator().manual_seed(0))
+
+
+def relu() -> tb.ReLUNetwork:
+    return tb.ReLUNetwork(6, 12, 1, generator=torch.Generator().manual_seed(0)).eval()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    models = {"final": to_arrays(network()), "step-00000010": to_arrays(relu())}
+    return tb.Store(tmp_path).save(Trained(), RunResult({}, models=models), {}).path
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:
+    assert main(["measure", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["measure", *words]) == 2
+    return capsys.readouterr().err
+
+
+def test_error_rates(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = tb.error_rate(network(), tb.ConcentricSpheres(6))
+    found = answer(capsys, "error", str(folder))
+    assert [rate["method"] for rate in found] == ["exact", "exact"]
+    assert [rate["log10"] for rate in found] == pytest.approx([rate.log10 for rate in truth])
+    sampled = answer(
+        capsys, "error", str(folder), "--method", "sampling", "--n-points", "5000", "--seed", "3"
+    )
+    for rate, exact in zip(sampled, truth, strict=True):
+        assert rate["low"] <= exact.value <= rate["high"]
+        assert rate["n_points"] == 5000
+    assert main(["measure", "error", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["class 0", "class 1", "method"]
+
+
+def test_another_network_of_the_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--model", "step-00000010", "--n-points", "1000")
+    found = answer(capsys, "error", str(folder), *words)
+    truth = tb.error_rate(relu(), tb.ConcentricSpheres(6), n_points=1000)
+    assert [rate["n_errors"] for rate in found] == [rate.n_errors for rate in truth]
+
+
+def test_distances(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "distance", str(folder), "--n-points", "7")
+    truth = tb.distances(network(), tb.ConcentricSpheres(6), n_points=7)
+    for row, brackets in zip(found, truth, strict=True):
+        assert row["lower"] == pytest.approx(brackets.lower)
+        assert row["n_exact"] == 7
+        assert row["mean"] == pytest.approx(brackets.mean)
+    assert main(["measure", "distance", str(folder), "--n-points", "3"]) == 0
+    assert "EllipsoidCertificate below" in capsys.readouterr().out
+
+
+def test_what_is_infinite_is_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    perfect = to_arrays(tb.QuadraticNetwork.perfect(6, 6))
+    path = tb.Store(tmp_path).save(Trained(), RunResult({}, models={"final": perfect}), {}).path
+    (inner, _) = answer(capsys, "error", str(path))
+    assert (inner["value"], inner["log10"]) == (0.0, None)
+    (inner, _) = answer(capsys, "distance", str(path), "--n-points", "2")
+    assert inner["upper"] == [None, None]
+    assert inner["mean"] is None
+
+
+def test_nonsense_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(folder)
+    assert "holds no run.json" in complaint(capsys, "error", str(tmp_path / "nowhere"))
+    assert "did you mean 'final'" in complaint(capsys, "error", run, "--model", "finel")
+    assert "expected method" in complaint(capsys, "error", run, "--method", "guess")
+    missing = complaint(capsys, "error", run, "--model", "step-00000010", "--method", "exact")
+    assert "exact error rates are known for" in missing
+    assert missing.count("\n") == 1
+    assert main(["measure", "distance", run, "--n-points", "0"]) == 2
+
+
+def test_runs_without_a_network_on_spheres(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tb.Store(tmp_path)
+    empty = store.save(Trained(), RunResult({}), {}).path
+    assert "holds no network" in complaint(capsys, "distance", str(empty))
+    models = {"final": to_arrays(network())}
+    other = store.save(Elsewhere(), RunResult({}, models=models), {}).path
+    assert "not trained on concentric spheres" in complaint(capsys, "error", str(other))
+    wide = store.save(Trained(dim=9), RunResult({}, models=models), {}).path
+    assert "takes points of 6 dimensions" in complaint(capsys, "error", str(wide))
+    assert "takes points of 6 dimensions" in complaint(capsys, "distance", str(wide))
+
+
+def test_a_damaged_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = folder / "model-final.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "has changed since it was written" in complaint(capsys, "error", str(folder))
