@@ -9,7 +9,7 @@ from importlib import import_module
 
 from trueboundary.experiments.base import Experiment
 
-#: Modules that define an ``EXPERIMENT``, in the order of the paper.
+#: Modules that define an ``EXPERIMENT``, in the order of the papers.
 _MODULES: tuple[str, ...] = (
     "spheres_slices",
     "spheres_norms",
@@ -39,6 +39,11 @@ _MODULES: tuple[str, ...] = (
     "bayes_trades",
     "bayes_real",
     "bayes_faces",
+    "truth_relu_error",
+    "truth_tradeoff",
+    "truth_approximations",
+    "truth_exact_training",
+    "truth_whole_sphere",
 )
 
 
