@@ -95,7 +95,7 @@ def test_brackets_hold_the_truth_in_the_plane(hardest, noises):
 
 def test_the_hardest_component_rule_is_exact_nearly_everywhere():
     exact = []
-    for seed in range(4):
+    for seed in range(3):
         classifier, x, y = case(seed, hardest=True, dim=6, n_factors=2, n=20)
         result = MixtureCertificate()(classifier, x, y)
         exact.append(result.exact)
@@ -161,10 +161,10 @@ def test_never_below_the_lipschitz_bound_nor_above_an_attack(hardest, noise):
     if noise == "diagonal":
         shape = torch.Generator().manual_seed(0)
         noise = [0.02 + 0.2 * torch.rand(3, 5, generator=shape, dtype=DOUBLE) for _ in range(2)]
-    classifier, x, y = case(11, hardest=hardest, dim=5, n_factors=2, noises=noise, n=12)
+    classifier, x, y = case(11, hardest=hardest, dim=5, n_factors=2, noises=noise, n=6)
     found = bracket(classifier, x, y)
     cheap = LipschitzMixtureCertificate()(classifier, x, y).distance
-    attack = CarliniWagnerL2(n_steps=100, n_binary_search=4)(classifier, x, y).distance.numpy()
+    attack = CarliniWagnerL2(n_steps=80, n_binary_search=4)(classifier, x, y).distance.numpy()
     assert (found.lower >= cheap * (1 - 1e-9)).all()
     assert (found.lower <= attack * (1 + 1e-9)).all()
     assert np.median(found.upper / attack) < 1.02
@@ -243,7 +243,7 @@ def test_single_gaussians_are_exact_under_both_rules(noises):
 
 
 @given(st.integers(0, 10_000), st.floats(0.1, 10))
-@settings(max_examples=8, derandomize=True, deadline=None)
+@settings(max_examples=5, derandomize=True, deadline=None)
 def test_distances_turn_and_scale_with_space(seed, scale):
     classifier, x, y = case(seed % 50, dim=4, n_factors=1, n=5)
     generator = torch.Generator().manual_seed(seed)

@@ -13,9 +13,11 @@ from trueboundary.certificates.base import BoolArray, FloatArray
 
 __all__ = ["Rays"]
 
-_LARGEST_STRETCH = 2.0**20  # how many times farther than the projection a ray is followed
+# How far beyond the projection a ray is followed, relative to the distance, doubling each time.
+_FIRST_STRETCH, _LARGEST_STRETCH = 1e-12, 2.0**20
 _BISECTIONS = 60
 _NUDGES = (0.0, 1e-13, 1e-11, 1e-9, 1e-7, 1e-5)  # relative, until the classifier confirms an error
+_DEPTHS = (1e-6, 1e-3, 0.1, 1.0)  # nats
 _WIDE = 1e-3  # relative width from which a bracket is worked on
 
 
@@ -45,6 +47,40 @@ class Rays:
                 rows = np.flatnonzero(np.isinf(upper) & (self.labels == label))
                 if rows.size:
                     self.follow(rows, mean - self.x[rows], upper, nearest)
+
+    def step_inside(
+        self, lower: FloatArray, aim: FloatArray, upper: FloatArray, nearest: FloatArray
+    ) -> None:
+        """Where brackets are wide, aim a little inside the corner that a projection `aim` lies in.
+
+        Where several own components tie with one of the other class, errors can be a wedge that
+        the ray through its tip does not enter. The shortest step that puts all of them behind, to
+        first order, does.
+        """
+        for depth in _DEPTHS:
+            wide = (lower < (1 - _WIDE) * upper) & np.isfinite(aim).all(axis=1)
+            rows = np.flatnonzero(wide)
+            steps = [aim[i] + self._inward(aim[i], int(self.labels[i]), depth) for i in rows]
+            if steps:
+                self.follow(rows, np.stack(steps) - self.x[rows], upper, nearest)
+
+    def _inward(self, point: FloatArray, label: int, depth: float) -> FloatArray:
+        """Return the shortest step after which tied own components are `depth` nats behind."""
+        own = self.pair.joint(label, point[None])[0]
+        other = self.pair.joint(1 - label, point[None])[0]
+        j = int(other.argmax())
+        tied = np.flatnonzero(own > other[j] - depth - 1.0)
+
+        def slope(side: int, k: int) -> FloatArray:
+            normal = self.pair.normals[side][k]
+            return -normal.precision_times((point - normal.mean)[:, None])[:, 0]
+
+        if tied.size == 0:
+            return np.zeros_like(point)
+        slopes = np.stack([slope(label, int(k)) for k in tied]) - slope(1 - label, j)
+        behind = np.minimum(other[j] - own[tied] - depth, 0.0)
+        step: FloatArray = np.linalg.lstsq(slopes, behind, rcond=1e-10)[0]
+        return step
 
     def _follow_class(
         self,
@@ -92,9 +128,13 @@ class Rays:
             lost: BoolArray = self.pair.lead(own.at(stretch), other.at(stretch)) <= 0
             return lost
 
-        low, high = np.zeros(len(x)), np.ones(len(x))
-        while (still := ~wrong(high) & (high < _LARGEST_STRETCH)).any():
-            low, high = np.where(still, high, low), np.where(still, 1.25 * high, high)
+        low, beyond = np.zeros(len(x)), 0.0
+        high = np.ones(len(x))
+        # An exact projection can miss the boundary by its rounding, and what lies behind it can be
+        # a thin strip of errors: so the first steps beyond are tiny.
+        while (still := ~wrong(high)).any() and beyond < _LARGEST_STRETCH:
+            beyond = max(2 * beyond, _FIRST_STRETCH)
+            low, high = np.where(still, high, low), np.where(still, 1 + beyond, high)
         found = wrong(high)
         for _ in range(_BISECTIONS):
             middle = 0.5 * (low + high)

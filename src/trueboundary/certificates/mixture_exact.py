@@ -231,6 +231,8 @@ def bracket(
         step = found.nearest[:, candidate] - flat
         rows = np.flatnonzero((found.distance > 0) & np.isfinite(step).all(axis=1))
         rays.follow(rows, step[rows], upper, nearest)
+    for candidate in range(found.nearest.shape[1]):
+        rays.step_inside(found.distance, found.nearest[:, candidate], upper, nearest)
     rays.aim_at_means(upper, nearest)
     rays.turn(found.distance, upper, nearest, n_refinements)
     return MixtureBracket(np.minimum(found.distance, upper), upper, nearest, found.exact)
