@@ -276,6 +276,7 @@ def test_a_broken_executor_ends_everything_in_a_sentence(store):
                 return super().submit(fn, *args, **kwargs)
             if args[-1].name == "lost":
                 future.cancel()
+                future.set_running_or_notify_cancel()  # wakes up who waits, as Dask does
             elif args[-1].name == "refused":
                 raise BrokenExecutor
             else:
