@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +17,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from trueboundary.densities._checks import check_integer, check_real
 from trueboundary.densities._starts import LABELLERS, Survey, start, survey
@@ -34,6 +36,9 @@ from trueboundary.densities.mixture import MixtureOfFactorAnalyzers
 from trueboundary.densities.storage import read_folder, write_folder
 
 Batches = Callable[[], Iterable[ArrayLike]]
+Shard = Callable[[], ArrayLike]
+# Gives the statistics of every part of the data, always in the same order.
+_Pass = Callable[[Expectation], Iterable[SufficientStatistics]]
 _FLOATS = [np.float64, np.float32]
 _FITTED_ARRAYS = ("weights_", "means_", "loadings_", "noise_variance_", "lower_bounds_")
 _FITTED_VALUES = ("n_iter_", "converged_", "n_features_in_")
@@ -251,6 +256,68 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
 
         return self._fit(rows, initial)
 
+    def fit_shards(
+        self,
+        executor: Executor,
+        shards: Sequence[Shard],
+        *,
+        initial: MixtureOfFactorAnalyzers | None = None,
+    ) -> Self:
+        """Fit the mixture to rows that worker processes load by themselves, part by part.
+
+        Each iteration sends the parameters (about ``K d (l + 2)`` numbers) to every shard, and
+        gets as many back; rows never travel. Statistics are added in the order of the shards, so
+        that the result depends neither on the number of workers nor on which of them does what;
+        it is that of `fit` on all rows at once, up to rounding. The first pass, which finds the
+        mean and draws rows for the start, is made here.
+
+        Parameters
+        ----------
+        executor : concurrent.futures.Executor
+            Where statistics are collected: a process pool, or a cluster behind that interface.
+        shards : sequence of callables
+            Each returns the rows of one part, shape ``(n_i, d)``, the same ones each time; must
+            be picklable. All parts need the same dtype.
+        initial : MixtureOfFactorAnalyzers, optional
+            A density to start from, in place of `n_init` starts by `init_params`.
+
+        Returns
+        -------
+        MixtureOfFactorAnalyzersEM
+            This estimator.
+
+        Raises
+        ------
+        ValueError
+            If there are no shards, the number of rows changes between passes, or as in `fit`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from concurrent.futures import ThreadPoolExecutor
+        >>> from functools import partial
+        >>> x = np.random.default_rng(0).normal(size=(100, 3))
+        >>> shards = [partial(x.__getitem__, slice(i, i + 50)) for i in (0, 50)]
+        >>> with ThreadPoolExecutor(2) as executor:
+        ...     sharded = MixtureOfFactorAnalyzersEM(random_state=0).fit_shards(executor, shards)
+        >>> in_memory = MixtureOfFactorAnalyzersEM(random_state=0).fit(x)
+        >>> np.allclose(sharded.means_, in_memory.means_, rtol=0, atol=1e-10)
+        True
+        """
+        self._check_parameters()
+        first = True
+
+        def rows() -> Iterator[Array]:
+            nonlocal first
+            for shard in shards:
+                yield validate_data(self, shard(), reset=first, dtype=_FLOATS)
+                first = False
+
+        def collect(expectation: Expectation) -> Iterable[SufficientStatistics]:
+            return executor.map(partial(_collect_shard, expectation), shards)
+
+        return self._fit(rows, initial, collect)
+
     def score_samples(self, X: ArrayLike) -> Array:
         """Return log densities of rows, in nats, shape ``(n,)``.
 
@@ -465,8 +532,12 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
         return self.noise if isinstance(self.noise, str) else float(self.noise)
 
     def _fit(
-        self, batches: Callable[[], Iterator[Array]], initial: MixtureOfFactorAnalyzers | None
+        self,
+        batches: Callable[[], Iterator[Array]],
+        initial: MixtureOfFactorAnalyzers | None,
+        collect: _Pass | None = None,
     ) -> Self:
+        collect = collect or (lambda expectation: map(expectation, batches()))
         rng = check_random_state(self.random_state)
         known = survey(batches(), rng)
         if known.n_samples < self.n_components:
@@ -481,7 +552,7 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
             )
         best: _Fit | None = None
         for parameters in self._starts(known, initial, rng):
-            fit = self._climb(batches, known, parameters)
+            fit = self._climb(collect, known, parameters)
             if best is None or fit.lower_bounds[-1] > best.lower_bounds[-1]:
                 best = fit
         assert best is not None  # n_init is at least one
@@ -533,15 +604,14 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
             noise_variance=noise,
         )
 
-    def _climb(
-        self, batches: Callable[[], Iterator[Array]], known: Survey, parameters: MixtureParameters
-    ) -> _Fit:
+    def _climb(self, collect: _Pass, known: Survey, parameters: MixtureParameters) -> _Fit:
         """Iterate from one start until an iteration gains less than `tol`."""
         bounds: list[float] = []
         allow_float32 = known.rows.dtype == np.float32
         while True:
             method = choose_method(parameters, known.variance, allow_float32=allow_float32)
-            statistics = _collect(batches, known, parameters, method)
+            expectation = Expectation(parameters, method, origin=known.mean)
+            statistics = _add_up(collect(expectation), known)
             bound = statistics.log_likelihood / known.n_samples
             gain = bound - bounds[-1] if bounds else np.inf
             if method is Method.FLOAT32 and gain < _float32_resolution(parameters, known, bound):
@@ -624,17 +694,14 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
         return int(n_components * (dim + loadings + noise) + n_components - 1)
 
 
-def _collect(
-    batches: Callable[[], Iterator[Array]],
-    known: Survey,
-    parameters: MixtureParameters,
-    method: Method,
-) -> SufficientStatistics:
-    """Go once through the data; `parameters` are measured from their mean."""
-    expectation = Expectation(parameters, method, origin=known.mean)
+def _collect_shard(expectation: Expectation, shard: Shard) -> SufficientStatistics:
+    return expectation(check_array(shard(), dtype=_FLOATS))
+
+
+def _add_up(parts: Iterable[SufficientStatistics], known: Survey) -> SufficientStatistics:
+    """Add the statistics of one pass through the data, in the order in which they come."""
     total: SufficientStatistics | None = None
-    for batch in batches():
-        part = expectation(batch)
+    for part in parts:
         total = part if total is None else total + part
     n_samples = 0 if total is None else total.n_samples
     if total is None or n_samples != known.n_samples:
