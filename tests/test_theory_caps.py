@@ -234,3 +234,10 @@ def test_incomplete_beta_against_arbitrary_precision(a: float, b: float, x: floa
         y = 1 - x
         exact = mpmath.log(mpmath.betainc(a, b, 0, mpmath.mpf(x), regularized=True))
         assert log_betainc(a, b, x, y) == pytest.approx(float(exact), rel=1e-14, abs=1e-14)
+
+
+@pytest.mark.parametrize("log_measure", [-1.5e4, -1e8, -1e300])
+def test_caps_below_the_smallest_float_are_points(log_measure: float) -> None:
+    point = caps.mean_distance(20, log_measure=-1e4)
+    assert caps.angle(20, log_measure=log_measure) < 1e-300
+    assert caps.mean_distance(20, log_measure=log_measure) == pytest.approx(point, rel=1e-12)

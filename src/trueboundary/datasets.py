@@ -250,7 +250,7 @@ def measure_card(
     say = progress or (lambda _: None)
     say("measuring the optimal classifier")
     classifier = problem.bayes_classifier(dtype=torch.float64)
-    by_class = error_rate(classifier, problem, n_points=n_accuracy, seed=seed)
+    by_class = error_rate(classifier, problem, n_points=n_accuracy, seed=seed, method="sampling")
     n_errors = [of_class.n_errors for of_class in by_class]
     n_points = 2 * n_accuracy
     low, high = clopper_pearson(sum(n_errors), n_points)

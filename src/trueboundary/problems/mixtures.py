@@ -201,7 +201,9 @@ class MixtureProblem(Problem):
         # Measuring stands above problems; only this convenience reaches up, and only when asked.
         from trueboundary.measure import error_rate
 
-        return error_rate(self.bayes_classifier(), self, n_points=n_points, seed=seed)
+        return error_rate(
+            self.bayes_classifier(), self, n_points=n_points, seed=seed, method="sampling"
+        )
 
     def domain(self, label: int) -> Space:
         """Return all of space, since Gaussian noise leaves no point out."""

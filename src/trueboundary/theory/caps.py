@@ -492,6 +492,8 @@ def _newton_cap(dim: int, log_value: float) -> tuple[float, float]:
     The log measure is a concave decreasing function of u, parabolic near the equator and linear
     near the pole, so Newton's method converges from any start, from the right after one step.
     """
+    if log_value < -740 * (dim - 1):  # the angle itself is below the smallest float
+        return 0.0, 1.0
     z = -float(special.ndtri_exp(log_value))
     u = min(z / math.sqrt(dim), -log_value / (dim - 1) + 1)
     previous = math.inf

@@ -2,9 +2,9 @@ r"""Tail probabilities of quadratic forms in Gaussian variables, exact at any de
 
 The error rate of a classifier whose decision surface is an ellipsoid is the probability that
 Q = sum_i w_i u_i^2 > 0 for standard normal u (Gilmer et al., 2018, Section 4): on the unit sphere
-sum_i alpha_i x_i^2 > 1 is the same as sum_i (alpha_i - 1) u_i^2 > 0 for x = u / |u|. The error rate
-of the optimal rule between two Gaussians is of the same kind, with a noncentral part, a linear part
-and a constant.
+sum_i alpha_i x_i^2 > 1 is the same as sum_i (alpha_i - 1) u_i^2 > 0 for x = u / norm(u). The error
+rate of the optimal rule between two Gaussians is of the same kind, with a noncentral part, a linear
+part and a constant.
 
 Probabilities keep their *relative* accuracy at 1e-300, and their logarithms far below: see
 ``_bromwich`` for the method. The approximations in use elsewhere stand beside the exact value
@@ -78,7 +78,7 @@ def log_tail(
     float or ndarray of shape (...)
         Natural logarithm of the probability; exactly -inf and 0 where the probability is 0 and 1
         by the signs of its terms. The relative error of the probability is about 1e-16 times
-        1 + |log P|.
+        1 + abs(log P).
 
     Raises
     ------
@@ -279,7 +279,7 @@ def sphere_clt_log_tail(weights: npt.ArrayLike) -> float:
 
     For x uniform on the unit sphere S = sum_i w_i x_i^2 has exactly the mean of the weights and the
     variance 2 Var(w) / (d + 2), so P(S > 0) is about Phi(mean sqrt((d + 2)/2) / sd). This removes
-    the error that `clt_log_tail` makes by ignoring that |u|^2 varies along with Q.
+    the error that `clt_log_tail` makes by ignoring that norm(u)^2 varies along with Q.
 
     Parameters
     ----------
