@@ -438,3 +438,21 @@ def test_plans_round_trip_and_damaged_ones_are_named(tmp_path):
     (tmp_path / "plans" / "a.json").write_text('{"experiment": "a"}')
     with pytest.raises(DamagedPlanError, match=r"a\.json"):
         read_plans(tmp_path)
+
+
+@dataclass(frozen=True)
+class NeedsData(RunConfig):
+    path: str
+
+    def compute(self, context):
+        return RunResult({"available": Path(self.path).exists()})
+
+
+def test_a_run_that_lacked_its_data_is_computed_again(tmp_path):
+    store, config = Store(tmp_path / "store"), NeedsData(str(tmp_path / "data"))
+    with ThreadPoolExecutor(1) as executor:
+        assert execute([config], store, executor) == []
+        assert store.load(config).summary == {"available": False}
+        (tmp_path / "data").touch()
+        assert execute([config], store, executor) == []
+        assert store.load(config).summary == {"available": True}

@@ -23,6 +23,10 @@ from trueboundary.runs.store import DamagedRunError, Store
 #: Seconds between two looks at the progress of running work.
 POLL_INTERVAL = 0.5
 
+#: Key of a summary that is False where the data which the run needs were not at hand. Such a run
+#: is stored, so that a report can say so, and computed again the next time.
+AVAILABLE = "available"
+
 #: Seconds within which what another machine has stored must be seen here.
 VISIBLE_WITHIN = 60.0
 
@@ -364,11 +368,16 @@ def _is_intact(store: Store, config: RunConfig) -> bool:
 
 
 def _is_stored(store: Store, config: RunConfig) -> bool:
+    """Say whether the run is there; a damaged one, or one that lacked its data, is removed."""
     try:
-        return store.load(config) is not None
+        run = store.load(config)
     except DamagedRunError:
         store.discard(config)
         return False
+    if run is not None and run.summary.get(AVAILABLE) is False:
+        store.discard(config)  # the data may be at hand by now
+        return False
+    return run is not None
 
 
 def _require(store: Store, config: RunConfig) -> Run:
