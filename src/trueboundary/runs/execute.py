@@ -361,23 +361,20 @@ def _workers_gone(store: Store) -> WorkerDiedError:
 
 
 def _is_intact(store: Store, config: RunConfig) -> bool:
-    try:
-        return store.load(config) is not None
-    except DamagedRunError:
-        return False
-
-
-def _is_stored(store: Store, config: RunConfig) -> bool:
-    """Say whether the run is there; a damaged one, or one that lacked its data, is removed."""
+    """Say whether the run is there, whole, and had its data."""
     try:
         run = store.load(config)
     except DamagedRunError:
-        store.discard(config)
         return False
-    if run is not None and run.summary.get(AVAILABLE) is False:
-        store.discard(config)  # the data may be at hand by now
-        return False
-    return run is not None
+    return run is not None and run.summary.get(AVAILABLE) is not False
+
+
+def _is_stored(store: Store, config: RunConfig) -> bool:
+    """Say whether the run is there to stay; what is there and damaged or in want is removed."""
+    if _is_intact(store, config):
+        return True
+    store.discard(config)
+    return False
 
 
 def _require(store: Store, config: RunConfig) -> Run:
