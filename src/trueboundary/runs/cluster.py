@@ -114,15 +114,17 @@ def _from_file(where: str, n_workers: int) -> Iterator[Any]:
     systems = {name.removesuffix("Cluster").lower(): name for name in dir(jobqueue)
                if name.endswith("Cluster") and name != "JobQueueCluster"}  # fmt: skip
     system = _single_system(where, content, systems)
-    # Over the defaults that dask-jobqueue has set when it was loaded.
+    # Over the defaults that dask-jobqueue set when it was loaded, and for as long as the cluster
+    # lives: it reads them again for every job.
     with dask.config.set(dask.config.merge(dask.config.config, content)):
         try:
             cluster = getattr(jobqueue, systems[system])()
         except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise ClusterError(f"{where}: no {system} cluster can be had: {error}") from error
-    with cluster:
-        cluster.scale(n_workers)
-        yield cluster
+            reason = " ".join(str(error).split())
+            raise ClusterError(f"{where}: no {system} cluster can be had: {reason}") from error
+        with cluster:
+            cluster.scale(n_workers)
+            yield cluster
 
 
 def _read_configuration(where: str) -> dict[str, Any]:
