@@ -250,7 +250,7 @@ def test_the_proven_limit_is_the_amplified_bound_and_resumes(tmp_path: Path) -> 
         "pilot": run(certified=np.full(2, 0.1), attacked=np.full(2, 0.2)),
     }
     found = compute(config, tmp_path, **inputs).summary
-    angle = 2 * math.asin(0.05)
+    angle = 0.7 * 2 * math.asin(0.05)
     assert found["angle"] == pytest.approx(angle, rel=1e-12)
     assert 0 < found["n_exceptions"] < 60  # near the corners it cannot be certified
     limit = caps.log_amplified_error_bound(3, 60, angle, n_exceptions=found["n_exceptions"])

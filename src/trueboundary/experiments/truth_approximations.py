@@ -115,7 +115,10 @@ def trained_rows(runs: Mapping[str, Run], train_sizes: Sequence[int]) -> list[Ro
         arrays = runs[f"trained/{n_train}"].arrays
         for index, step in enumerate(arrays["step"]):
             rows += [
-                {"shape": f"trained, N = {n_train or 'infinite'}", "step": int(step)}
+                {
+                    "shape": f"trained, {f'N = {n_train:,}' if n_train else 'online'}",
+                    "step": int(step),
+                }
                 | {"sphere": sphere}
                 | {m: float(arrays[f"{m}-{sphere}"][index]) for m in METHODS}
                 for sphere in SPHERES
@@ -216,9 +219,10 @@ def _deviations(shapes: list[Row], trained: list[Row]) -> Panel:
         "How wrong each approximation is, by the exact error rate",
         "Distance between the logarithms of approximate and exact error rates: 1 is a factor of "
         "ten, 0.001 a quarter of a percent. Left: ellipsoids of all shapes and many spreads. "
-        "Right: quadratic networks at several steps of training. The central limit theorem gets "
-        "worse in the tail, on the sphere or off it; the saddle-point formula does not; Chernoff's "
-        "bound stays within a factor of a hundred, and is a bound.",
+        "Right: quadratic networks at several steps of training. The central limit theorem, on "
+        "the sphere or not, can miss by many powers of ten, and one cannot tell when; the "
+        "saddle-point formula is right to within a fifth everywhere; Chernoff's "
+        "bound stays within a factor of a thousand, and is a bound.",
         lambda: _draw_deviations(shapes, trained),
         [*shapes, *trained],
     )

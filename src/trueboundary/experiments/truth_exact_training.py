@@ -250,7 +250,7 @@ def _remarks(rows: list[Row], settings: Mapping[str, Any]) -> list[str]:
         left = [row for row in own if row["n_steps"] is None]
         words = (
             f"perfect after {', '.join(f'{n:,}' for n in sorted(done))} steps ({len(done)} of "
-            f"{len(own)} seeds)"
+            f"{len(own)} seeds), with a largest loss of {_worst_losses(own, perfect=True)} nats"
             if done
             else f"not perfect for any of {len(own)} seeds"
         )
@@ -260,7 +260,7 @@ def _remarks(rows: list[Row], settings: Mapping[str, Any]) -> list[str]:
                 f"{', '.join(str(row['n_wrong']) for row in left)} wrong alphas, error rates of "
                 + ", ".join(f"10^{max(row['inner'], row['outer']):.1f}" for row in left)
                 + " on the worse sphere and worst-case losses of "
-                + ", ".join(f"{row['worst_loss']:.2f}" for row in left)
+                + _worst_losses(own, perfect=False)
             )
         remarks.append(f"{objective.capitalize()}: {words}.")
     remarks.append(
@@ -274,11 +274,18 @@ def _remarks(rows: list[Row], settings: Mapping[str, Any]) -> list[str]:
     return remarks
 
 
+def _worst_losses(rows: list[Row], *, perfect: bool) -> str:
+    return ", ".join(
+        f"{row['worst_loss']:.2f}" for row in rows if (row["n_steps"] is not None) == perfect
+    )
+
+
 def _panel(runs: Mapping[str, Run], rows: list[Row]) -> Panel:
     return Panel(
         "exact-training",
         "Training on the exact error, on the worst points and on random points",
-        "Left: exact error rate on the worse of the two spheres. Middle: share of wrong alphas. "
+        "Left: exact error rate on the worse of the two spheres, cut off at 1e-60. Middle: number "
+        "of wrong alphas. "
         "Right: the largest loss of any point. One line per seed; a dot marks the step at which a "
         "network was seen to be perfect, where its error rate is 0. On random points the error "
         "rate falls slowly and the worst case hardly at all.",

@@ -22,6 +22,7 @@ from trueboundary.experiments.networks import (
     SPHERES,
     TrainedNetwork,
     check_at_least,
+    small_relu_network,
     snapshot_name,
     snapshot_steps,
 )
@@ -31,6 +32,7 @@ from trueboundary.theory import caps
 from trueboundary.theory.intervals import t_interval
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Row = dict[str, Any]
@@ -184,27 +186,28 @@ def random_points(n_points: int, dim: int, seed: int) -> np.ndarray[Any, np.dtyp
     return unit
 
 
-def relu_network(settings: Mapping[str, Any], seed: int, device: str) -> TrainedNetwork:
-    """Return the ReLU network whose snapshots are measured."""
-    n_steps = settings["relu_n_steps"]
-    return TrainedNetwork(
+def relu_networks(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, TrainedNetwork]:
+    """Return the ReLU networks: a narrow one with snapshots, and the paper's when trained."""
+    n_steps = settings["narrow_n_steps"]
+    steps = snapshot_steps(n_steps, settings["n_narrow_snapshots"], first=n_steps // 20 + 1)
+    narrow = TrainedNetwork(
         dim=settings["dim"],
         architecture="relu",
-        width=settings["relu_width"],
+        width=settings["narrow_width"],
         depth=2,
         n_steps=n_steps,
-        learning_rate=settings["relu_learning_rate"],
+        learning_rate=settings["narrow_learning_rate"],
         schedule=settings["schedule"],
-        snapshots=snapshot_steps(n_steps, settings["n_relu_snapshots"], first=n_steps // 20 + 1)[
-            :-1
-        ],
+        snapshots=steps[:-1],
         seed=seed,
         device=device,
     )
+    small = {**settings, "n_steps": settings["relu_n_steps"]}
+    return {"narrow": narrow, "small": small_relu_network(small, seed, device)}
 
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
-    """Return exact runs of quadratic networks and shapes, and estimates of a ReLU network."""
+    """Return exact runs of quadratic networks and shapes, and estimates of ReLU networks."""
     runs: dict[str, RunConfig] = {
         f"shapes/{dim}": ShapeDistances(
             dim, settings["log10_errors"], settings["n_exact_points"], seed
@@ -215,31 +218,32 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
         network = quadratic_network(settings, seed, device, n_train=n_train)
         runs[f"errors/{n_train}"] = EllipsoidErrors(network)
         runs[f"quadratic/{n_train}"] = EllipsoidDistances(network, settings["n_exact_points"], seed)
-    relu = relu_network(settings, seed, device)
-    for step, name in relu_models(relu).items():
-        for sphere in SPHERES:
-            runs[f"relu/{step}/{sphere}/rate"] = SplittingRate(
-                relu,
-                sphere,
-                settings["n_particles"],
-                settings["n_sweeps"],
-                settings["n_replicates"],
-                settings["n_attacks"],
-                model=name,
-                seed=seed,
-            )
-            runs[f"relu/{step}/{sphere}/distance"] = BracketedDistances(
-                relu,
-                sphere,
-                settings["n_points"],
-                settings["n_attack_steps"],
-                model=name,
-                seed=seed,
-            )
+    for kind, network in relu_networks(settings, seed, device).items():
+        for step, model in stored_models(network).items():
+            for sphere in SPHERES:
+                name = f"relu/{kind}/{step}/{sphere}"
+                runs[f"{name}/rate"] = SplittingRate(
+                    network,
+                    sphere,
+                    settings["n_particles"],
+                    settings["n_sweeps"],
+                    settings["n_replicates"],
+                    settings["n_attacks"],
+                    model=model,
+                    seed=seed,
+                )
+                runs[f"{name}/distance"] = BracketedDistances(
+                    network,
+                    sphere,
+                    settings["n_points"],
+                    settings["n_attack_steps"],
+                    model=model,
+                    seed=seed,
+                )
     return runs
 
 
-def relu_models(network: TrainedNetwork) -> dict[int, str]:
+def stored_models(network: TrainedNetwork) -> dict[int, str]:
     """Return the names of the stored models by step."""
     return {step: snapshot_name(step) for step in network.snapshots} | {network.n_steps: FINAL}
 
@@ -249,7 +253,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     dim = settings["dim"]
     shapes = [row for d in settings["dims"] for row in runs[f"shapes/{d}"].summary["rows"]]
     quadratic = quadratic_rows(runs, settings)
-    relu = relu_rows(runs, dim)
+    relu = relu_rows(runs, settings)
     measurements = {"T1": _shape_measurement(shapes)}
     compared = [row for row in quadratic if row["log10_error"] <= _LARGEST]
     if compared:
@@ -289,7 +293,7 @@ def quadratic_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list
                 )
                 rows.append(
                     {
-                        "network": f"quadratic, N = {n_train or 'infinite'}",
+                        "network": f"quadratic, {f'N = {n_train:,}' if n_train else 'online'}",
                         "step": int(step),
                         "sphere": sphere,
                         "log10_error": log10,
@@ -305,33 +309,32 @@ def quadratic_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list
     return rows
 
 
-def relu_rows(runs: Mapping[str, Run], dim: int) -> list[Row]:
-    """Return one row per snapshot of the ReLU network and sphere where it errs, but not often."""
+def relu_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list[Row]:
+    """Return one row per ReLU network, stored step and sphere where it errs, but not often."""
+    widths = {"narrow": settings["narrow_width"], "small": settings["width"]}
     rows = []
     for name, run in runs.items():
-        kind, *rest = name.split("/")
-        if kind != "relu" or rest[-1] != "rate" or not run.summary["reached"]:
+        if not name.startswith("relu/") or not name.endswith("/rate"):
             continue
-        step, sphere = rest[0], rest[1]
         rate = run.summary["rate"]
-        if rate > 10**_LARGEST:
+        if not run.summary["reached"] or rate > 10**_LARGEST:
             continue
-        found = bracket_ratios(
-            runs[f"relu/{step}/{sphere}/distance"].arrays, dim, math.log(rate), _RADII[sphere]
-        )
+        _, kind, step, sphere, _ = name.split("/")
+        arrays = runs[name.removesuffix("rate") + "distance"].arrays
+        found = bracket_ratios(arrays, settings["dim"], math.log(rate), _RADII[sphere])
         rows.append(
             {
-                "network": "ReLU",
+                "network": f"ReLU, {widths[kind]:,} units",
                 "step": int(step),
                 "sphere": sphere,
                 "log10_error": math.log10(rate),
-            }
-            | {"rate": rate, "rate_low": run.summary["low"], "rate_high": run.summary["high"]}
-            | found
-            | {
+                "rate": rate,
+                "rate_low": run.summary["low"],
+                "rate_high": run.summary["high"],
+                **found,
                 "ratio_certified": found["certified"] / found["optimum"],
                 "ratio_attacked": found["attacked"] / found["optimum"],
-                "warnings": len(run.summary["warnings"]),
+                "n_warnings": len(run.summary["warnings"]),
             }
         )
     return rows
@@ -379,7 +382,7 @@ def _remarks(shapes: list[Row], quadratic: list[Row], relu: list[Row]) -> list[s
         )
     for row in relu:
         remarks.append(
-            f"ReLU network after {row['step']:,} steps, {row['sphere']} sphere: error rate "
+            f"{row['network']}, after {row['step']:,} steps, {row['sphere']} sphere: error rate "
             f"{row['rate']:.2g} [{row['rate_low']:.2g}, {row['rate_high']:.2g}], mean distance "
             f"between {row['ratio_certified']:.2f} (proven) and {row['ratio_attacked']:.2f} "
             "(attack) of the best possible."
@@ -392,10 +395,10 @@ def _fig5(quadratic: list[Row], relu: list[Row], dim: int) -> Panel:
         "fig5-exact",
         "Error rate and distance to the nearest error, with true values (Fig. 5)",
         "Squares: quadratic networks in training, exact error rate and exact mean distance. Bars: "
-        "a ReLU network, error rate by splitting (95 % intervals) and mean distance between "
-        "certificate and attack. The upper line is the best that any error set of that size can "
-        "do, the lower one 1/sqrt(2) of it. Right of the dotted line a sample of 100,000 points, "
-        "the paper's, shows errors at all.",
+        "ReLU networks, error rate by splitting (95 % intervals) and mean distance between "
+        "certificate (open) and attack (filled). The upper line is the best that any error set of "
+        "that size can do, the lower one 1/sqrt(2) of it. Only right of the dotted line does a "
+        "sample of 100,000 points, the paper's, show errors at all.",
         lambda: _draw_fig5(quadratic, relu, dim),
         [*quadratic, *relu],
     )
@@ -431,8 +434,12 @@ def _draw_fig5(quadratic: list[Row], relu: list[Row], dim: int) -> Figure:
                 markersize=4.5,
                 label=network,
             )
-        own = [row for row in relu if row["sphere"] == sphere]
-        _draw_brackets(axes, own)
+        shades = ("orange", "outer")
+        for network, colour in zip(
+            dict.fromkeys(row["network"] for row in relu), shades, strict=False
+        ):
+            own = [r for r in relu if r["network"] == network and r["sphere"] == sphere]
+            _draw_brackets(axes, own, network, COLOURS[colour])
         axes.set(
             title=f"{sphere} sphere",
             xlabel=r"$\log_{10}$ of the error rate",
@@ -445,37 +452,15 @@ def _draw_fig5(quadratic: list[Row], relu: list[Row], dim: int) -> Figure:
     return figure
 
 
-def _draw_brackets(axes: Any, rows: list[Row]) -> None:
-    from trueboundary.report.figures import COLOURS
-
+def _draw_brackets(axes: Axes, rows: list[Row], label: str, colour: str) -> None:
     x = [row["log10_error"] for row in rows]
-    axes.vlines(
-        x,
-        [row["certified"] for row in rows],
-        [row["attacked"] for row in rows],
-        color=COLOURS["outer"],
-        linewidth=1.2,
-    )
-    axes.plot(
-        x,
-        [row["attacked"] for row in rows],
-        "v",
-        color=COLOURS["outer"],
-        markersize=6,
-        label="ReLU, attack",
-    )
-    axes.plot(
-        x,
-        [row["certified"] for row in rows],
-        "^",
-        color=COLOURS["outer"],
-        markerfacecolor="none",
-        markersize=6,
-        label="ReLU, certified",
-    )
+    certified, attacked = ([row[name] for row in rows] for name in ("certified", "attacked"))
+    axes.vlines(x, certified, attacked, color=colour, linewidth=1.2)
+    axes.plot(x, attacked, "v", color=colour, markersize=6, label=label)
+    axes.plot(x, certified, "^", color=colour, markerfacecolor="none", markersize=6)
     for row in rows:
         low, high = (math.log10(max(row[name], 1e-300)) for name in ("rate_low", "rate_high"))
-        axes.hlines(row["attacked"], low, high, color=COLOURS["outer"], linewidth=1.2)
+        axes.hlines(row["attacked"], low, high, color=colour, linewidth=1.2)
 
 
 def _ratios(rows: list[Row]) -> Panel:
@@ -483,9 +468,10 @@ def _ratios(rows: list[Row]) -> Panel:
         "ratio",
         "How near ellipsoids come to the best possible, by the shape of their alphas",
         "Mean exact distance over that of a cap of the same exact error rate, inner sphere, with "
-        "95 % intervals over random points. Spectra without outstanding alphas keep to 1/sqrt(2) "
-        "at every error rate and dimension; the paper's 'closely tracks' is within 30 %. The more "
-        "a few alphas stand out, the more the error set is like a pair of caps.",
+        "95 % intervals over random points. Spectra without outstanding alphas are near 1/sqrt(2) "
+        "at every error rate, and the nearer, the larger the dimension: what the paper calls "
+        "closely tracking the optimum is a distance a third shorter. The more a few alphas stand "
+        "out, the more the error set is like a pair of caps.",
         lambda: _draw_ratios(rows),
         rows,
     )
