@@ -783,7 +783,7 @@ def missing_data(runs: Mapping[str, Run]) -> str:
     reasons = dict.fromkeys(reason(run) for run in runs.values() if not is_available(run))
     if not reasons:
         return ""
-    return " ".join(reasons) + " Then run again into a new folder, since this outcome is stored."
+    return " ".join(reasons) + " Then give the same command again."
 
 
 def distances(run: Run) -> Floats:

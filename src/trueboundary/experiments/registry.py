@@ -44,6 +44,7 @@ _MODULES: tuple[str, ...] = (
     "truth_approximations",
     "truth_exact_training",
     "truth_whole_sphere",
+    "truth_mixtures",
 )
 
 
