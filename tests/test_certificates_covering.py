@@ -236,3 +236,10 @@ def test_bad_angles() -> None:
     with pytest.raises(ValueError, match="certified_angle"):
         proven_error_bound([0.1], 10, -0.1)
     assert isinstance(proven_error_bound([0.1], 10, 0.1), ProvenErrorBound)
+
+
+def test_errors_are_exceptions_at_an_angle_of_zero() -> None:
+    certified = np.array([0.0] * 59 + [0.1] * 41)
+    found = proven_error_bound(certified, 10, 0.0)
+    assert found.n_exceptions == 59
+    assert found.log_error_rate >= np.log(0.59)

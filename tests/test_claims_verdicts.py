@@ -10,7 +10,7 @@ from trueboundary.experiments.claims import Verdict, judge, parse_claim, read_cl
 from trueboundary.experiments.overrides import parse_overrides, parse_value
 from trueboundary.experiments.registry import experiments, get_experiment
 
-PAPERS = ("spheres",)
+PAPERS = ("spheres", "bayes", "truth")
 PAPER = {"dim": 500, "rates": (0.1, 0.2)}
 ENTRY = {
     "id": "T1",

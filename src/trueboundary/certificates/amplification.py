@@ -106,7 +106,8 @@ def proven_error_bound(
     10,000 of 10,000 random points are certified at 0.1 radians.
     """
     angles = _angles("certified_angles", certified_angles)
-    n_exceptions = int((angles < angle).sum())
+    # A certified angle of 0 is that of an error, an exception at every angle, 0 included.
+    n_exceptions = int(((angles < angle) | (angles == 0)).sum())
     log_error_rate = log_amplified_error_bound(
         dim, len(angles), angle, n_exceptions=n_exceptions, confidence=confidence
     )

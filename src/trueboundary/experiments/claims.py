@@ -35,7 +35,7 @@ class Claim:
     id : str
         For instance ``"A1.3"``.
     paper : str
-        ``"spheres"`` or ``"bayes"``.
+        ``"spheres"``, ``"bayes"`` or ``"truth"``.
     section : str
         Where the paper makes it.
     statement : str
