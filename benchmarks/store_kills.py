@@ -100,10 +100,12 @@ def started(root):
     return log.read_text().splitlines() if log.exists() else []
 
 
-def where(store):
-    """Say what the killed process was doing."""
-    unfinished = store.root / "unfinished"
-    names = [path.name for path in unfinished.iterdir()] if unfinished.exists() else []
+def unfinished(store):
+    return {path.name for path in store.root.glob("unfinished/*")}
+
+
+def where(names):
+    """Say what the killed process was doing, by what it has left behind."""
     if any(".staging-" in name for name in names):
         return "writing a run"
     if any(name.endswith(".lock") for name in names):
@@ -137,6 +139,8 @@ def kill_often(folder, n_kills, seed):
     store, goals = new_goals(folder, number)
     while report["kills"] < n_kills:
         finished_before, log_before = inspect(store, goals)[0], len(started(store.root))
+        # Locks of the killed are taken over, so that one which is there again has been taken.
+        left_before = {name for name in unfinished(store) if ".staging-" in name}
         child = fill(store.root, goals)
         time.sleep(draw.uniform(0.0, 0.5 * whole))
         os.kill(child, signal.SIGKILL)
@@ -146,7 +150,7 @@ def kill_often(folder, n_kills, seed):
         report["computed again"] += len(finished_before & set(started(store.root)[log_before:]))
         if os.WIFSIGNALED(status):
             report["kills"] += 1
-            moment = where(store)
+            moment = where(unfinished(store) - left_before)
             report["killed while"][moment] = report["killed while"].get(moment, 0) + 1
         elif os.waitstatus_to_exitcode(status) != 0:
             report["damaged or different"] += 1  # a run failed

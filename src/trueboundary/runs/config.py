@@ -130,7 +130,7 @@ class RunConfig:
             "schema": SCHEMA_VERSION,
             "version": self.version,
             # Two modules may well define classes of one name with equal fields.
-            "class": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class": f"{_module(type(self))}.{type(self).__qualname__}",
             "config": self.describe(),
             "needs": {name: need.digest for name, need in sorted(self.needs().items())},
             "torch": _installed_version("torch"),
@@ -142,6 +142,11 @@ class RunConfig:
     def folder(self) -> str:
         """Name of the run's folder in a store."""
         return f"{self.kind}-{self.digest}"
+
+
+def _module(kind: type) -> str:
+    # In a spawned worker process the program's own module goes by another name.
+    return "__main__" if kind.__module__ == "__mp_main__" else kind.__module__
 
 
 @cache
