@@ -42,5 +42,5 @@ def test_files_that_the_readme_points_at_exist() -> None:
 
 def test_commands_of_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"`?make (\w+)`?", README.read_text()):
+    for target in re.findall(r"(?:^|`)make (\w+)", README.read_text(), flags=re.M):
         assert re.search(rf"^{target}:", makefile, flags=re.M), target
