@@ -158,7 +158,8 @@ def test_a_device_item_waits_for_a_worker_that_has_one(dask):
 
 
 _SBATCH = """#!/bin/bash
-setsid bash "$1" >/dev/null 2>&1 &
+cp "$1" job  # as SLURM does: the file is removed once it has been handed in
+setsid bash job >job.log 2>&1 &
 echo "Submitted batch job $!"
 """
 _SCANCEL = """#!/bin/bash
