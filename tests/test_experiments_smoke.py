@@ -11,6 +11,7 @@ from trueboundary.experiments.base import SCALES, read_settings
 from trueboundary.runs import Run, Store, execute
 
 IDS = list(experiments())
+OWNERS: dict[str, str] = {}  # a figure's file name belongs to one experiment
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,7 @@ def test_experiment_runs_and_explains_itself(name: str, store: Store) -> None:
     analysis = experiment.analyse(run_at_smoke(name, store), experiment.settings("smoke"))
     assert analysis.panels
     for panel in analysis.panels:
+        assert OWNERS.setdefault(panel.name, name) == name
         figure = panel.draw()
         assert figure.axes
         assert any(axes.get_xlabel() or axes.get_ylabel() for axes in figure.axes)

@@ -174,7 +174,7 @@ def _monotone(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _space_panel(run: Run, shown: int) -> Panel:
     return Panel(
-        name="fig8",
+        name="bayes-fig8",
         title="A mixture of factor analyzers on a helix (Fig. 8)",
         caption=f"Points around a helix and the {shown} components fitted to them, each drawn as "
         "its mean and the part of its plane within two standard deviations of its two factors. "
@@ -225,7 +225,7 @@ def _likelihood_panel(run: Run, rows: Sequence[Mapping[str, Any]], truth: float)
         for step, bound in enumerate(run.arrays[f"bounds_{row['n_components']}"])
     ]
     return Panel(
-        name="fig8-likelihood",
+        name="bayes-fig8-likelihood",
         title="Log likelihood of the helix",
         caption="Left: log likelihood per point on the points fitted and on others, against the "
         "number of components; the dashed line is the density that both were drawn from. Right: "

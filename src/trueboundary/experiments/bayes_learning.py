@@ -253,7 +253,7 @@ def _remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _panel(runs: Mapping[str, Run], rows: Sequence[Mapping[str, Any]]) -> Panel:
     return Panel(
-        name="fig5",
+        name="bayes-fig5",
         title="Brittle by nature or by learning (Fig. 5)",
         caption="Decision regions with test points; under each picture, accuracy and mean distance "
         "of correctly classified points of class 0 (blue) and 1 (red) to the nearest error: exact "

@@ -423,7 +423,7 @@ def _regions_panel(runs: Mapping[str, Run]) -> Panel:
         for x, y in _shown_points(runs, panel, label)
     ]
     return Panel(
-        name="fig2",
+        name="bayes-fig2",
         title="Where the optimal boundary runs (Fig. 2)",
         caption="Decision regions of the optimal classifier and random points of both classes. "
         "Top: the classes have the same smallest variance (or the same smallest probability), and "
@@ -469,7 +469,7 @@ def _distances_panel(
     runs: Mapping[str, Run], rows: Sequence[Mapping[str, Any]], shares: Sequence[Mapping[str, Any]]
 ) -> Panel:
     return Panel(
-        name="fig2-distances",
+        name="bayes-fig2-distances",
         title="How far the points are from the optimal boundary",
         caption="Share of class 0 whose nearest error is within a distance. Blue: symmetric "
         "problems, red: asymmetric ones. Gaussians: exact. Mixtures: found by attack (lines), "
@@ -518,7 +518,7 @@ def _empirical(values: Array) -> tuple[Array, Array]:
 
 def _limits_panel(sweep: Sequence[Mapping[str, Any]], leaks: Sequence[Mapping[str, Any]]) -> Panel:
     return Panel(
-        name="fig2-limits",
+        name="bayes-fig2-limits",
         title="How near the boundary comes (Observations 1 and 3)",
         caption="Left: 95 % quantile of the exact distance of the narrow class to the boundary "
         "(dots) and sigma_1 sqrt((t1 - t2)^2 / sigma_2^2 + 2 ln(sigma_2 / sigma_1)) (lines). "
