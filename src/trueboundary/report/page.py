@@ -45,7 +45,7 @@ def render_page(material: Material, pictures: Mapping[str, Sequence[Picture]]) -
     """
     papers = list(dict.fromkeys(section.experiment.paper for section in material.sections))
     return _template().render(
-        title=" and ".join(PAPERS[paper].split(" (")[0] for paper in papers) or "Nothing",
+        title=" · ".join(PAPERS[paper].split(" (")[0] for paper in papers) or "Nothing",
         version=__version__,
         papers=[PAPERS[paper] for paper in papers],
         scales=_distinct(section.plan.scale for section in material.sections),
