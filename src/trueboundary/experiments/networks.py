@@ -28,6 +28,12 @@ Surface = Literal["sphere", "shell"]
 SPHERES: tuple[Sphere, ...] = ("inner", "outer")
 FINAL = "final"
 
+#: Points per block of a problem's streams, repeated here because that module imports torch.
+BLOCK_POINTS = 8192
+
+#: Blocks of points that one work item of a large count handles, about a million points.
+CHUNK_BLOCKS = 122
+
 #: Points that are attacked together; a memory limit, results do not depend on it.
 _ATTACK_CHUNK = 250
 
@@ -237,20 +243,35 @@ class ErrorCount(RunConfig):
         check_at_least("n_points", self.n_points, 1)
 
     def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
+        """Return the trained network, or the chunks of a count that is large."""
+        return self.chunks() or {"network": self.network}
+
+    def chunks(self) -> dict[str, CountedChunk]:
+        """Return the work items of a large count; empty for one that is done in one piece."""
+        n_blocks = -(-self.n_points // BLOCK_POINTS)
+        if n_blocks <= CHUNK_BLOCKS + 1:  # a million points and the rest of a block are one piece
+            return {}
+        return {
+            f"{sphere}-{first}": CountedChunk(
+                self.network, self.n_points, sphere, first, CHUNK_BLOCKS, self.model, self.seed
+            )
+            for sphere in SPHERES
+            for first in range(0, n_blocks, CHUNK_BLOCKS)
+        }
 
     def cost(self) -> float:
         """Two operations per parameter and point."""
-        size = self.network.dim * self.network.width + (self.network.depth - 1) * (
-            self.network.width**2
-        )
-        return 2 * self.n_points * (3e-6 + 2 * size / 7e10)
+        return 0.1 if self.chunks() else 2 * self.n_points * _seconds_per_point(self.network)
 
     def compute(self, context: Context) -> RunResult:
         """Count in blocks; a killed count goes on from its last block."""
-        model = load_model(context.inputs["network"], self.model, self.network.device)
-        counts = self.count(model, context.checkpoint / "tally.json", context.progress)
+        if chunks := self.chunks():
+            counts: dict[str, int] = dict.fromkeys(SPHERES, 0)
+            for name, chunk in chunks.items():
+                counts[chunk.sphere] += context.inputs[name].summary["n_errors"]
+        else:
+            model = load_model(context.inputs["network"], self.model, self.network.device)
+            counts = {**self.count(model, context.checkpoint / "tally.json", context.progress)}
         return RunResult(
             {f"n_errors_{sphere}": counts[sphere] for sphere in SPHERES}
             | {"n_points": self.n_points}
@@ -263,10 +284,6 @@ class ErrorCount(RunConfig):
         progress: Callable[[float], None] | None = None,
     ) -> dict[str, int]:
         """Return the number of errors of `model` by sphere; `tally` is a file to resume from."""
-        import torch
-
-        from trueboundary.classifiers import margin
-
         state = _Tally(tally)
         for label, sphere in enumerate(SPHERES):
             blocks = self.network.problem().blocks(
@@ -276,14 +293,60 @@ class ErrorCount(RunConfig):
             for index, (x, _) in enumerate(blocks):
                 if index < state.n_blocks(sphere):
                     continue
-                with torch.no_grad():
-                    margins = margin(model, x)
-                wrong = margins >= 0 if label == 0 else margins <= 0
-                state.add(sphere, int(wrong.sum()), len(x))
+                state.add(sphere, _count_errors(model, x, label), len(x))
                 if progress is not None:
                     done = label * self.n_points + state.n_points(sphere)
                     progress(done / (2 * self.n_points))
         return {sphere: state.n_errors(sphere) for sphere in SPHERES}
+
+
+@dataclass(frozen=True)
+class CountedChunk(RunConfig):
+    """A part of a large `ErrorCount`: some blocks of the points of one sphere.
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        Which network.
+    n_points : int
+        Points per sphere of the whole count.
+    sphere : {"inner", "outer"}
+        Where the points are.
+    first_block, n_blocks : int
+        Which blocks of the whole count; those beyond its end do not exist.
+    model : str
+        Which of the network's stored models.
+    seed : int
+        Seed of the points.
+    """
+
+    network: TrainedNetwork
+    n_points: int
+    sphere: Sphere
+    first_block: int
+    n_blocks: int
+    model: str = FINAL
+    seed: int = 0
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def cost(self) -> float:
+        """Two operations per parameter and point."""
+        return self.n_blocks * BLOCK_POINTS * _seconds_per_point(self.network)
+
+    def compute(self, context: Context) -> RunResult:
+        """Count the errors in the same points that a count in one piece would draw."""
+        model = load_model(context.inputs["network"], self.model, self.network.device)
+        problem, label = self.network.problem(), SPHERES.index(self.sphere)
+        last = min(self.first_block + self.n_blocks, -(-self.n_points // BLOCK_POINTS))
+        n_errors = 0
+        for index in range(self.first_block, last):
+            x, _ = problem.block(index, seed=self.seed, label=label, device=self.network.device)
+            n_errors += _count_errors(model, x[: self.n_points - index * BLOCK_POINTS], label)
+            context.progress((index + 1 - self.first_block) / (last - self.first_block))
+        return RunResult({"n_errors": n_errors})
 
 
 @dataclass(frozen=True)
@@ -422,6 +485,22 @@ def check_at_least(name: str, value: int, minimum: int) -> None:
     """Raise a ValueError unless `value` is an integer of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
+
+
+def _count_errors(model: BinaryClassifier, x: Any, label: int) -> int:
+    import torch
+
+    from trueboundary.classifiers import margin
+
+    with torch.no_grad():
+        margins = margin(model, x)
+    return int((margins >= 0 if label == 0 else margins <= 0).sum())
+
+
+def _seconds_per_point(network: TrainedNetwork) -> float:
+    """Return about the time to draw and classify a point on one core."""
+    size = network.dim * network.width + (network.depth - 1) * network.width**2
+    return 3e-6 + 2 * size / 7e10
 
 
 class _Tally:
