@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from scipy import optimize, special
 
+from trueboundary.certificates import nearest_ellipsoid_error
 from trueboundary.theory import caps, quadratic_forms, truncated
 
 PAGE = (Path(__file__).parents[1] / "docs" / "errata.md").read_text(encoding="utf-8")
@@ -199,3 +200,22 @@ def test_later_version_draws_the_quantile() -> None:
         quantile = caps.gaussian_mean_distance(dim, 0.01, form="quantile")
         assert quantile == pytest.approx(drawn, abs=0.5e-2 if dim == 100 else 0.5e-3)
     assert caps.mean_distance(2, 0.01) == pytest.approx(1.253, abs=5e-4)
+
+
+def test_ellipsoids_reach_about_one_over_root_two_of_the_optimum() -> None:
+    spread = np.linspace(-1.0, 1.0, 500)
+    mean = (1 + 1.3**-2) / 2
+
+    def excess(width: float) -> float:
+        return quadratic_forms.ellipsoid_log_error(
+            mean + width * spread, sphere="inner"
+        ) - math.log(1e-5)
+
+    alphas = mean + optimize.brentq(excess, 0.3, 3.0) * spread
+    points = np.random.default_rng(0).standard_normal((1000, 500))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    distance = nearest_ellipsoid_error(points, alphas, sphere="inner").mean()
+    ratio = distance / caps.mean_distance(500, 1e-5)
+    assert f"{ratio:.2f}" == "0.71"
+    assert "exact mean distances is 0.71" in PAGE
+    assert f"{1 / math.sqrt(2):.3f}" in PAGE

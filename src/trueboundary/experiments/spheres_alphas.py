@@ -23,7 +23,7 @@ from trueboundary.experiments.ellipsoids import (
     power_of_ten,
     quadratic_network,
 )
-from trueboundary.experiments.networks import SPHERES
+from trueboundary.experiments.networks import SPHERES, TrainedNetwork
 from trueboundary.experiments.summaries import over_networks
 from trueboundary.runs import Run, RunConfig
 
@@ -88,7 +88,12 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
             ),
             "A2.5": over_networks(last_of(finite, "clt-inner"), _all_errors(finite)),
         },
-        remarks=[_paper_remark(), *_perfect_remark(runs, settings)],
+        remarks=[
+            _paper_remark(),
+            _start_remark(runs, settings),
+            *_perfect_remark(runs, settings),
+            *_epoch_remarks(settings),
+        ],
     )
 
 
@@ -131,6 +136,35 @@ def _paper_remark() -> str:
         f"are 10^{exact['inner']:.1f} and 10^{exact['outer']:.1f}. On the outer sphere that is "
         f"{N_SAMPLED * 10 ** exact['outer']:.0f} errors among 10 million points."
     )
+
+
+def _start_remark(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> str:
+    n_train = settings["train_sizes"][0]
+    arrays = runs[_name(n_train, 0)].arrays
+    words = [
+        f"10^{arrays['exact-inner'][i]:.1f} inner, 10^{arrays['exact-outer'][i]:.1f} outer and "
+        f"{arrays['n_wrong'][i]:.0f} wrong alphas at step {arrays['step'][i]:,.0f}"
+        for i in (0, -1)
+    ]
+    return (
+        "The start is part of the answer: it gives the alphas a mean of 0.8, near the best one, so "
+        "that low error rates need no training. With "
+        f"{_training_words(n_train)}, exactly: {words[0]}; {words[1]}."
+    )
+
+
+def _training_words(n_train: int) -> str:
+    return f"N = {n_train:,}" if n_train else "online training"
+
+
+def _epoch_remarks(settings: Mapping[str, Any]) -> list[str]:
+    n_seen = settings["n_steps"] * TrainedNetwork.batch_size
+    return [
+        f"N = {n_train:,} is less than one epoch here ({n_seen:,} points are drawn): it cannot be "
+        "told from online training."
+        for n_train in settings["train_sizes"]
+        if n_train > n_seen
+    ]
 
 
 def _perfect_remark(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list[str]:
