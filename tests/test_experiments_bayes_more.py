@@ -321,6 +321,7 @@ def test_no_photograph_of_a_person_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_
         return images._synthetic_images(part)
 
     monkeypatch.setattr(images, "pair_images", small)
+    monkeypatch.setattr(images, "data_notes", lambda *_, **__: ["drawn"])
     fit = FittedMixtures("celeba", ("not Male", "Male"), 1, 2, max_iter=2)
     task = ImageTask(fit, "real")
     svm = LinearSVM(torch.linspace(-1, 1, 64, dtype=torch.float64), 0.1)

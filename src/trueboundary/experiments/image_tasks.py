@@ -34,6 +34,14 @@ Row = dict[str, Any]
 Rows = list[Row]
 Settings = Mapping[str, Any]
 
+#: Components per class (None: one per thousand images) and factors, as in the paper.
+_MIXTURE_SIZES: Mapping[Dataset, tuple[int | None, int]] = {
+    "mnist": (25, 6),
+    "celeba": (None, 10),
+    "cifar10": (None, 10),
+    "synthetic": (2, 2),
+}
+
 
 def parse_dataset(name: str) -> tuple[Dataset, tuple[str, str]]:
     """Return the data set and the pair of classes that a name such as ``"mnist/0-6"`` stands for.
@@ -47,6 +55,8 @@ def parse_dataset(name: str) -> tuple[Dataset, tuple[str, str]]:
     --------
     >>> parse_dataset("mnist/0-6"), parse_dataset("celeba/Male")
     (('mnist', ('0', '6')), ('celeba', ('not Male', 'Male')))
+    >>> parse_dataset("cifar10/cat-dog")
+    ('cifar10', ('cat', 'dog'))
     """
     dataset, _, classes = name.partition("/")
     first, dash, second = classes.partition("-")
@@ -54,9 +64,13 @@ def parse_dataset(name: str) -> tuple[Dataset, tuple[str, str]]:
         return "synthetic", ("lying", "standing")
     if dataset == "mnist" and dash and first and second:
         return "mnist", (first, second)
+    if dataset == "cifar10" and dash and first and second:
+        return "cifar10", (first, second)
     if dataset == "celeba" and classes and not dash:
         return "celeba", (f"not {classes}", classes)
-    raise ValueError(f"a data set is named like mnist/0-6, celeba/Male or synthetic, got {name!r}")
+    raise ValueError(
+        f"a data set is named like mnist/0-6, celeba/Male, cifar10/cat-dog or synthetic, got {name!r}"
+    )
 
 
 def words_of(name: str) -> str:
@@ -70,6 +84,8 @@ def words_of(name: str) -> str:
     dataset, pair = parse_dataset(name)
     if dataset == "celeba":
         return pair[1].replace("_", " ")
+    if dataset == "cifar10":
+        return "/".join(pair)
     return f"MNIST {'/'.join(pair)}" if dataset == "mnist" else "bars"
 
 
@@ -98,7 +114,7 @@ def image_task(
     """
     dataset, pair = parse_dataset(name)
     faces = dataset == "celeba"
-    n_components, n_factors = {"mnist": (25, 6), "celeba": (None, 10), "synthetic": (2, 2)}[dataset]
+    n_components, n_factors = _MIXTURE_SIZES[dataset]
     fit = FittedMixtures(
         dataset,
         pair,

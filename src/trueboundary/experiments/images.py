@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 
     from trueboundary.attacks import Attack
     from trueboundary.classifiers import BinaryClassifier
-    from trueboundary.data import CelebA
+    from trueboundary.data import CelebA, ImageData
     from trueboundary.problems import ImageFit, ImageProblem, Stream
 
 Floats = NDArray[np.floating[Any]]
 Shape = tuple[int, int, int]
-Dataset = Literal["mnist", "celeba", "synthetic"]
+Dataset = Literal["mnist", "celeba", "cifar10", "synthetic"]
 #: "real" stands for the images themselves, which have no known density.
 ImageVariant = Literal["symmetric", "asymmetric", "as-fitted", "real"]
 Architecture = Literal["all-convolutional", "strided"]
@@ -56,6 +57,9 @@ _COUNT_CHUNK = 1000
 # The published fixed steps have no published length. These reach a distance of 10.
 _FIXED_STEP_SIZE, _N_FIXED_STEPS = 0.02, 500
 _SYNTHETIC_SIDE, _N_SYNTHETIC = 8, 150
+# About the time on one core to train on an image, and to attack one by a pass.
+_SECONDS_PER_IMAGE = {"mnist": 3e-4, "celeba": 2e-3, "cifar10": 5e-4, "synthetic": 2e-5}
+_SECONDS_PER_PASS = {"mnist": 2.5e-4, "celeba": 4e-3, "cifar10": 1e-3, "synthetic": 1e-5}
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class FittedMixtures(RunConfig):
 
     Parameters
     ----------
-    dataset : {"mnist", "celeba", "synthetic"}
+    dataset : {"mnist", "celeba", "cifar10", "synthetic"}
         ``"synthetic"`` are small noisy bars made on the spot, for trying things out.
     pair : tuple of str
         Names of the classes 0 and 1; for faces ``("not Male", "Male")``.
@@ -111,7 +115,7 @@ class FittedMixtures(RunConfig):
 
     def cost(self) -> float:
         """Return about the time of all iterations."""
-        seconds = {"mnist": 0.01, "celeba": 1.0, "synthetic": 1e-4}[self.dataset]
+        seconds = {"mnist": 0.01, "celeba": 1.0, "cifar10": 0.2, "synthetic": 1e-4}[self.dataset]
         return seconds * self.max_iter * (self.n_components or 10)
 
     def compute(self, context: Context) -> RunResult:
@@ -133,7 +137,9 @@ class FittedMixtures(RunConfig):
             tol=self.tol,
             seed=self.seed,
         )
-        return RunResult({"available": True, "fit": fit.report}, models={FIT: fit.to_arrays()})
+        notes = data_notes(self.dataset, "train", face_size=self.face_size)
+        summary = {"available": True, "fit": fit.report, "data_notes": notes}
+        return RunResult(summary, models={FIT: fit.to_arrays()})
 
 
 @dataclass(frozen=True)
@@ -272,7 +278,7 @@ class TrainedCNN(TrainedClassifier):
 
     def cost(self) -> float:
         """Return about the time of all steps; TRADES takes a dozen passes for one."""
-        per_image = {"mnist": 3e-4, "celeba": 2e-3, "synthetic": 2e-5}[self.task.fit.dataset]
+        per_image = _SECONDS_PER_IMAGE[self.task.fit.dataset]
         passes = 12 if self.beta > 0 else 1
         return 0.3 + passes * self.n_steps * self.batch_size * per_image * self.width / 8
 
@@ -520,8 +526,7 @@ class AttackedImages(RunConfig):
             "gradient": 20,
             "gradient-fixed": 200,
         }[self.attack]
-        per_pass = {"mnist": 2.5e-4, "celeba": 4e-3, "synthetic": 1e-5}[self.task.fit.dataset]
-        return 0.2 + self.n_points * passes * per_pass
+        return 0.2 + self.n_points * passes * _SECONDS_PER_PASS[self.task.fit.dataset]
 
     def compute(self, context: Context) -> RunResult:
         """Attack in chunks."""
@@ -651,8 +656,8 @@ def pair_images(
 
     Parameters
     ----------
-    dataset : {"mnist", "celeba", "synthetic"}
-        CelebA is looked for where the environment variable names it.
+    dataset : {"mnist", "celeba", "cifar10", "synthetic"}
+        CelebA and CIFAR-10 are looked for where their environment variables name them.
     pair : tuple of str
         The two classes.
     part : {"train", "test"}
@@ -677,10 +682,23 @@ def pair_images(
         from trueboundary.data import load_mnist
 
         data = load_mnist().part(part)
+    elif dataset == "cifar10":
+        data = _cifar10().part(part)
     else:
         data = _faces(part, face_size).attribute(pair[1])
     x, y = data.pairs(*pair)
     return x, y, data.event_shape
+
+
+def data_notes(dataset: str, part: str, *, face_size: int = 64) -> list[str]:
+    """Return what a reader of numbers measured on these images has to know; see `pair_images`.
+
+    Examples
+    --------
+    >>> data_notes("synthetic", "test")
+    []
+    """
+    return list(_faces(part, face_size).notes) if dataset == "celeba" else []
 
 
 def faces_content() -> str:
@@ -694,12 +712,26 @@ def faces_content() -> str:
 @lru_cache(maxsize=2)  # decoding the faces takes longer than most of what is done with them
 def _faces(part: str, size: int) -> CelebA:
     from trueboundary.data import load_celeba
-    from trueboundary.data.locations import CELEBA_VARIABLE, folder_from_environment
+    from trueboundary.data.locations import CELEBA_VARIABLE
 
-    folder = folder_from_environment(CELEBA_VARIABLE)
+    return load_celeba(_folder(CELEBA_VARIABLE, "CelebA"), size=size, split=part)
+
+
+@lru_cache(maxsize=1)  # as the faces
+def _cifar10() -> ImageData:
+    from trueboundary.data import load_cifar10
+    from trueboundary.data.locations import CIFAR10_VARIABLE
+
+    return load_cifar10(_folder(CIFAR10_VARIABLE, "CIFAR-10"))
+
+
+def _folder(variable: str, name: str) -> Path:
+    from trueboundary.data.locations import folder_from_environment
+
+    folder = folder_from_environment(variable)
     if folder is None:
-        raise FileNotFoundError(f"CelebA is not here; let {CELEBA_VARIABLE} name its folder.")
-    return load_celeba(folder, size=size, split=part)
+        raise FileNotFoundError(f"{name} is not here; let {variable} name its folder.")
+    return folder
 
 
 def _synthetic_images(
