@@ -255,7 +255,8 @@ def test_faces_are_analysed_with_every_part() -> None:
     names = [panel.name for panel in analysis.panels]
     assert names == [
         *("faces-means", "faces-subspaces", "faces-sheet-celeba-male", "faces-capacity"),
-        *("faces-trades", "faces-real-transfer", "faces-real-attacks"),
+        *("faces-noise-samples", "faces-noise", "faces-trades"),
+        *("faces-real-transfer", "faces-real-attacks"),
     ]
     means = analysis.panels[0]
     assert [row["paper"] for row in means.data] == [3.31, 0.82, 0.55, 2.46, 0.9]
@@ -277,6 +278,7 @@ def face_runs() -> dict[str, Run]:
         runs |= classifier(f"celeba/Male/{words}", ONES)
     parts = {
         "capacity": capacity_runs("celeba/Male", 1.0, 1.0, 1.0),
+        "noise": noise_runs({"celeba/Male": (1.0, 1.0)}),
         "trades": {
             name.replace("mnist/0-6", "celeba/Male"): run
             for name, run in trades_runs({0: 1.0, 10: 2.0}, {0: 999, 10: 900}).items()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trueboundary.experiments import bayes_capacity, bayes_real, bayes_trades
+from trueboundary.experiments import bayes_capacity, bayes_noise, bayes_real, bayes_trades
 from trueboundary.experiments.base import Analysis, Experiment, Panel
 from trueboundary.experiments.bayes_subspaces import SubspaceDistances, draw_histograms
 from trueboundary.experiments.image_tasks import (
@@ -75,6 +75,7 @@ def _parts() -> Mapping[str, Experiment]:
     """Return the experiments that are repeated on faces."""
     return {
         "capacity": bayes_capacity.EXPERIMENT,
+        "noise": bayes_noise.EXPERIMENT,
         "trades": bayes_trades.EXPERIMENT,
         "real": bayes_real.EXPERIMENT,
     }
@@ -84,7 +85,8 @@ def part_settings(settings: Settings, part: str) -> dict[str, Any]:
     """Return the settings of one of the repeated experiments."""
     if part == "real":
         return {**settings, "dataset": settings["real_dataset"]}
-    return {**settings, "dataset": settings["sweep_dataset"], "width": settings["sweep_width"]}
+    width = settings["width" if part == "noise" else "sweep_width"]
+    return {**settings, "dataset": settings["sweep_dataset"], "width": width}
 
 
 def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:

@@ -69,7 +69,8 @@ def parse_dataset(name: str) -> tuple[Dataset, tuple[str, str]]:
     if dataset == "celeba" and classes and not dash:
         return "celeba", (f"not {classes}", classes)
     raise ValueError(
-        f"a data set is named like mnist/0-6, celeba/Male, cifar10/cat-dog or synthetic, got {name!r}"
+        "a data set is named like mnist/0-6, celeba/Male, cifar10/cat-dog or synthetic, "
+        f"got {name!r}"
     )
 
 
