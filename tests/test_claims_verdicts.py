@@ -6,7 +6,13 @@ import pytest
 
 from trueboundary.experiments import base
 from trueboundary.experiments.base import Experiment, Measurement, Setting, read_settings
-from trueboundary.experiments.claims import Verdict, judge, parse_claim, read_claims
+from trueboundary.experiments.claims import (
+    Verdict,
+    expand_entry,
+    judge,
+    parse_claim,
+    read_claims,
+)
 from trueboundary.experiments.overrides import parse_overrides, parse_value
 from trueboundary.experiments.registry import experiments, get_experiment
 
@@ -136,6 +142,27 @@ def test_missing_data_are_called_so_whatever_the_scale(used):
     claim = parse_claim("spheres", ENTRY)
     assert judge(claim, None, used, lacks_data=True).verdict is Verdict.NO_DATA
     assert judge(claim, Measurement(0.18), PAPER, lacks_data=True).verdict is Verdict.REPRODUCED
+
+
+def test_what_is_less_than_in_the_paper_besides_settings_counts_where_settings_do():
+    few = {"reductions": ["10 photographs here, 100 in the paper"]}
+    judgement = judge(parse_claim("spheres", ENTRY), Measurement(0.18), PAPER, **few)
+    assert judgement.verdict is Verdict.NOT_AT_THIS_SCALE
+    assert judgement.reductions == tuple(few["reductions"])
+    always = parse_claim("spheres", ENTRY | {"depends_on": []})
+    assert judge(always, Measurement(0.18), PAPER, **few).verdict is Verdict.REPRODUCED
+
+
+def test_one_entry_may_stand_for_the_rows_of_a_table():
+    each = [
+        {"row": "a", "value": 0.18},
+        {"row": "b", "value": 0.3, "printed": "{row}: 0.3", "rounding": 0.0},
+    ]
+    table = ENTRY | {"id": "T1-{row}", "statement": "the number of {row}", "each": each}
+    first, second = (parse_claim("spheres", entry) for entry in expand_entry(table))
+    assert (first.id, first.value, first.printed, first.rounding) == ("T1-a", 0.18, "0.18", 0.005)
+    assert (second.statement, second.printed) == ("the number of b", "b: 0.3")
+    assert expand_entry(ENTRY) == [ENTRY]
 
 
 def test_a_surprise_is_a_verdict_against_the_known_errata():

@@ -285,9 +285,10 @@ def test_faces_are_found_by_option_and_by_variable(capsys, monkeypatch, tmp_path
 def test_reproduce_leaves_some_experiments_to_run(capsys, monkeypatch):
     from trueboundary.experiments import experiments
 
-    monkeypatch.setitem(experiments(), "sums", replace(experiments()["sums"], on_request=True))
+    sums = replace(experiments()["sums"], on_request="it needs coins, which you bring")
+    monkeypatch.setitem(experiments(), "sums", sums)
     assert main(["reproduce", "--scale", "smoke"]) == 2
-    assert "sums is left to 'trueboundary run sums'" in capsys.readouterr().err
+    assert "sums is left to 'trueboundary run sums': it needs coins" in capsys.readouterr().err
     assert run() == 0
 
 

@@ -98,7 +98,7 @@ def test_the_page_says_what_was_found(root):
     assert "Claims of experiments that were not asked for: 1." in page
     assert "n_terms is 100 here, 1,000 in the paper" in page
     assert "the known errata imply 'differs'" in page
-    assert "1 setting not the paper's" in page
+    assert "1 difference from the paper" in page
     assert "They level off & <stay> below the limit." in page, "words are shown, not interpreted"
     assert "fewer terms are faster" in page
     assert "they grow strictly" in page
@@ -134,6 +134,25 @@ def test_a_report_is_the_same_when_written_again(root):
         return {file.name: file.read_bytes() for file in files}
 
     assert content() == content()
+
+
+def test_what_only_a_request_starts_is_said_not_to_have_been_run(fake, root, monkeypatch):
+    from trueboundary.report import collect
+
+    def with_other(reason):
+        other = replace(fake.EXPERIMENT, id="elsewhere", on_request=reason)
+        both = {"sums": fake.EXPERIMENT, "elsewhere": other}
+        monkeypatch.setattr(collect, "experiments", lambda: both)
+        return build_report(root)
+
+    built = with_other("it needs coins, which you bring")
+    page = Page(built.page.read_text(encoding="utf-8")).text
+    assert "Of 2 claims: 1 reproduced" in page
+    assert "1 claim not run here: it needs coins, which you bring." in page
+    assert "not asked for" not in page
+    assert "not run here: it needs coins" in (root / "report" / "claims.md").read_text()
+    # Where an experiment that needs no request is missing as well, the report is not of the whole.
+    assert with_other("").material.not_run == {}
 
 
 def test_settings_given_by_hand_are_marked(fake, tmp_path):

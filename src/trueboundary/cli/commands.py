@@ -152,7 +152,8 @@ def reproduce(
         chosen = [experiment for experiment in chosen if experiment.paper == group]
     for experiment in chosen:
         if experiment.on_request:
-            _complain(f"{experiment.id} is left to 'trueboundary run {experiment.id}'")
+            left_to = f"'trueboundary run {experiment.id}'"
+            _complain(f"{experiment.id} is left to {left_to}: {experiment.on_request}")
     chosen = [experiment for experiment in chosen if not experiment.on_request]
     if not chosen:
         raise UserError("no experiment is available yet")
@@ -222,6 +223,7 @@ def _run(
 ) -> None:
     from trueboundary.cli.tables import claims_table
     from trueboundary.cli.work import carry_out, plan_jobs
+    from trueboundary.report.words import plural
     from trueboundary.runs import StoreError, WorkerDiedError
 
     check_scale(scale)
@@ -241,8 +243,10 @@ def _run(
               "from there", 130)  # fmt: skip
     except (WorkerDiedError, StoreError, OSError) as error:
         _stop(str(error), 1)
-    if built.rows:
+    if built.material.attempted:
         console.print(claims_table(built))
+    for why, n in built.material.not_run.items():
+        console.print(f"{plural(n, 'claim')} {why}.", highlight=False)
     _say_failures(failures, folder)
     _say_problems(built)
     console.print(f"Report: {built.page}", soft_wrap=True, highlight=False)

@@ -39,7 +39,7 @@ def experiments_table(experiments: Iterable[Experiment]) -> Table:
 def claims_table(built: BuiltReport) -> Table:
     """Return every claim with the paper's value, the measured one and the verdict."""
     table = _table("claim", "statement", "paper", "measured", "verdict")
-    for row in built.rows:
+    for row in built.material.attempted:
         judgement = row.judgement
         if judgement is None:
             verdict, measured = f"[bright_black]{escape(row.missing)}[/]", "–"

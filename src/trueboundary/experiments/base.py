@@ -18,6 +18,9 @@ Scale = Literal["smoke", "quick", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "quick", "paper")
 Table = Sequence[Mapping[str, Any]]
 
+#: Data sets that their users bring, by the start of their names, as they are called.
+_BROUGHT: Mapping[str, str] = {"celeba": "CelebA", "cifar10": "CIFAR-10"}
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -88,12 +91,16 @@ class Analysis:
     without_data : collection of str
         Ids of the claims that were not measured because this machine has not the data. Any other
         claim without a measurement is one that the runs, as they came out, cannot decide.
+    reductions : sequence of str
+        What is less than in the paper besides settings, for instance the number of photographs.
+        Claims that depend on any setting are then not testable.
     """
 
     panels: Sequence[Panel] = ()
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     remarks: Sequence[str] = ()
     without_data: Collection[str] = ()
+    reductions: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -126,9 +133,9 @@ class Experiment:
         ``scales.toml`` states for the scale.
     analyse : callable
         ``analyse(runs, settings)`` turns finished runs into an `Analysis`.
-    on_request : bool
-        Whether ``trueboundary reproduce`` leaves it out, for instance because it needs data that
-        its users must bring; ``trueboundary run`` starts it.
+    on_request : str
+        Why ``trueboundary reproduce`` leaves it out, for instance that it needs data which its
+        users must bring; ``trueboundary run`` starts it. Empty where it does not.
     """
 
     id: str
@@ -138,7 +145,7 @@ class Experiment:
     question: str
     plan: Callable[[Mapping[str, Any], int, str], Mapping[str, RunConfig]]
     analyse: Callable[[Mapping[str, Run], Mapping[str, Any]], Analysis]
-    on_request: bool = False
+    on_request: str = ""
 
     def settings(self, scale: Scale, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the experiment's settings at `scale`, with those in `overrides` replaced.
@@ -171,18 +178,20 @@ class Experiment:
     def missing_data(self, settings: Mapping[str, Any]) -> str:
         """Return one sentence if `settings` ask for images that are not here, else nothing.
 
-        Data sets are named by the setting ``dataset``. MNIST is downloaded; CelebA must be brought.
+        Data sets are named by the setting ``dataset``. MNIST is downloaded; CelebA and CIFAR-10
+        must be brought.
         """
         datasets = settings.get("dataset", ())
         names = [datasets] if isinstance(datasets, str) else datasets
-        if not any(name.startswith("celeba") for name in names):
-            return ""
-        from trueboundary.data import find_data
+        for start, words in _BROUGHT.items():
+            if any(name.startswith(start) for name in names):
+                from trueboundary.data import find_data
 
-        location = find_data()["celeba"]
-        if location.found:
-            return ""
-        return f"{self.id} is left out: it needs CelebA, {location.message.rstrip('.')}."
+                location = find_data()[start]
+                if not location.found:
+                    message = location.message.rstrip(".")
+                    return f"{self.id} is left out: it needs {words}, {message}."
+        return ""
 
     def cost(self, scale: Scale) -> float:
         """Rough cost in seconds on one core, what is shared with other experiments included."""

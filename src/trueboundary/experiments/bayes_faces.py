@@ -261,5 +261,5 @@ EXPERIMENT = Experiment(
     ),
     plan=plan,
     analyse=analyse,
-    on_request=True,
+    on_request="it needs CelebA, which you bring",
 )

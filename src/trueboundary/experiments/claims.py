@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
@@ -122,11 +122,41 @@ def read_claims(paper: str) -> list[Claim]:
     """
     folder = resources.files("trueboundary.experiments")
     text = folder.joinpath(f"claims-{paper}.toml").read_text("utf-8")
-    claims = [parse_claim(paper, entry) for entry in tomllib.loads(text)["claim"]]
+    entries = [each for entry in tomllib.loads(text)["claim"] for each in expand_entry(entry)]
+    claims = [parse_claim(paper, entry) for entry in entries]
     twice = [id for id, n in Counter(claim.id for claim in claims).items() if n > 1]
     if twice:
         raise ValueError(f"claims-{paper}.toml: more than one entry is called {twice[0]}")
     return claims
+
+
+def expand_entry(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the entries that one with rows in ``each`` stands for; any other alone.
+
+    The words of a row replace their names in braces, and a row may have fields of its own: a
+    table of the paper is one entry of a claims file.
+
+    Examples
+    --------
+    >>> entry = {"id": "T1-{row}", "each": [{"row": "a", "value": 1}, {"row": "b", "value": 2}]}
+    >>> expand_entry(entry)
+    [{'id': 'T1-a', 'value': 1}, {'id': 'T1-b', 'value': 2}]
+    """
+    rows = entry.get("each", [{}])
+    common = {name: value for name, value in entry.items() if name != "each"}
+    return [_filled(common, row) for row in rows]
+
+
+def _filled(common: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in row.items() if name in Claim.__dataclass_fields__}
+    entry = {**common, **own}
+    words = {name: value for name, value in row.items() if isinstance(value, str)}
+    for name, text in entry.items():
+        if isinstance(text, str):
+            for word, value in words.items():
+                text = text.replace(f"{{{word}}}", value)
+            entry[name] = text
+    return entry
 
 
 def parse_claim(paper: str, entry: Mapping[str, Any]) -> Claim:
@@ -164,6 +194,7 @@ def judge(
     settings: Mapping[str, Any],
     *,
     lacks_data: bool = False,
+    reductions: Sequence[str] = (),
 ) -> Judgement:
     """Compute the verdict on a claim from what was measured with `settings`.
 
@@ -177,6 +208,8 @@ def judge(
         The settings of the runs behind the measurement, as `Experiment.settings` gives them.
     lacks_data : bool
         Whether it could not be measured because this machine has not the data.
+    reductions : sequence of str
+        What is less than in the paper besides settings; see `Analysis`.
 
     Returns
     -------
@@ -189,7 +222,7 @@ def judge(
         If the measurement has not the form that the claim's test needs, or the claim depends on a
         setting that the experiment has not.
     """
-    reduced = _reductions(claim, settings)
+    reduced = _reductions(claim, settings) + (tuple(reductions) if claim.depends_on else ())
     if measurement is None and lacks_data:
         return Judgement(claim, None, Verdict.NO_DATA, "the data are not here", reduced)
     holds, reason = _test(claim, measurement)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,11 +45,24 @@ class Section:
 
 @dataclass(frozen=True)
 class ClaimRow:
-    """A claim with its judgement, or with the reason why there is none."""
+    """A claim with its judgement, or with the reason why there is none.
+
+    Parameters
+    ----------
+    claim : Claim
+        The claim.
+    judgement : Judgement or None
+        None where its experiment gave no result, or was not run.
+    missing : str
+        Why there is no judgement.
+    not_run : bool
+        Whether the experiment is one that is run on request alone, and nobody asked.
+    """
 
     claim: Claim
     judgement: Judgement | None
     missing: str = ""
+    not_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,9 @@ class Material:
     sections : sequence of Section
         One per experiment that was asked for, in the papers' order.
     rows : sequence of ClaimRow
-        The claims of those experiments, in the papers' order.
+        The claims of those experiments, in the papers' order. In a report of all experiments that
+        a paper has, claims about images that its reader would have to bring are there as well, and
+        say that they were not run.
     n_elsewhere : int
         Number of claims of the same papers whose experiments were not asked for.
     """
@@ -68,6 +84,16 @@ class Material:
     sections: Sequence[Section]
     rows: Sequence[ClaimRow]
     n_elsewhere: int
+
+    @property
+    def attempted(self) -> list[ClaimRow]:
+        """The claims whose experiments were run."""
+        return [row for row in self.rows if not row.not_run]
+
+    @property
+    def not_run(self) -> dict[str, int]:
+        """Numbers of claims that were not run, by the reason."""
+        return dict(Counter(row.missing for row in self.rows if row.not_run))
 
     @property
     def judged(self) -> list[Judgement]:
@@ -102,12 +128,30 @@ def collect_material(root: Path) -> Material:
     ]
     by_id = {section.experiment.id: section for section in sections}
     claims = _claims(section.experiment.paper for section in sections)
+    left_out = _left_out(plans)
     rows = []
     for claim in claims:
         if claim.experiment in by_id:
             by_id[claim.experiment], row = _row(by_id[claim.experiment], claim)
             rows.append(row)
+        elif claim.experiment in left_out:
+            reason = f"not run here: {left_out[claim.experiment]}"
+            rows.append(ClaimRow(claim, None, reason, not_run=True))
     return Material(list(by_id.values()), rows, len(claims) - len(rows))
+
+
+def _left_out(plans: Mapping[str, Plan]) -> dict[str, str]:
+    """Return what only a request starts and nobody requested, of papers run whole; with reasons."""
+    by_paper: dict[str, list[Experiment]] = {}
+    for experiment in experiments().values():
+        by_paper.setdefault(experiment.paper, []).append(experiment)
+    return {
+        experiment.id: experiment.on_request
+        for group in by_paper.values()
+        if all(experiment.on_request or experiment.id in plans for experiment in group)
+        for experiment in group
+        if experiment.on_request and experiment.id not in plans
+    }
 
 
 def _section(store: Store, experiment: Experiment, plan: Plan) -> Section:
@@ -162,7 +206,13 @@ def _row(section: Section, claim: Claim) -> tuple[Section, ClaimRow]:
     measurement = section.analysis.measurements.get(claim.id)
     lacks_data = claim.id in section.analysis.without_data
     try:
-        judgement = judge(claim, measurement, section.plan.settings, lacks_data=lacks_data)
+        judgement = judge(
+            claim,
+            measurement,
+            section.plan.settings,
+            lacks_data=lacks_data,
+            reductions=section.analysis.reductions,
+        )
         return section, ClaimRow(claim, judgement)
     except ValueError as error:
         problem = f"Its measurement of claim {claim.id} cannot be judged: {error}"

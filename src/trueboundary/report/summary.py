@@ -39,16 +39,17 @@ def verdict_counts(judgements: Sequence[Judgement]) -> dict[Verdict, int]:
 def _counts(material: Material) -> str:
     counts = verdict_counts(material.judged)
     text = (
-        f"Of {plural(len(material.rows), 'claim')}: {counts[Verdict.REPRODUCED]} reproduced, "
+        f"Of {plural(len(material.attempted), 'claim')}: {counts[Verdict.REPRODUCED]} reproduced, "
         f"{counts[Verdict.DIFFERS]} different, {counts[Verdict.NOT_AT_THIS_SCALE]} not testable at "
         "this scale (a setting that can change the answer is not the paper's; what was measured is "
         "shown all the same)."
     )
     if counts[Verdict.NO_DATA]:
         text += f" Without data to test them here: {counts[Verdict.NO_DATA]}."
-    missing = len(material.rows) - len(material.judged)
+    missing = len(material.attempted) - len(material.judged)
     if missing:
         text += f" Without a result, because their experiments gave none: {missing}."
+    text += "".join(f" {plural(n, 'claim')} {why}." for why, n in material.not_run.items())
     if material.n_elsewhere:
         text += f" Claims of experiments that were not asked for: {material.n_elsewhere}."
     return text
