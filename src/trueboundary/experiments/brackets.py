@@ -182,7 +182,7 @@ class BracketedDistances(RunConfig):
     def cost(self) -> float:
         """Six tests of a radius per point, and the attack."""
         bounding = 6 * self.n_points * _seconds_per_bound(self.network)
-        return bounding + AttackedPoints(self.network, self.n_points).cost()
+        return bounding + AttackedPoints(self.network, self.n_points).seconds(self.n_points)
 
     def compute(self, context: Context) -> RunResult:
         """Attack and certify the same points."""

@@ -22,11 +22,12 @@ from trueboundary.experiments.networks import (
     FINAL,
     Schedule,
     check_at_least,
+    joined,
     load_model,
     snapshot_name,
 )
 from trueboundary.runs import Context, Run, RunConfig, RunResult
-from trueboundary.runs.config import Model
+from trueboundary.runs.config import Arrays, Model
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +53,8 @@ CHANGE_EDGES = np.arange(-127.5, 128.5) / 255
 #: Wide to narrow kernels, relative to 1 / (dim * variance of the pixels), scikit-learn's "scale".
 GAMMA_SCALES = tuple(4.0**k for k in range(-4, 5))
 
-_ATTACK_CHUNK = 100
+#: Points that are attacked together, and the most that one run attacks.
+_ATTACK_CHUNK, _LARGEST_PIECE = 100, 200
 _COUNT_CHUNK = 1000
 # The published fixed steps have no published length. These reach a distance of 10.
 _FIXED_STEP_SIZE, _N_FIXED_STEPS = 0.02, 500
@@ -515,10 +517,23 @@ class AttackedImages(RunConfig):
             raise ValueError(f"attack must be one of {get_args(AttackName)}, got {self.attack!r}")
 
     def needs(self) -> Mapping[str, RunConfig]:
-        """Return the mixtures and the classifier."""
-        return _needs(self.task, self.classifier)
+        """Return the mixtures, the classifier and, of many points, the chunks."""
+        return _needs(self.task, self.classifier) | self.chunks()
+
+    def chunks(self) -> dict[str, AttackedImagesChunk]:
+        """Return the work items of a large job; empty for one that is done in one piece."""
+        if self.n_points <= _LARGEST_PIECE:
+            return {}
+        return {
+            f"chunk-{first}": AttackedImagesChunk(**vars(self), first=first)
+            for first in range(0, self.n_points, _ATTACK_CHUNK)
+        }
 
     def cost(self) -> float:
+        """Return about the time of all points, or of putting chunks together."""
+        return 0.2 if self.chunks() else self.seconds(self.n_points)
+
+    def seconds(self, n_points: int) -> float:
         """Return the number of passes times about what one takes."""
         passes = {
             "cw": self.cw_steps * self.cw_searches,
@@ -526,38 +541,51 @@ class AttackedImages(RunConfig):
             "gradient": 20,
             "gradient-fixed": 200,
         }[self.attack]
-        return 0.2 + self.n_points * passes * _SECONDS_PER_PASS[self.task.fit.dataset]
+        return 0.2 + n_points * passes * _SECONDS_PER_PASS[self.task.fit.dataset]
 
     def compute(self, context: Context) -> RunResult:
-        """Attack in chunks."""
+        """Attack in chunks, or put together what runs of their own have attacked."""
         missing = missing_inputs(context)
         if missing:
             return without_data(missing)
-        x, y = self.points(context.inputs["fit"])
-        model = decider(self.task, self.classifier, context, self.model)
-        x = x.to(dtype_of(model))
-        parts = []
-        for start in range(0, len(x), _ATTACK_CHUNK):
-            rows = slice(start, start + _ATTACK_CHUNK)
-            parts.append(self.attack_points(model, x[rows]))
-            context.progress(min(1.0, (start + _ATTACK_CHUNK) / len(x)))
-        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        arrays["label"] = y.numpy()
-        arrays["correct"] = arrays["predicted"] == arrays["label"]
-        original, changed = x.float().numpy(), arrays.pop("x_adv")
-        found = np.isfinite(arrays["distance"])
-        photographs = self.task.variant == "real" and self.task.fit.dataset == "celeba"
-        kept = _first_of_each(arrays["label"], 0 if photographs else self.n_kept)
-        arrays["change_count"] = count_changes((changed - original)[found])
-        arrays |= {"kept": kept, "original": original[kept], "adversarial": changed[kept]}
+        if chunks := self.chunks():
+            arrays = joined([context.inputs[name].arrays for name in chunks])
+        else:
+            arrays = self.attack_rows(context, 0, self.n_points)
+        arrays["change_count"] = arrays["change_count"].sum(axis=0)
+        by_class = np.argsort(arrays["label"][arrays["kept"]], kind="stable")
+        arrays |= {name: arrays[name][by_class] for name in ("kept", "original", "adversarial")}
         summary = {
             "available": True,
-            "n_points": len(x),
+            "n_points": len(arrays["label"]),
             "n_correct": int(arrays["correct"].sum()),
-            "n_changed": int(found.sum()),
+            "n_changed": int(np.isfinite(arrays["distance"]).sum()),
             "image_shape": list(self.task.image_shape(context.inputs["fit"])),
         }
         return RunResult(summary, arrays)
+
+    def attack_rows(self, context: Context, start: int, stop: int) -> Arrays:
+        """Attack the points `start` to `stop` in chunks, with a ``change_count`` of each chunk."""
+        x, y = self.points(context.inputs["fit"])
+        model = decider(self.task, self.classifier, context, self.model)
+        x, labels = x.to(dtype_of(model)), y.numpy()
+        photographs = self.task.variant == "real" and self.task.fit.dataset == "celeba"
+        kept = _first_of_each(labels, 0 if photographs else self.n_kept)
+        stop = min(stop, len(x))
+        parts = []
+        for first in range(start, stop, _ATTACK_CHUNK):
+            rows = slice(first, first + _ATTACK_CHUNK)
+            part = self.attack_points(model, x[rows]) | {"label": labels[rows]}
+            part["correct"] = part["predicted"] == part["label"]
+            original, changed = x[rows].float().numpy(), part.pop("x_adv")
+            found = np.isfinite(part["distance"])
+            part["change_count"] = count_changes((changed - original)[found])[None]
+            part["kept"] = kept[(first <= kept) & (kept < first + _ATTACK_CHUNK)]
+            part["original"] = original[part["kept"] - first]
+            part["adversarial"] = changed[part["kept"] - first]
+            parts.append(part)
+            context.progress(min(1.0, (first + _ATTACK_CHUNK - start) / (stop - start)))
+        return joined(parts)
 
     def points(self, fit: Run) -> tuple[Tensor, Tensor]:
         """Return the attacked points in float32, and their labels."""
@@ -589,6 +617,35 @@ class AttackedImages(RunConfig):
         if self.attack == "gradient":
             return LogDensityGradient()
         return LogDensityGradient("fixed-step", _N_FIXED_STEPS, _FIXED_STEP_SIZE)
+
+
+@dataclass(frozen=True)
+class AttackedImagesChunk(AttackedImages):
+    """A part of a large `AttackedImages`, whose fields it has: the points from `first` on.
+
+    Parameters
+    ----------
+    first : int
+        Number of the first point.
+    """
+
+    first: int = 0
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the mixtures and the classifier."""
+        return _needs(self.task, self.classifier)
+
+    def cost(self) -> float:
+        """Return about the time of the chunk's points."""
+        return self.seconds(_ATTACK_CHUNK)
+
+    def compute(self, context: Context) -> RunResult:
+        """Attack the same points that a job in one piece would attack."""
+        missing = missing_inputs(context)
+        if missing:
+            return without_data(missing)
+        stop = self.first + _ATTACK_CHUNK
+        return RunResult({"available": True}, self.attack_rows(context, self.first, stop))
 
 
 def planned_fit(settings: Mapping[str, Any], pair: str, seed: int) -> FittedMixtures:

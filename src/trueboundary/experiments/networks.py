@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -34,8 +34,8 @@ BLOCK_POINTS = 8192
 #: Blocks of points that one work item of a large count handles, about a million points.
 CHUNK_BLOCKS = 122
 
-#: Points that are attacked together; a memory limit, results do not depend on it.
-_ATTACK_CHUNK = 250
+#: Points that are attacked together, with random numbers of their own; one work item of an attack.
+ATTACK_CHUNK = 250
 
 
 def snapshot_name(step: int) -> str:
@@ -260,8 +260,12 @@ class ErrorCount(RunConfig):
         }
 
     def cost(self) -> float:
-        """Two operations per parameter and point."""
-        return 0.1 if self.chunks() else 2 * self.n_points * _seconds_per_point(self.network)
+        """Return about the time of the count, or of adding up its chunks."""
+        return 0.1 if self.chunks() else self.seconds()
+
+    def seconds(self) -> float:
+        """Return about the time of `count`: two operations per parameter and point."""
+        return 2 * self.n_points * _seconds_per_point(self.network)
 
     def compute(self, context: Context) -> RunResult:
         """Count in blocks; a killed count goes on from its last block."""
@@ -395,37 +399,73 @@ class AttackedPoints(RunConfig):
         check_at_least("refine_steps", self.refine_steps, 0)
 
     def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
+        """Return the trained network, or the chunks of a job that is large."""
+        return self.chunks() or {"network": self.network}
+
+    def chunks(self) -> dict[str, AttackedChunk]:
+        """Return the work items of a large job; empty for one that is done in one piece."""
+        if self.n_points <= ATTACK_CHUNK:
+            return {}
+        return {
+            f"chunk-{first}": AttackedChunk(**vars(self), first=first)
+            for first in range(0, self.n_points, ATTACK_CHUNK)
+        }
 
     def cost(self) -> float:
-        """Forward and backward for about 200 steps of every start."""
+        """Return about the time of the attack, or of putting its chunks together."""
+        return 0.1 if self.chunks() else self.seconds(self.n_points)
+
+    def seconds(self, n_points: int) -> float:
+        """Return about the time of `n_points`: both passes, for about 200 steps of every start."""
         size = self.network.dim * self.network.width + (self.network.depth - 1) * (
             self.network.width**2
         )
-        passes = min(self.n_steps, 200) * self.n_restarts * self.n_points
+        passes = min(self.n_steps, 200) * self.n_restarts * n_points
         return 0.2 + passes * (2e-6 + 6 * size / 5e10)
 
     def compute(self, context: Context) -> RunResult:
-        """Attack in chunks."""
-        model = load_model(context.inputs["network"], self.model, self.network.device)
-        return RunResult({"n_points": self.n_points}, self.attack(model, context.progress))
+        """Attack, or put together what runs of their own have attacked."""
+        if chunks := self.chunks():
+            arrays = joined([context.inputs[name].arrays for name in chunks])
+        else:
+            model = load_model(context.inputs["network"], self.model, self.network.device)
+            arrays = self.attack(model, context.progress)
+        return RunResult({"n_points": self.n_points}, arrays)
 
     def attack(
         self, model: BinaryClassifier, progress: Callable[[float], None] | None = None
     ) -> Arrays:
         """Attack `model`: distances, norms of the errors found and passes, one row per point."""
-        import torch
-
         x, y = self.points()
         parts = []
-        for start in range(0, self.n_points, _ATTACK_CHUNK):
-            rows = slice(start, start + _ATTACK_CHUNK)
-            generator = torch.Generator().manual_seed(self.seed + start)
-            parts.append(self._attack_chunk(model, x[rows], y[rows], generator))
+        for first in range(0, self.n_points, ATTACK_CHUNK):
+            parts.append(self.attack_chunk(model, x, y, first))
             if progress is not None:
-                progress(min(1.0, (start + _ATTACK_CHUNK) / self.n_points))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+                progress(min(1.0, (first + ATTACK_CHUNK) / self.n_points))
+        return joined(parts)
+
+    def attack_chunk(self, model: BinaryClassifier, x: Any, y: Any, first: int) -> Arrays:
+        """Attack `model` at the `ATTACK_CHUNK` points from `first` on of all points and labels."""
+        import torch
+
+        from trueboundary.attacks import ManifoldAttack, OffManifoldAttack, Shell
+
+        rows = slice(first, first + ATTACK_CHUNK)
+        x, y = x[rows], y[rows]
+        generator = torch.Generator().manual_seed(self.seed + first)
+        budget = (self.n_steps, self.step_size, self.n_restarts, self.refine_steps)
+        if self.surface == "sphere":
+            result = ManifoldAttack("nearest", *budget)(model, x, y, generator=generator)
+        else:
+            shell = Shell(1.0, self.network.radius)
+            result = OffManifoldAttack(*budget)(model, x, y, domain=shell, generator=generator)
+        norms = result.x_adv.double().norm(dim=1)
+        return {
+            "distance": result.distance.double().cpu().numpy(),
+            "norm": norms.cpu().numpy(),
+            "n_forward": result.n_forward.cpu().numpy(),
+            "n_backward": result.n_backward.cpu().numpy(),
+        }
 
     def points(self) -> tuple[Any, Any]:
         """Return the attacked points and their labels."""
@@ -446,24 +486,45 @@ class AttackedPoints(RunConfig):
         )
         return x, y.to(torch.int64)
 
-    def _attack_chunk(
-        self, model: BinaryClassifier, x: Any, y: Any, generator: Any
-    ) -> dict[str, Any]:
-        from trueboundary.attacks import ManifoldAttack, OffManifoldAttack, Shell
 
-        budget = (self.n_steps, self.step_size, self.n_restarts, self.refine_steps)
-        if self.surface == "sphere":
-            result = ManifoldAttack("nearest", *budget)(model, x, y, generator=generator)
-        else:
-            shell = Shell(1.0, self.network.radius)
-            result = OffManifoldAttack(*budget)(model, x, y, domain=shell, generator=generator)
-        norms = result.x_adv.double().norm(dim=1)
-        return {
-            "distance": result.distance.double().cpu().numpy(),
-            "norm": norms.cpu().numpy(),
-            "n_forward": result.n_forward.cpu().numpy(),
-            "n_backward": result.n_backward.cpu().numpy(),
-        }
+@dataclass(frozen=True)
+class AttackedChunk(AttackedPoints):
+    """A part of a large `AttackedPoints`, whose fields it has: the points from `first` on.
+
+    Parameters
+    ----------
+    first : int
+        Number of the first point, a multiple of `ATTACK_CHUNK`.
+    """
+
+    first: int = 0
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def cost(self) -> float:
+        """Return about the time of the chunk's points."""
+        return self.seconds(min(ATTACK_CHUNK, self.n_points - self.first))
+
+    def compute(self, context: Context) -> RunResult:
+        """Attack the same points, from the same starts, as a job in one piece would."""
+        model = load_model(context.inputs["network"], self.model, self.network.device)
+        x, y = self.points()
+        return RunResult({}, self.attack_chunk(model, x, y, self.first))
+
+
+def joined(parts: Sequence[Arrays]) -> Arrays:
+    """Return arrays of parts in their order, one after the other; a part may hold nothing.
+
+    Examples
+    --------
+    >>> joined([{"distance": np.array([0.1, 0.2])}, {}, {"distance": np.array([0.3])}])
+    {'distance': array([0.1, 0.2, 0.3])}
+    """
+    full = [part for part in parts if part]
+    names = full[0] if full else {}
+    return {name: np.concatenate([part[name] for part in full]) for name in names}
 
 
 def load_model(run: Run, name: str, device: str = "cpu") -> BinaryClassifier:

@@ -65,8 +65,9 @@ class SnapshotTradeoff(RunConfig):
 
     def cost(self) -> float:
         """Return the cost of counting and attacking at every snapshot."""
-        counting = ErrorCount(self.network, self.n_points).cost()
-        attacking = 2 * AttackedPoints(self.network, self.n_attack_points).cost()
+        n_attacked = self.n_attack_points
+        counting = ErrorCount(self.network, self.n_points).seconds()
+        attacking = 2 * AttackedPoints(self.network, n_attacked).seconds(n_attacked)
         return len(self._models()) * (counting + attacking)
 
     def compute(self, context: Context) -> RunResult:
