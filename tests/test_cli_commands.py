@@ -257,29 +257,41 @@ def test_a_full_disk_is_said_in_a_sentence(capsys, monkeypatch, full):
     assert "Traceback" not in said.err + said.out
 
 
-def test_missing_faces_are_said_in_one_sentence_and_not_judged(capsys, monkeypatch):
-    _use_dataset(monkeypatch, "celeba/Male")
-    monkeypatch.delenv("TRUEBOUNDARY_CELEBA", raising=False)
+BROUGHT = [
+    ("celeba/Male", "celeba", "TRUEBOUNDARY_CELEBA", "CelebA"),
+    ("cifar10/cat-dog", "cifar10", "TRUEBOUNDARY_CIFAR10", "CIFAR-10"),
+]
+
+
+@pytest.mark.parametrize(("name", "option", "variable", "words"), BROUGHT)
+def test_missing_images_are_said_in_one_sentence_and_not_judged(
+    capsys, monkeypatch, name, option, variable, words
+):
+    _use_dataset(monkeypatch, name)
+    monkeypatch.delenv(variable, raising=False)
     assert run() == 0
     err = capsys.readouterr().err
     assert err.count("\n") == 1
-    assert "sums is left out: it needs CelebA, not set up; let TRUEBOUNDARY_CELEBA name" in err
+    assert f"sums is left out: it needs {words}, not set up; let {variable} name" in err
     assert not list(Path("out/runs").glob("*"))
     assert {entry["verdict"] for entry in _claims()} == {"data not available here"}
 
 
-def test_faces_are_found_by_option_and_by_variable(capsys, monkeypatch, tmp_path):
-    _use_dataset(monkeypatch, "celeba/Male")
-    monkeypatch.setenv("TRUEBOUNDARY_CELEBA", str(tmp_path / "nowhere"))
+@pytest.mark.parametrize(("name", "option", "variable", "words"), BROUGHT)
+def test_images_are_found_by_option_and_by_variable(
+    capsys, monkeypatch, tmp_path, name, option, variable, words
+):
+    _use_dataset(monkeypatch, name)
+    monkeypatch.setenv(variable, str(tmp_path / "nowhere"))
     assert run() == 0
     assert "left out" in capsys.readouterr().err
-    faces = tmp_path / "faces"
-    assert run("--celeba", str(faces)) == 2
+    brought = tmp_path / "brought"
+    assert run(f"--{option}", str(brought)) == 2
     assert "nothing at" in capsys.readouterr().err
-    faces.mkdir()
-    assert run("--celeba", str(faces)) == 0
+    brought.mkdir()
+    assert run(f"--{option}", str(brought)) == 0
     assert "left out" not in capsys.readouterr().err
-    assert os.environ["TRUEBOUNDARY_CELEBA"] == str(faces)
+    assert os.environ[variable] == str(brought)
 
 
 def test_reproduce_leaves_some_experiments_to_run(capsys, monkeypatch):

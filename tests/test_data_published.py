@@ -18,6 +18,7 @@ import pytest
 
 from trueboundary.data import cache_folder, encode_idx, find_data, load_cifar10, load_mnist, mnist
 from trueboundary.data.pickles import load_arrays
+from trueboundary.experiments.images import pair_images
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -399,6 +400,20 @@ def test_cifar10_is_read_in_every_layout(tmp_path: Path, binary: bool, packed: b
         assert data.part("train").labels.tolist() == [0, 1, 2, 1, 2, 3, 2, 3, 4, 3, 4, 5, 4, 5, 6]
         assert data.part("test").labels.tolist() == [5, 6, 7]
         assert data.class_names[3] == "cat"
+
+
+def test_experiments_find_a_pair_of_cifar10_by_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRUEBOUNDARY_CIFAR10", raising=False)
+    with pytest.raises(FileNotFoundError, match="TRUEBOUNDARY_CIFAR10"):
+        pair_images("cifar10", ("cat", "deer"), "train")
+    write_cifar(tmp_path, cifar_batches(binary=False), binary=False, packed=True)
+    monkeypatch.setenv("TRUEBOUNDARY_CIFAR10", str(tmp_path))
+    x, y, shape = pair_images("cifar10", ("cat", "deer"), "train")
+    assert x.shape == (6, 3072)
+    assert y.tolist() == [0, 0, 1, 0, 1, 1]  # of the labels 2 3 4, 3 4 5, 4 5 6
+    assert shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -123,7 +123,7 @@ def test_the_largest_deviation_comes_with_its_interval():
     deviation = found.measurements["B2.1"]
     assert deviation.value == pytest.approx(0.2)
     assert deviation.low < 0.2 < deviation.high
-    assert "RBF SVM: 3.23 against 2.69" in deviation.note
+    assert "RBF SVM 3.23 against 2.69" in deviation.note
 
 
 def test_failed_attacks_leave_accuracy_and_no_mean():

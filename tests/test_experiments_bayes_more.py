@@ -12,6 +12,7 @@ import torch
 from trueboundary.classifiers import LinearSVM, to_arrays
 from trueboundary.experiments import (
     bayes_capacity,
+    bayes_cifar,
     bayes_faces,
     bayes_noise,
     bayes_real,
@@ -20,6 +21,8 @@ from trueboundary.experiments import (
     image_tasks,
     images,
 )
+from trueboundary.experiments.base import Analysis
+from trueboundary.experiments.claims import read_claims
 from trueboundary.experiments.images import AttackedImages, FittedMixtures, ImageTask, TrainedSVM
 from trueboundary.runs import Context, Run, RunResult
 
@@ -251,7 +254,7 @@ def test_faces_are_analysed_with_every_part() -> None:
         {"dataset": ("celeba/Male",), "sweep_dataset": ("celeba/Male",), **_FACE_PARTS},
     )
     analysis = bayes_faces.analyse(face_runs(), settings)
-    assert analysis.measurements == {}
+    assert_face_claims(analysis)
     names = [panel.name for panel in analysis.panels]
     assert names == [
         *("faces-means", "faces-subspaces", "faces-sheet-celeba-male", "faces-capacity"),
@@ -265,6 +268,26 @@ def test_faces_are_analysed_with_every_part() -> None:
     assert any("subspace is 3.00 over 20 points" in text for text in analysis.remarks)
 
 
+def assert_face_claims(analysis: Analysis) -> None:
+    known = {claim.id for claim in read_claims("bayes") if claim.experiment == "bayes-faces"}
+    found = {id: m.value for id, m in analysis.measurements.items()}
+    # One of the twelve attributes was run, and one of the two that the sweeps are for.
+    others = {id for id in known if "-" in id and id.split("-")[1] not in ("faces", "Male")}
+    assert set(found) == known - others
+    assert found["B1.6-faces"] == 1.0
+    assert found["B2.5-faces"] == 0.0
+    assert found["B1.7-Male-symmetric"] == pytest.approx(1.0)
+    assert found["B1.8-faces"] is False  # all of its mean attacks are 1
+    assert found["B1.9a-faces"] == pytest.approx(1.0)
+    assert found["B1.12a-faces"] == pytest.approx(6.0)
+    assert found["B1.12b-faces"] == pytest.approx(1 / 3)
+    assert found["B2.6-Male"] == pytest.approx(0.0)
+    assert found["B3.7-Male"] == pytest.approx(1 / 0.55 - 1)  # of 3.31, 0.82, 0.55, 2.46
+    assert analysis.reductions == [
+        "mixtures were fitted to 8,000 faces, of the 162,770 for training"
+    ]
+
+
 _FACE_PARTS: dict[str, Any] = {**CAPACITY, "betas": (0, 10), "real_dataset": ("celeba/Male",)}
 
 
@@ -274,8 +297,10 @@ def face_runs() -> dict[str, Run]:
         "celeba/Male/fit": made({"fit": {"n_factors": 10, "classes": sizes}}),
         "celeba/Male/subspaces": made({}, distance=6 * ONES),
     }
-    for words in (*bayes_faces.CLASSIFIERS, "asymmetric"):
+    for words in (*bayes_faces.CLASSIFIERS, "symmetric", "asymmetric"):
         runs |= classifier(f"celeba/Male/{words}", ONES)
+    for variant in ("symmetric", "asymmetric"):
+        runs[f"celeba/Male/{variant}/gradient-fixed"] = attacked(ONES)
     parts = {
         "capacity": capacity_runs("celeba/Male", 1.0, 1.0, 1.0),
         "noise": noise_runs({"celeba/Male": (1.0, 1.0)}),
@@ -303,6 +328,20 @@ def test_faces_are_started_on_request_and_only_where_they_are(
     assert capacity.missing_data(capacity.settings("quick")) == ""
     monkeypatch.setenv("TRUEBOUNDARY_CELEBA", str(tmp_path))
     assert faces.missing_data(faces.settings("quick")) == ""
+
+
+def test_cifar_is_judged_on_real_images_alone() -> None:
+    name = "cifar10/cat-deer"
+    runs = real_runs(name, [1, 1], [1, 0], (0.3, 0.06, 1.5))
+    runs[f"{name}/RBF SVM/test"] = made_test(900)
+    runs[f"{name}/linear SVM/test"] = made_test(650)
+    analysis = bayes_cifar.analyse(runs, {"dataset": (name,)})
+    found = {id: m.value for id, m in analysis.measurements.items()}
+    assert found == pytest.approx(
+        {"B1.14a": True, "B1.14b": 0.1, "B1.14c": 0.25, "B3.12-cat-deer": 0.3 / 0.29 - 1}, abs=1e-9
+    )
+    runs = real_runs(name, [1, 1], [1, 0], (0.05, 0.06, 1.5))
+    assert bayes_cifar.analyse(runs, {"dataset": (name,)}).measurements["B1.14a"].value is False
 
 
 def test_other_faces_give_other_runs_and_other_places_do_not(

@@ -53,6 +53,13 @@ CelebA = Annotated[
     typer.Option(help="Folder with CelebA, for experiments on faces; TRUEBOUNDARY_CELEBA unless "
                       "given."),
 ]  # fmt: skip
+Cifar10 = Annotated[
+    Path | None,
+    typer.Option(
+        help="CIFAR-10's folder or archive, for experiments on it; TRUEBOUNDARY_CIFAR10 unless "
+        "given."
+    ),
+]
 
 
 def _example(*lines: str) -> str:
@@ -106,6 +113,7 @@ def run(
                      "a setting; several values are separated by commas. May be repeated."),
     ] = None,
     celeba: CelebA = None,
+    cifar10: Cifar10 = None,
 ) -> None:  # fmt: skip
     """Run experiments, then write the report and print what became of the claims."""
     from trueboundary.experiments import get_experiment
@@ -114,7 +122,7 @@ def run(
         chosen = [get_experiment(name) for name in dict.fromkeys(ids)]
     except ValueError as error:
         raise UserError(str(error)) from error
-    _use_celeba(celeba)
+    _use_images(celeba, cifar10)
     _run(chosen, scale, seed, device, workers, out, settings or [])
 
 
@@ -157,7 +165,7 @@ def reproduce(
     chosen = [experiment for experiment in chosen if not experiment.on_request]
     if not chosen:
         raise UserError("no experiment is available yet")
-    _use_celeba(celeba)
+    _use_images(celeba)
     _run(chosen, scale, seed, device, workers, out, [])
 
 
@@ -201,15 +209,19 @@ def doctor() -> None:
     _console().print(checks_table(checks()))
 
 
-def _use_celeba(folder: Path | None) -> None:
-    """Let the workers, which inherit the environment, find CelebA in `folder`."""
-    if folder is None:
-        return
-    from trueboundary.data.locations import CELEBA_VARIABLE
+def _use_images(celeba: Path | None, cifar10: Path | None = None) -> None:
+    """Let the workers, which inherit the environment, find the images that a user brought."""
+    from trueboundary.data.locations import CELEBA_VARIABLE, CIFAR10_VARIABLE
 
-    if not folder.exists():
-        raise UserError(f"--celeba: there is nothing at {folder}")
-    os.environ[CELEBA_VARIABLE] = str(folder.resolve())
+    for option, variable, place in (
+        ("--celeba", CELEBA_VARIABLE, celeba),
+        ("--cifar10", CIFAR10_VARIABLE, cifar10),
+    ):
+        if place is None:
+            continue
+        if not place.exists():
+            raise UserError(f"{option}: there is nothing at {place}")
+        os.environ[variable] = str(place.resolve())
 
 
 def _run(

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trueboundary.experiments import bayes_capacity, bayes_noise, bayes_real, bayes_trades
-from trueboundary.experiments.base import Analysis, Experiment, Panel
+from trueboundary.experiments import (
+    bayes_capacity,
+    bayes_noise,
+    bayes_real,
+    bayes_trades,
+    face_claims,
+)
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.bayes_subspaces import SubspaceDistances, draw_histograms
+from trueboundary.experiments.face_claims import CLASSIFIERS, PAPER_ASYMMETRIC, PAPER_MEANS
 from trueboundary.experiments.image_tasks import (
+    ATTACKS,
     Row,
     Rows,
     Settings,
@@ -22,31 +30,15 @@ from trueboundary.experiments.image_tasks import (
     under,
     words_of,
 )
-from trueboundary.experiments.images import distances, planned_classifiers
+from trueboundary.experiments.images import AttackedImages, distances, planned_classifiers
 from trueboundary.experiments.sheets import Sheet, draw_sheet, sheet_rows
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLASSIFIERS = ("optimal", "CNN", "linear SVM", "RBF SVM")
-#: Mean attacks in the journal version's Figure 7, as `CLASSIFIERS`.
-PAPER_MEANS: Mapping[str, tuple[float, float, float, float]] = {
-    "celeba/Bangs": (3.38, 0.75, 0.13, 2.96),
-    "celeba/Black_Hair": (3.02, 0.82, 0.09, 2.55),
-    "celeba/Brown_Hair": (2.76, 0.65, 0.05, 1.96),
-    "celeba/Heavy_Makeup": (3.07, 0.83, 0.39, 2.07),
-    "celeba/High_Cheekbones": (2.99, 0.96, 0.26, 2.06),
-    "celeba/Male": (3.31, 0.82, 0.55, 2.46),
-    "celeba/Mouth_Slightly_Open": (2.83, 0.62, 0.27, 1.84),
-    "celeba/No_Beard": (3.19, 0.68, 0.31, 2.45),
-    "celeba/Smiling": (3.14, 0.86, 0.58, 2.20),
-    "celeba/Wearing_Earrings": (2.77, 0.74, 0.10, 1.86),
-    "celeba/Wearing_Lipstick": (3.17, 0.67, 0.45, 2.32),
-    "celeba/Eyeglasses": (3.89, 0.98, 0.50, 2.91),
-}
-#: Mean attacks on the optimal classifier of the asymmetric problems, read from its figures.
-PAPER_ASYMMETRIC = {"celeba/Male": 0.9, "celeba/Smiling": 0.8}
+#: Images in CelebA's training set.
+_N_TRAINING_FACES = 162_770
 #: Pictures of each class in a sheet.
 _N_SHOWN = 2
 
@@ -61,10 +53,14 @@ def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
         for words, classifier in classifiers.items():
             runs |= under(f"{name}/{words}", attacks_on(task, classifier, settings, seed))
     for name in settings["sweep_dataset"]:
-        task = image_task(name, settings, seed)
-        asymmetric = image_task(name, settings, seed, variant="asymmetric")
-        runs |= under(f"{name}/asymmetric", attacks_on(asymmetric, None, settings, seed))
-        runs[f"{name}/subspaces"] = SubspaceDistances(task, settings["n_points"], seed)
+        n_points = settings["n_points"]
+        for variant in ("symmetric", "asymmetric"):
+            task = image_task(name, settings, seed, variant=variant)
+            runs |= under(f"{name}/{variant}", attacks_on(task, None, settings, seed))
+            fixed = AttackedImages(task, None, "gradient-fixed", n_points, seed=seed)
+            runs[f"{name}/{variant}/gradient-fixed"] = fixed
+        symmetric = image_task(name, settings, seed)
+        runs[f"{name}/subspaces"] = SubspaceDistances(symmetric, n_points, seed)
     for part, experiment in _parts().items():
         found = experiment.plan(part_settings(settings, part), seed, device)
         runs |= under(part, found)
@@ -100,7 +96,10 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         attack_row(runs, f"{name}/asymmetric", dataset=name, classifier="optimal, asymmetric")
         for name in settings["sweep_dataset"]
     ]
-    remarks = [_fit_remark(runs[f"{name}/fit"], name) for name in settings["dataset"]]
+    fits = [runs[f"{name}/fit"] for name in settings["dataset"]]
+    notes = [note for fit in fits for note in fit.summary.get("data_notes", ())]
+    remarks = list(dict.fromkeys(notes))
+    remarks += [_fit_remark(runs[f"{name}/fit"], name) for name in settings["dataset"]]
     remarks += [
         describe_row(row, f"{words_of(row['dataset'])}, {row['classifier']}")
         for row in [*rows, *contrast]
@@ -108,16 +107,48 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     remarks += [_subspace_remark(runs, name) for name in settings["sweep_dataset"]]
     panels = [_means(rows, contrast), _subspaces(runs, settings)]
     panels += [_sheet(runs, name, settings) for name in settings["dataset"]]
+    measurements = face_claims.of_all(runs, rows)
+    measurements |= face_claims.of_contrast(runs, settings["sweep_dataset"])
     for part, experiment in _parts().items():
         own = {
             name.removeprefix(f"{part}/"): run
             for name, run in runs.items()
             if name.startswith(f"{part}/")
         }
-        found = experiment.analyse(own, part_settings(settings, part))
+        used = part_settings(settings, part)
+        found = experiment.analyse(own, used)
         panels += [replace(panel, name=f"faces-{panel.name}") for panel in found.panels]
         remarks += found.remarks
-    return Analysis(panels=panels, remarks=remarks)
+        measurements |= {f"{claim}-faces": m for claim, m in found.measurements.items()}
+        measurements |= _table_claims(part, own, used)
+    return Analysis(
+        panels=panels,
+        # Where an attack never succeeds there is no mean to compare.
+        measurements={claim: m for claim, m in measurements.items() if not math.isnan(m.value)},
+        remarks=remarks,
+        reductions=_fewer_photographs(fits),
+    )
+
+
+def _table_claims(part: str, runs: Mapping[str, Run], settings: Settings) -> dict[str, Measurement]:
+    """Return what one of the repeated experiments says of the paper's rows and curves."""
+    names = settings["dataset"]
+    if part == "capacity":
+        return face_claims.of_sweeps(bayes_capacity.sweep_rows(runs, settings))
+    if part == "trades":
+        return face_claims.of_trades(bayes_trades.beta_rows(runs, settings))
+    if part == "real":
+        rows = bayes_real.attack_rows(runs, names)
+        return face_claims.of_real(rows, bayes_real.transfer_rows(runs, names))
+    return {}
+
+
+def _fewer_photographs(fits: Sequence[Run]) -> list[str]:
+    """Say where the mixtures were fitted to fewer faces than CelebA has for training."""
+    n = min(sum(c["n_images"] for c in fit.summary["fit"]["classes"]) for fit in fits)
+    if n >= _N_TRAINING_FACES:
+        return []
+    return [f"mixtures were fitted to {n:,} faces, of the {_N_TRAINING_FACES:,} for training"]
 
 
 def _fit_remark(fit: Run, name: str) -> str:
@@ -247,7 +278,8 @@ def _sheet(runs: Mapping[str, Run], name: str, settings: Settings) -> Panel:
 
 def _nearer(runs: Mapping[str, Run], prefix: str) -> Run:
     """Return the attack whose pictures are shown: of the most successes, that of the nearest."""
-    found = [runs[f"{prefix}/{name}"] for name in ("gradient", "cw") if f"{prefix}/{name}" in runs]
+    names = (f"{prefix}/{attack}" for attack in ATTACKS)
+    found = [runs[name] for name in names if name in runs]
     return min(found, key=lambda run: (-run.summary["n_changed"], distances(run).sum()))
 
 

@@ -31,6 +31,8 @@ from trueboundary.experiments.images import (
 from trueboundary.experiments.networks import check_at_least
 from trueboundary.experiments.sheets import Sheet, draw_sheet, sheet_rows
 from trueboundary.experiments.summaries import (
+    Estimate,
+    largest_deviation,
     mean_of_points,
     median_of_points,
     ratio_of_means,
@@ -224,7 +226,9 @@ def measure(runs: Mapping[str, Run], rows: list[Row], pairs: list[str]) -> dict[
     }
     for pair, claim in _PAIR_CLAIMS.items():
         if pair in pairs:
-            measurements[claim] = _deviation([table[pair, name] for name in CLASSIFIERS])
+            means = {name: _mean(table[pair, name]) for name in CLASSIFIERS}
+            n_points = table[pair, "optimal"]["n_points"]
+            measurements[claim] = largest_deviation(means, PAPER_MEANS[pair], n=n_points)
     # Where an attack never succeeds there is no mean to compare.
     return {
         claim: m
@@ -308,23 +312,8 @@ def _under_attack(rows: list[Row]) -> Measurement:
     return share_measurement(round(worst["accuracy_under_attack"] * n), n, f"{worst['pair']}.")
 
 
-def _deviation(rows: list[Row]) -> Measurement:
-    """Return the largest relative deviation from the figure, with the interval of that mean."""
-    deviations = [abs(r["mean_distance"] / r["paper"] - 1) for r in rows]
-    if any(math.isnan(value) for value in deviations):
-        return Measurement(math.nan)
-    worst = rows[int(np.argmax(deviations))]
-    note = (
-        f"{worst['classifier']}: {worst['mean_distance']:.2f} against {worst['paper']}. All: "
-        + ", ".join(f"{r['classifier']} {r['mean_distance']:.2f}" for r in rows)
-        + "."
-    )
-    value = max(deviations)
-    if worst["low"] is None:
-        return Measurement(value, n=worst["n_points"], note=note)
-    ends = [worst[end] / worst["paper"] - 1 for end in ("low", "high")]
-    low = 0.0 if ends[0] < 0 < ends[1] else min(map(abs, ends))
-    return Measurement(value, low, max(map(abs, ends)), n=worst["n_points"], note=note)
+def _mean(r: Row) -> Estimate:
+    return r["mean_distance"], r["low"], r["high"]
 
 
 def _remarks(runs: Mapping[str, Run], rows: list[Row], pairs: list[str]) -> list[str]:

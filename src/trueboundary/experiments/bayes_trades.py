@@ -66,11 +66,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     """Tabulate robustness and accuracy by beta, and hold them against the optimum."""
     names = settings["dataset"]
     optima = [attack_row(runs, f"{name}/optimal", dataset=name, beta="") for name in names]
-    rows = [
-        attack_row(runs, f"{name}/beta-{beta:g}", dataset=name, beta=beta)
-        for name in names
-        for beta in settings["betas"]
-    ]
+    rows = beta_rows(runs, settings)
     remarks = [
         describe_row(
             row,
@@ -84,6 +80,15 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         measurements=measure(rows, optima),
         remarks=[*remarks, *(_share_remark(rows, optimum) for optimum in optima)],
     )
+
+
+def beta_rows(runs: Mapping[str, Run], settings: Settings) -> Rows:
+    """Return one row per data set and beta."""
+    return [
+        attack_row(runs, f"{name}/beta-{beta:g}", dataset=name, beta=beta)
+        for name in settings["dataset"]
+        for beta in settings["betas"]
+    ]
 
 
 def measure(rows: Rows, optima: Rows) -> dict[str, Measurement]:

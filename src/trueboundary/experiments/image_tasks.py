@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from trueboundary.experiments.images import (
     Accuracy,
     AttackedImages,
+    AttackName,
     Dataset,
     FittedMixtures,
     Floats,
@@ -26,7 +27,7 @@ from trueboundary.experiments.images import (
     faces_content,
 )
 from trueboundary.experiments.networks import FINAL
-from trueboundary.experiments.summaries import mean_of_points, median_of_points
+from trueboundary.experiments.summaries import Estimate, mean_of_points, median_of_points
 from trueboundary.runs import Run, RunConfig
 from trueboundary.theory.intervals import clopper_pearson
 
@@ -34,6 +35,8 @@ Row = dict[str, Any]
 Rows = list[Row]
 Settings = Mapping[str, Any]
 
+#: The attacks that may stand under a prefix, the first of them always.
+ATTACKS: tuple[AttackName, ...] = ("gradient", "gradient-fixed", "cw")
 #: Components per class (None: one per thousand images) and factors, as in the paper.
 _MIXTURE_SIZES: Mapping[Dataset, tuple[int | None, int]] = {
     "mnist": (25, 6),
@@ -169,9 +172,8 @@ def under(prefix: str, runs: Mapping[str, RunConfig]) -> dict[str, RunConfig]:
 
 def nearest_distances(runs: Mapping[str, Run], prefix: str) -> Floats:
     """Return each point's shortest distance over the attacks under `prefix`."""
-    found = [distances(runs[f"{prefix}/gradient"])]
-    if f"{prefix}/cw" in runs:
-        found.append(distances(runs[f"{prefix}/cw"]))
+    names = (f"{prefix}/{attack}" for attack in ATTACKS)
+    found = [distances(runs[name]) for name in names if name in runs]
     shortest: Floats = np.minimum.reduce(found)
     return shortest
 
@@ -201,6 +203,11 @@ def attack_row(runs: Mapping[str, Run], prefix: str, **labels: Any) -> Row:
         "n_test": n_test,
         "accuracy_under_attack": accuracy_under_attack(attacked, distance),
     }
+
+
+def estimate(row: Row, value: str) -> Estimate:
+    """Return a row's value with its interval."""
+    return row[value], row[f"{value}_low"], row[f"{value}_high"]
 
 
 def describe_row(row: Row, name: str) -> str:

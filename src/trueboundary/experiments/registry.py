@@ -39,6 +39,7 @@ _MODULES: tuple[str, ...] = (
     "bayes_trades",
     "bayes_real",
     "bayes_faces",
+    "bayes_cifar",
     "truth_relu_error",
     "truth_tradeoff",
     "truth_approximations",

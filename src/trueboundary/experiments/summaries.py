@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from trueboundary.experiments.networks import Schedule
 from trueboundary.theory.intervals import clopper_pearson, median_interval, t_interval
 
 Values = NDArray[np.floating]
+#: A value with its 95 % interval, if it has one.
+Estimate = tuple[float, float | None, float | None]
 
 #: The rate that Adam keeps or that decays linearly to 0, as figures and notes call it.
 SCHEDULE_WORDS = {"constant": "constant rate", "linear": "rate decaying to 0"}
@@ -133,6 +135,56 @@ def ratio_of_means(
         return math.nan, None, None
     ratio = a.mean() / b.mean()
     return mean_of_points(ratio + (a - ratio * b) / b.mean())
+
+
+def largest_deviation(
+    found: Mapping[str, Estimate], paper: Sequence[float], *, n: int, relative: bool = True
+) -> Measurement:
+    """Return how far the farthest of several values lies from the paper's.
+
+    Parameters
+    ----------
+    found : mapping of str to tuple
+        Value, low and high by name; the ends are None where there is no interval.
+    paper : sequence of float
+        The paper's values, in the same order.
+    n : int
+        Number of points behind each value.
+    relative : bool
+        Whether deviations are shares of the paper's values.
+
+    Returns
+    -------
+    Measurement
+        The largest deviation, with the interval of that value; NaN where a value is none.
+
+    Examples
+    --------
+    >>> found = {"a": (1.1, 1.0, 1.2), "b": (3.0, 2.5, 3.5)}
+    >>> print(largest_deviation(found, (1.0, 4.0), n=10).value)
+    0.25
+    """
+    pairs = list(zip(found.values(), paper, strict=True))
+    note = ", ".join(
+        f"{name} {value:.3g} against {printed:g}"
+        for (name, (value, *_)), printed in zip(found.items(), paper, strict=True)
+    )
+    if any(math.isnan(value) for (value, *_), _ in pairs):
+        return Measurement(math.nan, n=n, note=f"{note}.")
+    deviations = [_deviation(estimate, printed, relative) for estimate, printed in pairs]
+    largest, low, high = max(deviations, key=lambda deviation: deviation[0])
+    return Measurement(largest, low, high, n=n, note=f"{note}.")
+
+
+def _deviation(estimate: Estimate, paper: float, relative: bool) -> Estimate:
+    """Return the size of value - paper, or its share of the paper's, with its interval."""
+    unit = paper if relative else 1.0
+    value, low, high = estimate
+    size = abs(value - paper) / unit
+    if low is None or high is None:
+        return size, None, None
+    ends = [abs(low - paper) / unit, abs(high - paper) / unit]
+    return size, 0.0 if low < paper < high else min(ends), max(ends)
 
 
 def _failures(networks: Sequence[Values], n_failed: int, n_points: int) -> str:
