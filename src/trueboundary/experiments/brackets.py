@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,8 +25,21 @@ from trueboundary.experiments.networks import (
     check_at_least,
     load_model,
 )
-from trueboundary.runs import Context, RunConfig, RunResult
+from trueboundary.runs import Context, Run, RunConfig, RunResult
 
+if TYPE_CHECKING:
+    import torch
+
+    from trueboundary.rare_events import SplittingStages
+
+#: Particles of all replicates up to which a splitting estimate is one run.
+_LARGEST_PIECE = 8000
+#: Levels of an error rate of about one in a million.
+_N_LEVELS = 20
+#: Points classified for each attack, of at most 20, to see whether particles represent its find.
+_CHECK_EVALUATIONS = 13_000
+#: States kept of a replicate that is a run of its own, to hold errors found by attack against.
+_N_KEPT = 200
 #: Points whose bounds are computed between two writes of a checkpoint.
 _CERTIFIED_CHUNK = 50
 #: Share of the angle that the pilot suggests at which points are tested: the smallest of few pilot
@@ -72,53 +85,68 @@ class SplittingRate(RunConfig):
 
     def __post_init__(self) -> None:
         check_at_least("n_attacks", self.n_attacks, 1)
+        check_at_least("n_replicates", self.n_replicates, 2)
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
+    @property
+    def in_pieces(self) -> bool:
+        """Whether the climbs are runs of their own."""
+        return self.n_replicates * self.n_particles > _LARGEST_PIECE
 
-    def cost(self) -> float:
-        """Forward passes for a rate of about one in a thousand million."""
-        n_levels = 30
-        evaluations = (self.n_replicates + 1) * self.n_particles * (1 + self.n_sweeps * n_levels)
-        return evaluations * (3e-6 + 2 * _n_weights(self.network) / 7e10)
-
-    def compute(self, context: Context) -> RunResult:
-        """Attack for errors to compare with, then let the particles climb."""
-        import torch
-
-        from trueboundary.rare_events import (
-            RareEventWarning,
-            Splitting,
-            attack_seeds,
-            estimate_error_rate,
+    @property
+    def pilot(self) -> SplittingPilot:
+        """The first climb, that of the pilot."""
+        return SplittingPilot(
+            self.network, self.sphere, self.n_particles, self.n_sweeps, self.model, self.seed
         )
 
-        model = load_model(context.inputs["network"], self.model, self.network.device)
-        problem, label = self.network.problem(), SPHERES.index(self.sphere)
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network and, of a large estimate, the pilot and its replicates."""
+        if not self.in_pieces:
+            return {"network": self.network}
+        return {"network": self.network, "pilot": self.pilot} | self.replicates()
+
+    def replicates(self) -> dict[str, SplittingReplicate]:
+        """Return the replicates as work items."""
+        return {
+            f"replicate-{index}": SplittingReplicate(self.pilot, index)
+            for index in range(self.n_replicates)
+        }
+
+    def cost(self) -> float:
+        """Return the time of the climbs that are done here, and of the check of their errors."""
+        n_climbs = 0 if self.in_pieces else self.n_replicates + 1
+        n_checked = min(self.n_attacks, 20) * _CHECK_EVALUATIONS
+        return n_climbs * self.pilot.cost() + n_checked * _seconds_per_evaluation(self.network)
+
+    def compute(self, context: Context) -> RunResult:
+        """Attack for errors to compare with, and let the particles climb, if they have not yet."""
+        import torch
+
+        from trueboundary.rare_events import Pilot, RareEventWarning, Replicates, attack_seeds
+
+        stages = self.pilot.stages(context.inputs["network"])
         generator = torch.Generator(self.network.device).manual_seed(self.seed)
         seeds = attack_seeds(
-            model,
-            problem,
-            label,
+            stages.classifier,
+            self.network.problem(),
+            SPHERES.index(self.sphere),
             generator=generator,
             n_points=self.n_attacks,
             dtype=torch.float32,
         )
         context.progress(0.1)
+        if self.in_pieces:
+            pilot = Pilot.from_arrays(context.inputs["pilot"].arrays)
+            parts = [
+                Replicates.from_arrays(context.inputs[name].arrays) for name in self.replicates()
+            ]
+        else:
+            pilot = stages.run_pilot(generator=generator)
+            parts = [stages.run_replicates(pilot, self.n_replicates, generator=generator)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RareEventWarning)  # they are part of the result
-            result = estimate_error_rate(
-                model,
-                problem,
-                label,
-                generator=generator,
-                splitting=Splitting(
-                    n_particles=self.n_particles,
-                    n_sweeps=self.n_sweeps,
-                    n_replicates=self.n_replicates,
-                ),
-                seeds=seeds if len(seeds) else None,
+            result = stages.combine(
+                pilot, parts, seeds=seeds if len(seeds) else None, generator=generator
             )
         low, high = result.interval
         return RunResult(
@@ -136,6 +164,93 @@ class SplittingRate(RunConfig):
             },
             {"replicates": np.array(result.replicates)},
         )
+
+
+@dataclass(frozen=True)
+class SplittingPilot(RunConfig):
+    """The pilot of a large `SplittingRate`: levels and steps for all replicates.
+
+    Parameters
+    ----------
+    network, sphere, n_particles, n_sweeps, model, seed
+        As in `SplittingRate`.
+    """
+
+    network: TrainedNetwork
+    sphere: Sphere
+    n_particles: int
+    n_sweeps: int
+    model: str = FINAL
+    seed: int = 0
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def cost(self) -> float:
+        """Return the time of one climb."""
+        n_evaluations = self.n_particles * (1 + self.n_sweeps * _N_LEVELS)
+        return n_evaluations * _seconds_per_evaluation(self.network)
+
+    def compute(self, context: Context) -> RunResult:
+        """Let the particles choose the levels."""
+        stages = self.stages(context.inputs["network"])
+        pilot = stages.run_pilot(generator=self.generator(0, "pilot"))
+        return RunResult({"reached": pilot.reached}, pilot.to_arrays())
+
+    def stages(self, trained: Run) -> SplittingStages:
+        """Return what is estimated, from the finished run of the network."""
+        from trueboundary.rare_events import Splitting, SplittingStages
+
+        return SplittingStages(
+            load_model(trained, self.model, self.network.device),
+            self.network.problem(),
+            SPHERES.index(self.sphere),
+            splitting=Splitting(n_particles=self.n_particles, n_sweeps=self.n_sweeps),
+            device=self.network.device,
+        )
+
+    def generator(self, index: int, purpose: str) -> torch.Generator:
+        """Return the generator of one climb, the same wherever it is computed."""
+        from trueboundary.problems import block_generator
+
+        purpose = f"splitting {purpose}, {self.sphere} sphere"
+        return block_generator(self.seed, index, purpose=purpose, device=self.network.device)
+
+
+@dataclass(frozen=True)
+class SplittingReplicate(RunConfig):
+    """One replicate of a large `SplittingRate`.
+
+    Parameters
+    ----------
+    pilot : SplittingPilot
+        What fixes its levels and steps.
+    index : int
+        Which replicate.
+    """
+
+    pilot: SplittingPilot
+    index: int
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the network and the pilot."""
+        return {"network": self.pilot.network, "pilot": self.pilot}
+
+    def cost(self) -> float:
+        """Return the time of one climb."""
+        return self.pilot.cost()
+
+    def compute(self, context: Context) -> RunResult:
+        """Climb the pilot's levels."""
+        from trueboundary.rare_events import Pilot
+
+        replicate = self.pilot.stages(context.inputs["network"]).run_replicates(
+            Pilot.from_arrays(context.inputs["pilot"].arrays),
+            1,
+            generator=self.pilot.generator(self.index, "replicate"),
+        )
+        return RunResult({}, replicate.thinned(_N_KEPT).to_arrays())
 
 
 @dataclass(frozen=True)
@@ -339,6 +454,11 @@ def bracket_ratios(
         "optimum": optimum,
         "n_not_found": len(arrays["attacked"]) - len(attacked),
     }
+
+
+def _seconds_per_evaluation(network: TrainedNetwork) -> float:
+    """Return about the time to move and classify a particle."""
+    return 3e-6 + 2 * _n_weights(network) / 7e10
 
 
 def _n_weights(network: TrainedNetwork) -> int:

@@ -1,7 +1,8 @@
 """Error rates that no sample can see: multilevel splitting for any classifier.
 
 `estimate_error_rate` works on the sphere and under every density of the package, and under any
-other density for which an `InvariantMove` is written.
+other density for which an `InvariantMove` is written. `SplittingStages` does the same in stages
+that may run on different machines.
 """
 
 from trueboundary.rare_events.moves import (
@@ -12,12 +13,14 @@ from trueboundary.rare_events.moves import (
     TableMove,
     move_for,
 )
+from trueboundary.rare_events.replicates import Pilot, Replicates
 from trueboundary.rare_events.representation import attack_seeds
 from trueboundary.rare_events.scores import Score, ScoreFunction
 from trueboundary.rare_events.splitting import (
     RareEventWarning,
     Splitting,
     SplittingResult,
+    SplittingStages,
     compare_scores,
     estimate_error_rate,
     log_normal_interval,
@@ -27,12 +30,15 @@ __all__ = [
     "GaussianMove",
     "InvariantMove",
     "MixtureMove",
+    "Pilot",
     "RareEventWarning",
+    "Replicates",
     "Score",
     "ScoreFunction",
     "SphereMove",
     "Splitting",
     "SplittingResult",
+    "SplittingStages",
     "TableMove",
     "attack_seeds",
     "compare_scores",

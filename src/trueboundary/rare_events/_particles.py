@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from trueboundary.rare_events.moves import InvariantMove
+from trueboundary.rare_events.replicates import Pilot, Replicates
 from trueboundary.rare_events.scores import ScoreFunction
 
 _TARGET_ACCEPTANCE = 0.35
@@ -56,63 +57,33 @@ class System:
         return n_accepted / len(states)
 
 
-@dataclass
-class Schedule:
-    """What the pilot fixes: levels, one step for each but the last, and what came of them.
-
-    ``log_probability`` is the pilot's own estimate of the probability of the last level. It is
-    slightly biased, since the same particles chose the levels.
-    """
-
-    levels: list[float] = field(default_factory=list)
-    steps: list[float] = field(default_factory=list)
-    log_probability: float = 0.0
-
-    @property
-    def reached(self) -> bool:
-        """Whether the last level is that of the errors."""
-        return bool(self.levels) and self.levels[-1] == 0.0
-
-
-@dataclass
-class Replicates:
-    """What the replicates found.
-
-    ``log_values`` are natural logarithms of their estimates, minus infinity where no particle
-    was left. ``first_errors`` counts errors among their independent first draws.
-    """
-
-    log_values: list[float]
-    acceptance: list[float]
-    n_ancestors: list[int]
-    first_errors: int
-    survivors: Tensor
-
-
 def run_pilot(
     system: System, n_particles: int, n_keep: int, n_sweeps: int, min_probability: float
-) -> Schedule:
+) -> Pilot:
     """Choose levels as quantiles of the particles' scores, and steps by their acceptance.
 
     The pilot ends at an error level of 0, at a level below `min_probability`, or where no particle
     can climb any more.
     """
-    schedule = Schedule()
+    levels: list[float] = []
+    steps: list[float] = []
+    log_probability = 0.0
     states, scores = system.draw(n_particles)
     step = _LARGEST_STEP
     while True:
         level, is_last = next_level(scores, n_keep)
         alive = scores >= level
-        schedule.levels.append(level)
-        schedule.log_probability += math.log(float(alive.double().mean()))
-        if is_last or schedule.log_probability < math.log(min_probability):
-            return schedule
+        levels.append(level)
+        log_probability += math.log(float(alive.double().mean()))
+        if is_last or log_probability < math.log(min_probability):
+            n_evaluations = system.score.n_evaluations
+            return Pilot(tuple(levels), tuple(steps), log_probability, n_evaluations)
         chosen = offspring(alive[None], system.generator)
         states, scores = states[chosen], scores[chosen]
         for _ in range(n_sweeps):
             acceptance = system.sweep(states, scores, level, step)
             step = adapted(step, acceptance)
-        schedule.steps.append(step)
+        steps.append(step)
 
 
 def adapted(step: float, acceptance: float) -> float:
@@ -166,44 +137,36 @@ def offspring(alive: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def run_replicates(
-    system: System, schedule: Schedule, n_replicates: int, n_particles: int, n_sweeps: int
+    system: System, pilot: Pilot, n_replicates: int, n_particles: int, n_sweeps: int
 ) -> Replicates:
     """Run independent replicates on a frozen schedule; each estimate is unbiased."""
-    groups = [
-        _run_group(system, schedule, size, n_particles, n_sweeps)
-        for size in _group_sizes(system, n_replicates, n_particles)
-    ]
-    shares = [len(group.log_values) / n_replicates for group in groups]
-    return Replicates(
-        log_values=[value for group in groups for value in group.log_values],
-        acceptance=[
-            sum(share * value for share, value in zip(shares, values, strict=True))
-            for values in zip(*(group.acceptance for group in groups), strict=True)
-        ],
-        n_ancestors=[number for group in groups for number in group.n_ancestors],
-        first_errors=sum(group.first_errors for group in groups),
-        survivors=torch.cat([group.survivors for group in groups]),
+    return Replicates.joined(
+        [
+            _run_group(system, pilot, size, n_particles, n_sweeps)
+            for size in _group_sizes(system, n_replicates, n_particles)
+        ]
     )
 
 
 def _run_group(
-    system: System, schedule: Schedule, n_replicates: int, n_particles: int, n_sweeps: int
+    system: System, pilot: Pilot, n_replicates: int, n_particles: int, n_sweeps: int
 ) -> Replicates:
     """Run some replicates as one batch: rows are replicate by replicate."""
     n = n_replicates * n_particles
+    n_before = system.score.n_evaluations
     states, scores = system.draw(n)
     first_errors = int((scores >= 0).sum())
     ancestors = torch.arange(n, device=scores.device)
     log_values = torch.zeros(n_replicates, dtype=torch.float64, device=scores.device)
     acceptance = []
-    for index, level in enumerate(schedule.levels):
+    for index, level in enumerate(pilot.levels):
         alive = (scores >= level).view(n_replicates, n_particles)
         log_values += alive.double().mean(dim=1).log()
-        if index == len(schedule.levels) - 1:
+        if index == len(pilot.levels) - 1:
             break
         chosen = offspring(alive, system.generator)
         states, scores, ancestors = states[chosen], scores[chosen], ancestors[chosen]
-        step = schedule.steps[index]
+        step = pilot.steps[index]
         rates = [system.sweep(states, scores, level, step) for _ in range(n_sweeps)]
         acceptance.append(sum(rates) / n_sweeps)
     families = [
@@ -211,7 +174,12 @@ def _run_group(
         for family, left in zip(ancestors.view(n_replicates, -1), alive, strict=True)
     ]
     return Replicates(
-        log_values.tolist(), acceptance, families, first_errors, states[alive.flatten()]
+        tuple(log_values.tolist()),
+        tuple(acceptance),
+        tuple(families),
+        first_errors,
+        states[alive.flatten()],
+        system.score.n_evaluations - n_before,
     )
 
 

@@ -13,6 +13,7 @@ from trueboundary.classifiers import Classifier
 from trueboundary.problems import Problem
 from trueboundary.rare_events._particles import System, adapted
 from trueboundary.rare_events.moves import InvariantMove, SphereMove, move_for
+from trueboundary.rare_events.replicates import evenly_chosen
 
 __all__ = ["attack_seeds", "unrepresented_groups"]
 
@@ -138,8 +139,7 @@ def unrepresented_groups(
     n_missing, n_groups : int
         Groups that are not represented, and groups compared: those of most seeds.
     """
-    chosen = torch.linspace(0, len(survivors) - 1, min(len(survivors), _MAX_PARTICLES)).long()
-    points = system.move.points(survivors[chosen.to(survivors.device)])
+    points = system.move.points(evenly_chosen(survivors, _MAX_PARTICLES))
     if len(seeds) == 0:
         return 0, 0
     seeds = seeds.to(points)

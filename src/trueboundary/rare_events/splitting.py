@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,9 @@ from torch import Tensor
 from trueboundary.classifiers import Classifier
 from trueboundary.densities._checks import check_floating, check_integer, check_real
 from trueboundary.problems.base import check_label
-from trueboundary.rare_events._particles import (
-    Replicates,
-    Schedule,
-    System,
-    run_pilot,
-    run_replicates,
-)
+from trueboundary.rare_events._particles import System, run_pilot, run_replicates
 from trueboundary.rare_events.moves import move_for
+from trueboundary.rare_events.replicates import Pilot, Replicates
 from trueboundary.rare_events.representation import check_seeds, unrepresented_groups
 from trueboundary.rare_events.scores import Score, ScoreFunction
 from trueboundary.theory.intervals import Interval, clopper_pearson, t_interval
@@ -32,6 +27,7 @@ __all__ = [
     "RareEventWarning",
     "Splitting",
     "SplittingResult",
+    "SplittingStages",
     "compare_scores",
     "estimate_error_rate",
 ]
@@ -309,36 +305,227 @@ def estimate_error_rate(
     splitting = splitting or Splitting()
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}.")
-    label = check_label(label)
-    dtype = check_floating(dtype or _dtype_of(classifier))
-    system = System(
-        move=move_for(source, label, dtype=dtype, device=generator.device),
-        score=ScoreFunction(classifier, label, score),
-        batch_size=splitting.batch_size,
-        generator=generator,
+    stages = SplittingStages(
+        classifier,
+        source,
+        label,
+        splitting=splitting,
+        score=score,
+        dtype=dtype,
+        device=generator.device,
     )
     if seeds is not None:
-        check_seeds(system.move, seeds, generator)
-    schedule = run_pilot(
-        system,
-        splitting.n_particles,
-        splitting.n_keep,
-        splitting.n_sweeps,
-        splitting.min_probability,
-    )
-    # Without an error to reach, replicates are only their independent first draws: these alone
-    # bound the error rate. The pilot's own draws do not count, since it chose to give up by them.
-    climbed = schedule if schedule.reached else Schedule(levels=[0.0])
-    replicates = run_replicates(
-        system, climbed, splitting.n_replicates, splitting.n_particles, splitting.n_sweeps
-    )
-    doubts = _doubts(splitting, schedule, replicates)
-    if seeds is not None:
-        doubts += _seed_doubts(system, schedule, replicates, seeds)
-    result = _result(splitting, system, schedule, replicates, label, tuple(doubts))
-    for sentence in result.warnings:
-        warnings.warn(sentence, RareEventWarning, stacklevel=2)
+        check_seeds(stages.move, seeds, generator)
+    pilot = stages.run_pilot(generator=generator)
+    replicates = stages.run_replicates(pilot, splitting.n_replicates, generator=generator)
+    result = stages._combine(pilot, [replicates], seeds, generator)
+    _warn(result)
     return result
+
+
+class SplittingStages:
+    """Multilevel splitting in stages, which may run at different times and on different machines.
+
+    First comes `run_pilot`, once; then `run_replicates`, for one or several replicates at a time,
+    in any order and in parallel; at last `combine`. What the stages hand on can be stored, see
+    `Pilot.to_arrays` and `Replicates.to_arrays`. `estimate_error_rate` is all three with one
+    generator throughout.
+
+    Parameters
+    ----------
+    classifier, source, label, splitting, score, dtype
+        As for `estimate_error_rate`; the same in all stages.
+    device : torch.device or str
+        Where points live, and where the generators of all stages must be.
+
+    Attributes
+    ----------
+    move : InvariantMove
+        The move that belongs to the source.
+    score_name : str
+        The score in words.
+
+    Raises
+    ------
+    TypeError
+        If no move is known for the source.
+    ValueError
+        If the label or the score is not usable.
+
+    Notes
+    -----
+    Give every call of `run_replicates` a generator with a seed of its own: replicates of equal
+    seeds are equal, and would count twice. With seeds that belong to the replicates, the result
+    does not depend on where and in which order they ran.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.densities import UniformSphere
+    >>> from trueboundary.rare_events import Splitting, SplittingStages
+    >>> from trueboundary.theory import caps
+    >>> cap = caps.threshold(20, 1e-8)
+    >>> stages = SplittingStages(
+    ...     lambda x: x[:, 0] - cap, UniformSphere(20), 0, splitting=Splitting(n_particles=200)
+    ... )
+    >>> seeded = lambda seed: torch.Generator().manual_seed(seed)
+    >>> pilot = stages.run_pilot(generator=seeded(0))
+    >>> parts = [stages.run_replicates(pilot, 1, generator=seeded(1 + i)) for i in range(10)]
+    >>> result = stages.combine(pilot, parts)
+    >>> result.low < 1e-8 < result.high
+    True
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        source: Any,
+        label: int,
+        *,
+        splitting: Splitting | None = None,
+        score: Score = "margin",
+        dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.classifier = classifier
+        self.label = check_label(label)
+        self.splitting = splitting or Splitting()
+        self.score = score
+        self.score_name = ScoreFunction(classifier, self.label, score).name
+        dtype = check_floating(dtype or _dtype_of(classifier))
+        self.move = move_for(source, label, dtype=dtype, device=device)
+
+    def run_pilot(self, *, generator: torch.Generator) -> Pilot:
+        """Choose the levels and steps.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+            Source of all random numbers of this stage.
+
+        Returns
+        -------
+        Pilot
+            What all replicates need.
+        """
+        splitting = self.splitting
+        return run_pilot(
+            self._system(generator),
+            splitting.n_particles,
+            splitting.n_keep,
+            splitting.n_sweeps,
+            splitting.min_probability,
+        )
+
+    def run_replicates(
+        self, pilot: Pilot, n_replicates: int, *, generator: torch.Generator
+    ) -> Replicates:
+        """Repeat the climb on the pilot's levels with its steps.
+
+        Parameters
+        ----------
+        pilot : Pilot
+            The pilot. Where it reached no error, replicates are only their independent first
+            draws: these alone bound the error rate. The pilot's own draws do not count, since it
+            chose to give up by them.
+        n_replicates : int
+            How many, at least 1; ``splitting.n_replicates`` is not looked at.
+        generator : torch.Generator
+            Source of all random numbers of this stage, different for every call.
+
+        Returns
+        -------
+        Replicates
+            Independent, unbiased estimates.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `n_replicates` is not a positive integer.
+        """
+        check_integer("n_replicates", n_replicates, minimum=1)
+        climbed = pilot if pilot.reached else replace(pilot, levels=(0.0,), steps=())
+        splitting = self.splitting
+        return run_replicates(
+            self._system(generator),
+            climbed,
+            n_replicates,
+            splitting.n_particles,
+            splitting.n_sweeps,
+        )
+
+    def combine(
+        self,
+        pilot: Pilot,
+        parts: Sequence[Replicates],
+        *,
+        seeds: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> SplittingResult:
+        """Put replicates together.
+
+        Parameters
+        ----------
+        pilot : Pilot
+            The pilot of all of them.
+        parts : sequence of Replicates
+            At least two replicates in all; ``splitting.n_replicates`` is not looked at.
+        seeds : Tensor, optional
+            As for `estimate_error_rate`.
+        generator : torch.Generator, optional
+            Source of the random numbers of the comparison with `seeds`; needed for that alone.
+
+        Returns
+        -------
+        SplittingResult
+            Estimate, interval, cost of all stages and doubts.
+
+        Raises
+        ------
+        TypeError
+            If there are seeds and no generator.
+        ValueError
+            If there are less than two replicates, or they are not on the levels of this pilot.
+
+        Warns
+        -----
+        RareEventWarning
+            For each of the result's warnings.
+        """
+        n_replicates = sum(len(part.log_values) for part in parts)
+        if n_replicates < 2:
+            raise ValueError(
+                f"at least 2 replicates are needed for an interval, got {n_replicates}"
+            )
+        n_moves = len(pilot.steps) if pilot.reached else 0
+        if any(len(part.acceptance) != n_moves for part in parts):
+            raise ValueError("the replicates do not belong to this pilot; they climb other levels")
+        result = self._combine(pilot, parts, seeds, generator)
+        _warn(result)
+        return result
+
+    def _combine(
+        self,
+        pilot: Pilot,
+        parts: Sequence[Replicates],
+        seeds: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> SplittingResult:
+        replicates = Replicates.joined(parts)
+        doubts = _doubts(self.splitting, pilot, replicates)
+        n_evaluations = pilot.n_evaluations + replicates.n_evaluations
+        if seeds is not None:
+            system = self._system(generator)
+            check_seeds(self.move, seeds, system.generator)
+            doubts += _seed_doubts(system, pilot, replicates, seeds)
+            n_evaluations += system.score.n_evaluations
+        return _result(self, pilot, replicates, n_evaluations, tuple(doubts))
+
+    def _system(self, generator: torch.Generator | None) -> System:
+        if not isinstance(generator, torch.Generator):
+            raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}.")
+        score = ScoreFunction(self.classifier, self.label, self.score)
+        return System(self.move, score, self.splitting.batch_size, generator)
 
 
 def compare_scores(
@@ -419,27 +606,26 @@ def compare_scores(
 
 
 def _result(
-    splitting: Splitting,
-    system: System,
-    schedule: Schedule,
+    stages: SplittingStages,
+    pilot: Pilot,
     replicates: Replicates,
-    label: int,
+    n_evaluations: int,
     doubts: tuple[str, ...],
 ) -> SplittingResult:
-    n_independent = splitting.n_particles * splitting.n_replicates
-    values = np.exp(replicates.log_values)
+    values, confidence = replicates.values, stages.splitting.confidence
+    n_independent = stages.splitting.n_particles * len(values)
     mean = float(values.mean())
     # A pilot that reached errors does not oblige the replicates to.
-    reached = schedule.reached and mean > 0
-    is_plain_sampling = not reached or len(schedule.levels) == 1
+    reached = pilot.reached and mean > 0
+    is_plain_sampling = not reached or len(pilot.levels) == 1
     log_normal = None
     if is_plain_sampling:
-        interval = clopper_pearson(replicates.first_errors, n_independent, splitting.confidence)
-        mean = replicates.first_errors / n_independent or math.nan
+        interval = clopper_pearson(replicates.n_first_errors, n_independent, confidence)
+        mean = replicates.n_first_errors / n_independent or math.nan
     else:
-        interval = t_interval(values, splitting.confidence)
+        interval = t_interval(values, confidence)
         if values.std(ddof=1) > _LOG_NORMAL_FROM * mean and (values > 0).all():
-            log_normal = log_normal_interval(values, splitting.confidence)
+            log_normal = log_normal_interval(values, confidence)
     return SplittingResult(
         value=mean,
         log10=math.log10(mean),
@@ -448,17 +634,17 @@ def _result(
         log_normal=log_normal,
         reached=reached,
         replicates=tuple(values.tolist()) if reached else (),
-        levels=tuple(schedule.levels),
-        steps=tuple(schedule.steps),
-        acceptance=tuple(replicates.acceptance),
-        deepest_level=schedule.levels[-1],
-        deepest_probability=mean if reached else math.exp(schedule.log_probability),
+        levels=pilot.levels,
+        steps=pilot.steps,
+        acceptance=replicates.acceptance,
+        deepest_level=pilot.levels[-1],
+        deepest_probability=mean if reached else math.exp(pilot.log_probability),
         n_independent=n_independent,
-        n_independent_errors=replicates.first_errors,
-        n_ancestors=tuple(replicates.n_ancestors),
-        n_evaluations=system.score.n_evaluations,
-        label=label,
-        score=system.score.name,
+        n_independent_errors=replicates.n_first_errors,
+        n_ancestors=replicates.n_ancestors,
+        n_evaluations=n_evaluations,
+        label=stages.label,
+        score=stages.score_name,
         warnings=doubts,
     )
 
@@ -495,14 +681,14 @@ def log_normal_interval(values: np.typing.ArrayLike, confidence: float = 0.95) -
     return Interval(math.exp(centre - half_width), math.exp(centre + half_width))
 
 
-def _doubts(splitting: Splitting, schedule: Schedule, replicates: Replicates) -> list[str]:
+def _doubts(splitting: Splitting, pilot: Pilot, replicates: Replicates) -> list[str]:
     """Return what the run itself gives reason to doubt."""
-    values = np.exp(replicates.log_values)
-    if not schedule.reached:
-        if replicates.first_errors == 0:
+    values = replicates.values
+    if not pilot.reached:
+        if replicates.n_first_errors == 0:
             return []
         return [
-            f"the climb gave up although {replicates.first_errors} of the independent draws are "
+            f"the climb gave up although {replicates.n_first_errors} of the independent draws are "
             "errors: the score does not lead to them; the interval is that of these draws alone."
         ]
     doubts = []
@@ -519,7 +705,7 @@ def _doubts(splitting: Splitting, schedule: Schedule, replicates: Replicates) ->
             "so that replicates differ more than they should; use more sweeps or another score."
         )
     mean = float(values.mean())
-    if len(schedule.levels) > 1 and mean > 0:
+    if len(pilot.levels) > 1 and mean > 0:
         spread = float(values.std(ddof=1)) / mean
         ideal = splitting.ideal_spread(mean)
         if spread > _SPREAD_FACTOR * ideal:
@@ -531,14 +717,12 @@ def _doubts(splitting: Splitting, schedule: Schedule, replicates: Replicates) ->
     return doubts
 
 
-def _seed_doubts(
-    system: System, schedule: Schedule, replicates: Replicates, seeds: Tensor
-) -> list[str]:
+def _seed_doubts(system: System, pilot: Pilot, replicates: Replicates, seeds: Tensor) -> list[str]:
     """Return whether errors found otherwise are missing among the particles."""
-    if not schedule.reached or len(replicates.survivors) == 0 or not schedule.steps:
+    if not pilot.reached or len(replicates.survivors) == 0 or not pilot.steps:
         return []
     missing, n_groups = unrepresented_groups(
-        system, seeds, replicates.survivors, schedule.steps[-1]
+        system, seeds, replicates.survivors.to(system.generator.device), pilot.steps[-1]
     )
     if not missing:
         return []
@@ -547,6 +731,12 @@ def _seed_doubts(
         "that the particles reached: the score probably hides part of the errors, and the error "
         "rate may be far larger than estimated; use another score or more particles."
     ]
+
+
+def _warn(result: SplittingResult) -> None:
+    """Warn of every doubt, in the name of whoever called the public function."""
+    for sentence in result.warnings:
+        warnings.warn(sentence, RareEventWarning, stacklevel=3)
 
 
 def _dtype_of(classifier: Classifier) -> torch.dtype:
