@@ -257,7 +257,8 @@ def test_faces_are_analysed_with_every_part() -> None:
     assert_face_claims(analysis)
     names = [panel.name for panel in analysis.panels]
     assert names == [
-        *("faces-means", "faces-subspaces", "faces-sheet-celeba-male", "faces-capacity"),
+        *("faces-means", "faces-subspaces", "faces-gamma-celeba-male"),
+        *("faces-sheet-celeba-male", "faces-capacity"),
         *("faces-noise-samples", "faces-noise", "faces-trades"),
         *("faces-real-transfer", "faces-real-attacks"),
     ]
@@ -296,6 +297,14 @@ def face_runs() -> dict[str, Run]:
     runs = {
         "celeba/Male/fit": made({"fit": {"n_factors": 10, "classes": sizes}}),
         "celeba/Male/subspaces": made({}, distance=6 * ONES),
+        "celeba/Male/RBF SVM": made({"gamma": 0.1}),
+        "celeba/Male/gammas": made(
+            {"linear_accuracy": 1.0},
+            gamma=np.array([0.1, 0.4]),
+            accuracy=np.array([1.0, 0.9]),
+            distance=np.stack([ONES, 2 * ONES]),
+            linear_distance=ONES / 2,
+        ),
     }
     for words in (*bayes_faces.CLASSIFIERS, "symmetric", "asymmetric"):
         runs |= classifier(f"celeba/Male/{words}", ONES)

@@ -16,6 +16,7 @@ from trueboundary.experiments import (
 )
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.bayes_subspaces import SubspaceDistances, draw_histograms
+from trueboundary.experiments.bayes_symmetric import GammaPath, path_panel, path_remark
 from trueboundary.experiments.face_claims import CLASSIFIERS, PAPER_ASYMMETRIC, PAPER_MEANS
 from trueboundary.experiments.image_tasks import (
     ATTACKS,
@@ -51,6 +52,8 @@ def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
         runs[f"{name}/fit"] = task.fit
         classifiers = planned_classifiers(settings, task, seed, device)
         for words, classifier in classifiers.items():
+            if classifier is not None:
+                runs[f"{name}/{words}"] = classifier
             runs |= under(f"{name}/{words}", attacks_on(task, classifier, settings, seed))
     for name in settings["sweep_dataset"]:
         n_points = settings["n_points"]
@@ -61,6 +64,7 @@ def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
             runs[f"{name}/{variant}/gradient-fixed"] = fixed
         symmetric = image_task(name, settings, seed)
         runs[f"{name}/subspaces"] = SubspaceDistances(symmetric, n_points, seed)
+        runs[f"{name}/gammas"] = GammaPath(symmetric, settings["n_gamma"], n_points, seed)
     for part, experiment in _parts().items():
         found = experiment.plan(part_settings(settings, part), seed, device)
         runs |= under(part, found)
@@ -106,6 +110,10 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     ]
     remarks += [_subspace_remark(runs, name) for name in settings["sweep_dataset"]]
     panels = [_means(rows, contrast), _subspaces(runs, settings)]
+    for name in settings["sweep_dataset"]:
+        remarks.append(f"{words_of(name)}. {path_remark(runs[f'{name}/gammas'])}")
+        if name in settings["dataset"]:
+            panels.append(_gammas(runs, name))
     panels += [_sheet(runs, name, settings) for name in settings["dataset"]]
     measurements = face_claims.of_all(runs, rows)
     measurements |= face_claims.of_contrast(runs, settings["sweep_dataset"])
@@ -253,6 +261,12 @@ def _subspaces(runs: Mapping[str, Run], settings: Settings) -> Panel:
             for value in values
         ],
     )
+
+
+def _gammas(runs: Mapping[str, Run], name: str) -> Panel:
+    chosen = runs[f"{name}/RBF SVM"].summary["gamma"]
+    place = f"faces-gamma-{name.replace('/', '-').lower()}"
+    return path_panel(runs[f"{name}/gammas"], chosen, name=place, words=words_of(name))
 
 
 def _sheet(runs: Mapping[str, Run], name: str, settings: Settings) -> Panel:

@@ -162,8 +162,10 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     pairs = list(settings["pairs"])
     rows = [row(runs, pair, name) for pair in pairs for name in CLASSIFIERS]
     sheets = [_sheet(runs, pair) for pair in pairs]
+    chosen = runs[f"{pairs[0]}/RBF SVM"].summary["gamma"]
+    path = path_panel(runs["path"], chosen, name="symmetric-gamma", words=pairs[0])
     return Analysis(
-        panels=[_means(rows), _accuracies(rows), _path(runs, pairs[0]), *sheets],
+        panels=[_means(rows), _accuracies(rows), path, *sheets],
         measurements=measure(runs, rows, pairs),
         remarks=_remarks(runs, rows, pairs),
     )
@@ -327,7 +329,7 @@ def _remarks(runs: Mapping[str, Run], rows: list[Row], pairs: list[str]) -> list
             f"{pair}: mean L2 to the nearest change of decision found by either attack: {means}. "
             f"The RBF SVM has gamma {gamma:.3g}, a kernel {(2 * gamma) ** -0.5:.2f} wide."
         )
-    remarks.append(_path_remark(runs["path"]))
+    remarks.append(path_remark(runs["path"]))
     failed = sum(r["n_failed"] for r in rows)
     n = sum(r["n_points"] for r in rows)
     remarks.append(
@@ -340,7 +342,8 @@ def _remarks(runs: Mapping[str, Run], rows: list[Row], pairs: list[str]) -> list
     return remarks
 
 
-def _path_remark(path: Run) -> str:
+def path_remark(path: Run) -> str:
+    """Say where along a `GammaPath` the RBF SVM comes nearest to the linear one."""
     linear = mean_of_points(path.arrays["linear_distance"])[0]
     means = np.array([mean_of_points(found)[0] for found in path.arrays["distance"]])
     accuracy = path.arrays["accuracy"]
@@ -464,8 +467,20 @@ def draw_accuracies(rows: list[Row]) -> Figure:
     return figure
 
 
-def _path(runs: Mapping[str, Run], pair: str) -> Panel:
-    path, chosen = runs["path"], runs[f"{pair}/RBF SVM"].summary["gamma"]
+def path_panel(path: Run, chosen: float, *, name: str, words: str) -> Panel:
+    """Return the panel of a `GammaPath`.
+
+    Parameters
+    ----------
+    path : Run
+        The path.
+    chosen : float
+        The gamma that was used.
+    name : str
+        Of the panel.
+    words : str
+        What the classes are called.
+    """
     rows: list[Row] = []
     for gamma, accuracy, found in zip(
         path.arrays["gamma"], path.arrays["accuracy"], path.arrays["distance"], strict=True
@@ -483,8 +498,8 @@ def _path(runs: Mapping[str, Run], pair: str) -> Panel:
         )
     linear = mean_of_points(path.arrays["linear_distance"])[0]
     return Panel(
-        name="symmetric-gamma",
-        title=f"The width of the RBF kernel, on {pair}",
+        name=name,
+        title=f"The width of the RBF kernel, on {words}",
         caption=(
             "Accuracy and mean gradient attack along the path of gammas, wide kernels on the left. "
             "The chosen gamma (dotted) is the largest that is still accurate. Dashed: the linear "
