@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from trueboundary.classifiers import SphereBayes, TruncatedSum, to_arrays
-from trueboundary.experiments import brackets, images, networks
+from trueboundary.experiments import brackets, images, networks, spheres_norms
 from trueboundary.experiments.brackets import SplittingPilot, SplittingRate
 from trueboundary.experiments.images import AttackedImages, FittedMixtures, ImageTask, TrainedSVM
 from trueboundary.experiments.networks import AttackedPoints, ErrorCount, TrainedNetwork
 from trueboundary.experiments.registry import experiments
+from trueboundary.experiments.spheres_norms import NormAttack
 from trueboundary.experiments.spheres_tradeoff import SnapshotTradeoff
 from trueboundary.runs import (
     Context,
@@ -26,7 +27,10 @@ from trueboundary.runs import (
 from trueboundary.theory import truncated
 
 HELPERS = Path(__file__).parent / "helpers"
-CHUNKS = {"CountedChunk", "AttackedChunk", "AttackedImagesChunk", "SplittingReplicate"}
+CHUNKS = {
+    *("CountedChunk", "AttackedChunk", "AttackedNorm", "AttackedImagesChunk"),
+    "SplittingReplicate",
+}
 NETWORK = TrainedNetwork(6, "relu", 8, 2, 300, learning_rate=1e-2)
 LARGE = TrainedNetwork(500, "relu", 1000, 2, 10)
 DIGITS = ImageTask(FittedMixtures("mnist", ("0", "1")))
@@ -68,7 +72,7 @@ def test_nothing_is_cut_at_the_scale_quick():
 
 
 def test_all_kinds_of_work_items_occur_at_the_scale_paper():
-    names = ("spheres-distances", "bayes-symmetric", "truth-relu-error")
+    names = ("spheres-distances", "spheres-norms", "bayes-symmetric", "truth-relu-error")
     goals = [config for name in names for config in experiments()[name].runs("paper").values()]
     assert {config.kind for config in collect(goals).values()} >= CHUNKS
 
@@ -81,6 +85,8 @@ def test_all_kinds_of_work_items_occur_at_the_scale_paper():
         (AttackedPoints(LARGE, 1000), 4),
         (AttackedImages(DIGITS, None, "cw", 200), 0),
         (AttackedImages(DIGITS, None, "cw", 1000), 10),
+        (NormAttack(LARGE, (1.0, 1.3), 250, 50), 0),
+        (NormAttack(LARGE, (1.0, 1.3), 125, 50, n_restarts=3), 2),
         (SplittingRate(LARGE, "inner", 400, 4, 20, 4), 0),
         (SplittingRate(LARGE, "inner", 400, 4, 21, 4), 22),
     ],
@@ -91,6 +97,7 @@ def test_pieces_cost_what_the_whole_would(config, n_pieces, monkeypatch):
     in_all = config.cost() + sum(piece.cost() for piece in pieces)
     for module, name in (
         (networks, "ATTACK_CHUNK"),
+        (spheres_norms, "ATTACK_CHUNK"),
         (images, "_LARGEST_PIECE"),
         (brackets, "_LARGEST_PIECE"),
     ):
@@ -118,6 +125,17 @@ def test_an_attack_in_chunks_is_the_attack_in_one_piece(surface, tmp_path, monke
     whole = config.attack(model)
     assert_equal(found, Run({}, RunResult({"n_points": 10}, whole), {}, tmp_path))
     assert len(np.unique(whole["distance"][np.isfinite(whole["distance"])])) > 3
+
+
+def test_norms_attacked_apart_are_those_in_one_piece(tmp_path, monkeypatch):
+    inputs = with_model(TruncatedSum(6, 3, 0.6))
+    config = NormAttack(NETWORK, (0.8, 1.0, 1.3), 5, 40)
+    whole = computed(config, tmp_path, inputs)
+    monkeypatch.setattr(spheres_norms, "ATTACK_CHUNK", 4)
+    assert len(config.pieces()) == 3
+    assert_equal(computed(config, tmp_path, inputs), whole)
+    assert whole.arrays["norm"].tolist() == [0.8, 1.0, 1.3]
+    assert whole.arrays["n_found"].sum() > 0
 
 
 FIT = FittedMixtures("synthetic", ("lying", "standing"), 1, 1, max_iter=2)

@@ -12,17 +12,22 @@ import numpy as np
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import (
+    ATTACK_CHUNK,
     FINAL,
     TrainedNetwork,
     check_at_least,
+    joined,
     load_model,
     small_relu_network,
 )
 from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.runs.config import Arrays
 from trueboundary.theory.intervals import clopper_pearson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from trueboundary.classifiers import BinaryClassifier
 
 Rows = list[dict[str, Any]]
 
@@ -134,43 +139,87 @@ class NormAttack(RunConfig):
         _check_norms(self.norms, self.middle)
 
     def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
+        """Return the trained network, or the norms of a job that is large."""
+        return self.pieces() or {"network": self.network}
+
+    def pieces(self) -> dict[str, AttackedNorm]:
+        """Return the work items of a large job; empty for one that is done in one piece."""
+        if self.n_points * self.n_restarts <= ATTACK_CHUNK:
+            return {}
+        return {
+            f"norm-{index}": AttackedNorm(**vars(self), index=index)
+            for index in range(len(self.norms))
+        }
 
     def cost(self) -> float:
-        """Forward and backward for every step of every start."""
+        """Return about the time of the attack, or of putting its pieces together."""
+        return 0.1 if self.pieces() else self.seconds() * len(self.norms)
+
+    def seconds(self) -> float:
+        """Return about the time of one norm: both passes, for every step of every start."""
         size = self.network.width * (self.network.dim + self.network.width)
-        n_starts = len(self.norms) * self.n_points * self.n_restarts
-        return n_starts * self.n_steps * (2e-6 + 6 * size / 5e10)
+        return self.n_points * self.n_restarts * self.n_steps * (2e-6 + 6 * size / 5e10)
 
     def compute(self, context: Context) -> RunResult:
-        """Attack each norm to convergence."""
+        """Attack each norm to convergence, or put together what runs of their own attacked."""
+        if pieces := self.pieces():
+            arrays = joined([context.inputs[name].arrays for name in pieces])
+        else:
+            model = load_model(context.inputs["network"], FINAL, self.network.device)
+            parts = []
+            for index in range(len(self.norms)):
+                parts.append(self.attack_norm(model, index))
+                context.progress((index + 1) / len(self.norms))
+            arrays = joined(parts)
+        return RunResult({"n_points": self.n_points}, arrays)
+
+    def attack_norm(self, model: BinaryClassifier, index: int) -> Arrays:
+        """Attack `model` on the sphere of one norm: errors found and the worst margin."""
         import torch
 
         from trueboundary.attacks import ManifoldAttack
         from trueboundary.problems import block_generator
 
-        model = load_model(context.inputs["network"], FINAL, self.network.device)
+        norm = self.norms[index]
+        generator = block_generator(self.seed, index, purpose="attacked norms")
         density = self.network.problem().density(0)
-        n_found = np.zeros(len(self.norms), dtype=np.int64)
-        worst = np.zeros(len(self.norms))
-        for index, norm in enumerate(self.norms):
-            generator = block_generator(self.seed, index, purpose="attacked norms")
-            x = norm * density.sample((self.n_points,), generator=generator)
-            label = int(norm > self.middle)
-            attack = ManifoldAttack(
-                "worst_case", self.n_steps, self.step_size * norm, self.n_restarts
-            )
-            y = torch.full((self.n_points,), label)
-            result = attack(model, x.to(self.network.device), y, generator=generator)
-            n_found[index] = int(result.success.sum())
-            margins = result.endpoint_margin
-            worst[index] = float(margins.min() if label else margins.max())
-            context.progress((index + 1) / len(self.norms))
-        return RunResult(
-            {"n_points": self.n_points},
-            {"norm": np.array(self.norms), "n_found": n_found, "worst_margin": worst},
-        )
+        x = norm * density.sample((self.n_points,), generator=generator)
+        label = int(norm > self.middle)
+        attack = ManifoldAttack("worst_case", self.n_steps, self.step_size * norm, self.n_restarts)
+        y = torch.full((self.n_points,), label)
+        result = attack(model, x.to(self.network.device), y, generator=generator)
+        margins = result.endpoint_margin
+        return {
+            "norm": np.array([norm]),
+            "n_found": np.array([int(result.success.sum())], dtype=np.int64),
+            "worst_margin": np.array([float(margins.min() if label else margins.max())]),
+        }
+
+
+@dataclass(frozen=True)
+class AttackedNorm(NormAttack):
+    """A part of a large `NormAttack`, whose fields it has: the sphere of one norm.
+
+    Parameters
+    ----------
+    index : int
+        Which of the norms.
+    """
+
+    index: int = 0
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def cost(self) -> float:
+        """Return about the time of one norm."""
+        return self.seconds()
+
+    def compute(self, context: Context) -> RunResult:
+        """Attack the same points, from the same starts, as a job in one piece would."""
+        model = load_model(context.inputs["network"], FINAL, self.network.device)
+        return RunResult({}, self.attack_norm(model, self.index))
 
 
 def _check_norms(norms: tuple[float, ...], middle: float) -> None:
