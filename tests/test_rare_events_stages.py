@@ -11,6 +11,7 @@ from trueboundary.classifiers import ReLUNetwork, SphereBayes
 from trueboundary.densities import LowRankGaussian, MixtureOfFactorAnalyzers, UniformSphere
 from trueboundary.problems import ConcentricSpheres
 from trueboundary.rare_events import (
+    InvariantMove,
     Pilot,
     RareEventWarning,
     Replicates,
@@ -113,6 +114,42 @@ def test_what_is_stored_comes_back_bit_for_bit(source):
     assert stages.combine(stored(pilot), [stored(part) for part in again], **options) == result
 
 
+def test_replicates_in_pieces_are_unbiased_with_their_pilots():
+    # Everything is drawn anew for every estimate, levels and steps included, and stored between.
+    threshold, splitting = caps.threshold(10, 1e-4), Splitting(n_particles=20, n_sweeps=2)
+    stages = SplittingStages(
+        lambda x: x[:, 0] - threshold, UniformSphere(10), 0, splitting=splitting
+    )
+    values = []
+    for seed in range(0, 300, 3):
+        pilot = stored(stages.run_pilot(generator=seeded(seed)))
+        parts = [stages.run_replicates(pilot, 1, generator=seeded(seed + i)) for i in (1, 2)]
+        values.append(Replicates.joined([stored(part.thinned(1)) for part in parts]).values)
+    values = np.array(values)
+    error = values.mean(axis=1).std(ddof=1) / math.sqrt(len(values))
+    assert abs(values.mean() - 1e-4) < 3 * error
+    assert error < 2e-5
+    assert (values == 0).any(), "replicates that lost all particles are part of the mean"
+
+
+def test_particles_that_come_back_after_all_were_lost_do_not_count():
+    # Hardly any of 10 particles are beyond the first level, but the moves lead all of them there.
+    class Climb(InvariantMove):
+        def sample(self, n, generator):
+            return torch.rand(n, 1, generator=generator)
+
+        def propose(self, state, step, generator):
+            return torch.ones_like(state)
+
+    stages = SplittingStages(lambda x: x[:, 0] - 1, Climb(), 0, splitting=Splitting(n_particles=10))
+    pilot = Pilot((-0.05, 0.0), (0.1,), -3.0, 10)
+    part = stages.run_replicates(pilot, 20, generator=seeded())
+    lost = part.values == 0
+    assert 0 < lost.sum() < 20
+    assert [n > 0 for n in part.n_ancestors] == (~lost).tolist()
+    assert len(part.survivors) == 10 * (~lost).sum()
+
+
 def test_replicates_that_lost_all_particles_come_back():
     part = Replicates((-math.inf, -3.0), (), (0, 1), 0, torch.zeros(0, 3), 10)
     assert stored(part).log_values == part.log_values
@@ -200,6 +237,17 @@ def test_bad_stages():
     part = stages.run_replicates(pilot, 1, generator=seeded())
     with pytest.raises(ValueError, match="at least 2 replicates are needed for an interval, got 1"):
         stages.combine(pilot, [part])
+    with pytest.raises(TypeError, match="pilot must be a Pilot, got float"):
+        stages.run_replicates(1e-3, 1, generator=seeded())
+    with pytest.raises(TypeError, match="parts must be a Sequence, got Replicates"):
+        stages.combine(pilot, part)
+    with pytest.raises(TypeError, match="a part must be a Replicates, got Pilot"):
+        stages.combine(pilot, [part, pilot])
+    with pytest.raises(TypeError, match="pilot must be a Pilot, got dict"):
+        stages.combine(pilot.to_arrays(), [part, part])
+    elsewhere = SplittingStages(cap(1e-3), SPHERE, 0, device="cuda")
+    with pytest.raises(ValueError, match=r"generator is on cpu .* torch\.Generator\('cuda'\)"):
+        elsewhere.run_pilot(generator=seeded())
     other = Pilot((0.0,), (), -0.1, 10)
     with pytest.raises(ValueError, match="do not belong to this pilot"):
         stages.combine(other, [part, part])
@@ -207,3 +255,23 @@ def test_bad_stages():
         stages.combine(pilot, [part, part], seeds=torch.eye(20).double())
     with pytest.raises(ValueError, match="seeds must be points of shape"):
         stages.combine(pilot, [part, part], seeds=torch.ones(2, 4), generator=seeded())
+
+
+@pytest.mark.parametrize("levels", [(), (-0.1, -0.2, 0.0), (-0.1, 0.1), (math.nan, 0.0)])
+def test_levels_that_do_not_rise_are_refused(levels):
+    with pytest.raises(ValueError, match="levels must rise to at most 0"):
+        Pilot(levels, (0.5,) * (len(levels) - 1), -1.0, 10)
+
+
+def test_a_pilot_has_a_step_between_levels():
+    with pytest.raises(ValueError, match="got 0 steps for 2 levels"):
+        Pilot((-0.1, 0.0), (), -1.0, 10)
+
+
+def test_replicates_of_different_levels_are_not_joined():
+    one = Replicates((-1.0,), (0.2,), (3,), 1, torch.zeros(2, 3), 10)
+    two = Replicates((-1.0,), (), (3,), 1, torch.zeros(2, 3), 10)
+    with pytest.raises(ValueError, match=r"got some that moved \[0, 1\] times"):
+        Replicates.joined([one, two])
+    with pytest.raises(ValueError, match=r"of one pilot, got none\."):
+        Replicates.joined([])

@@ -125,7 +125,8 @@ def offspring(alive: Tensor, generator: torch.Generator) -> Tensor:
     Tensor
         Rows of the flattened particles, shape ``(replicates * n,)``. Each of m survivors gets n/m
         slots rounded down or up, n/m on average: what unbiasedness asks for, at less variance than
-        independent draws. A replicate without survivors keeps its particles, and counts as 0.
+        independent draws. A replicate without survivors goes on with copies of one particle, and
+        counts as 0 whatever becomes of them.
     """
     n_replicates, n = alive.shape
     keys = torch.rand(alive.shape, generator=generator, device=alive.device)
@@ -169,6 +170,9 @@ def _run_group(
         step = pilot.steps[index]
         rates = [system.sweep(states, scores, level, step) for _ in range(n_sweeps)]
         acceptance.append(sum(rates) / n_sweeps)
+    # Copies that go on in a replicate without survivors can come back above a later level; they
+    # are no part of its estimate, 0, and must not stand for errors that it has lost.
+    alive &= log_values.isfinite()[:, None]
     families = [
         len(set(family[left].tolist()))
         for family, left in zip(ancestors.view(n_replicates, -1), alive, strict=True)

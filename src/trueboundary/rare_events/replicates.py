@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,11 @@ class Pilot:
     n_evaluations : int
         Points classified.
 
+    Raises
+    ------
+    ValueError
+        If the levels do not rise to at most 0, or there is not one step between any two of them.
+
     Examples
     --------
     >>> from trueboundary.rare_events import Pilot
@@ -44,6 +50,17 @@ class Pilot:
     steps: tuple[float, ...]
     log_probability: float
     n_evaluations: int
+
+    def __post_init__(self) -> None:
+        # Particles that fell back behind a level would make every replicate biased.
+        rise = all(low <= high for low, high in pairwise((*self.levels, 0.0)))
+        if not self.levels or not rise:
+            raise ValueError(f"a pilot's levels must rise to at most 0, got {self.levels}.")
+        if len(self.steps) != len(self.levels) - 1:
+            raise ValueError(
+                f"a pilot needs a step after each level but the last, got {len(self.steps)} steps "
+                f"for {len(self.levels)} levels."
+            )
 
     @property
     def reached(self) -> bool:
@@ -114,7 +131,29 @@ class Replicates:
 
     @classmethod
     def joined(cls, parts: Sequence[Replicates]) -> Replicates:
-        """Return the replicates of several parts, in their order, as one."""
+        """Return the replicates of several parts, in their order, as one.
+
+        Parameters
+        ----------
+        parts : sequence of Replicates
+            At least one; all have climbed the same levels.
+
+        Returns
+        -------
+        Replicates
+            All of them, with survivors where those of the first part are.
+
+        Raises
+        ------
+        ValueError
+            If there is no part, or parts have climbed different numbers of levels.
+        """
+        n_moves = sorted({len(part.acceptance) for part in parts})
+        if len(n_moves) != 1:
+            raise ValueError(
+                "expected replicates that climbed the levels of one pilot, got "
+                + (f"some that moved {n_moves} times." if n_moves else "none.")
+            )
         n_replicates = sum(len(part.log_values) for part in parts)
         shares = [len(part.log_values) / n_replicates for part in parts]
         return cls(
@@ -125,7 +164,7 @@ class Replicates:
             ),
             n_ancestors=tuple(number for part in parts for number in part.n_ancestors),
             n_first_errors=sum(part.n_first_errors for part in parts),
-            survivors=torch.cat([part.survivors for part in parts]),
+            survivors=torch.cat([part.survivors.to(parts[0].survivors.device) for part in parts]),
             n_evaluations=sum(part.n_evaluations for part in parts),
         )
 

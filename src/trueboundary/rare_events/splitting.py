@@ -393,7 +393,8 @@ class SplittingStages:
         self.score = score
         self.score_name = ScoreFunction(classifier, self.label, score).name
         dtype = check_floating(dtype or _dtype_of(classifier))
-        self.move = move_for(source, label, dtype=dtype, device=device)
+        self.device = torch.device(device)
+        self.move = move_for(source, label, dtype=dtype, device=self.device)
 
     def run_pilot(self, *, generator: torch.Generator) -> Pilot:
         """Choose the levels and steps.
@@ -407,6 +408,11 @@ class SplittingStages:
         -------
         Pilot
             What all replicates need.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no generator, or it is on another device.
         """
         splitting = self.splitting
         return run_pilot(
@@ -441,8 +447,10 @@ class SplittingStages:
         Raises
         ------
         TypeError, ValueError
-            If `n_replicates` is not a positive integer.
+            If the pilot is none, `n_replicates` is not a positive integer, or there is no generator
+            on the device of the points.
         """
+        _check_type("pilot", pilot, Pilot)
         check_integer("n_replicates", n_replicates, minimum=1)
         climbed = pilot if pilot.reached else replace(pilot, levels=(0.0,), steps=())
         splitting = self.splitting
@@ -483,23 +491,31 @@ class SplittingStages:
         Raises
         ------
         TypeError
-            If there are seeds and no generator.
+            If the pilot or a part is none, or if there are seeds and no generator.
         ValueError
-            If there are less than two replicates, or they are not on the levels of this pilot.
+            If there are less than two replicates, or they climbed more or fewer levels than the
+            pilot has. Replicates of another pilot with as many levels cannot be told apart; they
+            are unbiased as well.
 
         Warns
         -----
         RareEventWarning
             For each of the result's warnings.
         """
+        _check_type("pilot", pilot, Pilot)
+        _check_type("parts", parts, Sequence)
+        for part in parts:
+            _check_type("a part", part, Replicates)
         n_replicates = sum(len(part.log_values) for part in parts)
         if n_replicates < 2:
             raise ValueError(
-                f"at least 2 replicates are needed for an interval, got {n_replicates}"
+                f"at least 2 replicates are needed for an interval, got {n_replicates}; run more."
             )
         n_moves = len(pilot.steps) if pilot.reached else 0
         if any(len(part.acceptance) != n_moves for part in parts):
-            raise ValueError("the replicates do not belong to this pilot; they climb other levels")
+            raise ValueError(
+                "the replicates do not belong to this pilot; they climbed more or fewer levels."
+            )
         result = self._combine(pilot, parts, seeds, generator)
         _warn(result)
         return result
@@ -524,6 +540,11 @@ class SplittingStages:
     def _system(self, generator: torch.Generator | None) -> System:
         if not isinstance(generator, torch.Generator):
             raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}.")
+        if generator.device.type != self.device.type:
+            raise ValueError(
+                f"generator is on {generator.device} and the points are on {self.device}; make it "
+                f"with torch.Generator({str(self.device)!r})."
+            )
         score = ScoreFunction(self.classifier, self.label, self.score)
         return System(self.move, score, self.splitting.batch_size, generator)
 
@@ -737,6 +758,11 @@ def _warn(result: SplittingResult) -> None:
     """Warn of every doubt, in the name of whoever called the public function."""
     for sentence in result.warnings:
         warnings.warn(sentence, RareEventWarning, stacklevel=3)
+
+
+def _check_type(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}.")
 
 
 def _dtype_of(classifier: Classifier) -> torch.dtype:
