@@ -112,6 +112,24 @@ def test_runs_that_count_and_attack_by_themselves_cost_all_of_it():
     assert ErrorCount(NETWORK, 10**8).cost() < 1
 
 
+def test_a_piece_is_named_after_all_that_changes_it_and_nothing_else(monkeypatch):
+    def digests(config):
+        return {need.digest for need in config.needs().values()}
+
+    # Points of another number are other points, but full blocks of a count stay what they are.
+    assert not digests(AttackedPoints(LARGE, 500)) & digests(AttackedPoints(LARGE, 750))
+    few, many = (digests(ErrorCount(LARGE, n)) for n in (2_000_000, 4_000_000))
+    assert [len(few), len(many), len(few & many)] == [6, 10, 4]
+    # Pieces of another size must not be taken for these.
+    attacks = AttackedPoints(LARGE, 1000), AttackedImages(DIGITS, None, "cw", 1000)
+    before = [set(config.chunks().values()) for config in attacks]
+    monkeypatch.setattr(networks, "ATTACK_CHUNK", 500)
+    monkeypatch.setattr(images, "_ATTACK_CHUNK", 50)
+    for config, old in zip(attacks, before, strict=True):
+        new = set(config.chunks().values())
+        assert not {piece.digest for piece in old} & {piece.digest for piece in new}
+
+
 # ------------------------------------------------------------------------------- attacks
 
 

@@ -525,7 +525,9 @@ class AttackedImages(RunConfig):
         if self.n_points <= _LARGEST_PIECE:
             return {}
         return {
-            f"chunk-{first}": AttackedImagesChunk(**vars(self), first=first)
+            f"chunk-{first}": AttackedImagesChunk(
+                **vars(self), first=first, stop=min(first + _ATTACK_CHUNK, self.n_points)
+            )
             for first in range(0, self.n_points, _ATTACK_CHUNK)
         }
 
@@ -574,17 +576,18 @@ class AttackedImages(RunConfig):
         stop = min(stop, len(x))
         parts = []
         for first in range(start, stop, _ATTACK_CHUNK):
-            rows = slice(first, first + _ATTACK_CHUNK)
+            last = min(first + _ATTACK_CHUNK, stop)
+            rows = slice(first, last)
             part = self.attack_points(model, x[rows]) | {"label": labels[rows]}
             part["correct"] = part["predicted"] == part["label"]
             original, changed = x[rows].float().numpy(), part.pop("x_adv")
             found = np.isfinite(part["distance"])
             part["change_count"] = count_changes((changed - original)[found])[None]
-            part["kept"] = kept[(first <= kept) & (kept < first + _ATTACK_CHUNK)]
+            part["kept"] = kept[(first <= kept) & (kept < last)]
             part["original"] = original[part["kept"] - first]
             part["adversarial"] = changed[part["kept"] - first]
             parts.append(part)
-            context.progress(min(1.0, (first + _ATTACK_CHUNK - start) / (stop - start)))
+            context.progress((last - start) / (stop - start))
         return joined(parts)
 
     def points(self, fit: Run) -> tuple[Tensor, Tensor]:
@@ -619,17 +622,19 @@ class AttackedImages(RunConfig):
         return LogDensityGradient("fixed-step", _N_FIXED_STEPS, _FIXED_STEP_SIZE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AttackedImagesChunk(AttackedImages):
-    """A part of a large `AttackedImages`, whose fields it has: the points from `first` on.
+    """A part of a large `AttackedImages`, whose fields it has: the points `first` to `stop`.
 
     Parameters
     ----------
-    first : int
-        Number of the first point.
+    first, stop : int
+        Number of the first point, and one more than that of the last; of real images there may be
+        fewer.
     """
 
-    first: int = 0
+    first: int
+    stop: int
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the mixtures and the classifier."""
@@ -637,15 +642,14 @@ class AttackedImagesChunk(AttackedImages):
 
     def cost(self) -> float:
         """Return about the time of the chunk's points."""
-        return self.seconds(_ATTACK_CHUNK)
+        return self.seconds(self.stop - self.first)
 
     def compute(self, context: Context) -> RunResult:
         """Attack the same points that a job in one piece would attack."""
         missing = missing_inputs(context)
         if missing:
             return without_data(missing)
-        stop = self.first + _ATTACK_CHUNK
-        return RunResult({"available": True}, self.attack_rows(context, self.first, stop))
+        return RunResult({"available": True}, self.attack_rows(context, self.first, self.stop))
 
 
 def planned_fit(settings: Mapping[str, Any], pair: str, seed: int) -> FittedMixtures:

@@ -253,7 +253,12 @@ class ErrorCount(RunConfig):
             return {}
         return {
             f"{sphere}-{first}": CountedChunk(
-                self.network, self.n_points, sphere, first, CHUNK_BLOCKS, self.model, self.seed
+                self.network,
+                sphere,
+                first,
+                min(CHUNK_BLOCKS * BLOCK_POINTS, self.n_points - first * BLOCK_POINTS),
+                self.model,
+                self.seed,
             )
             for sphere in SPHERES
             for first in range(0, n_blocks, CHUNK_BLOCKS)
@@ -308,16 +313,18 @@ class ErrorCount(RunConfig):
 class CountedChunk(RunConfig):
     """A part of a large `ErrorCount`: some blocks of the points of one sphere.
 
+    Counts of different size share their full parts.
+
     Parameters
     ----------
     network : TrainedNetwork
         Which network.
-    n_points : int
-        Points per sphere of the whole count.
     sphere : {"inner", "outer"}
         Where the points are.
-    first_block, n_blocks : int
-        Which blocks of the whole count; those beyond its end do not exist.
+    first_block : int
+        Number of the block that holds the first point.
+    n_points : int
+        Points of this part; only the last block may be cut off.
     model : str
         Which of the network's stored models.
     seed : int
@@ -325,10 +332,9 @@ class CountedChunk(RunConfig):
     """
 
     network: TrainedNetwork
-    n_points: int
     sphere: Sphere
     first_block: int
-    n_blocks: int
+    n_points: int
     model: str = FINAL
     seed: int = 0
 
@@ -338,18 +344,18 @@ class CountedChunk(RunConfig):
 
     def cost(self) -> float:
         """Two operations per parameter and point."""
-        return self.n_blocks * BLOCK_POINTS * _seconds_per_point(self.network)
+        return self.n_points * _seconds_per_point(self.network)
 
     def compute(self, context: Context) -> RunResult:
         """Count the errors in the same points that a count in one piece would draw."""
         model = load_model(context.inputs["network"], self.model, self.network.device)
         problem, label = self.network.problem(), SPHERES.index(self.sphere)
-        last = min(self.first_block + self.n_blocks, -(-self.n_points // BLOCK_POINTS))
         n_errors = 0
-        for index in range(self.first_block, last):
+        for start in range(0, self.n_points, BLOCK_POINTS):
+            index = self.first_block + start // BLOCK_POINTS
             x, _ = problem.block(index, seed=self.seed, label=label, device=self.network.device)
-            n_errors += _count_errors(model, x[: self.n_points - index * BLOCK_POINTS], label)
-            context.progress((index + 1 - self.first_block) / (last - self.first_block))
+            n_errors += _count_errors(model, x[: self.n_points - start], label)
+            context.progress(min(1.0, (start + BLOCK_POINTS) / self.n_points))
         return RunResult({"n_errors": n_errors})
 
 
@@ -407,7 +413,9 @@ class AttackedPoints(RunConfig):
         if self.n_points <= ATTACK_CHUNK:
             return {}
         return {
-            f"chunk-{first}": AttackedChunk(**vars(self), first=first)
+            f"chunk-{first}": AttackedChunk(
+                **vars(self), first=first, stop=min(first + ATTACK_CHUNK, self.n_points)
+            )
             for first in range(0, self.n_points, ATTACK_CHUNK)
         }
 
@@ -439,19 +447,23 @@ class AttackedPoints(RunConfig):
         x, y = self.points()
         parts = []
         for first in range(0, self.n_points, ATTACK_CHUNK):
-            parts.append(self.attack_chunk(model, x, y, first))
+            stop = min(first + ATTACK_CHUNK, self.n_points)
+            parts.append(self.attack_chunk(model, x, y, first, stop))
             if progress is not None:
-                progress(min(1.0, (first + ATTACK_CHUNK) / self.n_points))
+                progress(stop / self.n_points)
         return joined(parts)
 
-    def attack_chunk(self, model: BinaryClassifier, x: Any, y: Any, first: int) -> Arrays:
-        """Attack `model` at the `ATTACK_CHUNK` points from `first` on of all points and labels."""
+    def attack_chunk(
+        self, model: BinaryClassifier, x: Any, y: Any, first: int, stop: int
+    ) -> Arrays:
+        """Attack `model` at the points `first` to `stop` of all points and labels."""
         import torch
 
         from trueboundary.attacks import ManifoldAttack, OffManifoldAttack, Shell
 
-        rows = slice(first, first + ATTACK_CHUNK)
-        x, y = x[rows], y[rows]
+        x, y = x[first:stop], y[first:stop]
+        # The attack hashes the seed that it draws here with each point, so that neither chunks nor
+        # runs whose sums of seed and place agree share random numbers.
         generator = torch.Generator().manual_seed(self.seed + first)
         budget = (self.n_steps, self.step_size, self.n_restarts, self.refine_steps)
         if self.surface == "sphere":
@@ -487,17 +499,18 @@ class AttackedPoints(RunConfig):
         return x, y.to(torch.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AttackedChunk(AttackedPoints):
-    """A part of a large `AttackedPoints`, whose fields it has: the points from `first` on.
+    """A part of a large `AttackedPoints`, whose fields it has: the points `first` to `stop`.
 
     Parameters
     ----------
-    first : int
-        Number of the first point, a multiple of `ATTACK_CHUNK`.
+    first, stop : int
+        Number of the first point, and one more than that of the last.
     """
 
-    first: int = 0
+    first: int
+    stop: int
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the trained network."""
@@ -505,13 +518,13 @@ class AttackedChunk(AttackedPoints):
 
     def cost(self) -> float:
         """Return about the time of the chunk's points."""
-        return self.seconds(min(ATTACK_CHUNK, self.n_points - self.first))
+        return self.seconds(self.stop - self.first)
 
     def compute(self, context: Context) -> RunResult:
         """Attack the same points, from the same starts, as a job in one piece would."""
         model = load_model(context.inputs["network"], self.model, self.network.device)
         x, y = self.points()
-        return RunResult({}, self.attack_chunk(model, x, y, self.first))
+        return RunResult({}, self.attack_chunk(model, x, y, self.first, self.stop))
 
 
 def joined(parts: Sequence[Arrays]) -> Arrays:

@@ -196,7 +196,7 @@ class NormAttack(RunConfig):
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AttackedNorm(NormAttack):
     """A part of a large `NormAttack`, whose fields it has: the sphere of one norm.
 
@@ -206,7 +206,7 @@ class AttackedNorm(NormAttack):
         Which of the norms.
     """
 
-    index: int = 0
+    index: int
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the trained network."""
