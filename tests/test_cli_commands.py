@@ -310,3 +310,19 @@ def _use_dataset(monkeypatch, name):
     table = {"dataset": dict.fromkeys(("smoke", "quick", "paper"), name)}
     scales = {"sums": base._scales()["sums"] | table}
     monkeypatch.setattr(base, "_scales", lambda: scales)
+
+
+def test_runs_that_waited_for_a_failure_are_counted_and_not_listed():
+    from fake_experiment import Sum
+
+    from trueboundary.cli.errors import describe_failures
+    from trueboundary.runs import Failure
+
+    bad = Failure(Sum(10, 1.0, "fail", 0), "ValueError: no", "Traceback")
+    waiting = Failure(Sum(20, 1.0, "plain", 0), "not started: it needs that", "")
+    assert describe_failures([], Path("out")) == []
+    assert describe_failures([bad, waiting, waiting], Path("out")) == [
+        f"{bad.config.folder} failed: ValueError: no",
+        "2 runs not started for want of these",
+        "the tracebacks are in out/failures",
+    ]

@@ -338,6 +338,18 @@ def test_fingerprint_tells_contents_and_not_places(tmp_path: Path) -> None:
     assert len(others | set(prints)) == 5
 
 
+def test_fingerprint_is_taken_again_where_something_was_replaced(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    before = fingerprint_celeba(root)
+    assert fingerprint_celeba(root / "img_align_celeba") == before
+    table = root / "list_attr_celeba.txt"
+    table.write_text(table.read_text().replace("Smiling", "Frowning"))
+    assert fingerprint_celeba(root) != before
+    (root / "img_align_celeba" / NAMES[0]).unlink()
+    with pytest.raises(FileNotFoundError, match=r"000001\.jpg is missing but listed"):
+        fingerprint_celeba(root)
+
+
 def test_fingerprint_of_what_is_not_celeba_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="list_attr_celeba"):
         fingerprint_celeba(tmp_path)

@@ -141,8 +141,8 @@ def test_failures_are_collected_and_what_waits_for_them_is_not_started(store):
     failures = execute([Top(Join((bad, good))), good], store, Inline())
     said = {failure.config.kind: failure.message for failure in failures}
     assert said["Leaf"] == "ArithmeticError: bad has no result"
-    assert said["Join"].startswith(f"not started: it needs {bad.folder}")
-    assert said["Top"].startswith("not started: it needs Join")
+    assert said["Join"] == f"not started: it needs {bad.folder}, which failed: {said['Leaf']}"
+    assert said["Top"] == said["Join"]
     assert "top" not in CALLS
     assert store.load(good) is not None
     text = store.failure(bad.folder).read_text()

@@ -11,14 +11,20 @@ from rich.console import Console
 
 from trueboundary import __version__
 from trueboundary.cli import dataset, measure, sweep, theory
-from trueboundary.cli.errors import UserError, check_device, check_folder, check_scale, nearest
+from trueboundary.cli.errors import (
+    UserError,
+    check_device,
+    check_folder,
+    check_scale,
+    describe_failures,
+    nearest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from trueboundary.experiments import Experiment
     from trueboundary.report.build import BuiltReport
-    from trueboundary.runs import Failure
 
 app = typer.Typer(
     name="trueboundary",
@@ -89,7 +95,10 @@ def list_experiments() -> None:
 
     found = list(experiments().values())
     if found:
-        _console().print(experiments_table(found))
+        table, unknown = experiments_table(found)
+        _console().print(table)
+        for reason in unknown:
+            _complain(f"costs marked ? cannot be told: {reason}")
     else:
         _console().print("No experiment is available yet.")
 
@@ -259,7 +268,8 @@ def _run(
         console.print(claims_table(built))
     for why, n in built.material.not_run.items():
         console.print(f"{plural(n, 'claim')} {why}.", highlight=False)
-    _say_failures(failures, folder)
+    for line in describe_failures(failures, folder):
+        _complain(line)
     _say_problems(built)
     console.print(f"Report: {built.page}", soft_wrap=True, highlight=False)
     if failures or built.problems:
@@ -276,13 +286,6 @@ def _write_report(folder: Path) -> BuiltReport:
         raise UserError(str(error)) from error
     except OSError as error:
         _stop(f"the report could not be written: {error}", 1)
-
-
-def _say_failures(failures: Sequence[Failure], folder: Path) -> None:
-    for failure in failures:
-        _complain(f"{failure.config.folder} failed: {failure.message}")
-    if failures:
-        _complain(f"the tracebacks are in {folder / 'failures'}")
 
 
 def _say_problems(built: BuiltReport) -> None:

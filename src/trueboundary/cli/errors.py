@@ -1,4 +1,4 @@
-"""What a user can do wrong, said in one sentence."""
+"""What a user can do wrong and what can fail, said in one sentence each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trueboundary.runs import Failure
 
 
 class UserError(Exception):
@@ -52,3 +56,16 @@ def check_device(device: str) -> None:
     if int(match[1] or 0) >= n_devices:
         raise UserError(f"the device {device!r} is not there: this machine has {n_devices} CUDA "
                         "devices that torch can use; try --device cpu")  # fmt: skip
+
+
+def describe_failures(failures: Sequence[Failure], folder: Path) -> list[str]:
+    """Return a sentence for each run that failed; runs that waited for those are only counted."""
+    from trueboundary.report.words import plural
+
+    started = [failure for failure in failures if failure.traceback]
+    sentences = [f"{failure.config.folder} failed: {failure.message}" for failure in started]
+    if n_waiting := len(failures) - len(started):
+        sentences.append(f"{plural(n_waiting, 'run')} not started for want of these")
+    if sentences:
+        sentences.append(f"the tracebacks are in {folder / 'failures'}")
+    return sentences

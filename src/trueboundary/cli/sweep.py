@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from trueboundary.cli.errors import UserError, check_device, check_folder
+from trueboundary.cli.errors import UserError, check_device, check_folder, describe_failures
 
 if TYPE_CHECKING:
     from trueboundary.cli.grid import Point
@@ -241,10 +241,9 @@ def _say_outcome(
         soft_wrap=True,
         highlight=False,
     )
-    for failure in failures:
-        _complain(f"{failure.config.folder} failed: {failure.message}")
+    for line in describe_failures(failures, folder):
+        _complain(line)
     if failures:
-        _complain(f"the tracebacks are in {folder / 'failures'}")
         raise typer.Exit(1)
 
 

@@ -24,16 +24,26 @@ _COLOURS = {
 }
 
 
-def experiments_table(experiments: Iterable[Experiment]) -> Table:
-    """Return what ``trueboundary list`` shows; costs are for one core."""
+def experiments_table(experiments: Iterable[Experiment]) -> tuple[Table, list[str]]:
+    """Return what ``trueboundary list`` shows, and why some costs are not known.
+
+    Costs are for one core. Where images are there and damaged, runs on them cannot be planned.
+    """
     table = _table("id", "paper", "place", "title")
     for scale in SCALES:
         table.add_column(scale, justify="right", no_wrap=True)
+    reasons: dict[str, None] = {}
     for experiment in experiments:
-        costs = [duration(experiment.cost(scale)) for scale in SCALES]
+        costs = []
+        for scale in SCALES:
+            try:
+                costs.append(duration(experiment.cost(scale)))
+            except (ValueError, OSError) as error:
+                costs.append("?")
+                reasons[str(error)] = None
         about = (experiment.paper, experiment.place, experiment.title)
         table.add_row(f"[bold]{escape(experiment.id)}[/]", *map(escape, about), *costs)
-    return table
+    return table, list(reasons)
 
 
 def claims_table(built: BuiltReport) -> Table:

@@ -11,6 +11,7 @@ from rich.console import Console
 from trueboundary.cli.errors import UserError
 from trueboundary.cli.progress import show_progress
 from trueboundary.experiments.base import Experiment, Scale
+from trueboundary.experiments.brought import check_images
 from trueboundary.experiments.overrides import parse_overrides
 from trueboundary.runs import (
     Failure,
@@ -49,7 +50,8 @@ def plan_jobs(
     Raises
     ------
     UserError
-        If an override is wrong or an experiment refuses its settings.
+        If an override is wrong, an experiment refuses its settings, or the images that it is to run
+        on are damaged or have not the classes that are asked for.
     """
     try:
         replaced = parse_overrides(experiments, overrides)
@@ -68,6 +70,7 @@ def _plan_job(
             {} if missing else experiment.runs(scale, seed=seed, device=device, overrides=replaced)
         )
         folders = {name: config.folder for name, config in configs.items()}
+        check_images(collect(configs.values()).values())
     except (ValueError, TypeError, OSError) as error:
         raise UserError(f"{experiment.id} cannot run like that: {error}") from error
     plan = Plan(experiment.id, scale, seed, device, settings, replaced, folders)

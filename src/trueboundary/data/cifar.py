@@ -123,8 +123,10 @@ def _read_archive(path: Path) -> dict[str, bytes]:
                 if stream is not None:
                     contents[name] = stream.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        # tarfile adds a line for each compression that it has tried.
+        reason = str(error).partition(":\n")[0]
         raise ValueError(
-            f"{path} is not a whole tar archive ({error}); download it again."
+            f"{path} is not a whole tar archive ({reason}); download it again."
         ) from None
     return contents
 

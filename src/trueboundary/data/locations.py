@@ -80,8 +80,12 @@ def find_data(cache: str | Path | None = None) -> dict[str, DataLocation]:
     return {
         "cache": _described(folder, "it is made when something is downloaded."),
         "mnist": _find_mnist(folder),
-        "celeba": _find_by_variable(CELEBA_VARIABLE, "the folder with img_align_celeba"),
-        "cifar10": _find_by_variable(CIFAR10_VARIABLE, "cifar-10-python.tar.gz or its folder"),
+        "celeba": _find_by_variable(
+            CELEBA_VARIABLE, "--celeba", "the folder with img_align_celeba"
+        ),
+        "cifar10": _find_by_variable(
+            CIFAR10_VARIABLE, "--cifar10", "cifar-10-python.tar.gz or its folder"
+        ),
     }
 
 
@@ -92,11 +96,12 @@ def _find_mnist(folder: Path) -> DataLocation:
     return _described(folder / "mnist", "it is downloaded when first needed.")
 
 
-def _find_by_variable(variable: str, what: str) -> DataLocation:
+def _find_by_variable(variable: str, option: str, what: str) -> DataLocation:
+    advice = f"let {variable} name {what}, or give 'trueboundary run' {option}."
     chosen = folder_from_environment(variable)
     if chosen is None:
-        return DataLocation(None, False, f"not set up; let {variable} name {what}.")
-    return _described(chosen, f"let {variable} name {what}.")
+        return DataLocation(None, False, f"not set up; {advice}")
+    return _described(chosen, advice)
 
 
 def _described(path: Path, otherwise: str) -> DataLocation:

@@ -178,11 +178,13 @@ class Experiment:
     def missing_data(self, settings: Mapping[str, Any]) -> str:
         """Return one sentence if `settings` ask for images that are not here, else nothing.
 
-        Data sets are named by the setting ``dataset``. MNIST is downloaded; CelebA and CIFAR-10
-        must be brought.
+        Data sets are named by the settings ``dataset``, ``sweep_dataset`` and the like. MNIST is
+        downloaded; CelebA and CIFAR-10 must be brought.
         """
-        datasets = settings.get("dataset", ())
-        names = [datasets] if isinstance(datasets, str) else datasets
+        names: list[str] = []
+        for setting, value in settings.items():
+            if setting.endswith("dataset"):
+                names += [value] if isinstance(value, str) else value
         for start, words in _BROUGHT.items():
             if any(name.startswith(start) for name in names):
                 from trueboundary.data import find_data

@@ -269,7 +269,10 @@ class _Work:
         self.failed[digest] = failure
         self._done_cost += self._costs[digest]
         _write_failure(self._store, failure)
-        message = f"not started: it needs {failure.config.folder}, which failed"
+        # Along a chain of needs the message stays that of the run that broke it.
+        message = failure.message
+        if failure.traceback:
+            message = f"not started: it needs {failure.config.folder}, which failed: {message}"
         for blocked in self._wanted_by[digest]:
             if self._n_missing.pop(blocked, None) is not None:  # else failed at an earlier turn
                 self._fail(blocked, Failure(self._configs[blocked], message, ""))
