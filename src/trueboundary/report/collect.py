@@ -135,7 +135,8 @@ def collect_material(root: Path) -> Material:
             by_id[claim.experiment], row = _row(by_id[claim.experiment], claim)
             rows.append(row)
         elif claim.experiment in left_out:
-            reason = f"not run here: {left_out[claim.experiment]}"
+            why = left_out[claim.experiment]
+            reason = f"not run here: {claim.experiment} is run on request alone; {why}"
             rows.append(ClaimRow(claim, None, reason, not_run=True))
     return Material(list(by_id.values()), rows, len(claims) - len(rows))
 
@@ -188,7 +189,9 @@ def _why_missing(store: Store, name: str, folder: str) -> tuple[str, str]:
     failure = store.failure(folder)
     if failure.exists():
         text = failure.read_text(encoding="utf-8")
-        return f"Its run {name!r} failed: {text.splitlines()[0]}", text
+        first = text.partition("\n")[0]
+        happened = "was" if first.startswith("not started") else "failed:"
+        return f"Its run {name!r} {happened} {first}", text
     return f"Its run {name!r} has not finished; running again goes on with it.", ""
 
 
