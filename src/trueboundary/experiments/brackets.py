@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -74,6 +74,8 @@ class SplittingRate(RunConfig):
         Seed of the particles.
     """
 
+    version: ClassVar[int] = 2  # 1 drew from the stream that the first weights come from
+
     network: TrainedNetwork
     sphere: Sphere
     n_particles: int
@@ -125,7 +127,8 @@ class SplittingRate(RunConfig):
         from trueboundary.rare_events import Pilot, RareEventWarning, Replicates, attack_seeds
 
         stages = self.pilot.stages(context.inputs["network"])
-        generator = torch.Generator(self.network.device).manual_seed(self.seed)
+        # Not the bare seed, whose stream the network's first weights come from.
+        generator = self.pilot.generator(0, "rate")
         seeds = attack_seeds(
             stages.classifier,
             self.network.problem(),
