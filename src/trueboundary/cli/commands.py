@@ -105,8 +105,9 @@ def list_experiments() -> None:
 
 @app.command(
     epilog=_example(
-        "trueboundary run fig4 --scale quick --out results/fig4",
-        "trueboundary run fig5 --set dim=100 --set n_steps=2000",
+        "trueboundary run spheres-fraction --scale quick --out results/fraction",
+        "trueboundary run spheres-tradeoff --set dim=100 --set n_steps=2000",
+        "trueboundary run bayes-cifar --cifar10 cifar-10-python.tar.gz --workers 2",
     )
 )
 def run(
