@@ -354,6 +354,8 @@ def test_tiles_keep_their_places_and_colours():
     [
         lambda: FittedMixtures("cifar", ("a", "b")),
         lambda: ImageTask(FIT, "odd"),
+        lambda: ImageTask(FIT, "symmetric", 0.0),
+        lambda: ImageTask(FIT, "asymmetric", math.inf),
         lambda: AttackedImages(TASK, None, "pgd", 4),
         lambda: AttackedImages(TASK, None, "cw", 0),
         lambda: TrainedSVM(TASK, 10, kernel="cubic"),

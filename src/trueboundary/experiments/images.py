@@ -165,6 +165,8 @@ class ImageTask:
     def __post_init__(self) -> None:
         if self.variant not in get_args(ImageVariant):
             raise ValueError(f"variant must be one of {get_args(ImageVariant)}: {self.variant!r}")
+        if not 0.0 < self.noise_std < math.inf:
+            raise ValueError(f"noise_std must be a positive number, got {self.noise_std}")
 
     def problem(self, fit: Run) -> ImageProblem:
         """Return the problem, from the finished run of `fit`; real images have none."""
