@@ -1,6 +1,7 @@
 """Error rates: exact, sampled and split ones agree, and each says how far it can be trusted."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -166,7 +167,8 @@ class TestSplitting:
             return torch.where(x[:, 1] > 0.97, x[:, 1], x[:, 0] - 1.2)
 
         seeds = torch.nn.functional.pad(torch.ones(3, 1), (1, 18)).float()
-        monkeypatch.setattr(rates, "attack_seeds", lambda *_, **__: seeds)
+        found = SimpleNamespace(success=torch.ones(3, dtype=torch.bool), x_adv=seeds)
+        monkeypatch.setattr(rates, "seed_attack", lambda *_, **__: found)
         settings = tb.Splitting(n_particles=100, min_probability=1e-6)
         rate, _ = tb.error_rate(
             hidden, tb.ConcentricSpheres(20), n_points=20_000, splitting=settings

@@ -109,8 +109,10 @@ def test_subspace_distances_against_least_squares(problem, generator):
         np.testing.assert_allclose(found[:, k], np.linalg.norm(target - fitted, axis=0))
     y = torch.tensor([0, 1, 0, 1, 0, 1])
     nearest = other_subspace_distance(problem, x, y)
-    assert torch.equal(nearest[1::2], found.amin(1)[1::2])
-    assert torch.equal(nearest[::2], subspace_distances(problem.density_1, x).amin(1)[::2])
+    # Equal up to rounding: half a batch is another matrix product than the whole.
+    other = subspace_distances(problem.density_1, x)
+    torch.testing.assert_close(nearest[1::2], found.amin(1)[1::2], rtol=1e-12, atol=0)
+    torch.testing.assert_close(nearest[::2], other.amin(1)[::2], rtol=1e-12, atol=0)
 
 
 def test_a_component_without_factors_is_a_point():

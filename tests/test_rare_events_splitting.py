@@ -221,9 +221,15 @@ def test_a_classifier_that_is_always_wrong():
     assert result.low < 1.0 == result.high
 
 
-def test_a_margin_of_zero_is_an_error_of_either_class():
-    for label in (0, 1):
-        assert estimate(lambda x: x[:, 0] * 0, UniformSphere(3), label, splitting=SMALL).value == 1
+@pytest.mark.parametrize("score", ["margin", "normalised margin", lambda x: x[:, 0]])
+def test_a_margin_of_zero_is_class_zero(score):
+    flat = lambda x: x[:, 0] * 0  # noqa: E731
+    settings = Splitting(n_particles=20, n_replicates=2, min_probability=1e-3)
+    zero, one = (
+        estimate(flat, UniformSphere(3), label, splitting=settings, score=score) for label in (0, 1)
+    )
+    assert not zero.reached
+    assert one.value == 1
 
 
 @pytest.mark.parametrize("label", [0, 1])

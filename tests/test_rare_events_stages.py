@@ -141,7 +141,9 @@ def test_particles_that_come_back_after_all_were_lost_do_not_count():
         def propose(self, state, step, generator):
             return torch.ones_like(state)
 
-    stages = SplittingStages(lambda x: x[:, 0] - 1, Climb(), 0, splitting=Splitting(n_particles=10))
+    stages = SplittingStages(
+        lambda x: x[:, 0] - 0.99, Climb(), 0, splitting=Splitting(n_particles=10)
+    )
     pilot = Pilot((-0.05, 0.0), (0.1,), -3.0, 10)
     part = stages.run_replicates(pilot, 20, generator=seeded())
     lost = part.values == 0

@@ -4,13 +4,22 @@ from trueboundary.classifiers.base import (
     BinaryClassifier,
     CallableClassifier,
     Classifier,
+    Outputs,
     as_classifier,
     margin,
+    misclassified,
 )
 from trueboundary.classifiers.bayes import BayesOptimal
 from trueboundary.classifiers.convolutional import (
     AllConvolutionalNetwork,
     StridedConvolutionalNetwork,
+)
+from trueboundary.classifiers.edge import (
+    ClassifierWarning,
+    dtype_of,
+    evaluated,
+    modules_of,
+    probability_doubts,
 )
 from trueboundary.classifiers.ellipsoid import Ellipsoid, max_margin_alpha
 from trueboundary.classifiers.quadratic import QuadraticNetwork
@@ -34,9 +43,11 @@ __all__ = [
     "BinaryClassifier",
     "CallableClassifier",
     "Classifier",
+    "ClassifierWarning",
     "Ellipsoid",
     "GammaPath",
     "LinearSVM",
+    "Outputs",
     "QuadraticNetwork",
     "ReLUNetwork",
     "SphereBayes",
@@ -44,12 +55,17 @@ __all__ = [
     "TruncatedSum",
     "as_classifier",
     "choose_gamma",
+    "dtype_of",
+    "evaluated",
     "fit_linear_svm",
     "fit_rbf_svm",
     "from_arrays",
     "from_sklearn",
     "margin",
     "max_margin_alpha",
+    "misclassified",
+    "modules_of",
+    "probability_doubts",
     "register",
     "to_arrays",
 ]

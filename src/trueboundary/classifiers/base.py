@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
 Classifier = Callable[[Tensor], Tensor]
 """Anything that maps points ``(n, *event)`` to margins or logits; see `margin`."""
+
+Outputs = Literal["logit", "probability", "log_probability"]
+"""What a classifier's outputs are; see `as_classifier`."""
+
+_HALF = (torch.float16, torch.bfloat16)
 
 
 class BinaryClassifier(nn.Module, ABC):
@@ -61,29 +66,43 @@ class BinaryClassifier(nn.Module, ABC):
             )
 
 
-def margin(classifier: Classifier, x: Tensor) -> Tensor:
+def margin(classifier: Classifier, x: Tensor, *, allow_nan: bool = False) -> Tensor:
     """Return the margin of any classifier, logit 1 minus logit 0.
+
+    This is the one place where a classifier is called. It gets a copy of the points, which it may
+    change; a module in half precision gets them rounded to its own.
 
     Parameters
     ----------
     classifier : callable
         Maps points ``(n, *event)`` to one margin per point, shape ``(n,)`` or ``(n, 1)``, or to
-        two logits per point, shape ``(n, 2)``.
+        two logits per point, shape ``(n, 2)``. For a single point the axis of points may be
+        missing, as after ``.squeeze()``.
     x : Tensor
         Points, shape ``(n, *event)``.
+    allow_nan : bool
+        Return NaN for points without a margin, instead of raising.
 
     Returns
     -------
     Tensor
-        Margins, shape ``(n,)``; positive means class 1. Gradients flow through it. A margin of
-        exactly 0 counts as an error for either class.
+        Margins, shape ``(n,)``, at least in single precision. Gradients flow through it.
 
     Raises
     ------
     TypeError
-        If the classifier does not return a tensor of floating-point numbers.
+        If the classifier does not return a tensor of floating-point numbers, or computes in a
+        dtype that cannot take the points.
     ValueError
         If its output has another shape, or a margin is NaN.
+
+    Notes
+    -----
+    A positive margin means class 1, a negative one class 0. What a margin of exactly 0 means
+    depends on who asks. `predict` and error rates follow argmax, which gives the first of equal
+    logits: class 0; see `misclassified`. What an attack reports as found is strictly wrong for its
+    label, so that nobody's rule calls it right. For a certificate a margin of 0 is an error
+    already, so that what it proves holds under every rule.
 
     Examples
     --------
@@ -95,30 +114,80 @@ def margin(classifier: Classifier, x: Tensor) -> Tensor:
     >>> margin(lambda x: torch.stack([x[:, 1], x[:, 0]], dim=1), x)
     tensor([0.5000, 2.0000])
     """
-    # A margin that went through two logits would only lose digits.
-    output = classifier.margin(x) if isinstance(classifier, BinaryClassifier) else classifier(x)
+    output = _logits(classifier, x)
+    if output.ndim == 2:
+        # A margin that went through two logits would only lose digits.
+        output = output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0]
+    if not allow_nan:
+        is_nan = output.isnan()
+        if is_nan.any():
+            raise ValueError(
+                f"the classifier returned NaN for {int(is_nan.sum())} of {len(x)} points, so they "
+                "have no class; check the points and the classifier's parameters."
+            )
+    return output
+
+
+def misclassified(margins: Tensor, y: Tensor | int) -> Tensor:
+    """Return which points a classifier gives to another class than their own.
+
+    Parameters
+    ----------
+    margins : Tensor
+        Margins, shape ``(n,)``.
+    y : Tensor or int
+        Labels, 0 or 1, shape ``(n,)`` or one for all.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(n,)``, bool. A margin of exactly 0 is class 0, as for argmax; NaN is no class, and
+        so an error for both.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import misclassified
+    >>> misclassified(torch.tensor([-1.0, 0.0, 1.0]), 0)
+    tensor([False, False,  True])
+    """
+    is_one = margins > 0
+    wrong = is_one != torch.as_tensor(y, device=margins.device).bool()
+    return wrong | margins.isnan()
+
+
+def _logits(classifier: Classifier, x: Tensor) -> Tensor:
+    """Return what a classifier says of a copy of the points, ``(n,)``, ``(n, 1)`` or ``(n, 2)``."""
+    points = x.clone()
+    if isinstance(classifier, nn.Module):
+        parameter = next(classifier.parameters(), None)
+        if parameter is not None and parameter.dtype in _HALF:
+            points = points.to(parameter.dtype)
+    call = classifier.margin if isinstance(classifier, BinaryClassifier) else classifier
+    try:
+        output = call(points)
+    except RuntimeError as error:
+        reason = str(error).strip().partition("\n")[0]
+        if "dtype" not in reason and "scalar type" not in reason:
+            raise
+        raise TypeError(
+            f"the classifier cannot take points of {points.dtype} ({reason}); convert the points "
+            "or the classifier, or give the module itself, whose dtype can be seen."
+        ) from error
     if not isinstance(output, Tensor) or not output.is_floating_point():
         kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
         raise TypeError(
             f"a classifier must return a tensor of floating-point margins or logits, got {kind}."
         )
-    n, shape = x.shape[0], tuple(output.shape)
-    if shape == (n, 2):
-        output = output[:, 1] - output[:, 0]
-    elif shape == (n, 1):
-        output = output[:, 0]
-    elif shape != (n,):
+    n, shape = len(x), tuple(output.shape)
+    if n == 1 and shape in ((), (2,)):
+        output = output.reshape(1, *shape)
+    elif shape not in ((n,), (n, 1), (n, 2)):
         raise ValueError(
             f"a classifier of {n} points must return shape ({n},), ({n}, 1) or ({n}, 2), "
             f"got {shape}; only two classes are supported."
         )
-    is_nan = output.isnan()
-    if is_nan.any():
-        raise ValueError(
-            f"the classifier returned NaN for {int(is_nan.sum())} of {n} points, so they have no "
-            "class; check the points and the classifier's parameters."
-        )
-    return output
+    return output.float() if output.dtype in _HALF else output
 
 
 class CallableClassifier(BinaryClassifier):
@@ -128,26 +197,56 @@ class CallableClassifier(BinaryClassifier):
     ----------
     function : callable
         What `margin` accepts.
+    outputs : {"logit", "probability", "log_probability"}
+        What it returns.
     """
 
-    def __init__(self, function: Classifier) -> None:
+    def __init__(self, function: Classifier, outputs: Outputs = "logit") -> None:
         super().__init__()
         self.function = function
+        self.outputs = outputs
         if next(self.parameters(), None) is None:
             self.placeholder = nn.Parameter(torch.zeros(()), requires_grad=False)
 
     def margin(self, x: Tensor) -> Tensor:
         """Return the margin of the wrapped callable, shape ``(n,)``."""
-        return margin(self.function, x)
+        if self.outputs == "logit":
+            return margin(self.function, x, allow_nan=True)
+        output = _logits(self.function, x)
+        if self.outputs == "probability":
+            if not bool(((output >= 0) & (output <= 1)).all()):
+                raise ValueError(
+                    "expected probabilities between 0 and 1, got outputs from "
+                    f"{output.min().item():.4g} to {output.max().item():.4g}; "
+                    "outputs='logit' takes any number."
+                )
+            # The smallest normal number stands for 0, so that a margin is always finite.
+            log_one = output.clamp(min=torch.finfo(output.dtype).tiny).log()
+            log_zero = (1 - output).clamp(min=torch.finfo(output.dtype).tiny).log()
+        else:
+            if not bool((output <= 0).all()):
+                raise ValueError(
+                    f"expected log probabilities of at most 0, got {output.max().item():.4g}; "
+                    "outputs='logit' takes any number."
+                )
+            log_one = output.clamp(min=torch.finfo(output.dtype).min)
+            log_zero = (-torch.expm1(log_one)).clamp(min=torch.finfo(output.dtype).tiny).log()
+        if output.ndim == 2 and output.shape[1] == 2:
+            return log_one[:, 1] - log_one[:, 0]
+        return (log_one - log_zero).reshape(len(x))
 
 
-def as_classifier(classifier: Classifier) -> BinaryClassifier:
+def as_classifier(classifier: Classifier, *, outputs: Outputs = "logit") -> BinaryClassifier:
     """Return any classifier as a `BinaryClassifier`, itself if it is one already.
 
     Parameters
     ----------
     classifier : callable
         A module or function that `margin` accepts. A module keeps its parameters and its mode.
+    outputs : {"logit", "probability", "log_probability"}
+        What it returns: logits (or a margin), or the probability of class 1 or of both classes, or
+        its logarithm. The margin is the difference of the log probabilities; where a probability
+        has saturated at 0 or 1, it is as large as the dtype allows and has no gradient.
 
     Returns
     -------
@@ -158,6 +257,8 @@ def as_classifier(classifier: Classifier) -> BinaryClassifier:
     ------
     TypeError
         If `classifier` is not callable.
+    ValueError
+        If `outputs` is unknown, or the classifier's margin is known already.
 
     Examples
     --------
@@ -166,12 +267,23 @@ def as_classifier(classifier: Classifier) -> BinaryClassifier:
     >>> classifier = as_classifier(torch.nn.Linear(3, 1))
     >>> classifier(torch.zeros(5, 3)).shape
     torch.Size([5, 2])
+    >>> sigmoid = as_classifier(lambda x: torch.sigmoid(x[:, 0]), outputs="probability")
+    >>> sigmoid.margin(torch.tensor([[-2.0], [3.0]]))
+    tensor([-2.0000,  3.0000])
     """
+    if outputs not in get_args(Outputs):
+        raise ValueError(
+            f"expected outputs 'logit', 'probability' or 'log_probability', got {outputs!r}."
+        )
     if isinstance(classifier, BinaryClassifier):
+        if outputs != "logit":
+            raise ValueError(
+                f"a {type(classifier).__name__} gives its margin itself; leave outputs out."
+            )
         return classifier
     if not callable(classifier):
         raise TypeError(f"a classifier must be callable, got {type(classifier).__name__}.")
-    adapted = CallableClassifier(classifier)
+    adapted = CallableClassifier(classifier, outputs)
     if isinstance(classifier, nn.Module):
         adapted.training = classifier.training
     return adapted

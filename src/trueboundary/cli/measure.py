@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -166,6 +167,8 @@ def _brackets(found: Distances) -> dict[str, Any]:
         "median": found.median,
         "mean_lower": float(found.lower.mean()),
         "median_relative_width": found.median_relative_width,
+        "warnings": list(found.warnings),
+        "reasons": dict(Counter(reason for reason in found.reasons if reason)),
         "lower": found.lower.tolist(),
         "upper": found.upper.tolist(),
     }

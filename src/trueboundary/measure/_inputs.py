@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from trueboundary.classifiers.base import BinaryClassifier
 from trueboundary.problems import Problem
 
@@ -29,12 +27,3 @@ def check_inputs(classifier: Any, problem: Any) -> None:
             f"the classifier takes points of {dim} dimensions, but the problem's have shape "
             f"{problem.event_shape}."
         )
-
-
-def dtype_of(classifier: Any) -> torch.dtype:
-    """Return the dtype of the points to give to a classifier."""
-    if isinstance(classifier, torch.nn.Module):
-        parameter = next(classifier.parameters(), None)
-        if parameter is not None and parameter.dtype == torch.float64:
-            return torch.float64
-    return torch.float32

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,15 @@ from trueboundary.classifiers import (
     LinearSVM,
     ReLUNetwork,
     as_classifier,
+    dtype_of,
+    evaluated,
 )
 from trueboundary.classifiers.base import BinaryClassifier, CallableClassifier
 from trueboundary.densities import DiscreteTable
 from trueboundary.densities._checks import check_integer
-from trueboundary.measure._inputs import check_inputs, dtype_of
+from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import ellipsoid_of, table_errors
-from trueboundary.problems import Problem, TableProblem
+from trueboundary.problems import Problem, TableProblem, output_doubts
 from trueboundary.theory.intervals import t_interval
 
 __all__ = ["Distances", "distances"]
@@ -61,6 +64,10 @@ class Distances:
         Where `lower` is the distance itself.
     method : str
         Where the two come from.
+    reasons : tuple of str
+        For each point why no error was found from it, empty where one was.
+    warnings : tuple of str
+        Reasons for doubt, each a sentence.
     """
 
     label: int
@@ -68,6 +75,8 @@ class Distances:
     upper: Floats
     exact: npt.NDArray[np.bool_]
     method: str = ""
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:
@@ -125,9 +134,12 @@ class Distances:
                 f"mean {self.mean:.4g} [{low:.4g}, {high:.4g}] over {self.n - self.n_failed} of "
                 f"{self.n} points, median {self.median:.4g}"
             )
+        failed = Counter(reason for reason in self.reasons if reason)
+        doubts = "".join(f"; {n} without an error: {reason}" for reason, n in failed.items())
+        doubts += "".join(f"; warning: {sentence}" for sentence in self.warnings)
         return (
             f"class {self.label}: {found}, mean lower bound {float(self.lower.mean()):.4g}, "
-            f"median relative width {self.median_relative_width:.2g}"
+            f"median relative width {self.median_relative_width:.2g}{doubts}"
         )
 
 
@@ -182,6 +194,11 @@ def distances(
         If a proven lower bound exceeds the distance of an error that was found: one of the two is
         wrong.
 
+    Warns
+    -----
+    ClassifierWarning
+        If the classifier seems to return probabilities, not logits.
+
     Notes
     -----
     With a default certificate the classifier is evaluated in float64, as a copy where it is of
@@ -200,6 +217,25 @@ def distances(
     """
     check_inputs(classifier, problem)
     n_points = check_integer("n_points", n_points, minimum=1)
+    with evaluated(classifier) as sentences:
+        doubts = sentences + output_doubts(
+            classifier, problem, dtype=dtype_of(classifier), device=device
+        )
+        both = _measured(classifier, problem, n_points, attack, certificate, domain, seed, device)
+    zero, one = (replace(found, warnings=doubts + found.warnings) for found in both)
+    return zero, one
+
+
+def _measured(
+    classifier: Classifier,
+    problem: Problem,
+    n_points: int,
+    attack: Attack | None,
+    certificate: Certificate | None,
+    domain: Domain | None,
+    seed: int,
+    device: str,
+) -> tuple[Distances, Distances]:
     if isinstance(problem, TableProblem) and attack is None and certificate is None:
         if domain is not None and not isinstance(domain, Space):
             raise ValueError(
@@ -360,7 +396,13 @@ def _bracket(
         lower, exact = proof(x, y, domain)
         _check_order(lower, upper, x, proof.name, type(attack).__name__)
     below = "no certificate" if proof is None else proof.name
-    return Distances(label, lower, upper, exact, f"{below} below, {type(attack).__name__} above")
+    reasons = tuple(
+        "" if found else reason
+        for found, reason in zip(result.success.tolist(), result.messages(), strict=True)
+    )
+    return Distances(
+        label, lower, upper, exact, f"{below} below, {type(attack).__name__} above", reasons
+    )
 
 
 def _check_order(lower: Floats, upper: Floats, x: torch.Tensor, proof: str, attack: str) -> None:

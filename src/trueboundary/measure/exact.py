@@ -15,11 +15,12 @@ from trueboundary.classifiers import (
     QuadraticNetwork,
     SphereBayes,
     TruncatedSum,
+    dtype_of,
     margin,
+    misclassified,
 )
 from trueboundary.classifiers.ellipsoid import Ellipsoid
 from trueboundary.densities import LowRankGaussian
-from trueboundary.measure._inputs import dtype_of
 from trueboundary.problems import ConcentricSpheres, MixtureProblem, Problem, TableProblem
 from trueboundary.problems.base import BLOCK_SIZE
 from trueboundary.theory.log_ratios import LowRankNormal, pair_log_error
@@ -88,8 +89,7 @@ def table_errors(
         margins = torch.cat(
             [margin(classifier, block) for block in torch.split(points, BLOCK_SIZE)]
         )
-    wrong = margins >= 0 if label == 0 else margins <= 0
-    errors: npt.NDArray[np.bool_] = wrong.reshape(shape).numpy(force=True)
+    errors: npt.NDArray[np.bool_] = misclassified(margins, label).reshape(shape).numpy(force=True)
     return errors
 
 

@@ -11,18 +11,19 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from trueboundary.classifiers import Classifier, margin
-from trueboundary.measure._inputs import check_inputs, dtype_of
+from trueboundary.attacks import AttackStatus
+from trueboundary.classifiers import Classifier, dtype_of, evaluated, margin, misclassified
+from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import KNOWN, ExactRates, exact_error_rates
-from trueboundary.problems import Problem, TableProblem
+from trueboundary.problems import Problem, TableProblem, output_doubts
 from trueboundary.problems.seeding import block_generator
 from trueboundary.rare_events import (
     RareEventWarning,
     Splitting,
     SplittingResult,
-    attack_seeds,
     estimate_error_rate,
     move_for,
+    seed_attack,
 )
 from trueboundary.theory.intervals import clopper_pearson
 
@@ -37,6 +38,9 @@ FEW_ERRORS = 10
 #: Points below which a larger sample is cheaper than splitting, which makes 10,000 draws and then
 #: moves each of them at every level.
 ENOUGH_POINTS = 20_000
+
+#: How attacks end that could not search at all.
+_BLIND = frozenset({AttackStatus.GRADIENT_VANISHED.code, AttackStatus.NON_FINITE.code})
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,9 @@ def error_rate(
     Parameters
     ----------
     classifier : callable
-        Maps points ``(n, *event)`` to ``(n,)``, ``(n, 1)`` or ``(n, 2)`` logits. Modules are used
-        in the mode they are in: call ``.eval()`` first where that matters.
+        Maps points ``(n, *event)`` to ``(n,)``, ``(n, 1)`` or ``(n, 2)`` logits. Modules are
+        evaluated in eval mode and left in the mode they came in; the result says so where that may
+        matter.
     problem : Problem
         What the points are drawn from.
     method : {"exact", "sampling", "splitting"}, optional
@@ -162,6 +167,11 @@ def error_rate(
         If the method is unknown or not available for this classifier, its dimension is not the
         problem's, or a number is out of range.
 
+    Warns
+    -----
+    ClassifierWarning
+        If the classifier seems to return probabilities, not logits.
+
     Notes
     -----
     When splitting follows a sample, the sample still counts: where splitting reaches no error, the
@@ -186,6 +196,26 @@ def error_rate(
         raise ValueError(f"expected method 'exact', 'sampling' or 'splitting', got {method!r}.")
     check_inputs(classifier, problem)
     splitting = replace(splitting or Splitting(), confidence=confidence)
+    with evaluated(classifier) as sentences:
+        doubts = output_doubts(classifier, problem, dtype=dtype_of(classifier), device=device)
+        zero, one = _measured(
+            classifier, problem, method, n_points, seed, splitting, device, progress
+        )
+    doubts = sentences + doubts
+    zero, one = (replace(rate, warnings=doubts + rate.warnings) for rate in (zero, one))
+    return zero, one
+
+
+def _measured(
+    classifier: Classifier,
+    problem: Problem,
+    method: Method | None,
+    n_points: int,
+    seed: int,
+    splitting: Splitting,
+    device: str,
+    progress: Progress | None,
+) -> tuple[ErrorRate, ErrorRate]:
     if method in (None, "exact"):
         exact = exact_error_rates(classifier, problem)
         if exact is not None:
@@ -233,7 +263,7 @@ class _Run:
         ):
             with torch.no_grad():
                 margins = margin(self.classifier, x)
-            n_errors += int((margins >= 0 if label == 0 else margins <= 0).sum())
+            n_errors += int(misclassified(margins, label).sum())
             n_seen += len(x)
             self.progress((label + n_seen / self.n_points) / 2)
         low, high = clopper_pearson(n_errors, n_seen, self.splitting.confidence)
@@ -290,16 +320,23 @@ class _Run:
         if isinstance(self.problem, TableProblem):
             return None, ()  # integer points leave an attack no direction
         try:
-            found = attack_seeds(
+            found = seed_attack(
                 self.classifier,
                 self.problem,
                 label,
                 generator=generator,
                 dtype=dtype_of(self.classifier),
             )
-        except RuntimeError as error:  # what torch raises where there is no gradient to be had
+        except RuntimeError as error:  # what a classifier raises that cannot be differentiated
             return None, (f"no attack could look for errors that splitting may miss ({error}).",)
-        return (found, ()) if len(found) else (None, ())
+        if bool(found.success.any()):
+            return found.x_adv[found.success], ()
+        blind = sorted(set(found.status.tolist()) & _BLIND)
+        return None, tuple(
+            "no attack could look for errors that splitting may miss: "
+            + AttackStatus.from_code(code).value
+            for code in blind
+        )
 
     def look_deeper(self, sampled: ErrorRate) -> ErrorRate:
         """Return the sample's error rate, or that of splitting where the sample saw too little."""

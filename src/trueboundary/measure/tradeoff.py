@@ -55,6 +55,8 @@ class Optimality:
         The brackets.
     method : str
         How both were found.
+    warnings : tuple of str
+        Reasons for doubt, each a sentence.
     """
 
     label: int
@@ -66,14 +68,16 @@ class Optimality:
     rate: ErrorRate
     distances: Distances
     method: str
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Say the ratio in one line."""
+        doubts = "".join(f"; warning: {sentence}" for sentence in self.warnings)
         if math.isnan(self.ratio):
-            return f"class {self.label}: nothing to compare ({self.method})"
+            return f"class {self.label}: nothing to compare ({self.method}){doubts}"
         return (
             f"class {self.label}: {self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}] of the "
-            f"optimum, {self.mean_distance:.4g} of {self.best:.4g} ({self.method})"
+            f"optimum, {self.mean_distance:.4g} of {self.best:.4g} ({self.method}){doubts}"
         )
 
 
@@ -191,6 +195,7 @@ def _compare(problem: ConcentricSpheres, rate: ErrorRate, brackets: Distances) -
         rate=rate,
         distances=brackets,
         method=f"error rate: {rate.method}; distances: {brackets.method}",
+        warnings=tuple(dict.fromkeys(rate.warnings + brackets.warnings)),
     )
 
 

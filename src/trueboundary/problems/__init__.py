@@ -15,6 +15,7 @@ from trueboundary.problems.mixtures import (
     other_subspace_distance,
     subspace_distances,
 )
+from trueboundary.problems.outputs import output_doubts
 from trueboundary.problems.planar import (
     PLANAR_PANELS,
     planar_gaussian,
@@ -46,6 +47,7 @@ __all__ = [
     "fit_image_problem",
     "fit_images",
     "other_subspace_distance",
+    "output_doubts",
     "planar_gaussian",
     "planar_mixture",
     "planar_problem",

@@ -14,7 +14,7 @@ from trueboundary.rare_events.moves import (
     move_for,
 )
 from trueboundary.rare_events.replicates import Pilot, Replicates
-from trueboundary.rare_events.representation import attack_seeds
+from trueboundary.rare_events.representation import attack_seeds, seed_attack
 from trueboundary.rare_events.scores import Score, ScoreFunction
 from trueboundary.rare_events.splitting import (
     RareEventWarning,
@@ -45,4 +45,5 @@ __all__ = [
     "estimate_error_rate",
     "log_normal_interval",
     "move_for",
+    "seed_attack",
 ]

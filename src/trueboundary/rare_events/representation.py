@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trueboundary.attacks import Attack, ManifoldAttack
+from trueboundary.attacks import Attack, AttackResult, ManifoldAttack
 from trueboundary.attacks.domains import Domain, Space, Sphere
 from trueboundary.classifiers import Classifier
 from trueboundary.problems import Problem
@@ -15,7 +15,7 @@ from trueboundary.rare_events._particles import System, adapted
 from trueboundary.rare_events.moves import InvariantMove, SphereMove, move_for
 from trueboundary.rare_events.replicates import evenly_chosen
 
-__all__ = ["attack_seeds", "unrepresented_groups"]
+__all__ = ["attack_seeds", "seed_attack", "unrepresented_groups"]
 
 _SAME_GROUP = 0.8  # cosine of two errors that count as one find
 _MAX_GROUPS = 20
@@ -80,6 +80,31 @@ def attack_seeds(
     >>> seeds.shape, bool((seeds[:, 0] > 0.99).all())
     (torch.Size([64, 10]), True)
     """
+    result = seed_attack(
+        classifier,
+        source,
+        label,
+        generator=generator,
+        attack=attack,
+        n_points=n_points,
+        domain=domain,
+        dtype=dtype,
+    )
+    return result.x_adv[result.success]
+
+
+def seed_attack(
+    classifier: Classifier,
+    source: Any,
+    label: int,
+    *,
+    generator: torch.Generator,
+    attack: Attack | None = None,
+    n_points: int = 64,
+    domain: Domain | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> AttackResult:
+    """Return all that the attack of `attack_seeds` has to say, failures and their reasons too."""
     move = move_for(source, label, dtype=dtype, device=generator.device)
     if domain is None and isinstance(source, Problem):
         domain = source.domain(label)
@@ -89,8 +114,7 @@ def attack_seeds(
     attack = attack or ManifoldAttack(refine_steps=20)
     x = move.points(move.sample(n_points, generator))
     y = torch.full((n_points,), label, dtype=torch.int64, device=x.device)
-    result = attack(classifier, x, y, domain=domain or Space(), generator=generator)
-    return result.x_adv[result.success]
+    return attack(classifier, x, y, domain=domain or Space(), generator=generator)
 
 
 def check_seeds(move: InvariantMove, seeds: Tensor, generator: torch.Generator) -> None:

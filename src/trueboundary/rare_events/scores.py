@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from trueboundary.classifiers import Classifier, margin
+from trueboundary.classifiers import Classifier, margin, misclassified
 
 __all__ = ["Score", "ScoreFunction"]
 
@@ -19,7 +19,8 @@ Score = Literal["margin", "normalised margin"] | Callable[[Tensor], Tensor]
 class ScoreFunction:
     """Scores points such that exactly the errors score 0 or more; counts what it scores.
 
-    Errors are always decided by the classifier's margin. A score of the user's own only guides the
+    Errors are always decided by the classifier's margin, as by argmax (see
+    `trueboundary.classifiers.misclassified`). A score of the user's own only guides the
     particles: it is cut off just below 0 for correct points and at 0 for errors, so that no choice
     of it can change what is estimated.
 
@@ -62,6 +63,7 @@ class ScoreFunction:
                 f"got {score!r}."
             )
         self.classifier = classifier
+        self.label = label
         self.sign = 1.0 if label == 0 else -1.0
         self.score = score
         self.n_evaluations = 0
@@ -77,26 +79,37 @@ class ScoreFunction:
         if self.score == "normalised margin":
             return self._normalised(x)
         with torch.no_grad():
-            wrongness = self.sign * margin(self.classifier, x)
-            if callable(self.score):
-                return _guided(self.score(x), wrongness)
-        return wrongness
+            margins = margin(self.classifier, x)
+            score = self.score(x) if callable(self.score) else self.sign * margins
+            return self._guided(score, margins)
 
     def _normalised(self, x: Tensor) -> Tensor:
         with torch.enable_grad():
             points = x.detach().requires_grad_()
             margins = margin(self.classifier, points)
-            (gradient,) = torch.autograd.grad(margins.sum(), points)
+            gradient = (
+                torch.autograd.grad(margins.sum(), points, allow_unused=True)[0]
+                if margins.requires_grad
+                else None
+            )
+            if gradient is None:
+                raise ValueError(
+                    "the score 'normalised margin' needs the gradient of the margin, but the "
+                    "classifier's output does not depend on its input for autograd (no_grad, "
+                    "detach or NumPy?); use the score 'margin'."
+                )
         slope = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
         # Where the gradient is zero the score is huge, as it should be: an error is far off.
         tiny = torch.finfo(slope.dtype).tiny
-        return _checked(self.sign * margins.detach() / slope.clamp_(min=tiny), len(x))
+        margins = margins.detach()
+        return self._guided(self.sign * margins / slope.clamp_(min=tiny), margins)
 
-
-def _guided(score: Any, wrongness: Tensor) -> Tensor:
-    score = _checked(score, len(wrongness)).to(wrongness.dtype)
-    just_below = -torch.finfo(score.dtype).tiny
-    return torch.where(wrongness >= 0, score.clamp(min=0.0), score.clamp(max=just_below))
+    def _guided(self, score: Any, margins: Tensor) -> Tensor:
+        """Return the score, at least 0 for errors and below 0 for all others."""
+        score = _checked(score, len(margins)).to(margins.dtype)
+        just_below = -torch.finfo(score.dtype).tiny
+        wrong = misclassified(margins, self.label)
+        return torch.where(wrong, score.clamp(min=0.0), score.clamp(max=just_below))
 
 
 def _checked(score: Any, n: int) -> Tensor:

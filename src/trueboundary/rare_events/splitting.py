@@ -13,9 +13,10 @@ import torch
 from scipy import special
 from torch import Tensor
 
-from trueboundary.classifiers import Classifier
+from trueboundary.classifiers import Classifier, dtype_of, evaluated
 from trueboundary.densities._checks import check_floating, check_integer, check_real
-from trueboundary.problems.base import check_label
+from trueboundary.problems.base import Problem, check_label
+from trueboundary.problems.outputs import output_doubts
 from trueboundary.rare_events._particles import System, run_pilot, run_replicates
 from trueboundary.rare_events.moves import move_for
 from trueboundary.rare_events.replicates import Pilot, Replicates
@@ -233,8 +234,9 @@ def estimate_error_rate(
     Parameters
     ----------
     classifier : callable
-        Maps points ``(n, *event)`` to ``(n,)``, ``(n, 1)`` or ``(n, 2)`` logits. Modules are used
-        in the mode they are in: call ``.eval()`` first where that matters.
+        Maps points ``(n, *event)`` to ``(n,)``, ``(n, 1)`` or ``(n, 2)`` logits. Modules are
+        evaluated in eval mode and left in the mode they came in; the result says so where that may
+        matter.
     source : Problem, Distribution or InvariantMove
         What the points are drawn from: a problem or a density of this package, or a move of one's
         own that leaves another density unchanged.
@@ -392,9 +394,10 @@ class SplittingStages:
         self.splitting = splitting or Splitting()
         self.score = score
         self.score_name = ScoreFunction(classifier, self.label, score).name
-        dtype = check_floating(dtype or _dtype_of(classifier))
+        self.dtype = check_floating(dtype or dtype_of(classifier, default=torch.float64))
         self.device = torch.device(device)
-        self.move = move_for(source, label, dtype=dtype, device=self.device)
+        self.move = move_for(source, label, dtype=self.dtype, device=self.device)
+        self._problem = source if isinstance(source, Problem) else None
 
     def run_pilot(self, *, generator: torch.Generator) -> Pilot:
         """Choose the levels and steps.
@@ -415,13 +418,14 @@ class SplittingStages:
             If there is no generator, or it is on another device.
         """
         splitting = self.splitting
-        return run_pilot(
-            self._system(generator),
-            splitting.n_particles,
-            splitting.n_keep,
-            splitting.n_sweeps,
-            splitting.min_probability,
-        )
+        with evaluated(self.classifier):
+            return run_pilot(
+                self._system(generator),
+                splitting.n_particles,
+                splitting.n_keep,
+                splitting.n_sweeps,
+                splitting.min_probability,
+            )
 
     def run_replicates(
         self, pilot: Pilot, n_replicates: int, *, generator: torch.Generator
@@ -454,13 +458,14 @@ class SplittingStages:
         check_integer("n_replicates", n_replicates, minimum=1)
         climbed = pilot if pilot.reached else replace(pilot, levels=(0.0,), steps=())
         splitting = self.splitting
-        return run_replicates(
-            self._system(generator),
-            climbed,
-            n_replicates,
-            splitting.n_particles,
-            splitting.n_sweeps,
-        )
+        with evaluated(self.classifier):
+            return run_replicates(
+                self._system(generator),
+                climbed,
+                n_replicates,
+                splitting.n_particles,
+                splitting.n_sweeps,
+            )
 
     def combine(
         self,
@@ -530,11 +535,17 @@ class SplittingStages:
         replicates = Replicates.joined(parts)
         doubts = _doubts(self.splitting, pilot, replicates)
         n_evaluations = pilot.n_evaluations + replicates.n_evaluations
-        if seeds is not None:
-            system = self._system(generator)
-            check_seeds(self.move, seeds, system.generator)
-            doubts += _seed_doubts(system, pilot, replicates, seeds)
-            n_evaluations += system.score.n_evaluations
+        with evaluated(self.classifier) as sentences:
+            doubts += sentences
+            if self._problem is not None:
+                doubts += output_doubts(
+                    self.classifier, self._problem, dtype=self.dtype, device=self.device
+                )
+            if seeds is not None:
+                system = self._system(generator)
+                check_seeds(self.move, seeds, system.generator)
+                doubts += _seed_doubts(system, pilot, replicates, seeds)
+                n_evaluations += system.score.n_evaluations
         return _result(self, pilot, replicates, n_evaluations, tuple(doubts))
 
     def _system(self, generator: torch.Generator | None) -> System:
@@ -763,11 +774,3 @@ def _warn(result: SplittingResult) -> None:
 def _check_type(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}.")
-
-
-def _dtype_of(classifier: Classifier) -> torch.dtype:
-    if isinstance(classifier, torch.nn.Module):
-        parameter = next(classifier.parameters(), None)
-        if parameter is not None:
-            return parameter.dtype
-    return torch.float64

@@ -1,0 +1,76 @@
+"""What a classifier's outputs on the points of a problem give away about it."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+
+from trueboundary.classifiers import Classifier, ClassifierWarning, margin, probability_doubts
+from trueboundary.classifiers.edge import gives_one_number
+from trueboundary.problems.base import Problem
+
+__all__ = ["output_doubts"]
+
+_N_POINTS = 256  # of each class
+
+
+def output_doubts(
+    classifier: Classifier,
+    problem: Problem,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> tuple[str, ...]:
+    """Return a sentence if a classifier seems to return probabilities where logits are expected.
+
+    Parameters
+    ----------
+    classifier : callable
+        Any classifier.
+    problem : Problem
+        What it is to be measured on; 256 points of each class are classified.
+    dtype, device
+        Of these points.
+
+    Returns
+    -------
+    tuple of str
+        One sentence or none, see `trueboundary.classifiers.probability_doubts`.
+
+    Warns
+    -----
+    ClassifierWarning
+        With that sentence.
+
+    Examples
+    --------
+    >>> import torch, warnings
+    >>> from trueboundary.problems import ConcentricSpheres, output_doubts
+    >>> sigmoid = lambda x: torch.sigmoid(10 * (x.norm(dim=1) - 1.15))
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     len(output_doubts(sigmoid, ConcentricSpheres(dim=5)))
+    1
+    """
+    if not gives_one_number(classifier):
+        return ()
+    margins = []
+    for label in (0, 1):
+        x, _ = next(
+            problem.blocks(
+                _N_POINTS,
+                seed=0,
+                block_size=_N_POINTS,
+                label=label,
+                dtype=dtype,
+                device=device,
+                purpose="outputs",
+            )
+        )
+        with torch.no_grad():
+            margins.append(margin(classifier, x, allow_nan=True))
+    doubts = probability_doubts(classifier, margins[0], margins[1])
+    for sentence in doubts:
+        warnings.warn(sentence, ClassifierWarning, stacklevel=3)
+    return doubts
