@@ -13,7 +13,16 @@ from trueboundary.runs.execute import (
     execute,
     run_one,
 )
-from trueboundary.runs.plans import DamagedPlanError, Plan, read_plans, write_plan
+from trueboundary.runs.plans import (
+    DamagedPlanError,
+    Plan,
+    UncheckedPlan,
+    plan_file,
+    plan_files,
+    read_plan,
+    read_plans,
+    write_plan,
+)
 from trueboundary.runs.pool import WorkerDiedError, WorkerPool, worker_pool
 from trueboundary.runs.store import DamagedRunError, Store, StoreError
 
@@ -31,12 +40,16 @@ __all__ = [
     "RunResult",
     "Store",
     "StoreError",
+    "UncheckedPlan",
     "WorkerDiedError",
     "WorkerPool",
     "WorkerSetupError",
     "collect",
     "execute",
     "open_cluster",
+    "plan_file",
+    "plan_files",
+    "read_plan",
     "read_plans",
     "run_one",
     "worker_pool",

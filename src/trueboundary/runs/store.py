@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,24 @@ from safetensors.numpy import save as save_tensors
 from trueboundary.runs import strict_json
 from trueboundary.runs.config import SCHEMA_VERSION, Arrays, Run, RunConfig, RunResult
 from trueboundary.runs.locking import locked
+from trueboundary.runs.reading import open_regular, read_beginning, read_regular, reason
 
 #: Seconds after which a folder that a killed process was writing counts as abandoned.
 STALE_AFTER = 3600.0
 
+#: Bytes that a file of a run may have: its record, and each of its tables.
+MAX_RECORD, MAX_TABLE = 64 * 2**20, 4 * 2**30
+
+#: Bytes of a traceback that are read.
+MAX_FAILURE = 2**18
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_DIGEST = re.compile(r"[0-9a-f]{16}")
+_CHUNK = 2**20
+# What reading a table whose header lies about it can raise.
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError)
+# More than any run takes; a sum of these is still finite.
+_MAX_SECONDS = 1e12
 
 
 class DamagedRunError(RuntimeError):
@@ -74,6 +87,16 @@ class Store:
     def failure(self, folder: str) -> Path:
         """File with the traceback of a run that failed, whether it is there or not."""
         return self.root / "failures" / f"{folder}.txt"
+
+    def read_failure(self, folder: str) -> str | None:
+        """Return the traceback of a run that failed, or None; a very long one is cut."""
+        file = self.failure(folder)
+        if not file.exists():
+            return None
+        try:
+            return read_beginning(file, self.root, MAX_FAILURE)
+        except OSError as error:
+            return f"for a reason that cannot be read: {error}"
 
     @contextmanager
     def lock(self, config: RunConfig) -> Iterator[None]:
@@ -130,20 +153,16 @@ class Store:
             If a file is missing, truncated or edited.
         """
         try:
-            record = strict_json.loads((path / "run.json").read_text(encoding="utf-8"))
-            if record.pop("checksum") != _checksum(strict_json.dumps(record).encode()):
-                raise DamagedRunError(f"{path / 'run.json'} has changed since it was written")
-            if not path.name.endswith(record["digest"]):
-                raise DamagedRunError(f"{path} holds another run, {record['digest']}")
+            record = _read_record(path)
             tables = {name: _read_table(path / name, digest) for name, digest in record["files"]}
             models = {
-                name: (spec, tables.get(f"model-{name}.safetensors", {}))
+                name: (spec, tables[f"model-{name}.safetensors"])
                 for name, spec in record["models"].items()
             }
             result = RunResult(record["summary"], tables.get("arrays.safetensors", {}), models)
             return Run(record["config"], result, record["info"], path)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            raise DamagedRunError(f"{path} is damaged: {error}") from error
+        except (OSError, MemoryError, SafetensorError, *_MALFORMED) as error:
+            raise DamagedRunError(f"{path} is damaged: {reason(error)}") from error
 
     def save(self, config: RunConfig, result: RunResult, info: dict[str, Any]) -> Run:
         """Write a finished run; complete or absent, whatever happens meanwhile.
@@ -179,8 +198,7 @@ class Store:
             "files": sorted((name, _checksum(content)) for name, content in tables.items()),
             "info": info,
         }
-        checksum = _checksum(strict_json.dumps(record).encode())
-        text = strict_json.dumps(record | {"checksum": checksum})
+        text = strict_json.seal(record)
         try:
             with self._staging(config.folder) as folder:
                 for name, content in tables.items():
@@ -262,14 +280,72 @@ def _tables(result: RunResult) -> dict[str, bytes]:
             contents[f"{name}.safetensors"] = save_tensors(plain)
         except (KeyError, AttributeError, SafetensorError) as error:
             raise TypeError(f"{name}: arrays must be numeric numpy arrays ({error})") from error
+        if len(contents[f"{name}.safetensors"]) > MAX_TABLE:
+            raise ValueError(f"{name}: arrays of more than {MAX_TABLE:,} bytes are not read again")
     return contents
 
 
+def _read_record(path: Path) -> dict[str, Any]:
+    """Return what ``run.json`` says, if it is whole and has the form that `Store.save` writes."""
+    record = strict_json.unseal(read_regular(path / "run.json", MAX_RECORD).decode("utf-8"))
+    if record.get("schema") != SCHEMA_VERSION:
+        raise ValueError(
+            f"run.json is of layout {record.get('schema')!r}, and this version reads layout "
+            f"{SCHEMA_VERSION}; read it with the version that wrote it"
+        )
+    for name, form in _FORMS.items():
+        if not isinstance(record.get(name), form):
+            raise ValueError(f"run.json lacks {name}, or it is of another type")
+    _check_files(record["files"], record["models"])
+    _check_info(record["info"])
+    folder = f"{record['config'].get('kind')}-{record['digest']}"
+    if path.name != folder or not _DIGEST.fullmatch(record["digest"]):
+        raise ValueError(f"it holds another run, {folder!r}")
+    return record
+
+
+_FORMS = {
+    "config": dict,
+    "digest": str,
+    "summary": dict,
+    "models": dict,
+    "files": list,
+    "info": dict,
+}
+
+
+def _check_files(files: list[Any], models: Mapping[str, Any]) -> None:
+    """Refuse names other than those that `Store.save` gives: they are opened."""
+    for entry in files:
+        if not (isinstance(entry, list) and [type(part) for part in entry] == [str, str]):
+            raise ValueError("run.json lists files in another form than name and checksum")
+    known = {f"model-{name}.safetensors" for name in models if _NAME.fullmatch(name)}
+    names = [name for name, _ in files]
+    if len(set(names)) != len(names) or set(names) - {"arrays.safetensors"} != known:
+        raise ValueError("run.json lists other files than those of its arrays and models")
+    if len(known) != len(models) or not all(isinstance(spec, dict) for spec in models.values()):
+        raise ValueError("run.json describes models that have no such name or form")
+
+
+def _check_info(info: Mapping[str, Any]) -> None:
+    for name in ("seconds", "cpu_seconds"):
+        seconds = info.get(name, 0.0)
+        if not (isinstance(seconds, (int, float)) and 0.0 <= seconds < _MAX_SECONDS):
+            raise ValueError(f"run.json gives {name} that are no time")
+    if not isinstance(info.get("versions", {}), dict):
+        raise ValueError("run.json gives versions in another form than a version for each name")
+
+
 def _read_table(file: Path, checksum: str) -> Arrays:
-    content = file.read_bytes()
-    if _checksum(content) != checksum:
-        raise DamagedRunError(f"{file} has changed since it was written")
-    return load_tensors(content)
+    """Return the arrays in `file`; what fails the check has not been held in memory."""
+    with open_regular(file, MAX_TABLE) as stream:
+        digest = hashlib.sha256()
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+        if digest.hexdigest() != checksum:
+            raise ValueError(f"{file.name} has changed since it was written")
+        stream.seek(0)
+        return load_tensors(stream.read(MAX_TABLE))
 
 
 def _write(file: Path, content: bytes) -> None:
