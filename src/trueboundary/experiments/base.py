@@ -181,19 +181,22 @@ class Experiment:
         Data sets are named by the settings ``dataset``, ``sweep_dataset`` and the like. MNIST is
         downloaded; CelebA and CIFAR-10 must be brought.
         """
+        for start in self.brought_data(settings):
+            from trueboundary.data import find_data
+
+            location = find_data()[start]
+            if not location.found:
+                message = location.message.rstrip(".")
+                return f"{self.id} is left out: it needs {_BROUGHT[start]}, {message}."
+        return ""
+
+    def brought_data(self, settings: Mapping[str, Any]) -> list[str]:
+        """Return which of the data sets that users bring `settings` ask for."""
         names: list[str] = []
         for setting, value in settings.items():
             if setting.endswith("dataset"):
                 names += [value] if isinstance(value, str) else value
-        for start, words in _BROUGHT.items():
-            if any(name.startswith(start) for name in names):
-                from trueboundary.data import find_data
-
-                location = find_data()[start]
-                if not location.found:
-                    message = location.message.rstrip(".")
-                    return f"{self.id} is left out: it needs {words}, {message}."
-        return ""
+        return [start for start in _BROUGHT if any(name.startswith(start) for name in names)]
 
     def cost(self, scale: Scale) -> float:
         """Rough cost in seconds on one core, what is shared with other experiments included."""

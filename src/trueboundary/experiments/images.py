@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -26,6 +26,7 @@ from trueboundary.experiments.networks import (
     load_model,
     snapshot_name,
 )
+from trueboundary.experiments.provenance import OBSERVED
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays, Model
 
@@ -98,7 +99,7 @@ class FittedMixtures(RunConfig):
     tol: float = 1e-3
     seed: int = 0
     face_size: int = 64
-    content: str = ""
+    content: str = field(default="", metadata=OBSERVED)
 
     def __post_init__(self) -> None:
         if self.dataset not in get_args(Dataset):

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from trueboundary.experiments.base import Analysis, Experiment
 from trueboundary.experiments.claims import Claim, Judgement, judge, read_claims
+from trueboundary.experiments.provenance import find_misfit
 from trueboundary.experiments.registry import experiments
-from trueboundary.runs import DamagedRunError, Plan, Run, Store, read_plans
+from trueboundary.report.words import count, measured_value, number, printable, setting
+from trueboundary.runs import (
+    DamagedPlanError,
+    DamagedRunError,
+    Plan,
+    Run,
+    Store,
+    plan_files,
+    read_plan,
+    strict_json,
+)
 
 
 @dataclass(frozen=True)
@@ -23,8 +34,8 @@ class Section:
     ----------
     experiment : Experiment
         What it asks.
-    plan : Plan
-        What was run for it.
+    plan : Plan or None
+        What was run for it; None where that cannot be read.
     runs : mapping of str to Run
         Those of its runs that are stored whole.
     analysis : Analysis or None
@@ -36,7 +47,7 @@ class Section:
     """
 
     experiment: Experiment
-    plan: Plan
+    plan: Plan | None
     runs: Mapping[str, Run]
     analysis: Analysis | None
     problem: str = ""
@@ -79,11 +90,28 @@ class Material:
         say that they were not run.
     n_elsewhere : int
         Number of claims of the same papers whose experiments were not asked for.
+    unknown : sequence of str
+        What lies among the plans and belongs to no experiment, one sentence each.
     """
 
     sections: Sequence[Section]
     rows: Sequence[ClaimRow]
     n_elsewhere: int
+    unknown: Sequence[str] = ()
+
+    def only(self, ids: Collection[str]) -> Material:
+        """Return what there is about some experiments, as if the folder held nothing else."""
+        left_out = _left_out(ids)
+        return replace(
+            self,
+            sections=[section for section in self.sections if section.experiment.id in ids],
+            rows=[
+                row
+                for row in self.rows
+                if row.claim.experiment in ids or (row.not_run and row.claim.experiment in left_out)
+            ],
+            unknown=(),
+        )
 
     @property
     def attempted(self) -> list[ClaimRow]:
@@ -106,25 +134,45 @@ class Material:
         return [section for section in self.sections if section.analysis is None]
 
     @property
+    def plans(self) -> list[Plan]:
+        """The plans that could be read."""
+        return [section.plan for section in self.sections if section.plan is not None]
+
+    @property
     def runs(self) -> dict[str, Run]:
         """Every stored run behind the report, once each, by folder."""
         return {run.path.name: run for section in self.sections for run in section.runs.values()}
 
 
-def collect_material(root: Path) -> Material:
+def collect_material(root: Path, own: Iterable[Plan] = ()) -> Material:
     """Read plans and runs under `root`, analyse them and judge the claims.
 
-    Raises
-    ------
-    DamagedPlanError
-        If a plan file cannot be read.
+    What cannot be read costs the experiment that it belongs to, and no other.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The folder that ``trueboundary run`` wrote to.
+    own : iterable of Plan
+        Plans that count in place of those that are stored for the same experiments: the folder may
+        by now hold another command's.
     """
-    plans = read_plans(root)
+    plans: dict[str, Plan | DamagedPlanError] = {}
+    for id, file in plan_files(root).items():
+        try:
+            plans[id] = read_plan(file)
+        except DamagedPlanError as damage:
+            plans[id] = damage
+    plans |= {plan.experiment: plan for plan in own}
     store = Store(root)
     sections = [
         _section(store, experiment, plans[id])
         for id, experiment in experiments().items()
         if id in plans
+    ]
+    unknown = [
+        f"plans/{id}.json belongs to no experiment of this version and is left out"
+        for id in map(printable, sorted(plans.keys() - experiments().keys()))
     ]
     by_id = {section.experiment.id: section for section in sections}
     claims = _claims(section.experiment.paper for section in sections)
@@ -138,10 +186,10 @@ def collect_material(root: Path) -> Material:
             why = left_out[claim.experiment]
             reason = f"not run here: {claim.experiment} is run on request alone; {why}"
             rows.append(ClaimRow(claim, None, reason, not_run=True))
-    return Material(list(by_id.values()), rows, len(claims) - len(rows))
+    return Material(list(by_id.values()), rows, len(claims) - len(rows), unknown)
 
 
-def _left_out(plans: Mapping[str, Plan]) -> dict[str, str]:
+def _left_out(asked: Collection[str]) -> dict[str, str]:
     """Return what only a request starts and nobody requested, of papers run whole; with reasons."""
     by_paper: dict[str, list[Experiment]] = {}
     for experiment in experiments().values():
@@ -149,13 +197,15 @@ def _left_out(plans: Mapping[str, Plan]) -> dict[str, str]:
     return {
         experiment.id: experiment.on_request
         for group in by_paper.values()
-        if all(experiment.on_request or experiment.id in plans for experiment in group)
+        if all(experiment.on_request or experiment.id in asked for experiment in group)
         for experiment in group
-        if experiment.on_request and experiment.id not in plans
+        if experiment.on_request and experiment.id not in asked
     }
 
 
-def _section(store: Store, experiment: Experiment, plan: Plan) -> Section:
+def _section(store: Store, experiment: Experiment, plan: Plan | DamagedPlanError) -> Section:
+    if isinstance(plan, DamagedPlanError):
+        return Section(experiment, None, {}, None, f"{printable(str(plan))}.")
     runs: dict[str, Run] = {}
     problem, details = "", ""
     for name, folder in plan.runs.items():
@@ -166,17 +216,35 @@ def _section(store: Store, experiment: Experiment, plan: Plan) -> Section:
                 continue
             problem, details = _why_missing(store, name, folder)
         except DamagedRunError as error:
-            problem = f"The stored run {name!r} is damaged ({error}); running again replaces it."
+            why = printable(str(error))
+            problem = f"The stored run {name!r} is damaged ({why}); running again replaces it."
     if problem:
         return Section(experiment, plan, runs, None, problem, details)
-    if not plan.runs:  # a plan is empty only where the data to run it on were missing
-        return Section(experiment, plan, runs, _analysis_without_data(experiment))
     try:
+        if not plan.runs and experiment.brought_data(plan.settings):
+            return Section(experiment, plan, runs, _analysis_without_data(experiment))
+        if misfit := find_misfit(experiment, plan, runs):
+            problem = f"Its plan is not that of its runs: {printable(misfit)}; run it again."
+            return Section(experiment, plan, runs, None, problem)
         analysis = experiment.analyse(runs, plan.settings)
+        _say(analysis)
     except Exception as error:  # a report must come out whatever one of its experiments does
-        problem = f"Its results could not be analysed: {type(error).__name__}: {error}"
+        why = printable(f"{type(error).__name__}: {error}")
+        problem = f"Its results could not be analysed: {why}"
         return Section(experiment, plan, runs, None, problem, traceback.format_exc())
     return Section(experiment, plan, runs, analysis)
+
+
+def _say(analysis: Analysis) -> None:
+    """Put every measurement into the words of the page, so that what has none is found here."""
+    for measurement in analysis.measurements.values():
+        measured_value(measurement)
+        count(measurement)
+        number(0.0 if measurement.exact is None else measurement.exact)
+        strict_json.dumps(asdict(measurement))
+        for row in measurement.cells:
+            for cell in row.values():
+                setting(cell)
 
 
 def _analysis_without_data(experiment: Experiment) -> Analysis:
@@ -186,10 +254,9 @@ def _analysis_without_data(experiment: Experiment) -> Analysis:
 
 
 def _why_missing(store: Store, name: str, folder: str) -> tuple[str, str]:
-    failure = store.failure(folder)
-    if failure.exists():
-        text = failure.read_text(encoding="utf-8")
-        first = text.partition("\n")[0]
+    text = store.read_failure(folder)
+    if text is not None:
+        first = printable(text.partition("\n")[0])
         happened = "was" if first.startswith("not started") else "failed:"
         return f"Its run {name!r} {happened} {first}", text
     return f"Its run {name!r} has not finished; running again goes on with it.", ""
@@ -204,7 +271,7 @@ def _claims(papers: Iterable[str]) -> list[Claim]:
 
 
 def _row(section: Section, claim: Claim) -> tuple[Section, ClaimRow]:
-    if section.analysis is None:
+    if section.analysis is None or section.plan is None:
         return section, ClaimRow(claim, None, "its experiment gave no result")
     measurement = section.analysis.measurements.get(claim.id)
     lacks_data = claim.id in section.analysis.without_data
@@ -217,7 +284,7 @@ def _row(section: Section, claim: Claim) -> tuple[Section, ClaimRow]:
             reductions=section.analysis.reductions,
         )
         return section, ClaimRow(claim, judgement)
-    except ValueError as error:
-        problem = f"Its measurement of claim {claim.id} cannot be judged: {error}"
+    except (ValueError, TypeError, OverflowError) as error:
+        problem = f"Its measurement of claim {claim.id} cannot be judged: {printable(str(error))}"
         broken = Section(section.experiment, section.plan, section.runs, None, problem)
         return broken, ClaimRow(claim, None, "its measurement cannot be judged")

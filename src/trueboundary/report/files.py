@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from trueboundary.experiments.base import Panel, Table
 from trueboundary.report.collect import ClaimRow
 from trueboundary.report.figures import save_figure
 from trueboundary.runs import strict_json
+
+_NAME = re.compile(r"\w[\w.-]*")
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,10 @@ def write_picture(folder: Path, panel: Panel) -> Picture:
     Raises
     ------
     ValueError
-        If a figure of that name is there already.
+        If a figure of that name is there already, or the name is none for a file.
     """
+    if not _NAME.fullmatch(panel.name):
+        raise ValueError(f"a figure's name becomes a file's: it cannot be {panel.name!r}")
     if (folder / f"{panel.name}.png").exists():
         raise ValueError(f"there is a figure called {panel.name!r} already")
     png, _ = save_figure(panel.draw(), folder, panel.name)
@@ -59,10 +64,15 @@ def write_csv(file: Path, rows: Table) -> None:
     ['dim,distance', '10,', '20,0.5']
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with file.open("w", newline="", encoding="utf-8", errors="backslashreplace") as stream:
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write `text` as UTF-8, with half characters (of a file's damaged name, say) spelt out."""
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_claims_json(file: Path, rows: Sequence[ClaimRow]) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from trueboundary.report.collect import ClaimRow, Material
 from trueboundary.report.words import count, exact_value, measured_value, paper_value
+from trueboundary.runs.reading import read_regular, reason
 
 #: The lines between which the README's table stands.
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 
+_NEEDED = f"it must be a Markdown file with the lines {BEGIN} and {END}"
+_MAX_BYTES = 16 * 2**20
+
 
 class MarkerError(ValueError):
-    """A Markdown file lacks the lines between which the table goes."""
+    """A file is no Markdown with the lines between which the table goes."""
 
 
 def claims_markdown(rows: Iterable[ClaimRow]) -> str:
@@ -39,32 +44,58 @@ def claims_markdown(rows: Iterable[ClaimRow]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def update_readme(file: Path, root: Path, material: Material) -> None:
-    """Replace what stands between the markers in `file` by the table of headline claims.
+def check_readme(file: Path) -> None:
+    """Refuse a Markdown file that `update_readme` could not write the table into.
 
     Raises
     ------
     MarkerError
-        If the markers are not there, once each and in order.
-    OSError
-        If the file cannot be read or written.
+        If it is no text file with the two markers, once each and in order.
     """
-    text = file.read_text(encoding="utf-8")
+    _split(file)
+
+
+def update_readme(file: Path, root: Path, material: Material) -> None:
+    """Replace what stands between the markers in `file` by the table of headline claims.
+
+    The rest stays as it is: line endings, permissions, and a link that leads to the file.
+
+    Raises
+    ------
+    MarkerError
+        If it is no text file with the two markers, once each and in order.
+    OSError
+        If the file cannot be written.
+    """
+    before, after = _split(file)
+    end = "\r\n" if "\r\n" in before else "\n"
+    table = f"\n{_headlines(root, material)}".replace("\n", end)
+    target = file.resolve()
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(f"{before}{BEGIN}{table}{END}{after}".encode())
+    shutil.copymode(target, temporary)
+    os.replace(temporary, target)
+
+
+def _split(file: Path) -> tuple[str, str]:
+    """Return what stands in `file` before and after the two markers."""
+    try:
+        text = read_regular(file, _MAX_BYTES).decode("utf-8")
+    except OSError as error:
+        raise MarkerError(f"cannot read {file}: {reason(error)}; {_NEEDED}") from error
+    except UnicodeDecodeError as error:
+        raise MarkerError(f"{file} is not UTF-8 text; {_NEEDED}") from error
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
         raise MarkerError(
             f"{file} must hold the line {BEGIN} once and the line {END} once after it"
         )
     before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    new = f"{before}{BEGIN}\n{_headlines(root, material)}{END}{after}"
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(new, encoding="utf-8")
-    os.replace(temporary, file)
+    return before, rest.split(END)[1]
 
 
 def _headlines(root: Path, material: Material) -> str:
     rows = [row for row in material.rows if row.claim.headline]
-    scales = ", ".join(dict.fromkeys(section.plan.scale for section in material.sections))
+    scales = ", ".join(dict.fromkeys(plan.scale for plan in material.plans))
     command = f"trueboundary report {root.as_posix()} --readme README.md"
     note = f"Measured at scale {scales}; this table is written by `{command}`."
     return f"{claims_markdown(rows)}\n{note}\n"

@@ -13,9 +13,10 @@ from trueboundary import __version__
 from trueboundary.experiments.base import SCALES, read_settings
 from trueboundary.experiments.claims import Verdict
 from trueboundary.report import words
-from trueboundary.report.collect import Material, Section
+from trueboundary.report.collect import Material
 from trueboundary.report.files import Picture
 from trueboundary.report.summary import summary, verdict_counts
+from trueboundary.runs import Plan
 
 #: What the papers are called in headings.
 PAPERS: Mapping[str, str] = {
@@ -44,20 +45,21 @@ def render_page(material: Material, pictures: Mapping[str, Sequence[Picture]]) -
         The figures of each experiment, by its id.
     """
     papers = list(dict.fromkeys(section.experiment.paper for section in material.sections))
+    plans = material.plans
     return _template().render(
         title=" · ".join(PAPERS[paper].split(" (")[0] for paper in papers) or "Nothing",
         version=__version__,
         papers=[PAPERS[paper] for paper in papers],
-        scales=_distinct(section.plan.scale for section in material.sections),
-        seeds=_distinct(section.plan.seed for section in material.sections),
-        devices=_distinct(section.plan.device for section in material.sections),
+        scales=_distinct(plan.scale for plan in plans),
+        seeds=_distinct(plan.seed for plan in plans),
+        devices=_distinct(plan.device for plan in plans),
         versions=_versions(material),
         summary=summary(material),
         counts=verdict_counts(material.judged),
         marks=_MARKS,
         material=material,
         pictures=pictures,
-        reductions=[_reductions(section) for section in material.sections],
+        reductions=[_reductions(plan) for plan in plans],
         scale_names=SCALES,
         words=words,
     )
@@ -86,17 +88,17 @@ def _versions(material: Material) -> str:
     return "; ".join(seen) or "no run"
 
 
-def _reductions(section: Section) -> dict[str, Any]:
+def _reductions(plan: Plan) -> dict[str, Any]:
     """Return an experiment's settings: at every scale, as used, and why they are reduced."""
     rows = [
         {
             "name": setting.name,
             "values": [words.setting(setting.values[scale]) for scale in SCALES],
-            "used": words.setting(section.plan.settings.get(setting.name, "–")),
-            "overridden": setting.name in section.plan.overrides,
-            "reduced": section.plan.settings.get(setting.name) != setting.values["paper"],
+            "used": words.setting(plan.settings.get(setting.name, "–")),
+            "overridden": setting.name in plan.overrides,
+            "reduced": plan.settings.get(setting.name) != setting.values["paper"],
             "why": setting.why,
         }
-        for setting in read_settings(section.experiment.id)
+        for setting in read_settings(plan.experiment)
     ]
-    return {"id": section.experiment.id, "rows": rows}
+    return {"id": plan.experiment, "rows": rows}

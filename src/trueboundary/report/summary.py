@@ -26,6 +26,7 @@ def summary(material: Material) -> list[str]:
     if material.problems:
         ids = ", ".join(section.experiment.id for section in material.problems)
         paragraphs.append(f"Without a result: {ids}. The reasons stand in their sections.")
+    paragraphs += [f"{sentence}." for sentence in material.unknown]
     paragraphs.append(_cost(material))
     return paragraphs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from trueboundary.experiments.base import Measurement
 from trueboundary.experiments.claims import Claim, Judgement
 from trueboundary.experiments.wording import number, setting
+from trueboundary.plurals import plural
 
 __all__ = [
     "count",
@@ -14,6 +15,7 @@ __all__ = [
     "number",
     "paper_value",
     "plural",
+    "printable",
     "setting",
 ]
 
@@ -81,12 +83,12 @@ def exact_value(judgement: Judgement | None) -> str:
     return number(judgement.measurement.exact)
 
 
-def plural(n: int, noun: str) -> str:
-    """Return a count with its noun.
+def printable(text: str) -> str:
+    r"""Return `text` without anything that could steer a terminal or break a line.
 
     Examples
     --------
-    >>> plural(1, "claim"), plural(3, "claim")
-    ('1 claim', '3 claims')
+    >>> printable("café \x1b[2J")
+    'café \\x1b[2J'
     """
-    return f"{n:,} {noun}" + ("" if n == 1 else "s")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
