@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,14 +178,29 @@ def test_report_is_written_again_from_stored_results(capsys):
 
 
 @pytest.mark.parametrize("change", [{"settings": []}, {"overrides": 3}, {"runs": 1}, {"more": 1}])
-def test_a_damaged_plan_is_a_mistake_with_a_sentence(capsys, change):
+def test_a_damaged_plan_costs_its_experiment_and_is_named(capsys, change):
     run()
     file = Path("out/plans/sums.json")
     plan = json.loads(file.read_text())
-    for text in ("{", "[]", "{}", json.dumps(plan | change)):
+    unsealed = {name: plan[name] for name in plan.keys() - {"schema", "checksum"}}
+    for text in ("{", "[]", "{}", json.dumps(plan | change), json.dumps(unsealed | change)):
         file.write_text(text)
-        assert main(["report", "out"]) == 2
-        assert "sums.json is not a plan" in capsys.readouterr().err
+        assert main(["report", "out"]) == 1
+        assert "sums has no result: out/plans/sums.json is not a plan" in capsys.readouterr().err
+        assert {entry["verdict"] for entry in _claims()} == {None}
+    assert run() == 0
+    assert "no result" not in capsys.readouterr().err
+
+
+def test_what_belongs_to_no_experiment_is_named(capsys):
+    run()
+    stray = Path("out/plans/\x1b[2Jelsewhere.json")
+    stray.write_text("{}")
+    assert main(["report", "out"]) == 1
+    said = capsys.readouterr().err
+    assert r"plans/\x1b[2Jelsewhere.json belongs to no experiment of this version" in said
+    assert "elsewhere.json" in Path("out/report/index.html").read_text()
+    assert {entry["verdict"] for entry in _claims()} != {None}
 
 
 def test_a_report_without_all_results_says_what_is_missing(capsys):
@@ -199,8 +215,9 @@ def test_only_a_report_is_replaced(capsys):
     own = Path("out/report/own.txt")
     own.parent.mkdir(parents=True)
     own.write_text("mine")
-    assert run() == 1
+    assert run() == 2
     assert "holds something else than a report" in capsys.readouterr().err
+    assert not Path("out/runs").exists(), "it is said before anything is computed"
     assert own.read_text() == "mine"
     own.unlink()
     assert run() == run() == 0
@@ -227,10 +244,174 @@ def test_the_readme_gets_its_table(capsys):
     assert "old" not in text
     assert main(["report", "out", "--readme", "README.md"]) == 0
     assert readme.read_text() == text
-    readme.write_text("no markers")
-    assert main(["report", "out", "--readme", "README.md"]) == 2
-    assert main(["report", "out", "--readme", "missing.md"]) == 2
-    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("plain.md", "plain.md must hold the line <!-- claims: begin --> once"),
+        ("missing.md", "cannot read missing.md: No such file or directory; it must be a Markdown"),
+        (".", "cannot read .: . is not a regular file"),
+        ("latin.md", "latin.md is not UTF-8 text"),
+        ("pipe.md", "pipe.md is not a regular file"),
+    ],
+)
+def test_a_readme_that_cannot_take_the_table_is_said_before_anything_is_written(capsys, name, says):
+    run()
+    report = Path("out/report/index.html").stat().st_mtime_ns
+    Path("plain.md").write_text("no markers")
+    Path("latin.md").write_bytes(b"caf\xe9")
+    os.mkfifo("pipe.md")
+    assert main(["report", "out", "--readme", name]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert "Errno" not in said
+    assert Path("out/report/index.html").stat().st_mtime_ns == report
+
+
+def test_a_report_of_results_that_are_not_to_be_written_to_goes_elsewhere(capsys):
+    run()
+    shutil.rmtree("out/report")
+    assert main(["report", "out", "--out", "page"]) == 0
+    assert "Report: page/index.html" in capsys.readouterr().out
+    assert Path("page/claims.json").exists()
+    assert not Path("out/report").exists()
+    assert main(["report", "out", "--out", "out"]) == 2
+    assert "out holds something else than a report; move it away" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_read_only_store_is_said_with_what_to_do(capsys):
+    run()
+    shutil.rmtree("out/report")
+    Path("out").chmod(0o555)
+    try:
+        assert main(["report", "out"]) == 2
+        assert "cannot write to out/report" in capsys.readouterr().err
+        assert main(["report", "out", "--out", "page"]) == 0
+    finally:
+        Path("out").chmod(0o755)
+
+
+def test_a_linked_report_folder_is_followed_and_a_dead_link_is_said_at_once(capsys):
+    Path("page").mkdir()
+    Path("out").mkdir()
+    Path("out/report").symlink_to(Path("page").resolve())
+    assert run() == run() == 0
+    assert Path("page/index.html").exists()
+    assert Path("out/report").is_symlink()
+    shutil.rmtree("page")
+    shutil.rmtree("out/runs")
+    capsys.readouterr()
+    assert run() == 2
+    assert "out/report is a link to" in capsys.readouterr().err
+    assert not Path("out/runs").exists()
+
+
+# --- several commands and one folder ------------------------------------------------------------
+
+
+def _measured(out):
+    """Return the measured value of T1 in a table that was printed."""
+    return re.search(r"^ *T1 .*?1\.64 +(\S+)", out, re.MULTILINE)[1]
+
+
+def test_each_of_two_commands_prints_the_table_of_what_it_ran(capsys, monkeypatch):
+    from trueboundary.cli import work
+
+    assert run("--set", "n_terms=20", "--set", "powers=2") == 0
+    second = _measured(capsys.readouterr().out)
+    shutil.rmtree("out")
+    execute, outputs = work.execute, []
+
+    def both(*arguments, **options):
+        if not outputs:  # while the first command computes, the second starts and ends
+            outputs.append(None)
+            assert run("--set", "n_terms=20", "--set", "powers=2") == 0
+            outputs.append(capsys.readouterr().out)
+        return execute(*arguments, **options)
+
+    monkeypatch.setattr(work, "execute", both)
+    assert run("--set", "powers=2") == 0
+    first = capsys.readouterr()
+    assert _measured(outputs[1]) == second
+    assert _measured(first.out) != second
+    assert "out now holds another command's settings of sums (n_terms 20 where this" in first.err
+    assert main(["report", "out"]) == 0
+    assert _claims()[0]["measurement"]["n"] == 20
+
+
+def test_a_plan_of_other_settings_is_not_replaced_without_a_word(capsys):
+    assert run() == run() == 0
+    assert capsys.readouterr().err == ""
+    assert run("--set", "n_terms=20", "--seed", "1") == 0
+    said = capsys.readouterr().err
+    assert "out held other settings of sums (seed 0 where this command has 1, n_terms 10 " in said
+
+
+def test_the_table_is_of_what_the_command_ran_alone(capsys, monkeypatch):
+    from trueboundary.experiments import experiments
+
+    assert run() == 0
+    other = replace(experiments()["sums"], id="elsewhere", analyse=lambda runs, settings: 1 / 0)
+    monkeypatch.setitem(experiments(), "elsewhere", other)
+    monkeypatch.setattr("trueboundary.experiments.base._scales", _scales_of_both)
+    capsys.readouterr()
+    assert main(["run", "elsewhere", "--scale", "smoke", "--out", "out"]) == 1
+    said = capsys.readouterr()
+    assert "T3" in said.out
+    assert "T1" not in said.out
+    assert run() == 0, "what is wrong with the other experiment is not this command's"
+    said = capsys.readouterr()
+    assert "T1" in said.out
+    assert "T3" not in said.out
+
+
+def _scales_of_both():
+    import fake_experiment
+
+    sums = fake_experiment.SCALES["sums"]
+    return {"sums": sums, "elsewhere": sums}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ([], "smoke"),
+        (["--set", "n_terms=20"], "smoke-n_terms=20"),
+        (["--set", "powers=1,2", "--seed", "3"], "smoke-powers=1.0,2.0-seed=3"),
+        (["--seed", "0", "--device", "cpu"], "smoke"),
+    ],
+)
+def test_settings_of_ones_own_go_beside_the_reproduction(capsys, arguments, name):
+    assert main(["reproduce", "--scale", "smoke"]) == 0
+    plan = Path("results/smoke/plans/sums.json").read_bytes()
+    assert main(["run", "sums", "--scale", "smoke", *arguments]) == 0
+    assert f"Report: results/{name}/report/index.html" in capsys.readouterr().out
+    assert Path("results/smoke/plans/sums.json").read_bytes() == plan
+    assert {entry.name for entry in Path("results").iterdir()} == {"smoke", name}
+
+
+def test_no_two_settings_share_a_folder():
+    from trueboundary.cli.work import Job, default_folder
+    from trueboundary.runs import Plan
+
+    def folder(device="cpu", **overrides):
+        return default_folder([Job(Plan("a", "quick", 0, device, {}, overrides), {})])
+
+    names = {
+        folder(),
+        folder(device="cuda"),
+        folder(device="cuda:1"),
+        folder(pairs=("0/6",)),
+        folder(pairs=("0_6",)),
+        folder(pairs=tuple(map(str, range(200)))),
+        folder(pairs=tuple(map(str, range(201)))),
+        folder(name="../../elsewhere"),
+        folder(name="../../elsewhere "),
+    }
+    assert len(names) == 9
+    assert all(name.parent == Path("results") and len(name.name) < 120 for name in names)
 
 
 def test_help_and_the_command_itself_load_neither_torch_nor_matplotlib():

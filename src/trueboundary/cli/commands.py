@@ -15,16 +15,19 @@ from trueboundary.cli.errors import (
     UserError,
     check_device,
     check_folder,
+    check_report,
     check_scale,
     describe_failures,
     nearest,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from trueboundary.experiments import Experiment
     from trueboundary.report.build import BuiltReport
+    from trueboundary.report.collect import Material
+    from trueboundary.runs import Plan
 
 app = typer.Typer(
     name="trueboundary",
@@ -51,8 +54,9 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or cuda:0, cuda:1, ...")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes to compute in, one thread each.")]
 Out = Annotated[
     Path | None,
-    typer.Option(help="Folder for runs and report; results/SCALE unless given. What is finished "
-                      "there is not computed again."),
+    typer.Option(help="Folder for runs and report. Unless given: results/SCALE, or a folder beside "
+                      "it if settings, seed or device are your own. What is finished there is not "
+                      "computed again."),
 ]  # fmt: skip
 CelebA = Annotated[
     Path | None,
@@ -183,6 +187,7 @@ def reproduce(
     epilog=_example(
         "trueboundary report results/quick",
         "trueboundary report results/quick --readme README.md",
+        "trueboundary report /media/archive/quick --out report",
     )
 )
 def report(
@@ -191,22 +196,33 @@ def report(
         Path | None,
         typer.Option(help="Also replace the table of headline claims in this Markdown file."),
     ] = None,
-) -> None:
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the report, where DIR itself cannot or shall not be written "
+                     "to; DIR/report unless given."),
+    ] = None,
+) -> None:  # fmt: skip
     """Write the report again from the stored results in DIR, without computing anything."""
-    from trueboundary.report.markdown import MarkerError, update_readme
+    from trueboundary.report.markdown import MarkerError, check_readme, update_readme
+    from trueboundary.runs.reading import reason
 
     if not any(folder.glob("plans/*.json")):
         raise UserError(f"{folder} holds no results: it is the --out folder of 'trueboundary run'")
-    check_folder(folder / "report")
-    built = _write_report(folder)
-    if readme is not None:
-        try:
+    target = folder / "report" if out is None else out
+    try:
+        if readme is not None:
+            check_readme(readme)
+        check_report(target)
+        built = _write_report(folder, target)
+        if readme is not None:
             update_readme(readme, folder, built.material)
-        except (OSError, MarkerError) as error:
-            raise UserError(str(error)) from error
-    _say_problems(built)
+    except MarkerError as error:
+        raise UserError(f"--readme: {error}") from error
+    except OSError as error:
+        raise UserError(f"--readme: cannot write to {readme}: {reason(error)}") from error
+    _say_problems(built.material)
     _console().print(f"Report: {built.page}", soft_wrap=True, highlight=False)
-    if built.problems:
+    if built.problems or built.material.unknown:
         raise typer.Exit(1)
 
 
@@ -244,7 +260,7 @@ def _run(
     overrides: Sequence[str],
 ) -> None:
     from trueboundary.cli.tables import claims_table
-    from trueboundary.cli.work import carry_out, plan_jobs
+    from trueboundary.cli.work import carry_out, default_folder, find_others, plan_jobs
     from trueboundary.report.words import plural
     from trueboundary.runs import StoreError, WorkerDiedError
 
@@ -254,44 +270,52 @@ def _run(
     for job in jobs:
         if job.missing:
             _complain(job.missing)
-    folder = Path("results") / scale if out is None else out
+    folder = default_folder(jobs) if out is None else out
     check_folder(folder)
+    check_report(folder / "report")
+    for id, how in find_others(jobs, folder).items():
+        _complain(f"{folder} held other settings of {id} ({how}); its report is of this command's "
+                  "from now on, and what was computed stays")  # fmt: skip
     console = _console()
     try:
         failures = carry_out(jobs, folder, workers, console)
-        built = _write_report(folder)
+        built = _write_report(folder, folder / "report", [job.plan for job in jobs])
     except KeyboardInterrupt:
         _stop(f"interrupted; what had finished is kept in {folder}, and the same command goes on "
               "from there", 130)  # fmt: skip
     except (WorkerDiedError, StoreError, OSError) as error:
         _stop(str(error), 1)
-    if built.material.attempted:
-        console.print(claims_table(built))
-    for why, n in built.material.not_run.items():
+    own = built.material.only([experiment.id for experiment in chosen])
+    if own.attempted:
+        console.print(claims_table(own))
+    for why, n in own.not_run.items():
         console.print(f"{plural(n, 'claim')} {why}.", highlight=False)
     for line in describe_failures(failures, folder):
         _complain(line)
-    _say_problems(built)
+    _say_problems(own)
+    for id, how in find_others(jobs, folder).items():
+        _complain(f"{folder} now holds another command's settings of {id} ({how}); "
+                  f"'trueboundary report {folder}' shows those")  # fmt: skip
     console.print(f"Report: {built.page}", soft_wrap=True, highlight=False)
-    if failures or built.problems:
+    if failures or own.problems:
         raise typer.Exit(1)
 
 
-def _write_report(folder: Path) -> BuiltReport:
+def _write_report(folder: Path, target: Path, plans: Iterable[Plan] = ()) -> BuiltReport:
     from trueboundary.report.build import build_report
-    from trueboundary.runs import DamagedPlanError
+    from trueboundary.runs.reading import reason
 
     try:
-        return build_report(folder)
-    except DamagedPlanError as error:
-        raise UserError(str(error)) from error
+        return build_report(folder, target, plans=plans)
     except OSError as error:
-        _stop(f"the report could not be written: {error}", 1)
+        _stop(f"the report could not be written to {target}: {reason(error)}", 1)
 
 
-def _say_problems(built: BuiltReport) -> None:
-    for section in built.problems:
+def _say_problems(material: Material) -> None:
+    for section in material.problems:
         _complain(f"{section.experiment.id} has no result: {section.problem}")
+    for sentence in material.unknown:
+        _complain(sentence)
 
 
 def _console() -> Console:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trueboundary.plurals import plural
+
 if TYPE_CHECKING:
     from trueboundary.runs import Failure
 
@@ -30,6 +32,17 @@ def check_scale(scale: str) -> None:
     if scale not in SCALES:
         hint = nearest(scale, SCALES)
         raise UserError(f"there is no scale {scale!r} (smoke, quick or paper){hint}")
+
+
+def check_report(folder: Path) -> None:
+    """Refuse a folder for a report that cannot be written to or holds something else."""
+    from trueboundary.report.build import find_place
+
+    try:
+        place = find_place(folder)
+    except OSError as error:
+        raise UserError(f"{error}; or choose another --out") from error
+    check_folder(place)
 
 
 def check_folder(folder: Path) -> None:
@@ -54,14 +67,13 @@ def check_device(device: str) -> None:
 
     n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(match[1] or 0) >= n_devices:
-        raise UserError(f"the device {device!r} is not there: this machine has {n_devices} CUDA "
-                        "devices that torch can use; try --device cpu")  # fmt: skip
+        devices = plural(n_devices, "CUDA device")
+        raise UserError(f"the device {device!r} is not there: this machine has {devices} that "
+                        "torch can use; try --device cpu")  # fmt: skip
 
 
 def describe_failures(failures: Sequence[Failure], folder: Path) -> list[str]:
     """Return a sentence for each run that failed; runs that waited for those are only counted."""
-    from trueboundary.report.words import plural
-
     started = [failure for failure in failures if failure.traceback]
     sentences = [f"{failure.config.folder} failed: {failure.message}" for failure in started]
     if n_waiting := len(failures) - len(started):

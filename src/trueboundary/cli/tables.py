@@ -14,7 +14,7 @@ from trueboundary.experiments.claims import Verdict
 from trueboundary.report.words import duration, measured_value, paper_value
 
 if TYPE_CHECKING:
-    from trueboundary.report.build import BuiltReport
+    from trueboundary.report.collect import Material
 
 _COLOURS = {
     Verdict.REPRODUCED: "green",
@@ -46,10 +46,10 @@ def experiments_table(experiments: Iterable[Experiment]) -> tuple[Table, list[st
     return table, list(reasons)
 
 
-def claims_table(built: BuiltReport) -> Table:
+def claims_table(material: Material) -> Table:
     """Return every claim with the paper's value, the measured one and the verdict."""
     table = _table("claim", "statement", "paper", "measured", "verdict")
-    for row in built.material.attempted:
+    for row in material.attempted:
         judgement = row.judgement
         if judgement is None:
             verdict, measured = f"[bright_black]{escape(row.missing)}[/]", "–"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +15,17 @@ from trueboundary.cli.progress import show_progress
 from trueboundary.experiments.base import Experiment, Scale
 from trueboundary.experiments.brought import check_images
 from trueboundary.experiments.overrides import parse_overrides
+from trueboundary.experiments.wording import setting
 from trueboundary.runs import (
+    DamagedPlanError,
     Failure,
     Plan,
     RunConfig,
     Store,
     collect,
     execute,
+    plan_file,
+    read_plan,
     worker_pool,
     write_plan,
 )
@@ -75,6 +81,55 @@ def _plan_job(
         raise UserError(f"{experiment.id} cannot run like that: {error}") from error
     plan = Plan(experiment.id, scale, seed, device, settings, replaced, folders)
     return Job(plan, configs, missing)
+
+
+def default_folder(jobs: Sequence[Job]) -> Path:
+    """Return where jobs go without ``--out``: ``results/SCALE``, if their settings are the scale's.
+
+    With a setting, a seed or a device of one's own it is a folder beside that, named after them, so
+    that trying something out leaves the reproduction's report as it is.
+    """
+    first = jobs[0].plan
+    own = {name: value for job in jobs for name, value in job.plan.overrides.items()}
+    parts = [first.scale, *(f"{name}={_plain(value)}" for name, value in own.items())]
+    parts += [f"seed={first.seed}"] if first.seed != 0 else []
+    parts += [first.device] if first.device != "cpu" else []
+    text = "-".join(parts)
+    name = re.sub(r"[^\w.,=+-]", "_", text, flags=re.ASCII)[:100]
+    if name != text:  # two texts must not become one name
+        name += f"-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return Path("results") / name
+
+
+def _plain(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def find_others(jobs: Iterable[Job], out: Path) -> dict[str, str]:
+    """Return how the plans that `out` holds for the same experiments differ from these, by id.
+
+    Plans that are not there or cannot be read differ in nothing.
+    """
+    found = {}
+    for plan in (job.plan for job in jobs):
+        try:
+            other = read_plan(plan_file(out, plan.experiment))
+        except DamagedPlanError:
+            continue
+        here, there = _asked(plan), _asked(other)
+        names = [name for name in here | there if here.get(name) != there.get(name)]
+        if names:
+            found[plan.experiment] = ", ".join(
+                f"{name} {there.get(name, '–')} where this command has {here.get(name, '–')}"
+                for name in names[:3]
+            )
+    return found
+
+
+def _asked(plan: Plan) -> dict[str, str]:
+    """Return everything that a plan asks for, in words."""
+    settings = {name: setting(value) for name, value in plan.settings.items()}
+    return {"scale": plan.scale, "seed": str(plan.seed), "device": plan.device, **settings}
 
 
 def carry_out(jobs: Sequence[Job], out: Path, n_workers: int, console: Console) -> list[Failure]:
