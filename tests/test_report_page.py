@@ -239,6 +239,18 @@ def test_figures_have_one_look(tmp_path):
         new_figure(0)
 
 
+def test_one_is_counted_as_one(fake, tmp_path):
+    from trueboundary.measure import ErrorRate
+
+    rate = ErrorRate(0, 1e-5, 0.0, 1e-4, -5.0, "sampling", "", n_points=100_000, n_errors=1)
+    assert "(1 error in 100,000 points)" in str(rate)
+    assert "(0 errors in 1 point)" in str(replace(rate, value=0.0, n_errors=0, n_points=1))
+    compute(fake, tmp_path, scale="smoke")
+    page = Page(build_report(tmp_path).page.read_text(encoding="utf-8")).text
+    assert "1 run of 1 experiment stands behind this page; it took" in page
+    assert not re.search(r"\b1 [a-z]+s\b", page)
+
+
 def test_words():
     assert number(-0.25) == "−0.25"
     assert number(float("nan")) == "none"

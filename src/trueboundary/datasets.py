@@ -22,6 +22,7 @@ from torch import Tensor
 
 from trueboundary.certificates import LipschitzMixtureCertificate
 from trueboundary.measure import error_rate
+from trueboundary.plurals import plural
 from trueboundary.problems.base import Problem
 from trueboundary.problems.images import ImageProblem, new_folder
 from trueboundary.problems.mixtures import other_subspace_distance
@@ -289,9 +290,9 @@ def card_text(card: dict[str, Any]) -> str:
     lines = [
         f"# {first} against {second}, {problem['variant']}",
         "",
-        f"{card['n_train']:,} training and {card['n_test']:,} test images of {height} x {width} "
-        f"pixels in {channels} channel{'s' if channels > 1 else ''}, drawn from known mixtures of "
-        "factor analyzers. The images carry noise and are not clipped: "
+        f"{card['n_train']:,} training and {plural(card['n_test'], 'test image')} of {height} x "
+        f"{width} pixels in {plural(channels, 'channel')}, drawn from known "
+        "mixtures of factor analyzers. The images carry noise and are not clipped: "
         f"{card['out_of_range']:.1%} of the pixel values lie outside [0, 1].",
         "",
         "| optimal classifier | value | 95 % interval | points |",
@@ -320,7 +321,7 @@ def card_text(card: dict[str, Any]) -> str:
         "",
         f"- Fitted to: {card['source'] or 'not stated'}.",
         f"- Components: {problem['n_components'][0]} and {problem['n_components'][1]}, "
-        f"with {max(problem['n_factors'])} factors.",
+        f"with {plural(max(problem['n_factors']), 'factor')}.",
         f"- Settings: {', '.join(f'{name} = {value}' for name, value in settings)}.",
         f"- Seed of the points: {card['seed']}.",
         *(f"- {note}" for note in card["notes"]),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trueboundary.cli.errors import UserError, nearest
+from trueboundary.plurals import plural
 
 if TYPE_CHECKING:
     from trueboundary.data import ImageData
@@ -122,7 +123,7 @@ def make(
         _say(f"reading {images}")
         found = _read(images, classes, size, celeba, attribute, seed)
         default = _DIGIT_COMPONENTS if found.is_digits else None
-        _say(f"fitting mixtures to {len(found.x):,} images")
+        _say(f"fitting mixtures to {plural(len(found.x), 'image')}")
         fit = fit_images(
             found.x,
             found.y,
@@ -206,7 +207,7 @@ def _read(
         y=y,
         image_shape=shape,
         class_names=classes,
-        source=f"{source}, {classes[0]} against {classes[1]}, {len(x):,} images",
+        source=f"{source}, {classes[0]} against {classes[1]}, {plural(len(x), 'image')}",
         notes=data.notes,
         is_digits=shape[0] == 1 and max(shape) <= 32,
     )

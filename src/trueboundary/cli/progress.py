@@ -10,6 +10,7 @@ from rich import progress as bars
 from rich.console import Console
 from rich.markup import escape
 
+from trueboundary.plurals import plural
 from trueboundary.report.words import duration
 from trueboundary.runs import Progress
 
@@ -70,7 +71,7 @@ def _line_writer(console: Console, names: Mapping[str, str]) -> Callable[[Progre
 
 
 def _describe(state: Progress, names: Mapping[str, str]) -> str:
-    parts = [f"{state.n_done} of {state.n_total} runs"]
+    parts = [f"{state.n_done} of {plural(state.n_total, 'run')}"]
     if state.running:
         left = state.seconds_left
         parts.append("estimating the time left" if left is None else f"{duration(left)} left")

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from trueboundary.cli.errors import UserError, check_device, check_folder, describe_failures
+from trueboundary.plurals import plural
 
 if TYPE_CHECKING:
     from trueboundary.cli.grid import Point
@@ -205,8 +206,8 @@ def _show_costs(
     console.print(table)
     left = sum(config.cost() for digest, config in runs.items() if digest not in taken)
     line = (
-        f"{len(runs)} runs, {len(taken)} of them stored; about {duration(left)} left on one core, "
-        f"{duration(left / n_workers)} at best on {n_workers}"
+        f"{plural(len(runs), 'run')}, {len(taken)} of them stored; about {duration(left)} left on "
+        f"one core, {duration(left / n_workers)} at best on {n_workers}"
     )
     estimated = sum(runs[digest].cost() for digest in taken)
     if estimated > 0:
@@ -237,7 +238,7 @@ def _say_outcome(
 
     n_runs = len(collect(_goals(jobs)))
     console.print(
-        f"{n_runs - len(failures)} of {n_runs} runs are in {folder}",
+        f"{n_runs - len(failures)} of {plural(n_runs, 'run')} are in {folder}",
         soft_wrap=True,
         highlight=False,
     )

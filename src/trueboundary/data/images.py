@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trueboundary.plurals import plural
+
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
@@ -212,8 +214,8 @@ def check_codes(name: str, codes: Any, n_images: int, names: Iterable[str]) -> N
 
 
 def describe_images(images: npt.NDArray[Any]) -> str:
-    """Return, for instance, `60000 images of 28 x 28 x 1`."""
-    return f"{len(images)} images of {' x '.join(str(side) for side in images.shape[1:])}"
+    """Return, for instance, `60,000 images of 28 x 28 x 1`."""
+    return f"{plural(len(images), 'image')} of {' x '.join(str(side) for side in images.shape[1:])}"
 
 
 def describe_split(split: Labels, names: Sequence[str]) -> str:

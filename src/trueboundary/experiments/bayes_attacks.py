@@ -20,6 +20,7 @@ from trueboundary.experiments.images import (
     planned_fit,
 )
 from trueboundary.experiments.summaries import mean_of_points, median_of_points
+from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def measure(runs: Mapping[str, Run]) -> dict[str, Measurement]:
     n = len(distances(runs[f"{OPTIMAL}/gradient"]))
     note = (
         f"Computed steps over Carlini-Wagner with the paper's settings, both found at {len(found)} "
-        f"of {n} points of the symmetric problem; ratios from {found.min():.2f} to "
+        f"of {plural(n, 'point')} of the symmetric problem; ratios from {found.min():.2f} to "
         f"{found.max():.2f}."
     )
     return {"B1.16": Measurement(value, low, high, n=len(found), note=note)}
@@ -128,7 +129,7 @@ def _remarks(rows: list[Row], runs: Mapping[str, Run]) -> list[str]:
             remarks.append(
                 f"{name}: computed gradient steps end {found.mean():.3f} times as far as "
                 "Carlini-Wagner with constants in units of distance, in the mean over "
-                f"{len(found)} points."
+                f"{plural(len(found), 'point')}."
             )
     for r in rows:
         if r["n_failed"]:

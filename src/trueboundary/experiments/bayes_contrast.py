@@ -22,6 +22,7 @@ from trueboundary.experiments.images import (
 )
 from trueboundary.experiments.sheets import Sheet, draw_sheet, sheet_rows, tile
 from trueboundary.experiments.summaries import mean_of_points, median_of_points
+from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -218,10 +219,10 @@ def _remarks(rows: list[Row], pair: str, predicted: float) -> list[str]:
     if far:
         words = ", ".join(f"{name} at {n}" for name, n in far.items())
         remarks.append(
-            f"Of {asymmetric[0]['n_points']} points each, attacks stayed more than half as far "
-            f"again away or failed: {words}. Their means are those of the attacks, not of the "
-            "problem; computed steps aim at the likeliest component of the other class, which "
-            "need not be the broad one."
+            f"Of {plural(asymmetric[0]['n_points'], 'point')} each, attacks stayed more than half "
+            f"as far again away or failed: {words}. Their means are those of the attacks, not of "
+            "the problem; computed steps aim at the likeliest component of the other class, "
+            "which need not be the broad one."
         )
     return remarks
 

@@ -33,6 +33,7 @@ from trueboundary.experiments.image_tasks import (
 )
 from trueboundary.experiments.images import AttackedImages, distances, planned_classifiers
 from trueboundary.experiments.sheets import Sheet, draw_sheet, sheet_rows
+from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -156,13 +157,18 @@ def _fewer_photographs(fits: Sequence[Run]) -> list[str]:
     n = min(sum(c["n_images"] for c in fit.summary["fit"]["classes"]) for fit in fits)
     if n >= _N_TRAINING_FACES:
         return []
-    return [f"mixtures were fitted to {n:,} faces, of the {_N_TRAINING_FACES:,} for training"]
+    return [
+        f"mixtures were fitted to {plural(n, 'face')}, of the {_N_TRAINING_FACES:,} for training"
+    ]
 
 
 def _fit_remark(fit: Run, name: str) -> str:
     classes = fit.summary["fit"]["classes"]
-    sizes = " and ".join(f"{c['n_components']} to {c['n_images']:,} images" for c in classes)
-    return f"{words_of(name)}: mixtures of {fit.summary['fit']['n_factors']} factors, {sizes}."
+    sizes = " and ".join(
+        f"{c['n_components']} to {plural(c['n_images'], 'image')}" for c in classes
+    )
+    factors = plural(fit.summary["fit"]["n_factors"], "factor")
+    return f"{words_of(name)}: mixtures of {factors}, {sizes}."
 
 
 def _subspace_remark(runs: Mapping[str, Run], name: str) -> str:

@@ -14,6 +14,7 @@ from scipy.special import logsumexp
 
 from trueboundary.experiments.base import Analysis, Experiment, Panel
 from trueboundary.experiments.networks import check_at_least
+from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 Array = NDArray[np.float64]
@@ -156,7 +157,8 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     return Analysis(
         panels=[_space_panel(run, shown), _likelihood_panel(run, rows, truth)],
         remarks=[
-            f"The held-out log likelihood is highest with {best['n_components']} components, at "
+            f"The held-out log likelihood is highest with "
+            f"{plural(best['n_components'], 'component')}, at "
             f"{best['held_out']:.3f} nats per point; the density that the points come from has "
             f"{truth:.3f}. With {rows[0]['n_components']} it is {rows[0]['held_out']:.3f}.",
             _monotone(rows),
@@ -176,9 +178,9 @@ def _space_panel(run: Run, shown: int) -> Panel:
     return Panel(
         name="bayes-fig8",
         title="A mixture of factor analyzers on a helix (Fig. 8)",
-        caption=f"Points around a helix and the {shown} components fitted to them, each drawn as "
-        "its mean and the part of its plane within two standard deviations of its two factors. "
-        "The planes hold the curve and the side that it bends to; what is left is noise.",
+        caption=f"Points around a helix and the {plural(shown, 'component')} fitted to them, each "
+        "drawn as its mean and the part of its plane within two standard deviations of its two "
+        "factors. The planes hold the curve and the side that it bends to; what is left is noise.",
         draw=lambda: _draw_space(run, shown),
         data=[
             {"component": k, **_named(mean)}

@@ -24,6 +24,7 @@ from trueboundary.experiments.images import (
 )
 from trueboundary.experiments.networks import check_at_least
 from trueboundary.experiments.summaries import mean_of_points, ratio_of_means
+from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -152,8 +153,8 @@ def _remark(r: Row) -> str:
     return (
         f"{r['pair']}: half the mean distance to the other class's nearest subspace is "
         f"{r['half_distance']:.2f}, the mean attack {r['mean_attack']:.2f} and the mean certified "
-        f"radius {r['mean_certified']:.2f}, over {r['n_points']} points: the mean distance to the "
-        "nearest error lies between the last two."
+        f"radius {r['mean_certified']:.2f}, over {plural(r['n_points'], 'point')}: the mean "
+        "distance to the nearest error lies between the last two."
     )
 
 

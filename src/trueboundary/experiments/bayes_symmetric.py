@@ -38,6 +38,7 @@ from trueboundary.experiments.summaries import (
     ratio_of_means,
     share_measurement,
 )
+from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -333,11 +334,12 @@ def _remarks(runs: Mapping[str, Run], rows: list[Row], pairs: list[str]) -> list
     failed = sum(r["n_failed"] for r in rows)
     n = sum(r["n_points"] for r in rows)
     remarks.append(
-        f"Neither attack changed the decision at {failed} of {n} points; the means leave them out."
+        f"Neither attack changed the decision at {failed} of {plural(n, 'point')}; the means "
+        "leave them out."
         if failed
-        else f"One attack or the other changed the decision at each of {n} points, so that no mean "
-        "leaves anything out. Attacks without a limit on size need leave no accuracy; what the "
-        "paper's left to its RBF SVM would then be failed attacks."
+        else f"One attack or the other changed the decision at each of {plural(n, 'point')}, so "
+        "that no mean leaves anything out. Attacks without a limit on size need leave no accuracy; "
+        "what the paper's left to its RBF SVM would then be failed attacks."
     )
     return remarks
 

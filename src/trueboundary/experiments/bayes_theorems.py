@@ -16,6 +16,7 @@ from trueboundary.experiments.base import Analysis, Experiment, Measurement, Pan
 from trueboundary.experiments.networks import check_at_least
 from trueboundary.experiments.pairs import certified_distances, draw
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -299,8 +300,9 @@ def _theorem_1(run: Run, pairs: Sequence[Mapping[str, Any]]) -> Measurement:
         exact=1.0,
         cells=pairs,
         note=f"{row['share_nearer_than_half']:.3f} of the points are nearer than d/2 (in theory "
-        f"half of them). An attack in all {row['dim']:,} dimensions on {row['n_attacked']} points "
-        f"needs at most {row['worst_attack_over_exact']:.6f} times the exact distance.",
+        f"half of them). An attack in all {row['dim']:,} dimensions on "
+        f"{plural(row['n_attacked'], 'point')} needs at most {row['worst_attack_over_exact']:.6f} "
+        "times the exact distance.",
     )
 
 

@@ -26,6 +26,7 @@ from trueboundary.experiments.summaries import (
     ratio_of_means,
     share_measurement,
 )
+from trueboundary.plurals import plural
 from trueboundary.runs import Run
 
 CLASSIFIERS = ("optimal", "CNN", "linear SVM", "RBF SVM")
@@ -90,7 +91,7 @@ def of_all(runs: Mapping[str, Run], rows: Rows) -> dict[str, Measurement]:
 
     def on_all(holds: Callable[[Mapping[str, Row]], bool], note: str) -> Measurement:
         held = [name for name in names if holds({c: table[name, c] for c in CLASSIFIERS})]
-        note = f"{note} On {len(held)} of {len(names)} attributes."
+        note = f"{note} On {len(held)} of {plural(len(names), 'attribute')}."
         return Measurement(len(held) == len(names), n=n_points, cells=rows, note=note)
 
     measurements = {
@@ -127,7 +128,8 @@ def of_contrast(runs: Mapping[str, Run], names: Sequence[str]) -> dict[str, Meas
             attack = distances(runs[f"{name}/{variant}/gradient-fixed"])
             value, low, high = mean_of_points(attack)
             n_failed = int((attack == float("inf")).sum())
-            note = f"Journal version's fixed steps; {n_failed} of {len(attack)} points not changed."
+            points = plural(len(attack), "point")
+            note = f"Journal version's fixed steps; {n_failed} of {points} not changed."
             claim = f"B1.7-{words_of(name)}-{variant}"
             measurements[claim] = Measurement(value, low, high, n=len(attack), note=note)
     if "celeba/Male" in names:
@@ -238,8 +240,8 @@ def _brittle_cnn(rows: Rows, ratios: Mapping[str, Estimate]) -> Measurement:
         for cell in cells
     ]
     note = (
-        f"On {sum(held)} of {len(held)} attributes; the CNN's mean attack over the optimal "
-        f"classifier's is {min(c['ratio'] for c in cells):.2f} to "
+        f"On {sum(held)} of {plural(len(held), 'attribute')}; the CNN's mean attack over the "
+        f"optimal classifier's is {min(c['ratio'] for c in cells):.2f} to "
         f"{max(c['ratio'] for c in cells):.2f}, its accuracy at least "
         f"{min(c['accuracy'] for c in cells):.3f}."
     )

@@ -28,6 +28,7 @@ from trueboundary.experiments.images import (
 )
 from trueboundary.experiments.networks import FINAL
 from trueboundary.experiments.summaries import Estimate, mean_of_points, median_of_points
+from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 from trueboundary.theory.intervals import clopper_pearson
 
@@ -214,12 +215,12 @@ def describe_row(row: Row, name: str) -> str:
     """Return a row's numbers as a sentence, with their intervals and counts."""
     text = f"{name}: "
     if math.isnan(row["mean_l2"]):
-        text += f"no decision changed at any of {row['n_points']} points"
+        text += f"no decision changed at any of {plural(row['n_points'], 'point')}"
     else:
         text += f"mean attack {row['mean_l2']:.3f}"
         if row["mean_l2_low"] is not None:
             text += f" [{row['mean_l2_low']:.3f}, {row['mean_l2_high']:.3f}]"
-        text += f" over {row['n_points'] - row['n_failed']} of {row['n_points']} points"
+        text += f" over {row['n_points'] - row['n_failed']} of {plural(row['n_points'], 'point')}"
     return (
         f"{text}, accuracy {row['accuracy']:.4f} [{row['accuracy_low']:.4f}, "
         f"{row['accuracy_high']:.4f}] on {row['n_test']:,}."

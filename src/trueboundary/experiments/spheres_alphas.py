@@ -25,6 +25,7 @@ from trueboundary.experiments.ellipsoids import (
 )
 from trueboundary.experiments.networks import SPHERES, TrainedNetwork
 from trueboundary.experiments.summaries import over_networks
+from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -160,8 +161,8 @@ def _training_words(n_train: int) -> str:
 def _epoch_remarks(settings: Mapping[str, Any]) -> list[str]:
     n_seen = settings["n_steps"] * TrainedNetwork.batch_size
     return [
-        f"N = {n_train:,} is less than one epoch here ({n_seen:,} points are drawn): it cannot be "
-        "told from online training."
+        f"N = {n_train:,} is less than one epoch here ({plural(n_seen, 'point')} are drawn): it "
+        "cannot be told from online training."
         for n_train in settings["train_sizes"]
         if n_train > n_seen
     ]

@@ -25,6 +25,7 @@ from trueboundary.experiments.ellipsoids import (
     quadratic_network,
 )
 from trueboundary.experiments.networks import SPHERES, TrainedNetwork, check_at_least
+from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays
 
@@ -339,9 +340,9 @@ def _counting_remark(table: list[dict[str, Any]]) -> str:
     inside = sum(row["low"] <= 10 ** row["exact"] <= row["high"] for row in table)
     seen = [row for row in table if row["n_errors"] > 0]
     return (
-        f"Counting {table[0]['n_points']:,} points per sphere sees errors of {len(seen)} of "
-        f"{len(table)} pairs of snapshot and sphere; the exact rate lies in the 95 % interval of "
-        f"the count for {inside} of the {len(table)}."
+        f"Counting {plural(table[0]['n_points'], 'point')} per sphere sees errors of {len(seen)} "
+        f"of {plural(len(table), 'pair')} of snapshot and sphere; the exact rate lies in the 95 % "
+        f"interval of the count for {inside} of the {len(table)}."
     )
 
 

@@ -18,6 +18,7 @@ from trueboundary.experiments.networks import (
     check_at_least,
     load_model,
 )
+from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.theory.intervals import clopper_pearson
 
@@ -138,11 +139,11 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         name="dimension",
         title="Errors found by attack, by dimension",
         caption=(
-            f"Share of {2 * settings['n_attack_points']} random points, half of them on each "
-            "sphere, from which an attack finds an error, one mark per trained network, with 95 % "
-            "intervals. The paper finds none up to about 60 dimensions (dashed). Right: the "
-            "largest wrong margin (logit) that any search reached; an error is a value of 0 or "
-            "more."
+            f"Share of {plural(2 * settings['n_attack_points'], 'random point')}, half of them on "
+            "each sphere, from which an attack finds an error, one mark per trained network, "
+            "with 95 % intervals. The paper finds none up to about 60 dimensions (dashed). "
+            "Right: the largest wrong margin (logit) that any search reached; an error is a "
+            "value of 0 or more."
         ),
         draw=lambda: draw_dimensions(rows),
         data=rows,
@@ -192,8 +193,8 @@ def dimension_measurement(
     n_seeds = len({row["seed"] for row in rows})
     note = (
         f"On the grid {', '.join(map(str, dims))}; {n_seeds} trained per dimension. Budget: "
-        f"{settings['n_attack_points']} points per sphere, {settings['n_restarts']} starts each, "
-        f"up to {settings['n_attack_steps']} steps, for each of two attacks."
+        f"{plural(settings['n_attack_points'], 'point')} per sphere, {settings['n_restarts']} "
+        f"starts each, up to {settings['n_attack_steps']} steps, for each of two attacks."
     )
     if not clean:
         note += " Errors were found in the smallest dimension of the grid already."

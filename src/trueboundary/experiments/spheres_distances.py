@@ -27,6 +27,7 @@ from trueboundary.experiments.summaries import (
     ratio_of_means,
     share_measurement,
 )
+from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 from trueboundary.theory.caps import mean_distance
 from trueboundary.theory.intervals import clopper_pearson
@@ -126,7 +127,8 @@ def _ratio(on_sphere: list[Values], off_sphere: list[Values]) -> Measurement:
         return over_networks(np.array([ratio for ratio, _, _ in ratios]))
     value, low, high = ratios[0]
     both = int((np.isfinite(on_sphere[0]) & np.isfinite(off_sphere[0])).sum())
-    note = f"Over the {both} points with both errors. One network: the interval is over points."
+    points = plural(both, "point")
+    note = f"Over the {points} with both errors. One network: the interval is over points."
     return Measurement(value, low, high, n=both, note=note)
 
 
@@ -299,7 +301,7 @@ def _remarks(runs: Mapping[str, Run], rows: Rows, settings: Mapping[str, Any]) -
             continue
         remarks.append(
             f"{row['sphere'].capitalize()} sphere, {row['network']}: errors in "
-            f"{row['n_errors']:,} of {row['n_test_points']:,} points, mean distance "
+            f"{row['n_errors']:,} of {plural(row['n_test_points'], 'point')}, mean distance "
             f"{row['mean_distance']:.4f}. An error set that measures the rate's upper limit of "
             f"{row['error_rate_limit']:.2g} can be at most {row['cap_at_limit']:.4f} away in the "
             "mean."

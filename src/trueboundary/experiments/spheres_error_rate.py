@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import SPHERES, ErrorCount, small_relu_network
 from trueboundary.experiments.summaries import SCHEDULE_WORDS, other_schedule
+from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 from trueboundary.theory.intervals import clopper_pearson
 
@@ -126,8 +127,8 @@ def draw_rates(rows: Sequence[Mapping[str, Any]]) -> Figure:
 def _sentence(row: Mapping[str, Any], *, named: bool = True) -> str:
     who = f" ({row['network']})" if named else ""
     return (
-        f"{row['n_errors']:,} of {row['n_points']:,} points of the {row['sphere']} sphere are "
-        f"errors{who}: with 95 % confidence the rate is below {row['upper_limit']:.2g}."
+        f"{row['n_errors']:,} of {plural(row['n_points'], 'point')} of the {row['sphere']} sphere "
+        f"are errors{who}: with 95 % confidence the rate is below {row['upper_limit']:.2g}."
     )
 
 

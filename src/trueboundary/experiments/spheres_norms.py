@@ -20,6 +20,7 @@ from trueboundary.experiments.networks import (
     load_model,
     small_relu_network,
 )
+from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays
 from trueboundary.theory.intervals import clopper_pearson
@@ -265,10 +266,10 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         name="fig2-left",
         title="Accuracy at every norm",
         caption=(
-            f"Accuracy on {settings['n_points']:,} random points of each norm, where points of "
-            "norm above 1.15 count as outer, and what is left of it when each of "
-            f"{n_points} random points may move anywhere on the sphere of its norm to find an "
-            "error. The paper finds errors by attack from norm 0.6 to 2.4 (dashed)."
+            f"Accuracy on {plural(settings['n_points'], 'random point')} of each norm, where "
+            "points of norm above 1.15 count as outer, and what is left of it when each of "
+            f"{plural(n_points, 'random point')} may move anywhere on the sphere of its norm to "
+            "find an error. The paper finds errors by attack from norm 0.6 to 2.4 (dashed)."
         ),
         draw=lambda: draw_norms(rows, attacked),
         data=[*rows, *attacked],
@@ -332,7 +333,8 @@ def _extreme(attacked: Rows, *, smallest: bool) -> Measurement:
     value = min(found) if smallest else max(found)
     norms = [row["norm"] for row in attacked]
     last = min(norms) if smallest else max(norms)
-    note = f"From {n} points per norm, on a grid of 0.1 from {min(norms):g} to {max(norms):g}."
+    points = plural(n, "point")
+    note = f"From {points} per norm, on a grid of 0.1 from {min(norms):g} to {max(norms):g}."
     if value == last:
         note += " This is the end of the grid; there may be errors beyond."
     return Measurement(value, n=n, cells=attacked, note=note)

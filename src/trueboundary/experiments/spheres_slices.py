@@ -18,6 +18,7 @@ from trueboundary.experiments.networks import (
     load_model,
     small_relu_network,
 )
+from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ def deviation_measurement(angles: Array, crossings: list[Array]) -> Measurement:
     """Return how far the boundary strays from 1.15; infinitely far where a ray meets none."""
     n_without = sum(len(found) == 0 for found in crossings)
     deviations = [float(np.abs(found - _MIDDLE).max()) for found in crossings if len(found)]
-    note = f"Over {len(angles)} angles of one random slice."
+    note = f"Over {plural(len(angles), 'angle')} of one random slice."
     if n_without:
         note += f" On {n_without} of them there is no boundary within reach."
     value = math.inf if n_without else max(deviations)

@@ -22,6 +22,7 @@ from trueboundary.experiments.networks import (
     snapshot_name,
     snapshot_steps,
 )
+from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.theory import caps
 from trueboundary.theory.intervals import clopper_pearson, t_interval
@@ -255,8 +256,8 @@ def _extremality(rows: Sequence[dict[str, Any]]) -> Measurement | None:
         top["high"],
         n=len(cells),
         cells=cells,
-        note=f"The largest of {len(cells)} ratios, each from {_N_EXACT_POINTS} exact distances; "
-        f"the smallest is {min(cell['ratio'] for cell in cells):.3f}.",
+        note=f"The largest of {plural(len(cells), 'ratio')}, each from {_N_EXACT_POINTS} exact "
+        f"distances; the smallest is {min(cell['ratio'] for cell in cells):.3f}.",
     )
 
 
@@ -328,8 +329,9 @@ def _remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
     n_failed = sum(row["n_failed"] for row in rows)
     n_attacked = sum(row["n_attacked"] for row in rows)
     remarks.append(
-        f"The attack found no error from {n_failed} of {n_attacked} points; means are over the "
-        "others, as in the paper, and points that are errors themselves count as distance 0."
+        f"The attack found no error from {n_failed} of {plural(n_attacked, 'point')}; means are "
+        "over the others, as in the paper, and points that are errors themselves count as "
+        "distance 0."
     )
     return remarks
 

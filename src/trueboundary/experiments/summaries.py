@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from trueboundary.experiments.base import Measurement
 from trueboundary.experiments.networks import Schedule
+from trueboundary.plurals import plural
 from trueboundary.theory.intervals import clopper_pearson, median_interval, t_interval
 
 Values = NDArray[np.floating]
@@ -188,11 +189,12 @@ def _deviation(estimate: Estimate, paper: float, relative: bool) -> Estimate:
 
 
 def _failures(networks: Sequence[Values], n_failed: int, n_points: int) -> str:
+    points = plural(n_points, "point")
     if n_points == n_failed:
-        return f"No error was found from any of {n_points} points."
+        return f"No error was found from any of {points}."
     if n_failed == 0:
-        return f"An error was found from each of {n_points} points."
-    text = f"No error was found from {n_failed} of {n_points} points; the mean leaves them out."
+        return f"An error was found from each of {points}."
+    text = f"No error was found from {n_failed} of {points}; the mean leaves them out."
     if len(networks) == 1:
         median, low, high = median_of_points(networks[0])
         text += f" The median, which counts them as infinitely far, is {median:.4g}"

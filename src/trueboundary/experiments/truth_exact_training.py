@@ -17,6 +17,7 @@ import numpy as np
 from trueboundary.experiments.base import Analysis, Experiment, Panel
 from trueboundary.experiments.ellipsoids import RADIUS, log10_error
 from trueboundary.experiments.networks import SPHERES, check_at_least
+from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -250,9 +251,10 @@ def _remarks(rows: list[Row], settings: Mapping[str, Any]) -> list[str]:
         left = [row for row in own if row["n_steps"] is None]
         words = (
             f"perfect after {', '.join(f'{n:,}' for n in sorted(done))} steps ({len(done)} of "
-            f"{len(own)} seeds), with a largest loss of {_worst_losses(own, perfect=True)} nats"
+            f"{plural(len(own), 'seed')}), with a largest loss of "
+            f"{_worst_losses(own, perfect=True)} nats"
             if done
-            else f"not perfect for any of {len(own)} seeds"
+            else f"not perfect for any of {plural(len(own), 'seed')}"
         )
         if left:
             words += (

@@ -24,6 +24,7 @@ from trueboundary.experiments.images import (
 )
 from trueboundary.experiments.networks import check_at_least
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -152,8 +153,8 @@ def row(variant: str, run: Run) -> Row:
 
 def _remark(r: Row) -> str:
     return (
-        f"{r['variant'].capitalize()}: {r['n_right']} of {r['n_points']} samples are classified "
-        f"right. Their distances to the nearest error have a median between "
+        f"{r['variant'].capitalize()}: {r['n_right']} of {plural(r['n_points'], 'sample')} are "
+        f"classified right. Their distances to the nearest error have a median between "
         f"{r['median_lower']:.4f} and {r['median_upper']:.4f}; the median relative width of a "
         f"bracket is {r['median_width']:.1e}, the largest {r['largest_width']:.1e}. The cheap "
         f"certificate proves {r['median_cheap']:.3f} (median)."

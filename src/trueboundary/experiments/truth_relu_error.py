@@ -21,6 +21,7 @@ from trueboundary.experiments.brackets import (
 )
 from trueboundary.experiments.networks import SPHERES, ErrorCount, small_relu_network
 from trueboundary.experiments.wording import number
+from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 from trueboundary.theory.intervals import clopper_pearson
 
@@ -122,8 +123,8 @@ def _rate_sentence(row: Row) -> str:
     return (
         f"{row['sphere'].capitalize()}: {number(row['splitting'], 3)} "
         f"[{number(row['splitting_low'], 3)}, {number(row['splitting_high'], 3)}] by splitting "
-        f"with {row['n_evaluations']:,} evaluations; errors counted among {row['n_points']:,} "
-        f"random points: {row['n_errors']:,}."
+        f"with {plural(row['n_evaluations'], 'evaluation')}; errors counted among "
+        f"{row['n_points']:,} random points: {row['n_errors']:,}."
     )
 
 
@@ -131,10 +132,11 @@ def _proof_sentence(row: Row) -> str:
     return (
         f"Proven, {row['sphere']} sphere: with 99 % confidence the error rate is at most "
         f"{number(row['proven_limit'], 2)}, since {row['proof_points'] - row['proof_exceptions']:,}"
-        f" of {row['proof_points']:,} random points have no error within {row['proof_angle']:.4f} "
-        "radians (linear relaxation in float64, whose rounding is not tracked). Merely classified, "
-        f"and all correctly, as many points would leave {number(row['limit_same_points'], 2)}; "
-        f"the {row['n_points']:,} points counted leave {number(row['limit_counted'], 2)}"
+        f" of {plural(row['proof_points'], 'random point')} have no error within "
+        f"{row['proof_angle']:.4f} radians (linear relaxation in float64, whose rounding is not "
+        "tracked). Merely classified, and all correctly, as many points would leave "
+        f"{number(row['limit_same_points'], 2)}; the {plural(row['n_points'], 'point')} counted "
+        f"leave {number(row['limit_counted'], 2)}"
         + (
             ": at so small an angle, counting more points limits the rate at less cost."
             if row["limit_counted"] < row["proven_limit"]
@@ -145,7 +147,7 @@ def _proof_sentence(row: Row) -> str:
 
 def _distance_sentence(row: Row) -> str:
     missed = (
-        f" (none was found from {row['n_not_found']} points, which are left out)"
+        f" (none was found from {plural(row['n_not_found'], 'point')}, which are left out)"
         if row["n_not_found"]
         else ""
     )

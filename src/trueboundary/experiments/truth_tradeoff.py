@@ -27,6 +27,7 @@ from trueboundary.experiments.networks import (
     snapshot_steps,
 )
 from trueboundary.experiments.spectra import MEAN_ALPHA, shape, std_for_error
+from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.theory import caps
 from trueboundary.theory.intervals import t_interval
@@ -262,9 +263,9 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
             max(ratios),
             n=len(compared),
             cells=compared,
-            note=f"The largest of {len(compared)} pairs of snapshot and sphere with an error rate "
-            f"of at most {10**_LARGEST:g}; the smallest is {min(ratios):.3f} and the median "
-            f"{float(np.median(ratios)):.3f}. Exact error rates and distances; over random "
+            note=f"The largest of {plural(len(compared), 'pair')} of snapshot and sphere with an "
+            f"error rate of at most {10**_LARGEST:g}; the smallest is {min(ratios):.3f} and the "
+            f"median {float(np.median(ratios)):.3f}. Exact error rates and distances; over random "
             f"points, so each is good to about {_half_width(compared):.3f}.",
         )
     return Analysis(
@@ -376,7 +377,7 @@ def _remarks(shapes: list[Row], quadratic: list[Row], relu: list[Row]) -> list[s
     if deep:
         least = min(row["log10_error"] for row in deep)
         remarks.append(
-            f"{len(deep)} of {len(quadratic)} exact points lie at error rates below "
+            f"{len(deep)} of {plural(len(quadratic), 'exact point')} lie at error rates below "
             f"10^{PAPER_REACH:g}, where a sample of 100,000 sees nothing; the rarest is "
             f"10^{least:.1f}."
         )

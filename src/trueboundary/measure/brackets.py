@@ -39,6 +39,7 @@ from trueboundary.densities import DiscreteTable
 from trueboundary.densities._checks import check_integer
 from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import ellipsoid_of, table_errors
+from trueboundary.plurals import plural
 from trueboundary.problems import Problem, TableProblem, output_doubts
 from trueboundary.theory.intervals import t_interval
 
@@ -127,12 +128,12 @@ class Distances:
     def __str__(self) -> str:
         """Say the distances in one line."""
         if self.n_failed == self.n:
-            found = f"no error was found from any of {self.n} points"
+            found = f"no error was found from any of {plural(self.n, 'point')}"
         else:
             low, high = self.mean_interval
             found = (
                 f"mean {self.mean:.4g} [{low:.4g}, {high:.4g}] over {self.n - self.n_failed} of "
-                f"{self.n} points, median {self.median:.4g}"
+                f"{plural(self.n, 'point')}, median {self.median:.4g}"
             )
         failed = Counter(reason for reason in self.reasons if reason)
         doubts = "".join(f"; {n} without an error: {reason}" for reason, n in failed.items())
@@ -415,8 +416,8 @@ def _check_order(lower: Floats, upper: Floats, x: torch.Tensor, proof: str, atta
         point = wrong[0]
         raise ArithmeticError(
             f"{proof} excludes errors within {lower[point]:.9g} of point {point}, but {attack} "
-            f"found one at {upper[point]:.9g} ({len(wrong)} of {len(x)} points contradict each "
-            "other): one of the two is wrong, which is a bug; please report it."
+            f"found one at {upper[point]:.9g} ({len(wrong)} of {plural(len(x), 'point')} "
+            "contradict each other): one of the two is wrong, which is a bug; please report it."
         )
 
 

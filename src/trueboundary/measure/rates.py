@@ -15,6 +15,7 @@ from trueboundary.attacks import AttackStatus
 from trueboundary.classifiers import Classifier, dtype_of, evaluated, margin, misclassified
 from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import KNOWN, ExactRates, exact_error_rates
+from trueboundary.plurals import plural
 from trueboundary.problems import Problem, TableProblem, output_doubts
 from trueboundary.problems.seeding import block_generator
 from trueboundary.rare_events import (
@@ -97,12 +98,12 @@ class ErrorRate:
     def _estimate(self) -> str:
         if self.method == "exact":
             return f"{'0' if self.log10 == -math.inf else f'10^{self.log10:.4f}'} (exact)"
-        seen = f"{self.n_errors:,} errors in {self.n_points:,} points"
+        seen = f"{plural(self.n_errors, 'error')} in {plural(self.n_points, 'point')}"
         if self.n_errors == 0 and not self.value > 0:
             return f"below {self.high:.3g} ({seen}{self._depth()})"
         interval = f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
         if self.method == "splitting":
-            return f"{interval} (splitting, {self.n_evaluations:,} evaluations)"
+            return f"{interval} (splitting, {plural(self.n_evaluations, 'evaluation')})"
         return f"{interval} ({seen}{self._depth()})"
 
     def _depth(self) -> str:
@@ -294,8 +295,8 @@ class _Run:
         doubts += result.warnings
         if not result.reached and seeds is not None:
             doubts += (
-                f"an attack found {len(seeds)} errors that splitting did not reach; another score "
-                "may lead to them.",
+                f"an attack found {plural(len(seeds), 'error')} that splitting did not reach; "
+                "another score may lead to them.",
             )
         low, high = result.interval
         return ErrorRate(
@@ -342,9 +343,9 @@ class _Run:
         """Return the sample's error rate, or that of splitting where the sample saw too little."""
         if sampled.n_errors >= FEW_ERRORS:
             return sampled
-        few = (
-            f"{sampled.reason}; only {sampled.n_errors} of {sampled.n_points:,} points were errors"
-        )
+        were = "was an error" if sampled.n_errors == 1 else "were errors"
+        points = plural(sampled.n_points, "point")
+        few = f"{sampled.reason}; only {sampled.n_errors} of {points} {were}"
         if sampled.n_points < ENOUGH_POINTS:
             return replace(sampled, reason=f"{few}, so that a larger sample is the cheapest help")
         try:
@@ -366,7 +367,7 @@ class _Run:
         doubts = found.warnings
         if found.low > sampled.high or found.high < sampled.low:
             doubts += (
-                f"the sample of {sampled.n_points:,} points gives [{sampled.low:.3g}, "
+                f"the sample of {plural(sampled.n_points, 'point')} gives [{sampled.low:.3g}, "
                 f"{sampled.high:.3g}], which contradicts splitting; trust the sample.",
             )
         return replace(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trueboundary.classifiers import Classifier, dtype_of, evaluated
 from trueboundary.densities._checks import check_floating, check_integer, check_real
+from trueboundary.plurals import plural
 from trueboundary.problems.base import Problem, check_label
 from trueboundary.problems.outputs import output_doubts
 from trueboundary.rare_events._particles import System, run_pilot, run_replicates
@@ -201,13 +202,15 @@ class SplittingResult:
             return (
                 f"class {self.label}: no error was reached; the deepest level, score "
                 f"{self.deepest_level:.4g}, has probability {self.deepest_probability:.3g}, and "
-                f"{self.n_independent:,} independent draws with {self.n_independent_errors} errors "
-                f"bound the error rate by {self.high:.3g}"
+                f"{self.n_independent:,} independent draws with "
+                f"{plural(self.n_independent_errors, 'error')} bound the error rate by "
+                f"{self.high:.3g}"
             )
         low, high = self.interval
         return (
             f"class {self.label}: {self.value:.3g} [{low:.3g}, {high:.3g}] "
-            f"(splitting, {len(self.replicates)} replicates, {self.n_evaluations:,} evaluations)"
+            f"(splitting, {plural(len(self.replicates), 'replicate')}, "
+            f"{plural(self.n_evaluations, 'evaluation')})"
         )
 
 
@@ -727,8 +730,8 @@ def _doubts(splitting: Splitting, pilot: Pilot, replicates: Replicates) -> list[
     n_dead = int((values == 0).sum())
     if n_dead:
         doubts.append(
-            f"{n_dead} of {len(values)} replicates lost all particles on the way and count as 0; "
-            "use more particles."
+            f"{n_dead} of {plural(len(values), 'replicate')} lost all particles on the way and "
+            "count as 0; use more particles."
         )
     slowest = min(replicates.acceptance, default=1.0)
     if slowest < _HARDLY_MOVING:

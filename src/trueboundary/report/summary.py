@@ -66,7 +66,9 @@ def _sentences(judgements: Sequence[Judgement]) -> str:
 
 def _cost(material: Material) -> str:
     seconds = sum(float(run.info.get("seconds", 0.0)) for run in material.runs.values())
+    n_runs = len(material.runs)
+    stand, they = ("stands", "it") if n_runs == 1 else ("stand", "they")
     return (
-        f"{plural(len(material.runs), 'run')} of {plural(len(material.sections), 'experiment')} "
-        f"stand behind this page; they took {duration(seconds)} of computing in all."
+        f"{plural(n_runs, 'run')} of {plural(len(material.sections), 'experiment')} {stand} behind "
+        f"this page; {they} took {duration(seconds)} of computing in all."
     )
