@@ -295,7 +295,7 @@ def test_a_plans_run_folder_is_a_name_and_no_path(root, folder):
     [
         ({"schema": 2}, "layout 2"),
         ({"schema": None}, "layout None"),
-        ({"device": "cpu\x1b[2J"}, "device must be a name"),
+        ({"device": "cpu\x1b[2J"}, "device must be cpu"),
         ({"scale": ["quick"]}, "scale must be a name"),
         ({"seed": True}, "seed must be a whole number"),
         ({"seed": 10**400}, "larger than any number of 64 bits"),

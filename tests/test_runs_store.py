@@ -257,6 +257,14 @@ def test_a_lock_keeps_others_out_and_ends_with_its_holder(tmp_path):
         assert file.exists()
 
 
+def test_a_lock_that_is_a_link_makes_no_file_elsewhere(tmp_path):
+    file = tmp_path / "work.lock"
+    file.symlink_to(tmp_path / "elsewhere")
+    with locked(file):
+        assert not file.is_symlink()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_digest_changes_with_everything_that_matters(monkeypatch):
     digests = {
         Point().digest,

@@ -49,8 +49,10 @@ def locked(file: Path) -> Iterator[None]:
 
 def _acquire(file: Path) -> int:
     file.parent.mkdir(parents=True, exist_ok=True)
+    if file.is_symlink():  # it would make or lock a file elsewhere
+        file.unlink(missing_ok=True)
     while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             _lock(descriptor)
             # The holder before us may have removed the file while we waited for it: a lock on a

@@ -21,7 +21,7 @@ MAX_PLAN = 16 * 2**20
 # Experiments and runs are files and folders below the store's, and nothing else may be reached by
 # their names.
 _NAME = re.compile(r"\w[\w.-]{0,199}")
-_DEVICE = re.compile(r"\w[\w:.-]{0,199}")
+_DEVICE = re.compile(r"cpu|cuda(:\d{1,4})?")
 _LARGEST_NUMBER = 2**63
 
 
@@ -65,8 +65,10 @@ class Plan:
     runs: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, pattern in (("experiment", _NAME), ("scale", _NAME), ("device", _DEVICE)):
-            _check_name(name, getattr(self, name), pattern)
+        _check_name("experiment", self.experiment)
+        _check_name("scale", self.scale)
+        if not isinstance(self.device, str) or not _DEVICE.fullmatch(self.device):
+            raise ValueError("device must be cpu, cuda or cuda:0, cuda:1, ...")
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
             raise ValueError("seed must be a whole number, 0 or more")
         for name in ("settings", "overrides", "runs"):
@@ -75,15 +77,15 @@ class Plan:
                 raise ValueError(f"{name} must be a table of names and values")
         _check_values([*self.settings.values(), *self.overrides.values(), self.seed])
         for folder in self.runs.values():
-            _check_name("the folder of a run", folder, _NAME)
+            _check_name("the folder of a run", folder)
 
 
 class UncheckedPlan(Plan):
     """A plan read from a file of an older version, which carries no checksum."""
 
 
-def _check_name(what: str, name: Any, pattern: re.Pattern[str]) -> None:
-    if not isinstance(name, str) or not pattern.fullmatch(name):
+def _check_name(what: str, name: Any) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"{what} must be a name of letters, digits, '_', '.' and '-'")
 
 
