@@ -233,9 +233,21 @@ def test_bad_angles() -> None:
             choose_angle(angles, 10, n_points=10)
     with pytest.raises(TypeError, match="real numbers"):
         proven_error_bound(["a"], 10, 0.1)  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="certified_angle"):
+    with pytest.raises(ValueError, match="angle must lie in"):
         proven_error_bound([0.1], 10, -0.1)
     assert isinstance(proven_error_bound([0.1], 10, 0.1), ProvenErrorBound)
+
+
+def test_nothing_is_proven_where_every_point_is_an_exception() -> None:
+    # phi(E) + t may lie beyond pi: any set has the whole sphere as its neighbourhood then.
+    for angle in (0.1, 1.0, math.pi):
+        bound = proven_error_bound(np.zeros(100), 3, angle)
+        assert (bound.n_exceptions, bound.error_rate) == (100, 1.0)
+        assert "Nothing is proven" in str(bound)
+    angle = choose_angle(np.full(50, 0.1), 500, n_points=10)
+    assert proven_error_bound(np.full(10, 0.05), 500, angle).error_rate == 1.0
+    # One point that is certified on the whole sphere leaves no room for a single error.
+    assert proven_error_bound(np.array([0.0] * 99 + [math.inf]), 3, math.pi).error_rate == 0.0
 
 
 def test_errors_are_exceptions_at_an_angle_of_zero() -> None:

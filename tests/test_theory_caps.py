@@ -1,5 +1,6 @@
 """Spherical caps against reference values, closed forms, sampling and their own symmetries."""
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import optimize, stats
 
 from trueboundary.theory import caps
 from trueboundary.theory._beta import log_betainc
@@ -181,6 +183,57 @@ def test_amplification_holds_for_a_cap() -> None:
     assert caps.amplified_error_bound(dim, n, 0.0) == pytest.approx(1 - 0.01 ** (1 / n), rel=1e-9)
 
 
+# Measure of the neighbourhood of angle t of error sets of a sphere, by the angle phi of each.
+NEIGHBOURHOODS = {
+    "cap": (
+        lambda d, phi: caps.measure(d, phi),
+        lambda d, phi, t: caps.measure(d, min(phi + t, math.pi)),
+    ),
+    "two opposite caps": (
+        lambda d, phi: 2 * caps.measure(d, phi / 2),
+        lambda d, phi, t: min(2 * caps.measure(d, min(phi / 2 + t, math.pi / 2)), 1.0),
+    ),
+    "band around the equator": (
+        lambda d, phi: 1 - 2 * caps.measure(d, math.pi / 2 - phi / 2),
+        lambda d, phi, t: 1 - 2 * caps.measure(d, math.pi / 2 - min(phi / 2 + t, math.pi / 2)),
+    ),
+}
+
+
+@functools.cache
+def amplified(dim: int, n: int, t: float, confidence: float) -> np.ndarray:
+    """Return the bounds for each number of exceptions."""
+    return np.array([
+        caps.amplified_error_bound(dim, n, t, n_exceptions=k, confidence=confidence)
+        for k in range(n + 1)
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("errors", NEIGHBOURHOODS)
+@pytest.mark.parametrize("dim", [2, 3, 20, 500])
+@pytest.mark.parametrize("n", [1, 10, 60])
+def test_amplification_holds_as_often_as_it_says(errors: str, dim: int, n: int) -> None:
+    # The number of exceptions is binomial, so that the coverage is a finite sum.
+    size, neighbourhood = NEIGHBOURHOODS[errors]
+    for wanted in (0.001, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999, 1.0):
+        phi = math.pi
+        if wanted < 1:
+            phi = optimize.brentq(lambda p, w=wanted: size(dim, p) - w, 0, math.pi, xtol=1e-15)
+        truth = size(dim, phi)
+        for t in (0.0, 0.01, 0.1, 0.5, 1.0, 2.0, math.pi):
+            share = max(neighbourhood(dim, phi, t), truth)
+            chances = stats.binom.pmf(np.arange(n + 1), n, share)
+            for confidence in (0.5, 0.9, 0.99):
+                limits = amplified(dim, n, t, confidence)
+                held = chances[limits >= truth * (1 - 1e-12)].sum()
+                assert held >= confidence - 1e-12, (wanted, t, confidence, held)
+
+
+def test_amplification_proves_nothing_from_exceptions_alone() -> None:
+    for dim, n, t in [(3, 10, 1.0), (500, 100, 2.0), (2, 1, math.pi), (3, 10, 1e-9)]:
+        assert caps.log_amplified_error_bound(dim, n, t, n_exceptions=n) == 0.0
+
+
 def test_amplification_can_prove_that_there_are_no_errors() -> None:
     assert caps.amplified_error_bound(3, 1000, 1.0) == 0.0
 
@@ -198,7 +251,7 @@ def test_amplification_can_prove_that_there_are_no_errors() -> None:
         (lambda: caps.log_measure(3, -0.1), "angle must lie in"),
         (lambda: caps.mean_distance(3, 0.1, radius=0.0), "radius must be a positive"),
         (lambda: caps.mean_distance(3, 0.1, metric="l1"), "metric must be one of"),
-        (lambda: caps.measure_for_mean_distance(3, -1.0), "distance must be a nonnegative"),
+        (lambda: caps.measure_for_mean_distance(3, -1.0), "distance must lie in"),
         (lambda: caps.gaussian_mean_distance(3, 0.0), "strictly between 0 and 1"),
         (lambda: caps.gaussian_mean_distance(3, 0.1, form="v2"), "form must be one of"),
         (lambda: caps.amplified_error_bound(3, 0, 0.1), "n must be an integer of at least 1"),
@@ -241,3 +294,30 @@ def test_caps_below_the_smallest_float_are_points(log_measure: float) -> None:
     point = caps.mean_distance(20, log_measure=-1e4)
     assert caps.angle(20, log_measure=log_measure) < 1e-300
     assert caps.mean_distance(20, log_measure=log_measure) == pytest.approx(point, rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, 10**400, -(10**400), "1"])
+def test_numbers_that_are_none_get_a_sentence(value: object) -> None:
+    for call in (
+        lambda: caps.angle(3, value),
+        lambda: caps.angle(value, 0.1),
+        lambda: caps.log_measure(3, value),
+        lambda: caps.mean_distance(3, 0.1, radius=value),
+        lambda: caps.measure_for_mean_distance(3, value),
+        lambda: caps.gaussian_mean_distance(3, value),
+        lambda: caps.amplified_error_bound(3, 10, value),
+        lambda: caps.amplified_error_bound(3, 10, 0.1, n_exceptions=value),
+        lambda: caps.amplified_error_bound(3, 10, 0.1, confidence=value),
+    ):
+        with pytest.raises(ValueError, match=r"must .*, got .*\.$"):
+            call()
+
+
+def test_distances_beyond_the_sphere_are_refused() -> None:
+    assert caps.log_measure_for_mean_distance(500, 2.6, radius=1.3) == -math.inf
+    with pytest.raises(ValueError, match="diameter"):
+        caps.log_measure_for_mean_distance(500, 2.7, radius=1.3)
+    with pytest.raises(ValueError, match="circumference"):
+        caps.log_measure_for_mean_distance(500, 3.2, metric="geodesic")
+    assert caps.measure_for_mean_distance(500, 1e-320) == pytest.approx(1.0)
+    assert caps.log_measure(2, 5e-324) == pytest.approx(math.log(5e-324) - math.log(math.pi))

@@ -85,3 +85,15 @@ def test_bad_input(call: object, message: str) -> None:
     assert callable(call)
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e300])
+def test_intervals_scale_with_their_values(unit: float) -> None:
+    plain, scaled = t_interval([0.9, 1.1, 1.0]), t_interval([0.9 * unit, 1.1 * unit, unit])
+    assert scaled == pytest.approx([unit * plain.low, unit * plain.high], rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [math.nan, math.inf, 10**400, "3", None, True, 0.5])
+def test_a_number_of_trials_that_is_none(n: object) -> None:
+    with pytest.raises(ValueError, match="n must be"):
+        clopper_pearson(0, n)  # type: ignore[arg-type]

@@ -35,7 +35,8 @@ class ProvenErrorBound:
     confidence : float
         Probability, over the draw of the points, with which the limit holds.
     log_error_rate : float
-        Natural logarithm of the limit; minus infinity if the error set must be empty.
+        Natural logarithm of the limit; minus infinity if the error set must be empty, and 0 where
+        nothing follows because every point is an exception.
     """
 
     angle: float
@@ -56,12 +57,14 @@ class ProvenErrorBound:
 
     def __str__(self) -> str:
         """Say the result in one sentence."""
-        limit = "is 0" if self.log_error_rate == -math.inf else f"is at most 10^{self.log10:.2f}"
-        return (
-            f"With confidence {self.confidence:g} the error rate {limit}: "
+        points = (
             f"{self.n_points - self.n_exceptions:,} of {self.n_points:,} random points are "
             f"certified at {self.angle:.4g} radians."
         )
+        if self.log_error_rate >= 0:
+            return f"Nothing is proven about the error rate: {points}"
+        limit = "is 0" if self.log_error_rate == -math.inf else f"is at most 10^{self.log10:.2f}"
+        return f"With confidence {self.confidence:g} the error rate {limit}: {points}"
 
 
 def proven_error_bound(
@@ -106,14 +109,13 @@ def proven_error_bound(
     10,000 of 10,000 random points are certified at 0.1 radians.
     """
     angles = _angles("certified_angles", certified_angles)
+    angle = _checks.between("angle", angle, 0.0, math.pi, " radians")
     # A certified angle of 0 is that of an error, an exception at every angle, 0 included.
     n_exceptions = int(((angles < angle) | (angles == 0)).sum())
     log_error_rate = log_amplified_error_bound(
         dim, len(angles), angle, n_exceptions=n_exceptions, confidence=confidence
     )
-    return ProvenErrorBound(
-        float(angle), len(angles), n_exceptions, float(confidence), log_error_rate
-    )
+    return ProvenErrorBound(angle, len(angles), n_exceptions, float(confidence), log_error_rate)
 
 
 def choose_angle(
@@ -171,7 +173,8 @@ def choose_angle(
                 confidence=confidence,
             )
         )
-    # Of equal bounds (all 1, or all 0) the smallest angle has the fewest exceptions.
+    # Of equal bounds (all 1, or all 0) the smallest angle has the fewest exceptions. Where as many
+    # exceptions are expected as there are points, the bound is 1, and no other is worse.
     return float(candidates[int(np.argmin(limits))])
 
 
@@ -192,6 +195,8 @@ def angles_of_chords(chords: npt.ArrayLike, radius: float) -> FloatArray:
 
     Raises
     ------
+    TypeError
+        If `chords` is not an array of real numbers.
     ValueError
         If a chord is negative, NaN, or longer than the diameter.
 
@@ -202,21 +207,20 @@ def angles_of_chords(chords: npt.ArrayLike, radius: float) -> FloatArray:
     array([3.14159265, 3.14159265])
     """
     radius = _checks.positive("radius", radius)
-    values = np.asarray(chords, dtype=np.float64)
-    half = np.where(np.isposinf(values), 1.0, values / (2 * radius))
+    values = _checks.real_array("chords", chords)
+    with np.errstate(over="ignore"):
+        half = np.where(np.isposinf(values), 1.0, 0.5 * (values / radius))
     if not ((half >= 0) & (half <= 1 + 1e-12)).all():
         raise ValueError(
-            f"chords must lie between 0 and the diameter {2 * radius:g}, or be infinite."
+            "chords must lie between 0 and the diameter of a sphere of radius "
+            f"{radius:g}, or be infinite."
         )
     return np.asarray(2 * np.arcsin(np.minimum(half, 1.0)))
 
 
 def _angles(name: str, values: npt.ArrayLike) -> FloatArray:
     """Return angles (n,), at least 0, or say what is wrong with them."""
-    try:
-        angles = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be an array of real numbers ({error}).") from error
+    angles = _checks.real_array(name, values)
     if angles.ndim != 1 or angles.size == 0:
         raise ValueError(f"{name} must have shape (n,) with n > 0, got {angles.shape}.")
     if not (angles >= 0).all():  # also false for NaN

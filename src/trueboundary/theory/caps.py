@@ -38,6 +38,7 @@ Metric = Literal["chord", "geodesic"]
 GaussianForm = Literal["corrected", "as-printed", "quantile"]
 
 _LOG_2 = math.log(2)
+_FARTHEST = {"chord": ", up to the sphere's diameter", "geodesic": ", up to half its circumference"}
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(160)
 _WINDOW = 9.0  # the density of the polar angle is below exp(-40) of its peak this many sd away
 
@@ -128,9 +129,8 @@ def log_measure(dim: int, angle: float) -> float:
     >>> round(log_measure(500, 0.5), 6)
     -370.74393
     """
-    dim = _checks.integer("dim", dim, 2)
-    if not 0 <= angle <= math.pi:
-        raise ValueError(f"angle must lie in [0, pi] radians, got {angle!r}.")
+    dim = _checks.dimension(dim)
+    angle = _checks.between("angle", angle, 0.0, math.pi, " radians")
     if angle > math.pi / 2:
         return _log1mexp(log_measure(dim, math.pi - angle))
     if angle == 0:
@@ -226,7 +226,7 @@ def measure_for_mean_distance(
     dim : int
         Dimension, at least 2.
     distance : float
-        Mean distance, nonnegative, in the units of `radius`.
+        Mean distance in the units of `radius`, at most that of two antipodal points.
     radius : float
         Radius of the sphere.
     metric : {"chord", "geodesic"}
@@ -275,11 +275,11 @@ def log_measure_for_mean_distance(
     >>> log_measure_for_mean_distance(500, 1.5)
     -inf
     """
-    dim = _checks.integer("dim", dim, 2)
+    dim = _checks.dimension(dim)
     radius = _checks.positive("radius", radius)
     _checks.choice("metric", metric, ("chord", "geodesic"))
-    if not (math.isfinite(distance) and distance >= 0):
-        raise ValueError(f"distance must be a nonnegative finite number, got {distance!r}.")
+    farthest = 2.0 if metric == "chord" else math.pi
+    distance = _checks.between("distance", distance, 0.0, farthest * radius, _FARTHEST[metric])
     target = distance / radius
 
     def excess(phi: float) -> float:
@@ -333,7 +333,7 @@ def gaussian_mean_distance(
     >>> round(gaussian_mean_distance(500, 1e-3), 4), round(mean_distance(500, 1e-3), 4)
     (0.1382, 0.1381)
     """
-    dim = _checks.integer("dim", dim, 2)
+    dim = _checks.dimension(dim)
     radius = _checks.positive("radius", radius)
     measure = _checks.open_fraction("measure", measure)
     _checks.choice("form", form, ("corrected", "as-printed", "quantile"))
@@ -360,8 +360,9 @@ def amplified_error_bound(
     were certified to have no error within `certified_angle` (fixed before the test), then with the
     stated confidence the errors' neighbourhood of that angle has a measure of at most eta, the
     Clopper-Pearson limit. A set of the measure of a cap of angle phi has a neighbourhood of at
-    least the measure of the cap of angle phi + certified_angle, so the errors measure at most the
-    cap of angle phi(eta) - certified_angle. This holds for every classifier.
+    least the measure of the cap of angle min(phi + certified_angle, pi), so for eta < 1 the errors
+    measure at most the cap of angle phi(eta) - certified_angle. At eta = 1, where all points are
+    exceptions, nothing follows and the bound is 1. This holds for every classifier.
 
     Parameters
     ----------
@@ -429,11 +430,12 @@ def log_amplified_error_bound(
     >>> log_amplified_error_bound(500, 10_000, 1.5)  # r exceeds phi(eta): no errors at all
     -inf
     """
-    dim = _checks.integer("dim", dim, 2)
-    if not 0 <= certified_angle <= math.pi:
-        raise ValueError(f"certified_angle must lie in [0, pi] radians, got {certified_angle!r}.")
+    dim = _checks.dimension(dim)
+    reach = _checks.between("certified_angle", certified_angle, 0.0, math.pi, " radians")
     eta = clopper_pearson(n_exceptions, n_points, confidence, side="upper").high
-    remaining = angle(dim, eta) - certified_angle
+    if eta >= 1:  # the neighbourhood may be the whole sphere, which any set has at some angle
+        return 0.0
+    remaining = angle(dim, eta) - reach
     return log_measure(dim, remaining) if remaining > 0 else -math.inf
 
 
@@ -442,13 +444,10 @@ def _log_measure_argument(measure: float | None, log_measure: float | None) -> f
     if (measure is None) == (log_measure is None):
         raise ValueError("Give exactly one of measure and log_measure.")
     if measure is not None:
-        if not 0 <= measure <= 1:
-            raise ValueError(f"measure must lie in [0, 1], got {measure!r}.")
+        measure = _checks.between("measure", measure, 0.0, 1.0)
         return math.log(measure) if measure > 0 else -math.inf
     assert log_measure is not None  # for the type checker: excluded above
-    if not log_measure <= 0:
-        raise ValueError(f"log_measure must be at most 0, got {log_measure!r}.")
-    return float(log_measure)
+    return _checks.between("log_measure", log_measure, -math.inf, 0.0)
 
 
 def _log1mexp(value: float) -> float:
@@ -461,18 +460,16 @@ def _log1mexp(value: float) -> float:
 def _log_small_cap(dim: int, sine: float, cosine: float, log_sine: float) -> float:
     """Return the log measure of a cap of at most half the sphere, given its angle's functions."""
     if dim == 2:
-        return (
-            math.log(math.atan2(sine, cosine) / math.pi)
-            if sine > 0
-            else log_sine - math.log(math.pi)
-        )
+        share = math.atan2(sine, cosine) / math.pi
+        # The ratio keeps its digits near one half, the difference where the ratio underflows.
+        return math.log(share) if share > 1e-300 else log_sine - math.log(math.pi)
     a = 0.5 * (dim - 1)
     return log_betainc(a, 0.5, sine * sine, cosine * cosine, 2 * log_sine) - _LOG_2
 
 
 def _solve_cap(dim: int, log_value: float) -> tuple[float, float]:
     """Return angle and cosine of the cap of log measure `log_value`."""
-    dim = _checks.integer("dim", dim, 2)
+    dim = _checks.dimension(dim)
     if log_value > -_LOG_2:
         phi, cosine = _solve_cap(dim, _log1mexp(log_value))
         return math.pi - phi, -cosine

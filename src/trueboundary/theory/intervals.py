@@ -102,8 +102,11 @@ def t_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
         raise ValueError(f"values must be one axis of at least two numbers, got {array.shape}.")
     confidence = _checks.open_fraction("confidence", confidence)
     quantile = float(special.stdtrit(array.size - 1, 0.5 * (1 + confidence)))
-    half_width = quantile * float(array.std(ddof=1)) / math.sqrt(array.size)
-    mean = float(array.mean())
+    # In units of the largest value, a power of two, neither sum nor squares leave the range.
+    unit = 2.0 ** min(math.frexp(float(np.abs(array).max()))[1], 1023)
+    scaled = array / unit
+    half_width = quantile * unit * (float(scaled.std(ddof=1)) / math.sqrt(array.size))
+    mean = unit * float(scaled.mean())
     return Interval(mean - half_width, mean + half_width)
 
 
@@ -137,9 +140,10 @@ def median_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval
     >>> median_interval(range(1, 21))
     Interval(low=6.0, high=15.0)
     """
-    array = np.sort(np.asarray(values, dtype=np.float64))
+    array = _checks.real_array("values", values)
     if array.ndim != 1 or array.size == 0 or np.isnan(array).any():
         raise ValueError(f"values must be one axis of numbers without NaN, got {array.shape}.")
+    array = np.sort(array)
     tail = 0.5 * (1 - _checks.open_fraction("confidence", confidence))
     below = special.bdtr(np.arange(array.size), array.size, 0.5)  # P(Binomial <= j)
     rank = int(np.searchsorted(below, tail, side="right"))
@@ -153,5 +157,5 @@ def _upper_limit(n_events: int, n: int, tail: float) -> float:
     if n_events == n:
         return 1.0
     if n_events == 0:  # (1 - p)^n = tail
-        return -math.expm1(math.log(tail) / n)
+        return abs(math.expm1(math.log(tail) / n))
     return float(special.betainccinv(n_events + 1, n - n_events, tail))
