@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from trueboundary.theory import quadratic_forms as forms
+from trueboundary.theory._beta import log_betainc
 
 Array = npt.NDArray[np.float64]
 
@@ -399,3 +400,79 @@ def test_bad_input(call: object, error: type[Exception], message: str) -> None:
     assert callable(call)
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("std", [1e-20, 1e-160, 1e-163, 1e-300])
+def test_a_normal_term_far_below_the_weights(std: float) -> None:
+    # P(s Z > u^2) -> E sqrt(2 s max(Z, 0) / pi), with E sqrt(max(Z, 0)) a gamma function
+    root = 2**0.25 * math.gamma(0.75) / (2 * math.sqrt(math.pi))
+    truth = 0.5 * math.log(2 * std / math.pi) + math.log(root)
+    assert log_p([-1.0], normal_std=std) == pytest.approx(truth, rel=1e-13)
+    assert log_p([1e10], normal_std=1e10 * std, tail="lower") == pytest.approx(truth, rel=1e-13)
+
+
+@pytest.mark.parametrize("constant", [1e-300, 1e-160, 1e-7, 1.0, 1e3, 1e160, 1e300])
+@pytest.mark.parametrize("weights", [(1.0, 2.0), (1e-100, 3.0), (1.0, -2.0), (1e140, -1e-140)])
+def test_exponential_variables_at_thresholds_of_any_size(
+    weights: tuple[float, float], constant: float
+) -> None:
+    # Chi-squares of two degrees are exponential: the sum of two of them has an elementary tail.
+    with mpmath.workdps(700):
+        a, b, q = (mpmath.mpf(v) for v in (*weights, constant))
+        above = a / (a - b) * mpmath.exp(-q / (2 * a))  # P(sum > q)
+        if b > 0:
+            above -= b / (a - b) * mpmath.exp(-q / (2 * b))
+        truths = {"upper": mpmath.log(above), "lower": mpmath.log(1 - above)}
+    for tail, truth in truths.items():
+        found = log_p(weights, degrees=[2, 2], constant=-constant, tail=tail)
+        assert found == pytest.approx(float(truth), rel=1e-13, abs=1e-15)
+
+
+@pytest.mark.parametrize("shift", [1e2, 1e6, 1e7, 1e10, 1e100])
+def test_means_that_are_far_apart(shift: float) -> None:
+    # u^2 > (v + a)^2 factorises into two independent normals.
+    log_q = float(special.log_ndtr(-shift / math.sqrt(2)))
+    truth = math.log(2) + log_q + math.log1p(-math.exp(log_q))
+    assert log_p([1.0, -1.0], noncentrality=[0.0, shift**2]) == pytest.approx(truth, rel=1e-14)
+    assert log_p([1.0, -1.0], noncentrality=[shift**2, 0.0]) == 0.0
+
+
+@pytest.mark.parametrize("degrees", [1.0, 1e4, 1e8, 1e12, 1e18])
+def test_degrees_of_any_number(degrees: float) -> None:
+    truth = log_betainc(degrees / 2, 0.5, 0.5, 0.5)  # a beta variable beyond 1/2
+    assert log_p([1.0, -1.0], degrees=[1.0, degrees]) == pytest.approx(truth, rel=1e-14)
+
+
+def test_balanced_terms_beyond_float64_are_refused() -> None:
+    with pytest.raises(ArithmeticError, match=r"out of float64's reach"):
+        log_p([1.0, -1.0], degrees=[1e300, 1e300])
+    with pytest.raises(ValueError, match="300 orders"):
+        log_p([1.0, -1e-320])
+    with pytest.raises(ValueError, match="finite sum"):
+        log_p([1.0, -1.0], degrees=[1e308, 1e308], noncentrality=[1e308, 0.0])
+    assert log_p([1.0, -1.0, 1e-320]) == pytest.approx(math.log(0.5), rel=1e-14)  # cannot matter
+
+
+@pytest.mark.parametrize("alpha", [1e20, 1e200, 1e300])
+def test_alphas_of_any_size_under_every_method(alpha: float) -> None:
+    for method in ("exact", "clt", "sphere-clt", "lugannani-rice", "chernoff"):
+        found = forms.ellipsoid_log_error([alpha] * 3 + [0.5] * 3, method=method)
+        assert -1e-9 < found <= 0 or method.endswith("clt")
+
+
+def test_alphas_next_to_the_outer_sphere_keep_their_digits() -> None:
+    # 1/R^2 is not a float64: its rounding error would be a third of these weights.
+    radius = 1.3
+    inverse = 1 / Fraction(radius) ** 2
+    alphas = [float(inverse), np.nextafter(float(inverse), 1), float(inverse) + 3e-13]
+    weights = forms.ellipsoid_weights(alphas, sphere="outer", radius=radius)
+    exact = [float(inverse - Fraction(float(a))) for a in alphas]
+    np.testing.assert_allclose(weights, exact, rtol=1e-15)
+
+
+@pytest.mark.parametrize("method", ["exact", "clt", "sphere-clt", "lugannani-rice", "chernoff"])
+def test_a_surface_that_is_the_sphere_is_class_0(method: str) -> None:
+    # A margin of 0 is class 0, the inner sphere's.
+    assert forms.ellipsoid_log_error([1.0, 1.0], method=method) == -math.inf
+    outer = forms.ellipsoid_log_error([0.25, 0.25], sphere="outer", radius=2.0, method=method)
+    assert outer == 0.0

@@ -116,3 +116,28 @@ def test_descent_on_the_exact_error_makes_an_ellipsoid_better() -> None:
 def test_bad_input(weights: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         quadratic_forms_torch.log_tail(weights)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
+def test_weights_of_any_size_have_gradients(scale: float) -> None:
+    weights = torch.tensor([1.0, -1e-200, -2.0], dtype=torch.float64) * scale
+    weights.requires_grad_()
+    value = quadratic_forms_torch.log_tail(weights)
+    assert value.item() == pytest.approx(math.log(math.atan(math.sqrt(0.5)) * 2 / math.pi))
+    value.backward()
+    assert weights.grad is not None
+    assert bool(weights.grad.isfinite().all())
+    if scale == 1e300:
+        with pytest.raises(ValueError, match="300 orders"):
+            quadratic_forms_torch.log_tail(torch.tensor([1e-10, -1e300], dtype=torch.float64))
+
+
+def test_alphas_next_to_the_outer_sphere_have_the_same_value_in_both() -> None:
+    alphas = 1 / 1.3**2 + 1e-14 * np.array([1.0, -2.0, 3.0, -1.5])
+    x = torch.tensor(alphas, requires_grad=True)
+    value = quadratic_forms_torch.ellipsoid_log_error(x, sphere="outer")
+    expected = quadratic_forms.ellipsoid_log_error(alphas, sphere="outer")
+    assert value.item() == pytest.approx(expected, rel=1e-13)
+    value.backward()
+    assert x.grad is not None
+    assert bool((x.grad < 0).all())

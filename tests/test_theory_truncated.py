@@ -155,3 +155,22 @@ def test_bad_input(call: object, message: str) -> None:
     assert callable(call)
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("radius", [1 + 1e-15, 1 + 1e-8, 1e10, 1e60])
+def test_spheres_that_almost_touch_or_are_far_apart(radius: float) -> None:
+    for dim, k, b in [(10, 4, 1.0), (10, 9, 0.5), (3, 1, 1e-250)]:
+        found = truncated.log_errors(dim, k, b, radius=radius)
+        with mpmath.workdps(60):
+            share = mpmath.mpf(b) / mpmath.mpf(radius) ** 2
+            shape = (mpmath.mpf(k) / 2, mpmath.mpf(dim - k) / 2)
+            outer = mpmath.log(mpmath.betainc(*shape, 0, share, regularized=True))
+        assert found.outer == pytest.approx(float(outer), rel=1e-12)
+
+
+def test_the_central_limit_needs_a_variance() -> None:
+    # All coordinates are seen and their sum is the threshold itself, which the rule calls outer.
+    assert truncated.log_errors(5, 5, 1.0, method="clt").inner == 0.0
+    assert truncated.log_errors(5, 5, 4.0, radius=2.0, method="clt").outer == -math.inf
+    assert truncated.log_errors(5, 5, 4.0, radius=2.0).outer == -math.inf
+    assert truncated.log_errors(5, 2, 1e300, method="clt").outer <= 0

@@ -17,6 +17,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+_MOST_ALPHAS = 10_000_000  # their list takes some hundred megabytes
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Radius = Annotated[float, typer.Option(help="Radius R of the outer sphere; the inner one has 1.")]
 Dim = Annotated[int, typer.Option(help="Dimension of the sphere, at least 2.")]
@@ -46,10 +48,16 @@ def cap(
     with _user_errors():
         if distance is not None:
             log_measure = caps.log_measure_for_mean_distance(dim, distance, radius=radius)
+            farthest = caps.mean_distance(dim, 0.0, radius=radius)
+            if log_measure == -math.inf and distance > farthest * (1 + 1e-12):
+                raise UserError(
+                    f"no set has a mean distance of {distance:g}: that to a single point of this "
+                    f"sphere is {farthest:.6g}, and to more than a point it is less"
+                )
         else:
             assert measure is not None
             caps.angle(dim, measure)  # says what is wrong with the numbers, if anything
-            log_measure = math.log(measure)
+            log_measure = math.log(measure) if measure > 0 else -math.inf
         _show(
             {
                 "dim": dim,
@@ -80,17 +88,14 @@ def ellipsoid(
     as_json: Json = False,
 ) -> None:
     """Show the error rates of the classifier sum(alpha z^2) > 1, exact and approximate."""
-    from trueboundary.theory.quadratic_forms import ellipsoid_log_error
+    from trueboundary.theory.quadratic_forms import ellipsoid_log_error, ellipsoid_weights
 
-    values = [value for word in alphas for value in _repeated(word)]
-    low = radius**-2
-    answer: dict[str, Any] = {
-        "dim": len(values),
-        "radius": radius,
-        "n_wrong": sum(not low <= value <= 1 for value in values),
-    }
+    values = _coefficients(alphas)
+    answer: dict[str, Any] = {"dim": len(values), "radius": radius, "n_wrong": 0}
     with _user_errors():
         for sphere in ("inner", "outer"):
+            weights = ellipsoid_weights(values, sphere=sphere, radius=radius)
+            answer["n_wrong"] += int((weights > 0).sum())
             for method in ("exact", "clt", "sphere-clt", "lugannani-rice", "chernoff"):
                 log_error = ellipsoid_log_error(
                     values,
@@ -146,19 +151,24 @@ class _user_errors:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (ValueError, TypeError)):
+        if isinstance(error, (ValueError, TypeError, ArithmeticError)):
             raise UserError(str(error).rstrip(".")) from error
 
 
-def _repeated(word: str) -> list[float]:
-    value, _, count = word.partition("x")
-    try:
-        number, times = float(value), int(count or 1)
-    except ValueError:
-        raise UserError(f"expected an alpha such as 0.36 or 0.36x250, got {word!r}") from None
-    if times < 1 or not math.isfinite(number):
-        raise UserError(f"expected a finite alpha and a count of at least 1, got {word!r}")
-    return [number] * times
+def _coefficients(words: list[str]) -> list[float]:
+    values: list[float] = []
+    for word in words:
+        value, cross, count = word.partition("x")
+        try:
+            number, times = float(value), int(count if cross else 1)
+        except ValueError:
+            raise UserError(f"expected an alpha such as 0.36 or 0.36x250, got {word!r}") from None
+        if times < 1 or not math.isfinite(number):
+            raise UserError(f"expected a finite alpha and a count of at least 1, got {word!r}")
+        if len(values) + times > _MOST_ALPHAS:
+            raise UserError(f"expected at most {_MOST_ALPHAS:,} alphas in all, got {word!r}")
+        values += [number] * times
+    return values
 
 
 def _show(answer: dict[str, Any], as_json: bool) -> None:

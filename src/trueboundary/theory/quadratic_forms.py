@@ -86,14 +86,15 @@ def log_tail(
         If an argument is not an array of real numbers.
     ValueError
         If an argument is not finite, has the wrong shape, or degrees are below 1, or
-        noncentrality or `normal_std` is negative.
+        noncentrality or `normal_std` is negative, or if the positive and the negative terms are
+        more than 300 orders of magnitude apart.
     ArithmeticError
-        If the integral does not converge.
+        If terms above about 1e15 cancel, so that float64 does not determine the probability.
 
     Notes
     -----
-    Cost is O(d) times 30 to 500 nodes; equal weights are merged first. Weights below 1e-300 of the
-    largest count as 0.
+    Cost is O(d) times 30 to 500 nodes; equal weights are merged first. The form is scaled before
+    anything else, so that the sizes of its terms may differ by 300 orders of magnitude.
 
     Examples
     --------
@@ -116,13 +117,8 @@ def log_tail(
         raise ValueError("degrees must be at least 1; noncentrality and normal_std nonnegative.")
     out = np.empty(array.shape[:-1])
     for index in np.ndindex(out.shape):
-        scale = binary_scale(array[index], std[index], offset[index])
         form = make_form(
-            scale * array[index],
-            m[index],
-            shift[index],
-            (scale * float(std[index])) ** 2,
-            scale * float(offset[index]),
+            array[index], m[index], shift[index], float(std[index]), float(offset[index])
         )
         out[index] = log_upper_tail(form.negated() if tail == "lower" else form)
     return float(out) if out.ndim == 0 else out
@@ -166,7 +162,7 @@ def ellipsoid_weights(
     _checks.choice("sphere", sphere, ("inner", "outer"))
     radius = _checks.outer_radius(radius)
     array = _checks.finite_array("alphas", alphas, min_ndim=1)
-    return array - 1 if sphere == "inner" else 1 / radius**2 - array
+    return array - 1 if sphere == "inner" else -above_inverse_square(array, radius)
 
 
 def ellipsoid_log_error(
@@ -211,6 +207,8 @@ def ellipsoid_log_error(
     if weights.ndim != 1:
         raise ValueError(f"alphas must have one axis, got shape {weights.shape}.")
     _checks.choice("method", method, tuple(_METHODS))
+    if not weights.any():  # the whole sphere has a margin of 0, which is class 0, the inner one
+        return -math.inf if sphere == "inner" else 0.0
     return _METHODS[method](weights)
 
 
@@ -270,8 +268,11 @@ def printed_clt_tail(weights: npt.ArrayLike) -> float:
     >>> round(printed_clt_tail([-0.1] * 200), 6)  # no weight is positive: the truth is 0
     1.0
     """
-    w = _vector(weights)
-    return float(special.ndtr(-w.sum() / (2 * float(w @ w))))
+    vector = _vector(weights)
+    scale = binary_scale(vector)
+    w = scale * vector
+    with np.errstate(over="ignore"):  # far beyond where the probability is 0 or 1
+        return float(special.ndtr(scale * (-w.sum() / (2 * float(w @ w)))))
 
 
 def sphere_clt_log_tail(weights: npt.ArrayLike) -> float:
@@ -374,8 +375,7 @@ def chernoff_log_bound(weights: npt.ArrayLike) -> float:
         return certain
     if form.mean >= 0:
         return 0.0
-    c, ratios, _ = solve_increasing(form, 0.0)
-    return min(form.cgf(c, ratios), 0.0)
+    return min(solve_increasing(form, 0.0).cgf, 0.0)
 
 
 def binary_scale(*terms: npt.ArrayLike) -> float:
@@ -391,7 +391,7 @@ def make_form(
     weights: FloatArray,
     degrees: FloatArray,
     noncentrality: FloatArray,
-    normal_variance: float,
+    normal_std: float,
     constant: float,
 ) -> QuadraticForm:
     """Return the form with zero weights dropped and equal weights merged (not public)."""
@@ -401,9 +401,39 @@ def make_form(
         distinct[kept],
         np.bincount(group, degrees, distinct.size)[kept],
         np.bincount(group, noncentrality, distinct.size)[kept],
-        normal_variance,
+        normal_std,
         constant,
     )
+
+
+def above_inverse_square(alphas: FloatArray, radius: npt.ArrayLike) -> FloatArray:
+    """Return alphas - 1 / radius^2, radii broadcast to alphas, to full accuracy (not public).
+
+    Where an alpha is close to the inverse square, the rounding error of the latter would be a large
+    part of the difference. It is taken as the sum of a float64 and of what that one lacks.
+    """
+    r = np.asarray(radius, dtype=np.float64)
+    square, missing = _product(r, r)
+    high = 1 / square
+    back, excess = _product(high, square)
+    low = high * (((1 - back) - excess) - high * missing)
+    difference: FloatArray = (alphas - high) - low
+    return difference
+
+
+def _product(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return a * b as its float64 and the exact rest (Dekker, 1971)."""
+    product = a * b
+    (a_high, a_low), (b_high, b_low) = _halves(a), _halves(b)
+    rest = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    return product, rest
+
+
+def _halves(a: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return two numbers of 26 bits whose sum is `a`."""
+    shifted = (2.0**27 + 1) * a
+    high = shifted - (shifted - a)
+    return high, a - high
 
 
 def _broadcast(name: str, value: npt.ArrayLike, shape: tuple[int, ...]) -> FloatArray:
@@ -433,16 +463,17 @@ def _scaled_vector(weights: npt.ArrayLike) -> FloatArray:
 
 def _central(weights: npt.ArrayLike) -> QuadraticForm:
     """Return the form sum_i w_i u_i^2."""
-    w = _scaled_vector(weights)
-    return make_form(w, np.ones_like(w), np.zeros_like(w), 0.0, 0.0)
+    w = _vector(weights)
+    form = make_form(w, np.ones_like(w), np.zeros_like(w), 0.0, 0.0)
+    return form if form.certain() is not None else form.normalised()
 
 
 def _lugannani_rice(form: QuadraticForm) -> float:
     """Return the saddlepoint formula for a form of nonpositive mean."""
     if form.mean < 0:
-        c, ratios, _ = solve_increasing(form, 0.0)
-        a = math.sqrt(max(-2 * form.cgf(c, ratios), 0.0))
-        b = c * math.sqrt(form.cgf_curvature(ratios))
+        point = solve_increasing(form, 0.0)
+        a = math.sqrt(max(-2 * point.cgf, 0.0))
+        b = point.spread / point.reach
     else:
         a = b = 0.0
     if a < 1e-3:  # 1/b - 1/a cancels; its limit is minus a sixth of the skewness

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trueboundary.theory import _checks
 from trueboundary.theory._bromwich import QuadraticForm, contour_of
-from trueboundary.theory.quadratic_forms import binary_scale, make_form
+from trueboundary.theory.quadratic_forms import above_inverse_square, binary_scale, make_form
 
 __all__ = ["ellipsoid_log_error", "log_tail"]
 
@@ -94,16 +94,25 @@ def ellipsoid_log_error(
     """
     _checks.choice("sphere", sphere, ("inner", "outer"))
     radius = _checks.outer_radius(radius)
-    return log_tail(alphas - 1 if sphere == "inner" else 1 / radius**2 - alphas)
+    if not isinstance(alphas, Tensor) or alphas.dtype != torch.float64:
+        raise TypeError("alphas must be a float64 tensor: convert with alphas.double().")
+    if sphere == "inner":
+        return log_tail(alphas - 1)
+    above = above_inverse_square(alphas.detach().cpu().numpy(), radius)
+    # The value keeps its digits; what is added is 0 and carries the gradient.
+    return log_tail(torch.as_tensor(-above).to(alphas) - (alphas - alphas.detach()))
 
 
 def _log_upper_tail(weights: Tensor) -> Tensor:
     """Return the log tail of one weight vector."""
-    weights = weights * binary_scale(weights.detach().cpu().numpy())
+    scaled = weights * binary_scale(weights.detach().cpu().numpy())
     form = _form(weights)
     certain = form.certain()
     if certain is not None:
-        return 0 * weights.sum() + certain
+        return 0 * scaled.sum() + certain
+    form.normalised()  # refuses weights of which some would underflow that matter
+    weights = torch.where(scaled.abs() >= torch.finfo(scaled.dtype).tiny, scaled, 0.0)
+    form = _form(weights)
     if form.mean > 0:  # then P(Q > 0) is not small, and the complement keeps its digits
         return torch.log1p(-_log_integral(-weights).exp())
     return _log_integral(weights)
@@ -118,18 +127,19 @@ def _form(weights: Tensor) -> QuadraticForm:
 def _log_integral(weights: Tensor) -> Tensor:
     """Return log P(Q > 0) for a form of nonpositive mean, on a fixed vertical path."""
     path = contour_of(_form(weights))
+    point = path.point
     # The ratios 1 - 2 c w cancel for w near the largest weight. Their precise values came with the
     # path, one for each distinct nonzero weight; only their gradient, -2 c, is taken here.
     distinct, group = torch.unique(weights.detach(), return_inverse=True)
     precise = torch.ones_like(distinct)
-    precise[distinct != 0] = torch.as_tensor(path.ratios).to(precise)
-    ratios = precise[group] - 2 * path.c * (weights - weights.detach())
+    precise[distinct != 0] = torch.as_tensor(point.ratios).to(precise)
+    ratios = precise[group] - 2 * point.c * (weights - weights.detach())
     s = path.step * torch.arange(path.n_steps + 1, dtype=weights.dtype, device=weights.device)
-    y = path.scale * s.sinh()
-    z = torch.outer(y, 2 * weights / ratios)
+    y = point.reach * s.sinh()  # t = c (1 + i y)
+    z = torch.outer(y, 2 * point.c * weights / ratios)
     log_modulus = -0.25 * torch.log1p(z**2).sum(1)
     phase = 0.5 * torch.atan(z).sum(1)
-    numerator = path.c * phase.cos() + y * phase.sin()
-    density = log_modulus.exp() * numerator / (path.c**2 + y**2) * path.scale * s.cosh()
+    numerator = phase.cos() + y * phase.sin()
+    density = log_modulus.exp() * numerator / (1 + y**2) * point.reach * s.cosh()
     total = path.step * (density.sum() - 0.5 * density[0])
     return -0.5 * ratios.log().sum() + total.log() - math.log(math.pi)

@@ -82,10 +82,15 @@ def log_errors(
     if method == "clt":
         return LogErrors(_clt(dim, k, threshold, 1), _clt(dim, k, share, -1))
     if k == dim:  # the sum is the squared norm itself
-        return LogErrors(0.0 if threshold <= 1 else -math.inf, 0.0 if share >= 1 else -math.inf)
+        return LogErrors(0.0 if threshold <= 1 else -math.inf, 0.0 if share > 1 else -math.inf)
+    if threshold <= 0:
+        return LogErrors(0.0, -math.inf)
     a, b = 0.5 * k, 0.5 * (dim - k)
+    # 1 - share would lose its digits for radii near 1, and a share may be below all floats.
+    rest = ((1 - threshold) + (radius - 1) * (radius + 1)) / radius**2
+    log_share = math.log(threshold) - 2 * math.log(radius)
     return LogErrors(
-        log_betainc(b, a, 1 - threshold, threshold), log_betainc(a, b, share, 1 - share)
+        log_betainc(b, a, 1 - threshold, threshold), log_betainc(a, b, share, rest, log_share)
     )
 
 
@@ -239,7 +244,7 @@ def required_dimensions(
     >>> required_dimensions(20, 1e-3) is None
     True
     """
-    dim = _checks.integer("dim", dim, 2)
+    dim = _checks.dimension(dim)
     radius = _checks.outer_radius(radius)
     target = math.log(_checks.open_fraction("error", error))
 
@@ -258,7 +263,7 @@ def required_dimensions(
 
 def _setting(dim: int, k: int, radius: float) -> tuple[int, int, float]:
     """Return the checked setting of a truncated rule."""
-    dim = _checks.integer("dim", dim, 2)
+    dim = _checks.dimension(dim)
     k = _checks.integer("k", k, 1)
     if k > dim:
         raise ValueError(f"k must be at most dim = {dim}, got {k}.")
@@ -267,9 +272,13 @@ def _setting(dim: int, k: int, radius: float) -> tuple[int, int, float]:
 
 def _clt(dim: int, k: int, share: float, sign: int) -> float:
     """Return the CLT log tail of sign * sum_i w_i u_i^2 > 0, w = 1 - share (k times) or -share."""
-    mean = k - share * dim
-    variance = 2 * (k * (1 - share) ** 2 + (dim - k) * share**2)
-    return float(special.log_ndtr(sign * mean / math.sqrt(variance)))
+    unit = max(1.0, abs(share))
+    share, rest = share / unit, (1 - share) / unit
+    mean = k / unit - share * dim
+    std = math.sqrt(2) * math.hypot(math.sqrt(k) * rest, math.sqrt(dim - k) * share)
+    if std == 0:  # all coordinates are seen, and their sum is the threshold: the rule says outer
+        return 0.0 if sign > 0 else -math.inf
+    return float(special.log_ndtr(sign * mean / std))
 
 
 def _clt_threshold(dim: int, k: int, radius: float) -> float:
