@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import mpmath
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -113,7 +114,8 @@ def test_the_sphere_only_makes_errors_farther(
     x = on_the_sphere(20, alphas.size, 1.0 if sphere == "inner" else 1.3, seed)
     on = nearest_ellipsoid_error(x, alphas, sphere=sphere)
     off = nearest_ellipsoid_error(x, alphas, sphere=sphere, on_sphere=False)
-    assert (off <= on * (1 + 1e-12)).all()
+    # A point is off its sphere by a rounding error, which counts where the surface is the sphere.
+    assert (off <= on * (1 + 1e-12) + 1e-15).all()
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
@@ -208,7 +210,7 @@ def test_mean_distance_never_beats_the_cap(sphere: str) -> None:
 
 def test_degenerate_spectra() -> None:
     x = on_the_sphere(5, 3, 1.0, 0)
-    assert np.isinf(nearest_ellipsoid_error(x, [1.0, 1.0, 1.0])).all()  # the sphere itself
+    assert (nearest_ellipsoid_error(x, [1.0, 1.0, 1.0]) == 0).all()  # a sum of 1 is an error
     assert (nearest_ellipsoid_error(x, [1.1, 1.1, 1.1]) == 0).all()
     assert np.isinf(nearest_ellipsoid_error(x, [0.0, 0.0, 0.0], on_sphere=False)).all()
     outside = nearest_ellipsoid_error(x, [0.25, 0.25, 0.25], on_sphere=False)
@@ -305,6 +307,14 @@ def test_shell_is_exact_only_where_the_nearest_error_lies_in_it() -> None:
         (lambda: nearest_ellipsoid_error([[1.0]], [math.inf]), ValueError, "finite"),
         (lambda: nearest_ellipsoid_error([[1.0]], [1.0], sphere="x"), ValueError, "sphere must"),
         (lambda: nearest_ellipsoid_error([[1.0]], [1.0], radius=1.0), ValueError, "radius must"),
+        (lambda: nearest_ellipsoid([[1e9]], [1e300], on_sphere=False), ValueError, "be float64"),
+        (
+            lambda: EllipsoidCertificate()(
+                rotated([1.0, 2.0]), 1e70 * np.eye(2), np.zeros(2), domain=Sphere()
+            ),
+            ValueError,
+            "radius of a sphere",
+        ),
         (
             lambda: EllipsoidCertificate()(rotated([1.0, 2.0], 0.0), np.eye(2), np.zeros(2)),
             ValueError,
@@ -361,3 +371,69 @@ def test_a_thin_slab_keeps_its_digits(steepness: float) -> None:
     x = [[1.3] + [0.0] * 4]
     distance = nearest_ellipsoid_error(x, [steepness] + [0.7] * 4, sphere="outer", on_sphere=False)
     np.testing.assert_allclose(distance, 1.3 - steepness**-0.5, rtol=1e-14)
+
+
+def test_errors_without_interior_are_errors() -> None:
+    # z_1^2 + z_2^2 / 2 >= 1 on the unit circle: two points.
+    circle = nearest_ellipsoid([[0.6, 0.8], [0.0, 1.0], [1.0, 0.0]], [1.0, 0.5])
+    np.testing.assert_allclose(circle.distance, [math.sqrt(0.8), math.sqrt(2), 0.0], rtol=1e-15)
+    np.testing.assert_allclose(np.abs(circle.nearest), [[1.0, 0.0]] * 3)
+    assert circle.hard.tolist() == [False, True, False]
+    # A great circle of the unit sphere, and of the outer one.
+    x, chord = np.array([[0.48, 0.64, 0.6]]), 2 * math.sin(math.atan2(0.6, 0.8) / 2)
+    inner = nearest_ellipsoid(x, [1.0, 1.0, 0.3])
+    assert inner.distance[0] == pytest.approx(chord, rel=1e-15)
+    np.testing.assert_allclose(inner.nearest, [[0.6, 0.8, 0.0]], rtol=1e-15)
+    outer = nearest_ellipsoid_error(2 * x, [0.25, 0.25, 0.3], sphere="outer", radius=2.0)
+    assert outer[0] == pytest.approx(2 * chord, rel=1e-15)
+    # All of the sphere, and nothing of it.
+    assert nearest_ellipsoid_error(2 * x, [0.25] * 3, sphere="outer", radius=2.0) == 0
+    assert np.isinf(nearest_ellipsoid_error(x, [1 - 1e-16] * 3))
+
+
+@pytest.mark.parametrize("spread", [1e-3, 3e-13, 1e-15, 2e-16])
+def test_alphas_next_to_the_inverse_square_of_the_radius(spread: float) -> None:
+    # Errors of the outer sphere are sum (1/R^2 - alpha) z^2 >= 0: 1/R^2 must not be rounded.
+    rng = np.random.default_rng(0)
+    for radius in (1.1, 1.3, 2.7):
+        alphas = 1 / radius**2 + spread * rng.standard_normal((20, 3))
+        for x, row in zip(on_the_sphere(20, 3, radius, 1), alphas, strict=True):
+            with mpmath.workdps(50):
+                inverse = 1 / mpmath.mpf(radius) ** 2
+                weights = [inverse - mpmath.mpf(float(a)) for a in row]
+                scale = max(abs(w) for w in weights)
+                unit_weights = np.array([float(w / scale) for w in weights])
+            # The same cone, from weights that are no differences.
+            expected = radius * nearest_ellipsoid_error(x[None] / radius, 1 + unit_weights)[0]
+            found = nearest_ellipsoid_error(x[None], row, sphere="outer", radius=radius)[0]
+            assert found == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+def test_distances_are_exact_only_where_the_alphas_determine_them() -> None:
+    x, y = on_the_sphere(20, 4, 1.3, 5), np.ones(20, dtype=int)
+    certificate = EllipsoidCertificate()
+    network = rotated([0.3, 0.9, 0.8, 0.7])
+    assert certificate(network, x, y, domain=Sphere()).exact.all()
+    # Alphas that differ from 1/R^2 by their own rounding decide nothing.
+    near = rotated(list(1 / 1.3**2 + 3e-16 * np.array([-1.0, 1.0, 2.0, 1.0])))
+    result = certificate(near, x, y, domain=Sphere(1.3))
+    assert not result.exact.all()
+    assert (result.distance == 0).any()
+    # Errors that only rounding could have made, or removed: none of which is claimed.
+    touching = rotated([1 / 1.3**2 * (1 + 1e-15)] + [0.9] * 3)
+    bound = certificate(touching, x, y, domain=Sphere(1.3))
+    assert not bound.exact.any()
+    assert np.isfinite(bound.distance).all()
+    assert np.isinf(certificate(rotated([0.8] * 4), x, y, domain=Sphere(1.3)).distance).all()
+    # In space: the small alphas are lost beside the large one.
+    steep = certificate(rotated([1e15, 0.3, 0.8, 0.7], -2.0), x, np.zeros(20))
+    assert not steep.exact.all()
+
+
+@pytest.mark.parametrize("unit", [1e-150, 1e-100, 1e100, 1e150])
+def test_units_of_length_do_not_matter_in_space(unit: float) -> None:
+    x, alphas = on_the_sphere(10, 3, 1.0, 6), np.array([0.7, 0.4, -0.3])
+    plain = nearest_ellipsoid(x, alphas, on_sphere=False)
+    scale = 2.0 ** round(math.log2(unit))
+    moved = nearest_ellipsoid(x * scale, alphas / scale / scale, on_sphere=False)
+    np.testing.assert_allclose(moved.distance, plain.distance * scale, rtol=1e-13)

@@ -237,3 +237,14 @@ def test_bad_input_is_refused_in_one_sentence():
         trust_region_minimum([1.0], [1.0], [1.0], [1.0])
     with pytest.raises(ValueError, match="not negative"):
         trust_region_minimum([1.0], [[1.0]], [1.0], [-1.0])
+
+
+@pytest.mark.parametrize("length", [1e-140, 1e-30, 1.0, 1e140])
+@pytest.mark.parametrize("unit", [1e-20, 1e20])
+def test_trust_regions_of_any_size(length: float, unit: float) -> None:
+    h, g = np.array([-2.0, 1.0]), np.array([[0.3, -0.4], [0.0, 0.5]])
+    plain = trust_region_minimum(h, g, [0.0, 0.0], [1.5, 0.7])
+    found = trust_region_minimum(
+        h * unit / length / length, g * unit / length, [0.0, 0.0], np.array([1.5, 0.7]) * length
+    )
+    np.testing.assert_allclose(found, plain * unit, rtol=1e-12)

@@ -241,3 +241,43 @@ def test_the_centre_value_changes_no_solution() -> None:
     plain = project_quadric(h, h * z, value)
     centred = project_quadric(h, h * z, value, centre_value=centre)
     np.testing.assert_allclose(centred.distance, plain.distance, rtol=1e-9)
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-100, 1e100, 1e300])
+def test_values_of_any_size(unit: float) -> None:
+    assert project_quadric([0.0], [[unit]], [unit]).distance == pytest.approx(1.0, rel=1e-14)
+    bowl = project_quadric([-2 * unit], [[0.0]], [unit])
+    assert bowl.distance == pytest.approx(1.0, rel=1e-14)
+    assert bowl.hard.all()
+    assert np.isinf(project_quadric([unit], [[0.0]], [unit]).distance)
+    mixed = project_quadric([unit, -unit], [[0.3 * unit, 0.1 * unit]], [unit])
+    plain = project_quadric([1.0, -1.0], [[0.3, 0.1]], [1.0])
+    np.testing.assert_allclose(mixed.distance, plain.distance, rtol=1e-13)
+    np.testing.assert_allclose(mixed.multiplier * unit, plain.multiplier, rtol=1e-12)
+
+
+@pytest.mark.parametrize("length", [1e-150, 1e-60, 1e60, 1e150])
+def test_lengths_of_any_size(length: float) -> None:
+    x = np.array([[0.3, 0.4], [0.1, -0.2]])
+    value = 1 - (x**2).sum(axis=1)
+    found = project_quadric([-2 / length / length] * 2, -2 * x / length, value)
+    np.testing.assert_allclose(found.distance, length * (1 - np.linalg.norm(x, axis=1)), rtol=1e-13)
+
+
+def test_a_set_that_is_a_single_point_or_a_line_is_closed() -> None:
+    # (1 + p)^2 <= 0 at p = -1 alone, and likewise along a line
+    point = project_quadric([2.0], [[2.0]], [1.0])
+    np.testing.assert_allclose(point.distance, [1.0], rtol=1e-15)
+    line = project_quadric([2.0, 0.0], [[2.0, 0.0]], [1.0], centre_value=[0.0])
+    np.testing.assert_allclose(line.displacement, [[-1.0, 0.0]], rtol=1e-15)
+    assert np.isinf(line.multiplier)
+    assert np.isinf(project_quadric([2.0], [[2.0]], [1.001]).distance)
+
+
+def test_curvatures_and_slopes_out_of_reach_of_one_another() -> None:
+    with pytest.raises(ArithmeticError, match="orders of magnitude"):
+        project_quadric([2.0, -1e-320], [[0.0, 0.0]], [1.0])
+    with pytest.raises(ArithmeticError, match="orders of magnitude"):
+        project_quadric([2.0, 0.0], [[1.0, 1e-200]], [1.0])
+    far = project_quadric([2.0, -1e-250], [[0.5, 0.0]], [1.0])
+    assert far.distance == pytest.approx(math.sqrt(2 * (1 - 1 / 16)) * 1e125, rel=1e-13)

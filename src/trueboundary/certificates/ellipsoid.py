@@ -3,7 +3,9 @@ r"""Exact nearest errors of a classifier whose decision surface is an ellipsoid.
 Off the sphere the errors are one side of the quadric sum_i alpha_i z_i^2 = 1. On a sphere of radius
 r they are the directions in the cone sum_i (alpha_i - 1/r^2) z_i^2 >= 0 (or <= 0), and the nearest
 one is the direction of the Euclidean projection onto that cone: no second constraint is needed,
-because a cone contains every multiple of its points.
+because a cone contains every multiple of its points. Error sets are closed: a sum of exactly 1 is
+an error for either class, also where such points have no interior (where no alpha exceeds 1 but
+some are 1, the errors of the unit sphere are a great circle, or all of it).
 """
 
 from dataclasses import dataclass
@@ -15,10 +17,16 @@ import numpy.typing as npt
 from trueboundary.certificates.base import BoolArray, CertificateResult, FloatArray
 from trueboundary.certificates.quadric import project_quadric
 from trueboundary.theory._checks import choice, finite_array, outer_radius
+from trueboundary.theory.quadratic_forms import above_inverse_square
 
 __all__ = ["EllipsoidCertificate", "nearest_ellipsoid", "nearest_ellipsoid_error"]
 
 _ON_SPHERE = 1e-4  # relative error of a norm that still counts as lying on the sphere
+_RADII = (1e-60, 1e60)  # of spheres; their squares and those of their inverses are float64
+# What rounding may have done to the alphas of a network, as a share of the largest one, and how
+# much of a distance (or of the nearest point's norm) that may change for it to count as exact.
+_ROUNDING = 8 * float(np.finfo(np.float64).eps)
+_EXACT, _EXACT_NORM = 1e-9, 1e-12
 
 
 def nearest_ellipsoid_error(
@@ -49,7 +57,9 @@ def nearest_ellipsoid_error(
     Returns
     -------
     ndarray of shape (n,)
-        Distances; 0 for errors, infinite where there is no error to be found.
+        Distances; 0 for errors, infinite where there is no error to be found. Alphas and radius
+        are taken as they are: where alphas are close to 1/radius^2, the rounding of that number
+        does not count.
 
     Raises
     ------
@@ -58,6 +68,8 @@ def nearest_ellipsoid_error(
     ValueError
         If an argument is not finite, has the wrong shape or value, or if `on_sphere` and a point
         is not on its sphere.
+    ArithmeticError
+        If alphas differ by more than some 100 orders of magnitude.
 
     Examples
     --------
@@ -89,7 +101,7 @@ def nearest_ellipsoid(
 
     Raises
     ------
-    TypeError, ValueError
+    TypeError, ValueError, ArithmeticError
         As for `nearest_ellipsoid_error`.
 
     Examples
@@ -122,7 +134,9 @@ class EllipsoidCertificate:
 
     The classifier's margin is scale (sum_i alpha_i z_i^2 - 1) with z = axes^T x; a negative scale
     (which exchanges the two classes) is handled. On `Sphere` distances are chords. In `Shell` the
-    distance is exact where the nearest error lies in the shell, else a lower bound.
+    distance is exact where the nearest error lies in the shell, else a lower bound. It is a lower
+    bound as well where the rounding of the alphas could matter, as for alphas that differ from
+    1/radius^2 by little more than their rounding.
 
     Examples
     --------
@@ -187,34 +201,72 @@ class EllipsoidCertificate:
             raise ValueError(f"The margin's scale must be finite and not 0, got {scale}.")
         outside = (labels == 0) == (scale > 0)
         rotated = points @ axes
+        radii = None
         if isinstance(domain, Sphere):
             norms = np.linalg.norm(points, axis=1)
             radii = norms if domain.radius is None else _to_numpy(domain.radius) + 0.0 * norms
-            result = _nearest_on_sphere(rotated, alphas, outside, radii)
-        else:
-            result = _nearest_in_space(rotated, alphas, outside)
+        result = _allowing_for_rounding(rotated, alphas, outside, radii)
         exact = result.exact
         if isinstance(domain, Shell):
             reach = np.linalg.norm(result.nearest, axis=1)
             slack = 1e-12 * domain.outer
             within = (reach >= domain.inner - slack) & (reach <= domain.outer + slack)
-            exact = within | np.isinf(result.distance)
+            exact = exact & (within | np.isinf(result.distance))
         return CertificateResult(
             result.distance, exact, result.nearest @ axes.T, result.residual, result.hard
         )
 
 
-def _nearest_in_space(x: FloatArray, alphas: FloatArray, outside: BoolArray) -> CertificateResult:
-    """Project onto {sum alpha z^2 >= 1} (where `outside`) or {sum alpha z^2 <= 1}."""
-    sign = np.where(outside, -1.0, 1.0)[:, None]  # the errors are where sign (sum - 1) <= 0
-    value = sign[:, 0] * (x**2 @ alphas - 1)
-    solution = project_quadric(
-        2 * sign * alphas, 2 * sign * alphas * x, value, centre_value=-sign[:, 0]
-    )
+def _allowing_for_rounding(
+    x: FloatArray, alphas: FloatArray, outside: BoolArray, radii: FloatArray | None
+) -> CertificateResult:
+    """Return nearest errors, and lower bounds where the rounding of the alphas could matter.
+
+    The lower bound is the distance to the errors of alphas that rounding may have turned into
+    these, whichever they are.
+    """
+    slack = np.full(len(x), _ROUNDING * np.abs(alphas).max(initial=0.0))
+    if radii is not None:
+        slack += _ROUNDING * np.reciprocal(radii**2, where=radii > 0, out=np.zeros_like(radii))
+    results = [
+        _nearest_in_space(x, a, outside)
+        if radii is None
+        else _nearest_on_sphere(x, a, outside, radii)
+        for a in (alphas, alphas + np.where(outside, slack, -slack)[:, None])
+    ]
+    found, nearer = results
+    rest = _EXACT_NORM * np.linalg.norm(x, axis=1)
+    exact = nearer.distance >= found.distance * (1 - _EXACT) - rest
+    if exact.all():
+        return found
     return CertificateResult(
-        solution.distance,
+        np.where(exact, found.distance, nearer.distance),
+        exact,
+        np.where(exact[:, None], found.nearest, nearer.nearest),
+        np.where(exact, found.residual, nearer.residual),
+        np.where(exact, found.hard, nearer.hard),
+    )
+
+
+def _nearest_in_space(x: FloatArray, alphas: FloatArray, outside: BoolArray) -> CertificateResult:
+    """Project onto {sum alpha z^2 >= 1} (where `outside`) or {sum alpha z^2 <= 1}.
+
+    The alphas may differ between the points.
+    """
+    sign = np.where(outside, -1.0, 1.0)[:, None]  # the errors are where sign (sum - 1) <= 0
+    # In units of each point's length, a power of two, so that no square leaves the range.
+    unit = np.frexp(np.abs(x).max(axis=1, initial=0.0))[1][:, None]
+    z = np.ldexp(x, -unit)
+    with np.errstate(over="ignore"):
+        curvature = sign * np.ldexp(alphas, 2 * unit)
+    if not np.isfinite(curvature).all():
+        raise ValueError("alphas times squares of x must be float64, got larger numbers.")
+    value = 0.5 * ((curvature * z**2).sum(axis=1) - sign[:, 0])
+    solution = project_quadric(curvature, curvature * z, value, centre_value=-0.5 * sign[:, 0])
+    return CertificateResult(
+        np.ldexp(solution.distance, unit[:, 0]),
         np.ones(len(x), dtype=bool),
-        x + solution.displacement,
+        np.ldexp(z + solution.displacement, unit),
         solution.residual,
         solution.hard,
     )
@@ -223,33 +275,42 @@ def _nearest_in_space(x: FloatArray, alphas: FloatArray, outside: BoolArray) -> 
 def _nearest_on_sphere(
     x: FloatArray, alphas: FloatArray, outside: BoolArray, radii: FloatArray
 ) -> CertificateResult:
-    """Project directions onto the error cone; the angle to the projection is the distance."""
-    norms = np.linalg.norm(x, axis=1)
+    """Project directions onto the error cone; the angle to the projection is the distance.
+
+    The alphas may differ between the points.
+    """
+    with np.errstate(over="ignore"):
+        norms = np.linalg.norm(x, axis=1)
     if not (np.abs(norms - radii) <= _ON_SPHERE * radii).all() or (norms == 0).any():
         worst = float(norms[np.argmax(np.abs(norms - radii))])
         raise ValueError(
             f"Points must lie on their sphere, got one of norm {worst:.6g}; "
             "rescale them, or ask for the distance off the sphere."
         )
+    if not ((radii >= _RADII[0]) & (radii <= _RADII[1])).all():
+        raise ValueError(f"The radius of a sphere must lie in [{_RADII[0]:g}, {_RADII[1]:g}].")
     unit = x / norms[:, None]
-    weights = np.where(outside, 1.0, -1.0)[:, None] * (alphas - 1 / radii[:, None] ** 2)
-    empty = weights.max(axis=1) <= 0  # no direction has a positive sum: no errors
-    value = np.where(empty, 0.0, -(unit**2 * weights).sum(axis=1))
-    solution = project_quadric(
-        -2 * weights, -2 * weights * unit, value, centre_value=np.zeros(len(x))
-    )
-    cone_point = unit + solution.displacement
+    weights = np.where(outside, 1.0, -1.0)[:, None] * above_inverse_square(alphas, radii[:, None])
+    highest = weights.max(axis=1)
+    empty = highest < 0  # every direction has a negative sum: no errors
+    value = np.where(empty, 0.0, -0.5 * (unit**2 * weights).sum(axis=1))
+    solution = project_quadric(-weights, -weights * unit, value, centre_value=np.zeros(len(x)))
+    # Where no weight is positive the cone is the subspace of those that are 0.
+    flat = (highest == 0)[:, None] & (weights < 0)
+    cone_point = np.where(flat & (value > 0)[:, None], 0.0, unit + solution.displacement)
     # The projection onto a cone is orthogonal to the step: sine and cosine of the angle.
     cosine = np.linalg.norm(cone_point, axis=1)
+    aside = cosine == 0  # orthogonal to that subspace, so that all its directions are as near
+    cone_point[aside, weights.argmax(axis=1)[aside]] = 1.0
     angle = np.arctan2(solution.distance, cosine)
     distance = np.where(empty, np.inf, 2 * radii * np.sin(0.5 * angle))
-    nearest = radii[:, None] * cone_point / cosine[:, None]
+    nearest = radii[:, None] * cone_point / np.where(aside, 1.0, cosine)[:, None]
     return CertificateResult(
         distance,
         np.ones(len(x), dtype=bool),
         np.where(empty[:, None], np.nan, nearest),
         solution.residual,
-        solution.hard,
+        solution.hard | aside,
     )
 
 

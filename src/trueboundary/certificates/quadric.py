@@ -12,7 +12,11 @@ z_i = g_i / h_i at the point, the same equation is c + (1/2) sum_i h_i z_i^2 / (
 whose positive and negative terms are balanced against each other: that keeps its digits where F
 comes close to its limit, as for cones that are nearly a line. In the hard case (the bottom
 eigenspace carries no gradient) nu is at its limit and the remaining distance is covered along that
-eigenspace.
+eigenspace. The set is closed: where a convex q has the minimum 0 (a cone that is a subspace), its
+minimisers are the set, and nu is infinite.
+
+Every problem is first brought to a value and a length scale of 1 by powers of two, which round
+nothing.
 """
 
 from dataclasses import dataclass
@@ -27,9 +31,15 @@ from trueboundary.theory._checks import finite_array
 __all__ = ["QuadricProjection", "project_quadric"]
 
 _BLOCK = 1 << 17  # rows are solved in blocks of about this many entries
-_LIMIT = 200.0  # |v| at which the multiplier counts as having reached its limit
+_LIMIT = 300.0  # v at which the multiplier counts as having reached its limit
+_FLOOR = -700.0  # and below which exp(v) is no float64
 _MAX_ITERATIONS = 200
 _TOLERANCE = 4e-15
+_NEARLY = 1e-13  # a share of q0 that rounding may have left
+_BADLY_SCALED = (
+    "The projection does not converge: curvatures and gradients differ by too many orders of "
+    "magnitude."
+)
 
 
 @dataclass(frozen=True)
@@ -43,9 +53,11 @@ class QuadricProjection:
     displacement : ndarray of shape (n, d)
         That p; NaN where the distance is infinite.
     multiplier : ndarray of shape (n,)
-        The multiplier nu, which together with p certifies global optimality.
+        The multiplier nu, which together with p certifies global optimality; infinite where there
+        is no solution, or where the set is where q has its minimum.
     residual : ndarray of shape (n,)
-        The larger of two relative violations: of q(x + p) = 0 and of p + nu (g + h p) = 0.
+        The larger of two violations, relative to the sizes of their terms: of q(x + p) = 0 and of
+        p + nu (g + h p) = 0.
     hard : ndarray of bool, shape (n,)
         Whether the hard case occurred, where the solution is not unique.
     """
@@ -93,6 +105,8 @@ def project_quadric(
         If an argument is not an array of real numbers.
     ValueError
         If an argument is not finite or the shapes do not fit.
+    ArithmeticError
+        If curvatures and gradients of a point differ by too many orders of magnitude.
 
     Examples
     --------
@@ -125,8 +139,49 @@ def project_quadric(
     rows_at_once = max(1, _BLOCK // d)
     for first in range(0, todo.size, rows_at_once):
         rows = todo[first : first + rows_at_once]
-        _solve_block(h[rows], g[rows], q0[rows], None if c is None else c[rows], rows, out)
+        with np.errstate(over="ignore", invalid="ignore"):
+            _solve_scaled(h[rows], g[rows], q0[rows], None if c is None else c[rows], rows, out)
     return out
+
+
+def _solve_scaled(
+    h: FloatArray,
+    g: FloatArray,
+    q0: FloatArray,
+    c: FloatArray | None,
+    rows: npt.NDArray[np.intp],
+    out: QuadricProjection,
+) -> None:
+    """Solve points with q0 > 0 in units of their own and write them to their rows of `out`.
+
+    The length is that at which the linear or the quadratic part becomes as large as the value,
+    whichever comes first: no solution is much nearer.
+    """
+    value, steepest = _exponents(q0), _exponents(np.abs(g).max(axis=1))
+    if c is not None:  # a centre far below: keep it in range
+        value = np.maximum(value, _exponents(np.abs(c)) - 900)
+    most_curved = _exponents(np.abs(h).max(axis=1))
+    length = np.minimum(value - steepest, (value - most_curved) // 2)
+    length[length > 5000] = 0  # neither a gradient nor a curvature
+    scaled_g = np.ldexp(g, (length - value)[:, None])
+    scaled_h = np.ldexp(h, (2 * length - value)[:, None])
+    tiny = np.finfo(np.float64).tiny
+    lost = ((np.abs(scaled_h) < tiny) & (h < 0)) | ((np.abs(scaled_g) < tiny) & (g != 0))
+    scaled_h[np.abs(scaled_h) < tiny] = 0.0
+    if c is not None:
+        scaled_g[scaled_h == 0] = 0.0
+        c = np.ldexp(c, -value)
+    _solve_block(scaled_h, scaled_g, np.ldexp(q0, -value), c, rows, out)
+    if (lost.any(axis=1) & np.isinf(out.multiplier[rows])).any():
+        raise ArithmeticError(_BADLY_SCALED)
+    out.distance[rows] = np.ldexp(out.distance[rows], length)
+    out.displacement[rows] = np.ldexp(out.displacement[rows], length[:, None])
+    out.multiplier[rows] = np.ldexp(out.multiplier[rows], 2 * length - value)
+
+
+def _exponents(values: FloatArray) -> npt.NDArray[np.int64]:
+    """Return binary exponents, a very small one for 0."""
+    return np.where(values == 0, -10_000, np.frexp(values)[1]).astype(np.int64)
 
 
 def _solve_block(
@@ -137,57 +192,101 @@ def _solve_block(
     rows: npt.NDArray[np.intp],
     out: QuadricProjection,
 ) -> None:
-    """Solve points with q0 > 0 and write them to their rows of `out`."""
+    """Solve scaled points with q0 > 0 and write them to their rows of `out`."""
     lowest = h.min(axis=1)
-    squares = g**2
+    size = np.abs(g)
     target = 2 * q0
+    sloping = ((h == 0) & (g != 0)).any(axis=1)
     # Where even the largest multiplier leaves q positive: hard if nu is bounded, else no solution.
     v = np.full(q0.shape, _LIMIT)
     if c is None:
-        missing = target - _dual(h, lowest, squares, v)[0]
+        missing = target - _dual(h, lowest, size, v)[0]
     else:
-        positive, negative, _, _ = _balance(h, lowest, squares, c, v)
+        positive, negative, _, _ = _balance(h, lowest, size, c, v)
         missing = 2 * (positive - negative)
     beyond = missing > 0
-    impossible = beyond & (lowest >= 0)
-    if impossible.any():
+    if c is None:
+        least = q0 - 0.5 * (size * _ratio(size, h)).sum(axis=1)  # where q is convex
+        touching = (least == 0) | (beyond & (least < 0) & (missing <= _NEARLY * target))
+        touching &= (lowest >= 0) & ~sloping
+    else:
+        least, touching = c, (c == 0) & (lowest >= 0)
+    impossible = beyond & (lowest >= 0) & ~touching
+    if (touching | impossible).any():
+        if (impossible & ((least < 0) | sloping)).any():  # it is not: only out of reach
+            raise ArithmeticError(_BADLY_SCALED)
         out.distance[rows[impossible]] = out.multiplier[rows[impossible]] = np.inf
         out.displacement[rows[impossible]] = np.nan
-        rest = ~impossible
+        _solve_touching(h[touching], g[touching], q0[touching], rows[touching], out)
+        rest = ~(impossible | touching)
         _solve_block(h[rest], g[rest], q0[rest], None if c is None else c[rest], rows[rest], out)
         return
     inside = np.flatnonzero(~beyond)
     v[inside] = _newton(
         h[inside],
         lowest[inside],
-        squares[inside],
+        size[inside],
         target[inside],
         None if c is None else c[inside],
     )
     nu, stretch, _ = _multiplier(h, lowest, v)
-    pull = g / stretch
+    p = -(nu[:, None] * g) / stretch
     # In the hard case the bottom eigenspace has no gradient; what is missing is covered along it.
     extra = np.zeros_like(q0)
     extra[beyond] = np.sqrt(missing[beyond] / -lowest[beyond])
-    p = -nu[:, None] * pull
     bottom = (np.arange(q0.size), h.argmin(axis=1))
-    p[bottom] = np.where(beyond, extra, p[bottom])
-    distance = np.hypot(nu * np.linalg.norm(pull, axis=1), extra)
-
-    terms = np.abs(g * p).sum(axis=1) + 0.5 * (np.abs(h) * p**2).sum(axis=1)
-    violation = np.abs(q0 + (g * p + 0.5 * h * p**2).sum(axis=1)) / (q0 + terms)
-    stationarity = np.linalg.norm(p + nu[:, None] * (g + h * p), axis=1) / distance
+    p[bottom] = np.where(beyond, np.hypot(p[bottom], extra), p[bottom])
+    distance = _lengths(p)
+    pulls = np.abs(p) + nu[:, None] * (size + np.abs(h * p))
+    stationarity = _lengths(p + nu[:, None] * (g + h * p)) / _lengths(pulls)
     out.distance[rows] = distance
     out.displacement[rows] = p
     out.multiplier[rows] = nu
-    out.residual[rows] = np.maximum(violation, stationarity)
+    out.residual[rows] = np.maximum(_violation(h, g, q0, p), stationarity)
     out.hard[rows] = beyond
+
+
+def _solve_touching(
+    h: FloatArray,
+    g: FloatArray,
+    q0: FloatArray,
+    rows: npt.NDArray[np.intp],
+    out: QuadricProjection,
+) -> None:
+    """Solve points whose set is where a convex q has its minimum, 0."""
+    p = -_ratio(g, h)
+    out.distance[rows] = _lengths(p)
+    out.displacement[rows] = p
+    out.multiplier[rows] = np.inf
+    out.residual[rows] = _violation(h, g, q0, p)
+
+
+def _violation(h: FloatArray, g: FloatArray, q0: FloatArray, p: FloatArray) -> FloatArray:
+    """Return abs(q(x + p)), relative to the sum of its terms."""
+    terms = np.abs(g * p).sum(axis=1) + 0.5 * (np.abs(h * p) * np.abs(p)).sum(axis=1)
+    rest: FloatArray = np.abs(q0 + (g * p + 0.5 * h * p * p).sum(axis=1)) / (q0 + terms)
+    return rest
+
+
+def _lengths(p: FloatArray) -> FloatArray:
+    """Return the norms of rows whose squares may be out of range."""
+    largest = np.abs(p).max(axis=1)
+    unit = np.where(largest > 0, largest, 1.0)
+    lengths: FloatArray = unit * np.linalg.norm(p / unit[:, None], axis=1)
+    return lengths
+
+
+def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Return the quotient, 0 where the denominator is 0."""
+    quotient = np.zeros_like(numerator)
+    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
+    return quotient
 
 
 def _newton(
     h: FloatArray,
     lowest: FloatArray,
-    squares: FloatArray,
+    size: FloatArray,
     target: FloatArray,
     c: FloatArray | None,
 ) -> FloatArray:
@@ -200,30 +299,32 @@ def _newton(
     converged row must never reach the safeguard, whose bisection would throw it far away when
     rounding puts the last tiny step just outside the bracket.
     """
-    total = squares.sum(axis=1)
-    first_order = 0.5 * target / total  # F is about 2 nu |g|^2 for small nu
+    total = (size**2).sum(axis=1)
+    first_order = 0.5 * target / np.maximum(total, 1e-300)  # F is about 2 nu |g|^2 for small nu
     share = np.minimum(np.where(lowest < 0, -lowest * first_order, 0.0), 0.5)
     v = np.clip(
         np.where(lowest < 0, special.logit(np.maximum(share, 1e-300)), np.log(first_order)),
-        -4 * _LIMIT,
+        _FLOOR,
         _LIMIT,
     )
-    low = np.full_like(v, -4 * _LIMIT)
+    low = np.full_like(v, _FLOOR)
     high = np.full_like(v, _LIMIT)
     active = np.arange(v.size)
     for _ in range(_MAX_ITERATIONS):
         if active.size == 0:
             return v
         at = v[active]
-        here = (h[active], lowest[active], squares[active])
+        here = (h[active], lowest[active], size[active])
         if c is None:
             f, slope = _dual(*here, at)
-            excess = np.log(f) - np.log(target[active])
+            quotient = f / target[active]
         else:
             positive, negative, rise, fall = _balance(*here, c[active], at)
             positive, negative = np.maximum(positive, 1e-300), np.maximum(negative, 1e-300)
-            excess = np.log(negative) - np.log(positive)
+            quotient = negative / positive
             slope = rise / negative + fall / positive
+        # The logarithm of the quotient keeps the digits that a difference of logarithms loses.
+        excess = np.log(np.clip(quotient, 1e-300, 1e300))
         low[active] = np.where(excess < 0, at, low[active])
         high[active] = np.where(excess < 0, high[active], at)
         step = excess / np.maximum(slope, 1e-300)
@@ -231,11 +332,11 @@ def _newton(
             np.abs(step) <= 5e-16 * np.maximum(np.abs(at), 8)  # the last digits of v
         )
         new = at - step
-        stray = (new <= low[active]) | (new >= high[active])
+        stray = ~((new > low[active]) & (new < high[active]))  # NaN included
         new = np.where(stray, 0.5 * (low[active] + high[active]), new)
         v[active] = np.where(converged, at, new)
         active = active[~converged]
-    raise ArithmeticError("The projection did not converge; are the curvatures badly scaled?")
+    raise ArithmeticError(_BADLY_SCALED)
 
 
 def _multiplier(
@@ -256,18 +357,19 @@ def _multiplier(
 
 
 def _dual(
-    h: FloatArray, lowest: FloatArray, squares: FloatArray, v: FloatArray
+    h: FloatArray, lowest: FloatArray, size: FloatArray, v: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return F(nu(v)) and d(log F)/dv."""
     nu, stretch, rate = _multiplier(h, lowest, v)
-    ratio = squares / stretch**2
-    curve = (ratio * (1 + stretch)).sum(axis=1)
-    slope = 2 * rate * (ratio / stretch).sum(axis=1)
-    return nu * curve, slope / np.maximum(curve, 1e-300)
+    # In an order in which nothing leaves the range that is not negligible.
+    share = (nu[:, None] * size / stretch) * size
+    curve = (share * ((1 + stretch) / stretch)).sum(axis=1)
+    slope = 2 * (share / stretch * (rate[:, None] / stretch)).sum(axis=1)
+    return curve, slope / np.maximum(curve, 1e-300)
 
 
 def _balance(
-    h: FloatArray, lowest: FloatArray, squares: FloatArray, c: FloatArray, v: FloatArray
+    h: FloatArray, lowest: FloatArray, size: FloatArray, c: FloatArray, v: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """Return the positive and negative terms of q(nu(v)), and how fast they fall and rise with v.
 
@@ -275,8 +377,8 @@ def _balance(
     """
     nu, stretch, rate = _multiplier(h, lowest, v)
     curved = h != 0
-    terms = 0.5 * squares / np.where(curved, np.abs(h), 1.0) / stretch**2
-    changes = (nu * rate)[:, None] * squares / stretch**3
+    terms = 0.5 * (size / np.where(curved, np.abs(h), 1.0) / stretch) * (size / stretch)
+    changes = (nu[:, None] * size / stretch) * (size / stretch) * (rate[:, None] / stretch)
     positive = np.where(h > 0, terms, 0.0).sum(axis=1) + np.maximum(c, 0)
     negative = np.where(h < 0, terms, 0.0).sum(axis=1) + np.maximum(-c, 0)
     rise = np.where(h < 0, changes, 0.0).sum(axis=1)

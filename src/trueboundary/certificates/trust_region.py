@@ -75,7 +75,18 @@ def trust_region_minimum(
             f"curvature must have shape {g.shape[1:]} or {g.shape} and radius, not negative, "
             f"{q0.shape}, got {h.shape} and {t.shape}."
         )
-    h, t = np.broadcast_to(h, g.shape), np.broadcast_to(t, q0.shape)
+    t = np.broadcast_to(t, q0.shape)
+    # Lengths in units of the radius and values in units of the largest term: powers of two.
+    length = np.frexp(t)[1]
+    steepest, most_curved = np.abs(g).max(axis=1), np.abs(h * np.ones_like(g)).max(axis=1)
+    unit = np.maximum(
+        np.where(steepest > 0, np.frexp(steepest)[1] + length, -5000),
+        np.where(most_curved > 0, np.frexp(most_curved)[1] + 2 * length, -5000),
+    )
+    g = np.ldexp(g, (length - unit)[:, None])
+    h = np.ldexp(h * np.ones_like(g), (2 * length - unit)[:, None])
+    g[np.abs(g) < 1e-290] = 0.0
+    t = np.ldexp(t, -length)
     lowest = h.min(axis=1)
     excess = h - lowest[:, None]
     # With mu = lambda + min h, the denominators h + lambda = excess + mu lose no digits.
@@ -83,7 +94,9 @@ def trust_region_minimum(
     mu = np.maximum(_boundary_shift(excess, np.abs(g), positive), np.maximum(lowest, 0.0))
     multiplier = np.maximum(mu - lowest, 0.0)
     gain = _ratio(g**2, excess + mu[:, None]).sum(axis=1)
-    minimum: FloatArray = np.where(t > 0, q0 - 0.5 * gain - 0.5 * multiplier * t**2, q0)
+    with np.errstate(over="ignore"):  # a minimum below all float64 is minus infinity
+        fall = np.ldexp(0.5 * gain + 0.5 * multiplier * t**2, unit)
+        minimum: FloatArray = np.where(t > 0, q0 - fall, q0)
     return minimum
 
 
