@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
+from trueboundary.theory import gaussian_pairs as pairs
 from trueboundary.theory.gaussian_pairs import (
     boundary_distance_along,
     boundary_roots,
@@ -19,6 +20,7 @@ from trueboundary.theory.gaussian_pairs import (
     spherical_pair_error,
     spherical_pair_share_within,
 )
+from trueboundary.theory.log_ratios import LowRankNormal, pair_log_error
 
 MEAN_1, MEAN_2 = np.array([0.3, -0.2, 0.5]), np.array([1.0, 0.4, -0.6])
 WIDE = np.array([[1.0, 0.3, 0.1], [0.3, 0.8, -0.2], [0.1, -0.2, 1.5]])
@@ -248,3 +250,37 @@ class TestTables:
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 10**400, math.nan, math.inf, "1"])
+def test_numbers_whose_squares_overflow_get_a_sentence(value: object) -> None:
+    calls = (
+        lambda: pairs.boundary_roots(value, 0.0, 1.0, 2.0),
+        lambda: pairs.boundary_roots(0.0, 0.0, 1.0, value),
+        lambda: pairs.leading_boundary_distance(1.0, 2.0, value),
+        lambda: pairs.outlier_attack_size(value, 1.0, 784, 6),
+        lambda: pairs.conditional_gaussian([0.0, 0.0], np.eye(2), value),
+        lambda: pairs.boundary_distance_along(
+            [[0.0]], [0.0], [[1.0]], [1.0], [[2.0]], log_weight_ratio=value
+        ),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match=r"must .*, got .*\.$"):
+            call()
+
+
+def test_tables_of_any_size_and_covariances_of_any_unit() -> None:
+    first, second = np.array([[0.0, 0.1], [0.5, 0.4]]), np.array([[0.7, 0.1], [0.1, 0.1]])
+    for unit in (1e-300, 1e308):
+        found = pairs.flip_mass(unit * first, unit * second)
+        assert found == pytest.approx(pairs.flip_mass(first, second))
+    with pytest.raises(ValueError, match="symmetric"):
+        pairs.conditional_gaussian([0.0, 0.0], 1e-20 * np.array([[4.0, 2.0], [1.0, 2.0]]), 0.0)
+
+
+def test_a_covariance_that_float64_cannot_hold_gets_a_sentence() -> None:
+    steep = LowRankNormal([0.0, 0.0], [[1e30], [1e30]], 1e-30)
+    with pytest.raises(ValueError, match="positive definite in float64"):
+        pair_log_error(steep, LowRankNormal([1.0, 0.0], [[0.0], [1.0]], 1.0))
+    with pytest.raises(ValueError, match="unit"):
+        LowRankNormal([1e100], [[0.0]], 1.0)

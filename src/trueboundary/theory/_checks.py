@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-_LARGEST_RADIUS = 1e60  # far enough that products of a few squares remain float64
+# Far enough from the ends of the range that products of a few squares remain float64.
+_LARGEST_RADIUS = _LARGEST = 1e60
 
 
 _LARGEST_INTEGER = 2**63 - 1  # what scipy's functions of integers take
@@ -78,6 +79,16 @@ def open_fraction(name: str, value: float) -> float:
     return number
 
 
+def moderate(name: str, value: float) -> float:
+    """Return `value` as a float, or say that it is not finite or so large that squares overflow."""
+    return float(moderate_array(name, finite(name, value)))
+
+
+def moderate_positive(name: str, value: float) -> float:
+    """Return `value` as a float, or say that it does not lie in [1e-60, 1e60]."""
+    return between(name, positive(name, value), 1 / _LARGEST, _LARGEST)
+
+
 def choice(name: str, value: str, options: tuple[str, ...]) -> str:
     """Return `value`, or list the options it should have come from."""
     if value not in options:
@@ -101,6 +112,17 @@ def finite_array(name: str, value: npt.ArrayLike, *, min_ndim: int = 0) -> Float
         raise ValueError(f"{name} must have at least {min_ndim} axes, got shape {array.shape}.")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, got NaN or infinite entries.")
+    return array
+
+
+def moderate_array(name: str, value: npt.ArrayLike) -> FloatArray:
+    """Return a finite array, or say that an entry is so large that squares overflow."""
+    array = finite_array(name, value)
+    if (np.abs(array) > _LARGEST).any():
+        raise ValueError(
+            f"{name} must lie in [-{_LARGEST:g}, {_LARGEST:g}], got {np.abs(array).max():g}; "
+            "choose another unit."
+        )
     return array
 
 

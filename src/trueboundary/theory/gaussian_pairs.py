@@ -26,7 +26,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from trueboundary.theory._checks import finite, finite_array, integer, positive
+from trueboundary.theory._checks import (
+    finite,
+    finite_array,
+    integer,
+    moderate,
+    moderate_array,
+    moderate_positive,
+    positive,
+)
 
 __all__ = [
     "boundary_distance_along",
@@ -80,14 +88,14 @@ def boundary_roots(
     >>> round(float(high), 6)  # 3.7 standard deviations away, and a thousandth of the others'
     0.003717
     """
-    t_1, t_2 = finite("mean_1", mean_1), finite("mean_2", mean_2)
+    t_1, t_2 = moderate("mean_1", mean_1), moderate("mean_2", mean_2)
     std_1, std_2 = _increasing_stds(std_1, std_2)
     shift = (t_1 - t_2) / std_2
     # Multiplied by std_1^2, with u in units of std_1: a v^2 - 2 b v - c = 0.
     ratio = std_1 / std_2
     a = (1 - ratio) * (1 + ratio)
     b = shift * ratio
-    c = shift**2 - 2 * math.log(ratio) + 2 * finite_array("log_ratio", log_ratio)
+    c = shift**2 - 2 * math.log(ratio) + 2 * moderate_array("log_ratio", log_ratio)
     discriminant = b**2 + a * c
     root = np.sqrt(np.where(discriminant < 0, np.nan, discriminant))
     # The root away from zero first; the other one from the product of both, -c / a.
@@ -133,9 +141,9 @@ def leading_boundary_distance(
     """
     std_1, std_2 = _increasing_stds(std_1, std_2)
     squared = (
-        (finite("shift", shift) / std_2) ** 2
+        (moderate("shift", shift) / std_2) ** 2
         + 2 * math.log(std_2 / std_1)
-        + 2 * finite_array("log_ratio", log_ratio)
+        + 2 * moderate_array("log_ratio", log_ratio)
     )
     return np.asarray(std_1 * np.sqrt(np.where(squared < 0, np.nan, squared)))
 
@@ -182,7 +190,7 @@ def conditional_gaussian(
     rest = np.delete(np.arange(len(mu)), axis)
     slope = sigma[rest, axis] / sigma[axis, axis]
     return (
-        mu[rest] + slope * (finite("t", t) - mu[axis]),
+        mu[rest] + slope * (moderate("t", t) - mu[axis]),
         sigma[np.ix_(rest, rest)] - np.outer(slope, sigma[axis, rest]),
     )
 
@@ -235,7 +243,7 @@ def boundary_distance_along(
     """
     mu_1, sigma_1 = _gaussian(mean_1, covariance_1)
     mu_2, sigma_2 = _gaussian(mean_2, covariance_2)
-    points = finite_array("x", x)
+    points = moderate_array("x", x)
     if points.ndim != 2 or points.shape[1:] != mu_1.shape or mu_2.shape != mu_1.shape:
         raise ValueError(
             f"x must have shape (n, d) and the means (d,), got {points.shape}, {mu_1.shape} and "
@@ -243,7 +251,7 @@ def boundary_distance_along(
         )
     step = np.linalg.eigh(sigma_1)[1][:, 0] if direction is None else _unit(direction, len(mu_1))
     # log p_1 - log p_2 = value + slope u + curvature u^2 / 2 at x + u step
-    value = np.full(len(points), finite("log_weight_ratio", log_weight_ratio))
+    value = np.full(len(points), moderate("log_weight_ratio", log_weight_ratio))
     slope, curvature = np.zeros(len(points)), 0.0
     for sign, mu, sigma in ((1, mu_1, sigma_1), (-1, mu_2, sigma_2)):
         precision_step = np.linalg.solve(sigma, step)
@@ -441,7 +449,7 @@ def flip_mass_bound(table_1: npt.ArrayLike, table_2: npt.ArrayLike, axis: int = 
 
 
 def _increasing_stds(std_1: float, std_2: float) -> tuple[float, float]:
-    small, large = positive("std_1", std_1), positive("std_2", std_2)
+    small, large = moderate_positive("std_1", std_1), moderate_positive("std_2", std_2)
     if small >= large:
         raise ValueError(
             f"the first standard deviation must be the smaller one, got {small} and {large}."
@@ -450,18 +458,21 @@ def _increasing_stds(std_1: float, std_2: float) -> tuple[float, float]:
 
 
 def _gaussian(mean: npt.ArrayLike, covariance: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    mu, sigma = finite_array("mean", mean), finite_array("covariance", covariance)
+    mu, sigma = moderate_array("mean", mean), moderate_array("covariance", covariance)
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         raise ValueError(
             f"a mean (d,) needs a covariance (d, d), got shapes {mu.shape} and {sigma.shape}."
         )
-    if not np.allclose(sigma, sigma.T) or not np.linalg.eigvalsh(sigma)[0] > 0:
+    asymmetry = np.abs(sigma - sigma.T).max(initial=0.0)
+    if asymmetry > 1e-8 * np.abs(sigma).max(initial=0.0) or (
+        len(mu) > 0 and not np.linalg.eigvalsh(sigma)[0] > 1e-60
+    ):
         raise ValueError("a covariance must be symmetric and positive definite.")
     return mu, sigma
 
 
 def _unit(direction: npt.ArrayLike, dim: int) -> FloatArray:
-    vector = finite_array("direction", direction)
+    vector = moderate_array("direction", direction)
     length = float(np.linalg.norm(vector))
     if vector.shape != (dim,) or length == 0:
         raise ValueError(f"direction must have shape ({dim},) and not be zero, got {vector}.")
@@ -491,6 +502,11 @@ def _tables(
             f"tables must have one shape, with an axis {axis}, got {first.shape} and "
             f"{second.shape}."
         )
-    if first.min() < 0 or second.min() < 0 or first.sum() == 0:
+    if first.min(initial=0) < 0 or second.min(initial=0) < 0 or not first.any():
         raise ValueError("probabilities must not be negative, and those of class 1 not all zero.")
+    # In units of the largest entry, a power of two, no sum leaves the range.
+    unit = int(np.frexp(max(first.max(), second.max()))[1])
+    first, second = np.ldexp(first, -unit), np.ldexp(second, -unit)
+    if not first.any():
+        raise ValueError("the tables must be within 300 orders of magnitude of one another.")
     return first, second, axis

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from trueboundary.theory._checks import finite, finite_array
+from trueboundary.theory._checks import finite, finite_array, moderate_array
 from trueboundary.theory.quadratic_forms import log_tail
 
 __all__ = ["LogRatio", "LowRankNormal", "log_ratio", "pair_log_error"]
@@ -77,17 +77,17 @@ class LowRankNormal:
     _ratio: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        mean = finite_array("mean", self.mean)
-        loadings = finite_array("loadings", self.loadings)
-        noise = finite_array("noise_variance", self.noise_variance)
+        mean = moderate_array("mean", self.mean)
+        loadings = moderate_array("loadings", self.loadings)
+        noise = moderate_array("noise_variance", self.noise_variance)
         if mean.ndim != 1 or mean.size == 0 or loadings.ndim != 2 or len(loadings) != mean.size:
             raise ValueError(
                 f"a mean (d,) needs loadings (d, l), got shapes {mean.shape} and {loadings.shape}."
             )
-        if noise.shape not in ((), mean.shape) or not (noise > 0).all():
+        if noise.shape not in ((), mean.shape) or not (noise >= 1e-60).all():
             raise ValueError(
-                f"noise_variance must be positive, a number or of shape {mean.shape}, got shape "
-                f"{noise.shape} with a minimum of {noise.min(initial=math.inf)}."
+                "noise_variance must be positive (at least 1e-60), a number or of shape "
+                f"{mean.shape}, got shape {noise.shape} with a minimum of {noise.min(initial=math.inf)}."
             )
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "loadings", loadings)
@@ -332,7 +332,7 @@ def pair_log_error(first: LowRankNormal, second: LowRankNormal, *, log_odds: flo
     Raises
     ------
     ValueError
-        If dimensions differ.
+        If dimensions differ, or the first covariance is singular in float64.
 
     Notes
     -----
@@ -350,7 +350,13 @@ def pair_log_error(first: LowRankNormal, second: LowRankNormal, *, log_odds: flo
     """
     ratio = log_ratio([first, second], offset=log_odds)
     inner = ratio.basis.T @ first.covariance_times(ratio.basis)
-    root = np.linalg.cholesky(inner)
+    try:
+        root = np.linalg.cholesky(inner)
+    except np.linalg.LinAlgError as error:
+        raise ValueError(
+            "the first Gaussian's covariance must be positive definite in float64: its loadings "
+            "are too large for its noise."
+        ) from error
     form, rotation = np.linalg.eigh(root.T @ (ratio.curvature[:, None] * root))
     linear = rotation.T @ (root.T @ ratio.slope)
     # The covariance stretches the curvatures, and their rounding errors with them.
