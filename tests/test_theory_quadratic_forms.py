@@ -464,10 +464,14 @@ def test_alphas_next_to_the_outer_sphere_keep_their_digits() -> None:
     # 1/R^2 is not a float64: its rounding error would be a third of these weights.
     radius = 1.3
     inverse = 1 / Fraction(radius) ** 2
-    alphas = [float(inverse), np.nextafter(float(inverse), 1), float(inverse) + 3e-13]
+    limit = 1 / radius**2
+    alphas = [np.nextafter(limit, 0), np.nextafter(limit, 1), limit + 3e-13, limit - 1e-14]
     weights = forms.ellipsoid_weights(alphas, sphere="outer", radius=radius)
     exact = [float(inverse - Fraction(float(a))) for a in alphas]
     np.testing.assert_allclose(weights, exact, rtol=1e-15)
+    # The limit itself is no float64 either; what it is written as makes no errors.
+    assert forms.ellipsoid_weights([limit], sphere="outer", radius=radius) == 0
+    assert forms.ellipsoid_log_error([limit, 0.9], sphere="outer", radius=radius) == -math.inf
 
 
 @pytest.mark.parametrize("method", ["exact", "clt", "sphere-clt", "lugannani-rice", "chernoff"])

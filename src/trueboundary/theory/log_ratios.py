@@ -87,7 +87,8 @@ class LowRankNormal:
         if noise.shape not in ((), mean.shape) or not (noise >= 1e-60).all():
             raise ValueError(
                 "noise_variance must be positive (at least 1e-60), a number or of shape "
-                f"{mean.shape}, got shape {noise.shape} with a minimum of {noise.min(initial=math.inf)}."
+                f"{mean.shape}, got shape {noise.shape} with a minimum of "
+                f"{noise.min(initial=math.inf)}."
             )
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "loadings", loadings)

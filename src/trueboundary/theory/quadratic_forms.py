@@ -131,7 +131,8 @@ def ellipsoid_weights(
 
     The ellipsoid sum_i alpha_i z_i^2 = 1 is the decision surface, its inside the inner sphere's
     side. Points of the unit sphere are errors where the sum exceeds 1: w = alpha - 1. Points of the
-    sphere of radius R are errors where it falls short of 1: w = 1/R^2 - alpha.
+    sphere of radius R are errors where it falls short of 1: w = 1/R^2 - alpha, without the rounding
+    of 1/R^2 unless alpha is that very float64.
 
     Parameters
     ----------
@@ -162,7 +163,13 @@ def ellipsoid_weights(
     _checks.choice("sphere", sphere, ("inner", "outer"))
     radius = _checks.outer_radius(radius)
     array = _checks.finite_array("alphas", alphas, min_ndim=1)
-    return array - 1 if sphere == "inner" else -above_inverse_square(array, radius)
+    if sphere == "inner":
+        return array - 1
+    # The float64 next to 1/R^2 is what the limit is written as, and counts as the limit itself.
+    weights: FloatArray = np.where(
+        array == 1 / radius**2, 0.0, -above_inverse_square(array, radius)
+    )
+    return weights
 
 
 def ellipsoid_log_error(

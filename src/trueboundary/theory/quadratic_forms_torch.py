@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trueboundary.theory import _checks
 from trueboundary.theory._bromwich import QuadraticForm, contour_of
-from trueboundary.theory.quadratic_forms import above_inverse_square, binary_scale, make_form
+from trueboundary.theory.quadratic_forms import binary_scale, ellipsoid_weights, make_form
 
 __all__ = ["ellipsoid_log_error", "log_tail"]
 
@@ -98,9 +98,9 @@ def ellipsoid_log_error(
         raise TypeError("alphas must be a float64 tensor: convert with alphas.double().")
     if sphere == "inner":
         return log_tail(alphas - 1)
-    above = above_inverse_square(alphas.detach().cpu().numpy(), radius)
+    weights = ellipsoid_weights(alphas.detach().cpu().numpy(), sphere="outer", radius=radius)
     # The value keeps its digits; what is added is 0 and carries the gradient.
-    return log_tail(torch.as_tensor(-above).to(alphas) - (alphas - alphas.detach()))
+    return log_tail(torch.as_tensor(weights).to(alphas) - (alphas - alphas.detach()))
 
 
 def _log_upper_tail(weights: Tensor) -> Tensor:
