@@ -1,6 +1,7 @@
 import json
 import math
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis
 import numpy as np
@@ -264,6 +265,49 @@ def test_float32_ends_where_float64_does():
     assert single.means_.dtype == single.score_samples(rows).dtype == np.float64
 
 
+@quiet
+@pytest.mark.parametrize("ways", ["memory", "batches", "shards"])
+@pytest.mark.parametrize(
+    ("offset", "spread"), [(0, 1.0), (1e4, 0.01), (3e5, 0.1), (-1.7e9, 500.0), (1e20, 1e15)]
+)
+def test_float32_rows_far_from_zero_have_their_own_mean(offset, spread, ways):
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(600, 3)) * spread + offset).astype(np.float32)
+    options = {"n_factors": 1, "tol": 1e-8, "max_iter": 100, "random_state": 0}
+    exact = MixtureOfFactorAnalyzersEM(**options).fit(rows.astype(np.float64))
+    fit = MixtureOfFactorAnalyzersEM(**options)
+    parts = [rows[:200], rows[200:]]
+    if ways == "memory":
+        fit.fit(rows)
+    elif ways == "batches":
+        fit.fit_batches(lambda: iter(parts))
+    else:
+        with ThreadPoolExecutor(1) as executor:
+            fit.fit_shards(executor, [lambda: parts[0], lambda: parts[1]])
+    # With one component the fitted mean is the sample mean, whatever the covariance.
+    true = rows.astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose(fit.means_[0], true, rtol=0, atol=1e-6 * spread)
+    assert fit.lower_bound_ == pytest.approx(exact.lower_bound_, abs=1e-5)
+    assert_never_falls(fit.lower_bounds_, slack=1e-5)
+
+
+@quiet
+def test_float32_statistics_about_an_origin_far_from_zero_are_those_of_float64():
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(500, 2)) * 0.1 + 3e5).astype(np.float32)
+    origin = rows.astype(np.float64).mean(axis=0)
+    parameters = em.MixtureParameters(
+        np.ones(1), np.zeros((1, 2)), np.full((1, 2, 1), 0.1), np.full((1, 2), 0.01)
+    )
+    single, exact = (
+        em.Expectation(parameters, method, origin=origin)(rows)
+        for method in (em.Method.FLOAT32, em.Method.FLOAT64)
+    )
+    np.testing.assert_allclose(single.sum_x, exact.sum_x, atol=1e-4)  # both about 0
+    np.testing.assert_allclose(single.sum_xx, exact.sum_xx, rtol=1e-5)
+    assert single.log_likelihood == pytest.approx(exact.log_likelihood, abs=0.01)
+
+
 def test_predictions_come_from_the_density():
     rows = rows_of(true_density())
     fit = MixtureOfFactorAnalyzersEM(3, n_factors=2, random_state=0).fit(rows)
@@ -513,6 +557,7 @@ def test_method_follows_noise_and_spread():
     assert choice(0.009, 0.01) is em.Method.FLOAT64  # noise variance below 1e-4
     assert choice(0.02, 0.5) is em.Method.FLOAT64  # large against the noise
     assert choice(1e-3, 0.25) is em.Method.FLOAT64
+    assert choice(1e18, 1e18) is em.Method.FLOAT64  # squares overflow in float32
     assert choice(1e-6, 0.25) is em.Method.RESIDUAL
 
 

@@ -33,8 +33,10 @@ EMPTY_COUNT = 1e-8
 # Float32 must keep log densities within this many nats, and float64 within this many; the next
 # more careful method is taken where the estimate says otherwise.
 _TOLERANCE = {"float32": 1e-2, "float64": 1e-6}
-# Below this noise variance float32 is not used at all, whatever the estimate says.
+# Below this noise variance float32 is not used at all, whatever the estimate says, nor above this
+# mean square, where sums of squares would overflow and inverse variances underflow.
 _SMALLEST_FLOAT32_NOISE = 1e-4
+_LARGEST_FLOAT32_MOMENT = 1e12
 # Rows are worked on in blocks of about this many numbers, but not of fewer rows than this: with
 # fewer, adding up the statistics of the blocks would cost more than collecting them.
 _BLOCK_NUMBERS = 2**20
@@ -233,19 +235,54 @@ def choose_method(
     Returns
     -------
     Method
-        Float32 only where the noise variance is at least 1e-4 and rounding stays below 0.01 nat;
-        the residual form only where float64 could be off by more than 1e-6 nat.
+        Float32 only where the noise variance is at least 1e-4, mean squares are at most 1e12 and
+        rounding stays below 0.01 nat; the residual form only where float64 could be off by more
+        than 1e-6 nat.
     """
     size = cancellation(parameters, second_moment)
     if (
         allow_float32
         and parameters.noise_variance.min() >= _SMALLEST_FLOAT32_NOISE
+        and second_moment.max() <= _LARGEST_FLOAT32_MOMENT
         and size * np.finfo(np.float32).eps < _TOLERANCE["float32"]
     ):
         return Method.FLOAT32
     if size * np.finfo(np.float64).eps < _TOLERANCE["float64"]:
         return Method.FLOAT64
     return Method.RESIDUAL
+
+
+def relative_to(x: Array, origin: Array, dtype: np.dtype[Any]) -> Array:
+    """Return rows measured from a point, in `dtype`.
+
+    The difference is taken in float64 and rounded once: far from zero, a point that is rounded to
+    float32 before it is subtracted would shift all rows by as much as they are spread.
+
+    Parameters
+    ----------
+    x : ndarray
+        Rows, float32 or float64, shape ``(n, d)``.
+    origin : ndarray
+        The point, float64, shape ``(d,)``.
+    dtype : dtype
+        float32 or float64.
+
+    Returns
+    -------
+    ndarray
+        A new array, shape ``(n, d)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rows = np.array([[3e6], [3e6 + 0.25]], np.float32)
+    >>> relative_to(rows, np.array([3e6 + 0.125]), np.dtype(np.float32)).ravel()
+    array([-0.125,  0.125], dtype=float32)
+    """
+    result: Array = np.empty(x.shape, dtype)
+    # With `out`, numpy casts in small pieces: no second array of all rows is made in float64.
+    np.subtract(x, origin, out=result, dtype=np.float64, casting="same_kind")
+    return result
 
 
 class Expectation:
@@ -350,9 +387,8 @@ class Expectation:
     def _blocks(self, x: Array) -> Iterator[Array]:
         width = max(x.shape[1], self._products.shape[1])
         rows = max(_MIN_BLOCK_ROWS, _BLOCK_NUMBERS // width)
-        origin = self._origin.astype(self._dtype)
         for start in range(0, len(x), rows):
-            yield x[start : start + rows].astype(self._dtype) - origin
+            yield relative_to(x[start : start + rows], self._origin, self._dtype)
 
     def _squares(self, x: Array) -> Array:
         """Return squares (b, d), or their sums (b, 1) where the noise is isotropic."""

@@ -31,6 +31,7 @@ from trueboundary.densities.em import (
     cancellation,
     choose_method,
     maximisation,
+    relative_to,
 )
 from trueboundary.densities.mixture import MixtureOfFactorAnalyzers
 from trueboundary.densities.storage import read_folder, write_folder
@@ -119,10 +120,11 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
 
     Notes
     -----
-    Rows in float32 are worked on in float32 while noise variances are at least 1e-4, rounding
-    errors of the log densities are estimated below 0.01 nat, and iterations gain more than that
-    rounding; then, and for rows in float64 always, in float64. The sums over rows are float64 in
-    any case.
+    All rows are measured from their mean, which is subtracted in float64: how far from zero the
+    data lie does not matter. Rows in float32 are worked on in float32 while noise variances are at
+    least 1e-4, rounding errors of the log densities are estimated below 0.01 nat, and iterations
+    gain more than that rounding; then, and for rows in float64 always, in float64. The sums over
+    rows are float64 in any case.
 
     A component that expects less than 1e-8 points is empty: it keeps its place and its weight of
     nearly zero. Nothing is started anew, since that would lower the likelihood; more starts
@@ -570,7 +572,7 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
         if initial is not None:
             yield self._from_density(initial, known.mean)
             return
-        rows = known.rows - known.mean.astype(known.rows.dtype)
+        rows = relative_to(known.rows, known.mean, known.rows.dtype)
         for _ in range(self.n_init):
             yield start(
                 rows,
