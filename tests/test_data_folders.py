@@ -1,8 +1,13 @@
 """Image folders, pixels, and the form in which every loader hands over its images."""
 
 import io
+import os
+import struct
 import subprocess
 import sys
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from trueboundary.data import ImageData, load_image_folder
-from trueboundary.data.files import write_atomically
 from trueboundary.data.pixels import area_resize, decode_image
+from trueboundary.regular_files import write_atomically
 
 
 def save(path: Path, *, size: tuple[int, int] = (6, 4), mode: str = "RGB", seed: int = 0) -> Path:
@@ -104,6 +109,58 @@ def test_deep_images_are_not_clipped_in_silence(tmp_path: Path) -> None:
         load_image_folder(tmp_path)
 
 
+def test_images_in_a_folder_below_their_class_are_named(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png", "b/more/still/2.png"):
+        save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"still/2\.png lies in a folder below its class 'b'"):
+        load_image_folder(tmp_path)
+    (tmp_path / "b/more/still/2.png").unlink()
+    (tmp_path / "b/more/.thumbnail.png").write_bytes(b"hidden")
+    assert len(load_image_folder(tmp_path)) == 2
+
+
+def test_links_are_followed_and_those_to_nothing_are_named(tmp_path: Path) -> None:
+    save(tmp_path / "photos/a/1.png")
+    elsewhere = save(tmp_path / "elsewhere/2.png").parent
+    (tmp_path / "photos/b").symlink_to(elsewhere)
+    (tmp_path / "photos/a/3.png").symlink_to(elsewhere / "2.png")
+    assert load_image_folder(tmp_path / "photos").labels.tolist() == [0, 0, 1]
+    (tmp_path / "photos/a/more").symlink_to(elsewhere)
+    with pytest.raises(ValueError, match=r"more/2\.png lies in a folder below its class 'a'"):
+        load_image_folder(tmp_path / "photos")
+    (tmp_path / "photos/a/more").unlink()
+    for name in ("a/4.png", "c"):
+        (tmp_path / "photos" / name).symlink_to("gone")
+        with pytest.raises(FileNotFoundError, match=f"{name} is a link to gone, where there is"):
+            load_image_folder(tmp_path / "photos")
+        (tmp_path / "photos" / name).unlink()
+
+
+def test_what_is_passed_over_is_noted(tmp_path: Path) -> None:
+    save(tmp_path / "a/1.png")
+    save(tmp_path / "b/1.png")
+    save(tmp_path / "overview.png")
+    (tmp_path / "labels.csv").write_text("beside the classes, as no image")
+    (tmp_path / "a/loop").symlink_to(tmp_path / "a/loop")
+    (tmp_path / "a/up").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "b/pipe")
+    data = load_image_folder(tmp_path)
+    assert len(data) == 2
+    assert data.notes == (
+        "overview.png lies beside the classes and was passed over.",
+        "a/loop is no file and was passed over.",
+        "a/up leads back up and was passed over.",
+        "b/pipe is no file and was passed over.",
+    )
+
+
+def test_a_class_whose_name_no_text_can_hold_is_refused_before_the_work(tmp_path: Path) -> None:
+    save(tmp_path / "a/1.png")
+    os.makedirs(os.fsencode(tmp_path) + b"/caf\xe9")
+    with pytest.raises(ValueError, match=r"caf.udce9' is not UTF-8"):
+        load_image_folder(tmp_path)
+
+
 def test_folders_without_classes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="expected a folder of images at"):
         load_image_folder(tmp_path / "absent")
@@ -120,11 +177,137 @@ def test_folders_without_classes_are_refused(tmp_path: Path) -> None:
 # Pixels
 
 
-def test_palette_and_bilevel_images_are_decoded() -> None:
-    for mode, channels in (("1", 1), ("L", 1), ("LA", 1), ("P", 3), ("CMYK", 3), ("RGBA", 3)):
-        buffer = io.BytesIO()
-        Image.new(mode, (3, 2)).save(buffer, "TIFF")
-        assert decode_image(buffer.getvalue(), mode).shape == (2, 3, channels)
+def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def noise(*shape: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_bilevel_and_other_modes_are_decoded() -> None:
+    for mode, channels in (("1", 1), ("L", 1), ("LA", 1), ("CMYK", 3), ("RGBA", 3)):
+        content = encoded(Image.new(mode, (3, 2)), "TIFF")
+        assert decode_image(content, mode).shape == (2, 3, channels)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "GIF", "TIFF", "BMP"])
+def test_palettes_are_grey_or_coloured_as_they_look(file_format: str) -> None:
+    grey = noise(4, 6)
+    levels = Image.fromarray(grey).convert("P")
+    np.testing.assert_array_equal(decode_image(encoded(levels, file_format), "")[..., 0], grey)
+    assert decode_image(encoded(levels, file_format), "").shape == (4, 6, 1)
+    coloured = Image.fromarray(noise(4, 6, 3)).quantize(16)
+    assert decode_image(encoded(coloured, file_format), "").shape == (4, 6, 3)
+
+
+# What a viewer does to the stored pixels, by the definition of the tag.
+TURNS: dict[int, Callable[[Any], Any]] = {
+    0: lambda x: x,
+    1: lambda x: x,
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(x, 2).swapaxes(0, 1),
+    8: lambda x: np.rot90(x),
+    9: lambda x: x,
+}
+
+
+@pytest.mark.parametrize("tag", TURNS)
+@pytest.mark.parametrize(
+    ("file_format", "options"),
+    [
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("WEBP", {"lossless": True}),
+        ("JPEG", {"quality": 100, "subsampling": 0}),
+        ("AVIF", {"quality": 100, "subsampling": "4:4:4"}),
+        ("MPO", {"quality": 100, "subsampling": 0}),
+    ],
+)
+def test_photographs_are_the_way_up_that_viewers_show(
+    tag: int, file_format: str, options: dict[str, Any]
+) -> None:
+    pixels = noise(5, 8, 3)
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    got = decode_image(encoded(Image.fromarray(pixels), file_format, exif=exif, **options), "")
+    shown = TURNS[tag](pixels)
+    assert got.shape == shown.shape
+    assert np.abs(got.astype(int) - shown).max() <= (8 if options else 0)
+
+
+def test_damaged_metadata_leave_the_image_as_it_is_stored() -> None:
+    pixels = noise(5, 8, 3)
+    content = encoded(Image.fromarray(pixels), "PNG", exif=b"no metadata")
+    np.testing.assert_array_equal(decode_image(content, ""), pixels)
+
+
+def png(n_channels: int, *, bits: int) -> bytes:
+    """Return a PNG as the standard writes it; Pillow writes none with 16 bits and colours."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[n_channels]
+    rows = b"".join(b"\0" + noise(3 * n_channels * bits // 8).tobytes() for _ in range(2))
+    header = struct.pack(">IIBBBBB", 3, 2, bits, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    )
+
+
+@pytest.mark.parametrize("n_channels", [1, 2, 3, 4])
+def test_sixteen_bits_are_refused_in_every_kind_of_png(n_channels: int) -> None:
+    assert decode_image(png(n_channels, bits=8), "").shape == (2, 3, 1 if n_channels < 3 else 3)
+    with pytest.raises(ValueError, match=r"deep\.png has more than 8 bits per channel"):
+        decode_image(png(n_channels, bits=16), "deep.png")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"P6 2 1 65535\n" + bytes(12), b"P5 2 1 256\n" + bytes(4), b"P3 1 1 1000\n1 2 3\n"],
+)
+def test_deep_portable_pixmaps_are_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="more than 8 bits"):
+        decode_image(content, "deep.ppm")
+
+
+@pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_several_pictures_none_is_chosen_in_silence(file_format: str) -> None:
+    first, second = Image.fromarray(noise(4, 4, 3)), Image.new("RGB", (4, 4))
+    content = encoded(first, file_format, save_all=True, append_images=[second])
+    with pytest.raises(ValueError, match="many holds 2 pictures"):
+        decode_image(content, "many")
+
+
+def test_only_the_formats_that_are_meant_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise AssertionError("a foreign program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(subprocess, "check_call", refuse)
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n"
+    for content in (postscript, encoded(Image.new("RGB", (4, 4)), "ICO"), b"", b"<html>"):
+        with pytest.raises(ValueError, match=r"^x\.png is not an image in one of the formats"):
+            decode_image(content, "x.png")
+
+
+@pytest.mark.parametrize("file_format", ["AVIF", "WEBP", "JPEG", "PNG", "GIF", "TIFF"])
+def test_damaged_images_are_named_whatever_their_decoder_raises(file_format: str) -> None:
+    content = encoded(Image.fromarray(noise(32, 32, 3)), file_format)
+    rng = np.random.default_rng(0)
+    for start in np.linspace(12, len(content) - 1, 20).astype(int):
+        damaged = content[:start] + rng.bytes(len(content) - start)
+        # Some damage is to pixels alone and not to be seen.
+        with suppress(ValueError):
+            decode_image(damaged, "x")
 
 
 @settings(deadline=None, derandomize=True, max_examples=40)
@@ -259,6 +442,16 @@ def test_an_interrupted_write_leaves_nothing_behind(
         write_atomically(target, b"new")
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_written_files_follow_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "file", b"content")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_loading_data_needs_no_torch() -> None:

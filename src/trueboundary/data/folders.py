@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
 
 from trueboundary.data.files import existing
 from trueboundary.data.images import ImageData
-from trueboundary.data.pixels import Pixels, area_resize, decode_image
+from trueboundary.data.pixels import Pixels, area_resize, decode_image, is_image
+from trueboundary.regular_files import read_regular
+
+# An uncompressed image with as many pixels as Pillow opens has less.
+_MAX_FILE_BYTES = 2**30
 
 
 def load_image_folder(path: str | Path, *, size: int | tuple[int, int] | None = None) -> ImageData:
@@ -18,7 +26,9 @@ def load_image_folder(path: str | Path, *, size: int | tuple[int, int] | None = 
     ----------
     path : str or pathlib.Path
         The folder. Subfolders and images are taken in alphabetical order; names that start with
-        a dot are passed over; every other file in a subfolder must be an image.
+        a dot are passed over; every other file in a subfolder must be an image, and there must
+        be no files in folders further below. The formats are those of `decode_image`, and images
+        are turned as their metadata say.
     size : int or (int, int), optional
         Height and width of the images returned; needed where the files differ in size. Each
         image is cut to the new proportions around its middle and then shrunk, pixels being
@@ -27,15 +37,16 @@ def load_image_folder(path: str | Path, *, size: int | tuple[int, int] | None = 
     Returns
     -------
     ImageData
-        uint8 images, with one channel if all are grey and three otherwise; one split, "all".
+        uint8 images, with one channel if all files are grey and three otherwise; one split,
+        "all". The notes name images beside the classes, and what is neither file nor folder.
 
     Raises
     ------
     FileNotFoundError
-        If the folder does not exist.
+        If the folder does not exist, or a link in it leads to nothing.
     ValueError
-        If there are fewer than two classes, a class is empty, a file is not a whole image, or
-        sizes differ and `size` is not given.
+        If there are fewer than two classes, a class is empty, a file is not a whole image or lies
+        in a folder below its class, or sizes differ and `size` is not given.
 
     Examples
     --------
@@ -49,16 +60,18 @@ def load_image_folder(path: str | Path, *, size: int | tuple[int, int] | None = 
     ImageData(2 images of 4 x 4 x 3, 2 classes, all: 2)
     """
     shape = _shape(size)
-    files = _files_by_class(existing(Path(path), "a folder of images"))
+    files, notes = _files_by_class(existing(Path(path), "a folder of images"))
     images: list[Pixels] = []
     labels: list[int] = []
     for label, of_class in enumerate(files.values()):
         for file in of_class:
-            pixels = _resized(decode_image(file.read_bytes(), str(file)), shape, file)
+            content = read_regular(file, _MAX_FILE_BYTES)
+            pixels = _resized(decode_image(content, str(file)), shape, file)
             if images and pixels.shape[:2] != images[0].shape[:2]:
                 raise ValueError(
                     f"{file} has {_size_text(pixels)} pixels but the images before it "
-                    f"{_size_text(images[0])}; bring all to one size, for instance with size=64."
+                    f"{_size_text(images[0])}; bring all to one size, for instance with size=64 "
+                    "(--size 64 on the command line)."
                 )
             images.append(pixels)
             labels.append(label)
@@ -70,6 +83,7 @@ def load_image_folder(path: str | Path, *, size: int | tuple[int, int] | None = 
         class_names=tuple(files),
         split=np.zeros(len(labels), np.int64),
         split_names=("all",),
+        notes=notes,
     )
 
 
@@ -82,20 +96,97 @@ def _shape(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     return shape
 
 
-def _files_by_class(folder: Path) -> dict[str, list[Path]]:
+def _files_by_class(folder: Path) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+    """Return the files of each class, and a sentence for each entry that was passed over."""
     if not folder.is_dir():
         raise ValueError(f"{folder} should be a folder with one subfolder per class, got a file.")
-    classes = [entry for entry in _visible(folder) if entry.is_dir()]
+    entries = {entry: _kind(entry) for entry in _visible(folder)}
+    classes = [entry for entry, kind in entries.items() if kind is _Entry.FOLDER]
     if len(classes) < 2:
         raise ValueError(
             f"{folder} should have at least two subfolders, one per class, got {len(classes)}; "
             "sort the images into subfolders named after their classes."
         )
-    files = {entry.name: [file for file in _visible(entry) if file.is_file()] for entry in classes}
-    for name, of_class in files.items():
-        if not of_class:
-            raise ValueError(f"{folder / name} holds no images; fill it or remove it.")
-    return files
+    notes = [
+        f"{entry.name} lies beside the classes and was passed over."
+        for entry, kind in entries.items()
+        if kind is _Entry.OTHER or (kind is _Entry.FILE and is_image(entry))
+    ]
+    files = {}
+    for entry in classes:
+        _check_name(entry)
+        files[entry.name], passed_over = _files_of_class(entry)
+        notes += passed_over
+        if not files[entry.name]:
+            raise ValueError(f"{entry} holds no images; fill it or remove it.")
+    return files, tuple(notes)
+
+
+class _Entry(Enum):
+    FILE = "a file"
+    FOLDER = "a folder"
+    OTHER = "no file"
+
+
+def _kind(entry: Path) -> _Entry:
+    """Return what an entry is, links being followed, or raise where a link's end is gone."""
+    try:
+        mode = entry.stat().st_mode
+    except OSError as error:
+        # A link to itself hides no image.
+        if error.errno == errno.ELOOP:
+            return _Entry.OTHER
+        if entry.is_symlink():
+            raise FileNotFoundError(
+                f"{entry} is a link to {os.readlink(entry)}, where there is nothing; put the "
+                "file there or remove the link."
+            ) from None
+        raise
+    if stat.S_ISDIR(mode):
+        return _Entry.FOLDER
+    return _Entry.FILE if stat.S_ISREG(mode) else _Entry.OTHER
+
+
+def _files_of_class(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the files of one class; whatever would be left out and may be an image is refused."""
+    files, notes = [], []
+    for entry in _visible(folder):
+        kind = _kind(entry)
+        if kind is _Entry.FILE:
+            files.append(entry)
+        elif kind is _Entry.OTHER:
+            notes.append(f"{folder.name}/{entry.name} is no file and was passed over.")
+        elif folder.resolve().is_relative_to(entry.resolve()):
+            notes.append(f"{folder.name}/{entry.name} leads back up and was passed over.")
+        elif (lost := _first_file(entry)) is not None:
+            raise ValueError(
+                f"{lost} lies in a folder below its class {folder.name!r} and would be left out; "
+                f"move the images of {entry} into {folder}, or the folder out of it."
+            )
+    return files, notes
+
+
+def _first_file(folder: Path) -> Path | None:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        shown = sorted(name for name in names if not name.startswith("."))
+        if shown:
+            return Path(place, shown[0])
+        # Links to folders are not walked into, and may hold anything.
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        if links:
+            return Path(place, links[0])
+    return None
+
+
+def _check_name(folder: Path) -> None:
+    try:
+        folder.name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"the name of the folder {folder.name!a} is not UTF-8, so that no text could "
+            "hold the name of this class; rename it."
+        ) from None
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -1,0 +1,120 @@
+"""Files that strangers may have made: read with a limit, written for whoever the user lets read."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, BinaryIO
+
+# A pipe without a writer must not keep its reader waiting. (Windows has no such flag.)
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)
+_PIECE = 2**20
+
+
+@contextmanager
+def open_regular(path: Path, limit: int) -> Iterator[BinaryIO]:
+    """Open a file for reading, unless it is a device, a pipe or larger than `limit` bytes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing, or a link that leads to nothing or to itself.
+    ValueError
+        If it is no regular file, or too large.
+    """
+    # Looked at before it is opened, since opening a device can already do something.
+    _check_regular(path, _stat(path), limit)
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _AT_ONCE)) as stream:
+        _check_regular(path, os.fstat(stream.fileno()), limit)
+        yield stream
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `open_regular`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "card.json"
+    >>> path.write_bytes(b"{}")
+    2
+    >>> read_regular(path, limit=100)
+    b'{}'
+    """
+    with open_regular(path, limit) as stream:
+        # Python sets memory aside for all that is asked for, whether it comes or not.
+        content = stream.read(os.fstat(stream.fileno()).st_size + 1)
+    if len(content) > limit:  # it has grown meanwhile
+        raise ValueError(_too_large(path, limit))
+    return content
+
+
+def read_at_most(stream: IO[bytes], limit: int) -> bytes:
+    """Return the rest of a stream, or `limit` + 1 bytes of it where it has more than `limit`.
+
+    Examples
+    --------
+    >>> import io
+    >>> read_at_most(io.BytesIO(b"abcdef"), limit=3)
+    b'abcd'
+    """
+    parts, left = [], limit + 1
+    while left and (part := stream.read(min(left, _PIECE))):
+        parts.append(part)
+        left -= len(part)
+    return b"".join(parts)
+
+
+def unused_name(folder: Path, name: str) -> Path:
+    """Return a hidden path in `folder` that nothing has, for a draft of `name`."""
+    return folder / f".{name}.{secrets.token_hex(6)}"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either whole or not there, whoever writes or reads beside us.
+
+    It may be read by whom the user's umask says, as any file that a program makes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = unused_name(path.parent, path.name)
+    try:
+        with open(draft, "xb") as file:
+            file.write(content)
+        os.replace(draft, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(draft)
+        raise
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        if path.is_symlink():
+            raise FileNotFoundError(
+                f"{path} is a link to itself or to something that is not there; replace it by "
+                "the file itself."
+            ) from error
+        raise
+
+
+def _check_regular(path: Path, found: os.stat_result, limit: int) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        what = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+        raise ValueError(f"{path} should be a file, got {what}.")
+    if found.st_size > limit:
+        raise ValueError(_too_large(path, limit))
+
+
+def _too_large(path: Path, limit: int) -> str:
+    return f"{path} is larger than the {limit:,} bytes that such a file may have."
