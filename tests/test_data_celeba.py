@@ -1,7 +1,10 @@
 """CelebA in its standard layout, written small: images of noise under the real names."""
 
 import io
+import shutil
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -245,6 +248,59 @@ def test_a_damaged_member_of_a_zip_is_named(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"000001\.jpg in .*img_align_celeba\.zip is corrupt"):
         load_celeba(tmp_path)
+
+
+def test_an_encrypted_zip_is_named(tmp_path: Path) -> None:
+    write(tmp_path, layout=in_zip)
+    path = tmp_path / "img_align_celeba.zip"
+    content = bytearray(path.read_bytes())
+    content[6] |= 1  # the flag, in the first member's header and in the directory
+    content[content.index(b"PK\1\2") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"000001\.jpg in .*\.zip is encrypted; unpack it"):
+        load_celeba(tmp_path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_zip_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, method: int, honest: bool
+) -> None:
+    write(tmp_path)
+    shutil.rmtree(tmp_path / "img_align_celeba")
+    path = tmp_path / "img_align_celeba.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("000001.jpg", bytes(2**27))
+    if not honest:
+        content = path.read_bytes().replace(struct.pack("<I", 2**27), struct.pack("<I", 1000))
+        path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"000001\.jpg in .*\.zip is"):
+            load_celeba(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("layout", [in_tar, in_zip])
+def test_archives_with_two_images_of_a_name_are_refused(
+    tmp_path: Path, layout: Callable[[Path, dict[str, bytes]], None]
+) -> None:
+    images = {name: jpeg(0, HALF) for name in NAMES} | {"other/000001.jpg": jpeg(9, HALF)}
+    write(tmp_path, layout=lambda root, _: layout(root, images))
+    with pytest.raises(ValueError, match=r"holds 2 files named 000001\.jpg"):
+        load_celeba(tmp_path)
+
+
+def test_images_that_are_no_files_are_named(tmp_path: Path) -> None:
+    write(tmp_path)
+    image = tmp_path / "img_align_celeba/000001.jpg"
+    for target, message in ((image, "link to itself"), ("/dev/zero", "should be a file")):
+        image.unlink()
+        image.symlink_to(target)
+        with pytest.raises((ValueError, FileNotFoundError), match=f"000001.jpg .*{message}"):
+            load_celeba(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,18 @@ def test_ambiguous_empty_and_absent_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other-train-images-idx3-ubyte").touch()
     with pytest.raises(ValueError, match=r"several train sets \(other-train-, train-\)"):
         load_idx_folder(tmp_path)
+
+
+def test_a_gzip_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trueboundary.data.idx._MAX_BYTES", 2**22)
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(encode_idx(np.zeros((2**12, 2**6, 2**7), np.uint8))))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"unpacks to more than 4,194,304 bytes"):
+            read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()

@@ -7,6 +7,7 @@ import pickle
 import struct
 import subprocess
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +64,7 @@ def _python2(value: Any) -> bytes:
 def test_arrays_of_both_pythons_are_read(dtype: str) -> None:
     array = np.arange(6).reshape(2, 3).astype(dtype)
     for content in (python2({"a": [array, 3]}), pickle.dumps({"a": [array, 3]}, protocol=4)):
-        value = load_arrays(io.BytesIO(content), "file")
+        value = load_arrays(io.BytesIO(content), "file", limit=10_000)
         np.testing.assert_array_equal(value["a"][0], array)
         assert value["a"][0].dtype == array.dtype
         assert value["a"][1] == 3
@@ -84,7 +85,7 @@ def test_pickles_cannot_run_anything(tmp_path: Path) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         content = pickle.dumps(Harmful(victim), protocol=protocol)
         with pytest.raises(ValueError, match=r"^bad\.pkl is not a pickle of arrays.*open"):
-            load_arrays(io.BytesIO(content), "bad.pkl")
+            load_arrays(io.BytesIO(content), "bad.pkl", limit=10_000)
     assert not victim.exists()
 
 
@@ -102,7 +103,71 @@ def test_pickles_cannot_run_anything(tmp_path: Path) -> None:
 )
 def test_other_pickles_are_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"^bad\.pkl is not a pickle of arrays"):
-        load_arrays(io.BytesIO(content), "bad.pkl")
+        load_arrays(io.BytesIO(content), "bad.pkl", limit=10_000)
+
+
+def array_of(raw: bytes, shape: tuple[int, ...]) -> bytes:
+    """Return the instructions for an array of bytes, without the frame of a pickle."""
+    made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n"
+    made += _python2((0,)) + _python2("b") + b"tR"
+    return made + _python2((1, shape, np.dtype("u1"), 0, raw)) + b"b"
+
+
+LOAD, ABOUT_4_GB = 10_000_000, b"\xf0\xff\xff\xff"
+GREEDY = {
+    "a far place in the memory of objects": b"\x80\x02}r" + ABOUT_4_GB + b"cos\nsystem\n.",
+    "a string that is not there": b"\x80\x04\x8e" + ABOUT_4_GB + b"\0\0\0\0.",
+    "text that is not there": b"\x80\x02X" + ABOUT_4_GB + b".",
+    "an array larger than its content": b"\x80\x02" + array_of(b"abc", (2**31 - 1,)) + b".",
+    "empty lists": b"\x80\x02](" + b"]" * 3_000_000 + b"e.",
+    "tuples in tuples": b"\x80\x02)" + b"\x85" * 3_000_000 + b".",
+    "a deep key of a table": b"\x80\x02})" + b"\x85" * 3_000_000 + b"Ns.",
+    "lists in lists": b"\x80\x02" + b"]" * 400_000 + b"a" * 399_999 + b".",
+    "one content for many arrays": b"\x80\x02("
+    + (_python2("x" * 1_000_000) + b"q\0")
+    + (array_of(b"@", (1_000_000,)).replace(b"T\x01\0\0\0@", b"h\0")) * 90
+    + b"t.",
+    "too many instructions": b"\x80\x04N" + b"\x94" * 4_000_000 + b".",
+}
+
+
+@pytest.mark.parametrize("content", GREEDY.values(), ids=GREEDY)
+def test_a_pickle_gets_no_more_memory_than_its_size_allows(content: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"^bad\.pkl is not a pickle of arrays"):
+            load_arrays(io.BytesIO(content), "bad.pkl", limit=LOAD)
+        assert tracemalloc.get_traced_memory()[1] < 20 * LOAD
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_pickle_changes_nothing_that_outlives_it() -> None:
+    whole = python2(np.arange(6, dtype=np.uint8))
+    names = (b"cnumpy\ndtype\n", b"cnumpy\nndarray\n", b"cnumpy.core.multiarray\n_reconstruct\n")
+    for name in names:
+        for state in ({"code": "O"}, (None, {"__defaults__": (1, 2, 3)})):
+            content = b"\x80\x02" + name + _python2(state) + b"b."
+            with pytest.raises(ValueError, match="does not hold plain arrays"):
+                load_arrays(io.BytesIO(content), "bad.pkl", limit=LOAD)
+    # Nor does a dtype become one of objects, whose pointers the pickle would then choose.
+    kind = b"cnumpy\ndtype\n" + _python2(("u8", 0, 1)) + b"R"
+    content = kind + _python2((3, "|", None, ("a",), {"a": 1}, 8, 8, 63)) + b"b."
+    with pytest.raises(ValueError, match="unknown kind"):
+        load_arrays(io.BytesIO(b"\x80\x02" + content), "bad.pkl", limit=LOAD)
+    value = load_arrays(io.BytesIO(whole), "file", limit=LOAD)
+    np.testing.assert_array_equal(value, np.arange(6))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_arrays_keep_their_byte_order_and_layout(order: str, protocol: int) -> None:
+    array = np.asfortranarray(np.arange(6.0).reshape(2, 3).astype(f"{order}f4"))
+    content = pickle.dumps({"a": array}, protocol=protocol)
+    if protocol == 2:  # bytes need a function of Python's there
+        content = python2({"a": np.ascontiguousarray(array.astype("<f4"))})
+    value = load_arrays(io.BytesIO(content), "file", limit=LOAD)["a"]
+    np.testing.assert_array_equal(value, array)
 
 
 # MNIST
@@ -424,6 +489,7 @@ def test_experiments_find_a_pair_of_cifar10_by_its_variable(
         (python2({"data": np.zeros((2, 3071), np.uint8), "labels": [1, 2]}), "should hold bytes"),
         (python2({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}), "labels from 10 to 10"),
         (python2({"labels": [1]}), "should hold bytes"),
+        (pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [1.5]}), "should hold by"),
         (python2([1, 2]), "should hold bytes"),
         (pickle.dumps(print), "builtins.print"),
         (b"\x80\x02}", "not a pickle of arrays"),
@@ -458,3 +524,80 @@ def test_missing_cifar10_files_are_named(tmp_path: Path) -> None:
     del contents["data_batch_5"]
     with pytest.raises(FileNotFoundError, match="lacks data_batch_5"):
         load_cifar10(write_cifar(tmp_path, contents, binary=False, packed=False))
+
+
+def tar_of(path: Path, *members: tuple[str, bytes, bytes], mode: str = "w:gz") -> Path:
+    """Write a tar of members (name, type, content or what a link leads to)."""
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, kind, content in members:
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            if kind == tarfile.REGTYPE:
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+            else:
+                member.linkname = content.decode()
+                archive.addfile(member)
+    return path
+
+
+def test_links_in_an_archive_are_named_and_not_followed(tmp_path: Path) -> None:
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+        for target in (b"data_batch_1", b"nothing", b"/etc/passwd"):
+            path = tar_of(tmp_path / "cifar-10-python.tar.gz", ("data_batch_1", kind, target))
+            with pytest.raises(ValueError, match="data_batch_1 is a link or a device"):
+                load_cifar10(path)
+
+
+def test_an_archive_with_two_files_of_a_name_is_refused(tmp_path: Path) -> None:
+    member = ("test_batch", tarfile.REGTYPE, b"x")
+    with pytest.raises(ValueError, match="two files named test_batch"):
+        load_cifar10(tar_of(tmp_path / "cifar-10-python.tar.gz", member, member))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_an_archive_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    monkeypatch.setattr("trueboundary.data.cifar._MAX_BATCH_BYTES", 2**20)
+    monkeypatch.setattr("trueboundary.data.cifar._MAX_ARCHIVE_BYTES", 2**22)
+    member = ("data_batch_1" if wanted else "other", tarfile.REGTYPE, bytes(2**25))
+    path = tar_of(tmp_path / "cifar-10-python.tar.gz", member)
+    assert path.stat().st_size < 2**16
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"larger than|unpacks to more than"):
+            load_cifar10(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_header_of_an_archive_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trueboundary.data.cifar._MAX_ARCHIVE_BYTES", 2**22)
+    member = tarfile.TarInfo("x" * 2**25)  # a name in a header of its own
+    path = tmp_path / "cifar-10-python.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(member)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="unpacks to more than"):
+            load_cifar10(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_batches_that_are_no_files_are_named(tmp_path: Path) -> None:
+    folder = write_cifar(tmp_path, cifar_batches(binary=True), binary=True, packed=False)
+    batch = folder / "data_batch_2.bin"
+    batch.unlink()
+    batch.symlink_to(batch)
+    with pytest.raises(FileNotFoundError, match=r"data_batch_2\.bin is a link to itself"):
+        load_cifar10(folder)
+    batch.unlink()
+    batch.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=r"data_batch_2\.bin should be a file, got a pipe or"):
+        load_cifar10(folder)

@@ -6,6 +6,7 @@ CelebA may be used for non-commercial research only and is not downloaded: its u
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from trueboundary.data.images import (
     to_channels_first,
 )
 from trueboundary.data.pixels import Pixels, area_resize, decode_image
+from trueboundary.regular_files import read_regular
 
 # left, upper, right, lower in pixels of the full-size image.
 FACE_CROP = (25, 50, 153, 178)
@@ -37,6 +39,8 @@ _FULL_SIZE, _HALF_SIZE = (218, 178), (109, 89)  # height, width
 _SPLITS = ("train", "validation", "test")
 _ATTRIBUTES, _PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
 _IMAGES = ("img_align_celeba", "img_align_celeba.tar", "img_align_celeba.zip")
+# The published tables have up to 27 MB; an aligned image has 116 KB before it is compressed.
+_MAX_TABLE_BYTES, _MAX_IMAGE_BYTES = 2**27, 2**24
 _SUBFOLDERS = ("", "Img", "Anno", "Eval", "celeba")
 
 
@@ -408,7 +412,7 @@ def _open(path: Path, options: _Options) -> Iterator[_Source]:
     names = names[: options.n_images]
     if not names:
         raise ValueError(f"{root} has no images in the split {options.split!r}; try another.")
-    with open_files(_find(root, *_IMAGES)) as files:
+    with open_files(_find(root, *_IMAGES), limit=_MAX_IMAGE_BYTES) as files:
         yield _Source(files, options, names, columns, rows, splits, notes)
 
 
@@ -433,7 +437,7 @@ def _find(root: Path, *names: str) -> Path:
 def _read_attributes(path: Path) -> tuple[list[str], dict[str, npt.NDArray[np.bool_]]]:
     """Return the attribute names and, for each image, its row of the table."""
     lines = _read_lines(path)
-    if len(lines) < 2 or not lines[0].strip().isdigit():
+    if len(lines) < 2 or not re.fullmatch(r"\s*[0-9]{1,9}\s*", lines[0]):
         raise ValueError(
             f"{path} should start with the number of images and a line of attribute names; "
             "take the original list_attr_celeba.txt."
@@ -495,7 +499,8 @@ def _drawn_split(name: str, seed: int) -> int:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+        text = read_regular(path, _MAX_TABLE_BYTES).decode("utf-8-sig")
+        return [line for line in text.splitlines() if line.strip()]
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a text file; take the original file.") from None
 

