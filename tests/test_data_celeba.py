@@ -1,5 +1,6 @@
 """CelebA in its standard layout, written small: images of noise under the real names."""
 
+import gzip
 import io
 import shutil
 import struct
@@ -237,6 +238,14 @@ def test_cut_archives_are_named(tmp_path: Path) -> None:
     path = tmp_path / "img_align_celeba.zip"
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match=r"img_align_celeba\.zip is not a whole zip"):
+        load_celeba(tmp_path)
+
+
+def test_a_compressed_tar_is_named(tmp_path: Path) -> None:
+    write(tmp_path, layout=in_tar)
+    path = tmp_path / "img_align_celeba.tar"
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"is not a whole uncompressed tar .*unpack it if it is"):
         load_celeba(tmp_path)
 
 

@@ -163,12 +163,17 @@ def test_a_gzip_that_unpacks_to_too_much_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trueboundary.data.idx._MAX_BYTES", 2**22)
-    path = tmp_path / "train-images-idx3-ubyte.gz"
-    path.write_bytes(gzip.compress(encode_idx(np.zeros((2**12, 2**6, 2**7), np.uint8))))
+    honest, longer = tmp_path / "honest.gz", tmp_path / "longer.gz"
+    honest.write_bytes(gzip.compress(encode_idx(np.zeros((2**12, 2**6, 2**7), np.uint8))))
+    longer.write_bytes(gzip.compress(encode_idx(np.zeros(9, np.uint8)) + bytes(2**25)))
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=r"unpacks to more than 4,194,304 bytes"):
-            read_idx(path)
-        assert tracemalloc.get_traced_memory()[1] < 2**24
+        for path, message in (
+            (honest, r"more than the 4,194,304 bytes"),
+            (longer, "is too long: its header announces"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                read_idx(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**23
     finally:
         tracemalloc.stop()

@@ -102,9 +102,8 @@ class TarFiles(_Members):
     def __init__(self, path: Path, stream: BinaryIO, limit: int) -> None:
         self._stream = stream
         try:
-            with tarfile.open(
-                fileobj=_within(stream, os.fstat(stream.fileno()).st_size)
-            ) as archive:
+            whole = _within(stream, os.fstat(stream.fileno()).st_size)
+            with tarfile.open(fileobj=whole, mode="r:") as archive:
                 # Links are no files: following one may lead to itself, to nothing or outside.
                 members = [member for member in archive if member.isreg()]
         except _FAULTS as error:

@@ -30,6 +30,7 @@ _CODES = {dtype.newbyteorder("="): code for code, dtype in _DTYPES.items()}
 
 # The largest published relative, EMNIST, has 0.55 GB of images.
 _MAX_BYTES = 2**30
+_MAX_HEADER_BYTES = 4 + 4 * 255
 
 _IMAGES = re.compile(r"(?P<stem>.*)images[-.]idx3[-.]ubyte(?:\.gz)?")
 
@@ -88,16 +89,7 @@ def decode_idx(content: bytes, name: str) -> npt.NDArray[Any]:
     >>> decode_idx(encode_idx(np.array([[1.5, 2.0]])), "example")
     array([[1.5, 2. ]])
     """
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _DTYPES:
-        raise ValueError(
-            f"{name} is not an IDX file: it should start with two zero bytes and a type code, "
-            f"got {content[:4].hex(' ') or 'nothing'}; download it again."
-        )
-    dtype, n_axes = _DTYPES[content[2]], content[3]
-    start = 4 + 4 * n_axes
-    if len(content) < start:
-        raise ValueError(f"{name} is cut off inside its header; download it again.")
-    shape = struct.unpack(f">{n_axes}I", content[4:start])
+    dtype, shape, start = _decode_header(content[:_MAX_HEADER_BYTES], name)
     expected = start + math.prod(shape) * dtype.itemsize
     if len(content) != expected:
         fault = "cut off" if len(content) < expected else "too long"
@@ -108,6 +100,20 @@ def decode_idx(content: bytes, name: str) -> npt.NDArray[Any]:
     numbers = np.frombuffer(content, dtype, offset=start).reshape(shape)
     native: npt.NDArray[Any] = numbers.astype(dtype.newbyteorder("="))
     return native
+
+
+def _decode_header(content: bytes, name: str) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Return the dtype, the shape and where the numbers start."""
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _DTYPES:
+        raise ValueError(
+            f"{name} is not an IDX file: it should start with two zero bytes and a type code, "
+            f"got {content[:4].hex(' ') or 'nothing'}; download it again."
+        )
+    dtype, n_axes = _DTYPES[content[2]], content[3]
+    start = 4 + 4 * n_axes
+    if len(content) < start:
+        raise ValueError(f"{name} is cut off inside its header; download it again.")
+    return dtype, struct.unpack(f">{n_axes}I", content[4:start]), start
 
 
 def read_idx(path: Path) -> npt.NDArray[Any]:
@@ -140,13 +146,19 @@ def read_idx(path: Path) -> npt.NDArray[Any]:
         try:
             # What is packed small may unpack to any size.
             unpacked = cast("BinaryIO", gzip.GzipFile(fileobj=stream)) if is_packed else stream
-            content = read_at_most(unpacked, _MAX_BYTES)
+            header = read_at_most(unpacked, _MAX_HEADER_BYTES - 1)
+            dtype, shape, start = _decode_header(header, str(path))
+            announced = start + math.prod(shape) * dtype.itemsize
+            if announced > _MAX_BYTES:
+                raise ValueError(
+                    f"{path} announces shape {shape}, more than the {_MAX_BYTES:,} bytes that "
+                    "such a file may have; download it again."
+                )
+            content = header + read_at_most(unpacked, announced)
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(
                 f"{path} is not a whole gzip file ({error}); download it again."
             ) from None
-    if len(content) > _MAX_BYTES:
-        raise ValueError(f"{path} unpacks to more than {_MAX_BYTES:,} bytes; download it again.")
     return decode_idx(content, str(path))
 
 
