@@ -21,8 +21,9 @@ from trueboundary.experiments.images import (
     distances,
     pair_images,
 )
-from trueboundary.experiments.sheets import Sheet, draw_sheet, tile
+from trueboundary.experiments.sheets import Sheet, draw_sheet
 from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.tiles import tile
 
 FIT = FittedMixtures("synthetic", ("lying", "standing"), 2, 2, max_iter=5)
 TASK = ImageTask(FIT, "symmetric", 0.02)

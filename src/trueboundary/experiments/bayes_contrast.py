@@ -20,10 +20,11 @@ from trueboundary.experiments.images import (
     planned_classifiers,
     planned_fit,
 )
-from trueboundary.experiments.sheets import Sheet, draw_sheet, sheet_rows, tile
+from trueboundary.experiments.sheets import Sheet, draw_sheet, sheet_rows
 from trueboundary.experiments.summaries import mean_of_points, median_of_points
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
+from trueboundary.tiles import tile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

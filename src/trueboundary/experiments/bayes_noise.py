@@ -26,6 +26,7 @@ from trueboundary.experiments.image_tasks import (
 from trueboundary.experiments.images import TrainedCNN
 from trueboundary.experiments.summaries import ratio_of_means
 from trueboundary.runs import Run, RunConfig
+from trueboundary.tiles import tile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -208,7 +209,9 @@ def draw_samples(pictures: Mapping[tuple[str, float], Pictures]) -> Figure:
 
     figure, panels = new_figure(1, len(pictures), width=7.2, height=0.3 + 1.1 * len(pictures))
     for axes, ((name, noise_std), images) in zip(panels, pictures.items(), strict=True):
-        strip = np.concatenate(list(images), axis=1).clip(0, 1)
+        _, height, width, channels = images.shape
+        flat = np.moveaxis(images, -1, 1).reshape(len(images), -1)
+        strip = tile([flat], (channels, height, width))
         axes.imshow(strip.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_xticks([])
         axes.set_yticks([])

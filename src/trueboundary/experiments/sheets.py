@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from trueboundary.experiments.images import CHANGE_EDGES
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.tiles import Floats, tile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from trueboundary.runs import Run
 
-Floats = NDArray[np.floating[Any]]
 Rows = list[dict[str, Any]]
 
 #: A change of a pixel by more than this is called visible, as in the paper.
@@ -71,35 +71,6 @@ class Sheet:
         return float(self.change_count[beyond].sum() / max(1, self.change_count.sum()))
 
 
-def tile(rows: Sequence[Floats], image_shape: tuple[int, int, int]) -> Floats:
-    """Return one picture of rows of images, shape ``(height, width, channels)``.
-
-    Parameters
-    ----------
-    rows : sequence of ndarray
-        Pixels from 0 (black) to 1 (white), which are clipped, each of shape ``(n, dim)``.
-    image_shape : tuple of int
-        Channels, height and width of one image.
-
-    Examples
-    --------
-    >>> tile([np.zeros((3, 4)), np.ones((3, 4))], (1, 2, 2)).shape
-    (5, 8, 1)
-    """
-    channels, height, width = image_shape
-    n_columns = max(len(row) for row in rows)
-    step_y, step_x = height + _GAP, width + _GAP
-    picture = np.ones((len(rows) * step_y - _GAP, n_columns * step_x - _GAP, channels))
-    for i, row in enumerate(rows):
-        for j, pixels in enumerate(row):
-            image = np.clip(pixels, 0, 1).reshape(image_shape).transpose(1, 2, 0)
-            picture[
-                i * step_y : i * step_y + height,
-                j * step_x : j * step_x + width,
-            ] = image
-    return picture
-
-
 def draw_sheet(sheets: Mapping[str, Sheet]) -> Figure:
     """Draw images, attacked images, changes and the histogram of changes, a column for each."""
     from trueboundary.report.figures import new_figure
@@ -122,7 +93,7 @@ def draw_sheet(sheets: Mapping[str, Sheet]) -> Figure:
 def draw_images(axes: Axes, sheet: Sheet, *, with_labels: bool) -> None:
     """Draw originals, attacked images and changes (grey is no change) below each other."""
     rows = [sheet.original, sheet.adversarial, 0.5 + sheet.adversarial - sheet.original]
-    picture = tile(rows, sheet.image_shape)
+    picture = tile(rows, sheet.image_shape, gap=_GAP)
     axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.grid(visible=False)
     height = sheet.image_shape[1]
