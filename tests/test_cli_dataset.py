@@ -1,18 +1,23 @@
 """Data sets on disk: made and read by command, complete or absent, one sentence per mistake."""
 
+import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save as format_safetensors
 
 from trueboundary.cli import main
 from trueboundary.data import encode_idx
 from trueboundary.datasets import load_dataset, make_dataset
 from trueboundary.problems import fit_image_problem
+from trueboundary.runs import strict_json
+from trueboundary.tiles import tile
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +137,104 @@ class TestMakeAndLoad:
         assert made.problem.image_shape == (3, 8, 8)
         assert any("list_eval_partition.txt" in note for note in made.card["notes"])
 
+    @pytest.mark.parametrize("out", [".", "link", "empty"])
+    def test_an_empty_folder_is_filled_and_stays_itself(self, out, monkeypatch):
+        write_images(Path("photos"))
+        Path("empty").mkdir(mode=0o750)
+        Path("link").symlink_to("empty")
+        before = Path("empty").stat()
+        if out == ".":
+            monkeypatch.chdir("empty")
+        assert small(out=out, images="../photos" if out == "." else "photos") == 0
+        load_dataset(out)
+        after = Path(out).stat()
+        assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+        assert not [path for path in Path(out).iterdir() if path.name.startswith(".")]
+
+    def test_files_are_for_whom_the_umask_lets_read(self):
+        write_images(Path("photos"))
+        before = os.umask(0o027)
+        try:
+            assert small() == 0
+        finally:
+            os.umask(before)
+        for path in [Path("set"), *Path("set").rglob("*")]:
+            assert path.stat().st_mode & 0o777 == (0o750 if path.is_dir() else 0o640), path
+
+    @pytest.mark.parametrize(
+        ("name", "shown", "marked"),
+        [
+            ("cost$_$x", "cost$_$x", r"cost\$\_\$x"),
+            ("a\x1b[31mb\nc", r"a\x1b[31mb\nc", r"a\\x1b\[31mb\\nc"),
+            ("<b>|*x*", "<b>|*x*", r"&lt;b&gt;\|\*x\*"),
+            (r"\frac{", r"\frac{", r"\\frac\{"),
+            ("5_o_Clock", "5_o_Clock", "5_o_Clock"),
+            ("x" * 200, "x" * 200, "x" * 200),
+        ],
+    )
+    def test_a_class_may_be_called_anything(self, capsys, name, shown, marked):
+        write_images(Path("photos"))
+        Path("photos/dark").rename(Path("photos") / name)
+        assert small("--classes", name, "light") == 0
+        printed = capsys.readouterr()
+        assert f"# {shown} against light, symmetric" in printed.out
+        assert "\x1b" not in printed.out + printed.err
+        text = Path("set/card.md").read_text()
+        assert f"# {marked} against light, symmetric" in text
+        assert "<b>" not in text
+        assert load_dataset("set").problem.class_names == (name, "light")
+        assert main(["dataset", "load", "set"]) == 0
+        assert "\x1b" not in capsys.readouterr().out
+
+    def test_the_card_tells_what_was_fitted_and_held_out(self, capsys):
+        write_images(Path("photos"))
+        assert small() == 0
+        card = load_dataset("set").card
+        for part, name in zip(card["fit"], ("dark", "light"), strict=True):
+            assert part["class"] == name
+            assert part["n_images"] == part["images_per_component"] == 18
+            assert part["held_out"]["n_images"] == 2
+            assert part["held_out"]["log_likelihood"] < part["log_likelihood"]
+        text = capsys.readouterr().out
+        assert "- Class dark: 18 images, 18 per component; log likelihood per image" in text
+        assert "nats for these, " in text
+        assert " for 2 held out." in text
+
+    def test_few_images_for_many_factors_are_warned_of(self, capsys):
+        write_images(Path("photos"), n=10)
+        assert small("--factors", "100") == 0
+        printed = capsys.readouterr()
+        words = "Each component of class dark has 9 images on average, and with 100 factors"
+        assert f"caution: {words}" in printed.err
+        assert f"**Caution.** {words}" in printed.out
+        assert f"**Caution.** {words}" in Path("set/card.md").read_text()
+        assert [caution.startswith(words) for caution in load_dataset("set").card["cautions"]] == [
+            True, False,
+        ]  # fmt: skip
+
+    def test_enough_images_are_not_warned_of(self, capsys):
+        write_images(Path("photos"), n=40)
+        assert small("--factors", "0", "--held-out", "0") == 0
+        assert "aution" not in "".join(capsys.readouterr())
+        made = load_dataset("set")
+        assert made.card["cautions"] == []
+        assert made.card["fit"][0]["n_images"] == 40
+        assert made.card["fit"][0]["held_out"] is None
+        assert made.problem.density_0.loadings.shape[-1] == 0  # none were asked for
+
+    def test_test_images_are_those_held_out(self):
+        rng = np.random.default_rng(0)
+        labels = np.arange(60, dtype=np.uint8) % 2
+        Path("digits").mkdir()
+        for stem, n in (("train", 60), ("t10k", 20)):
+            pixels = 80 * labels[:n, None, None] + rng.integers(0, 40, (n, 8, 8))
+            file = Path("digits", f"{stem}-images-idx3-ubyte")
+            file.write_bytes(encode_idx(pixels.astype(np.uint8)))
+            Path("digits", f"{stem}-labels-idx1-ubyte").write_bytes(encode_idx(labels[:n]))
+        assert small(images="digits") == 0
+        fit = load_dataset("set").card["fit"]
+        assert [(part["n_images"], part["held_out"]["n_images"]) for part in fit] == [(30, 10)] * 2
+
 
 class TestMistakes:
     def expect(self, capsys, status, *words):
@@ -142,6 +245,12 @@ class TestMistakes:
             assert word in errors[-1]
         assert not Path("set").exists()
         assert not [path for path in Path().iterdir() if path.name.startswith(".")]
+
+    def test_names_of_files_do_not_steer_the_terminal(self, capsys):
+        self.expect(capsys, small(images="\x1b[31mnowhere"), r"no images at \x1b[31mnowhere")
+        write_images(Path("photos"))
+        Path("photos/dark/\x1b[2J.png").write_bytes(b"none")
+        self.expect(capsys, small(), r"photos/dark/\x1b[2J.png is not an image")
 
     def test_no_images(self, capsys):
         self.expect(capsys, small(images="nowhere"), "there are no images at nowhere")
@@ -158,7 +267,7 @@ class TestMistakes:
     def test_mixed_sizes(self, capsys):
         write_images(Path("photos"))
         Image.new("RGB", (9, 9)).save("photos/dark/zz.png")
-        self.expect(capsys, small(), "size=")
+        self.expect(capsys, small(), "--size 64 on the command line")
 
     def test_an_unknown_class(self, capsys):
         write_images(Path("photos"))
@@ -176,11 +285,62 @@ class TestMistakes:
 
     def test_numbers_out_of_range(self, capsys):
         write_images(Path("photos"))
-        self.expect(capsys, small("--noise-std", "0"), "noise_std")
-        self.expect(capsys, small("--components", "50"), "at least as many rows")
-        self.expect(capsys, small("--n-test", "0"), "--n-test must be at least 1")
+        self.expect(capsys, small("--components", "50"), "50 components need at least as many im")
+        self.expect(capsys, small("--factors", "193"), "--factors must be at most the number of p")
         asymmetric = small("--variant", "asymmetric", "--outlier-rank", "60")
         self.expect(capsys, asymmetric, "outlier rank")
+
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("--noise-std", "-1"), ("--noise-std", "0"), ("--noise-std", "nan"),
+            ("--noise-std", "inf"), ("--components", "0"), ("--factors", "-1"),
+            ("--max-iter", "0"), ("--n-train", "0"), ("--n-test", "-3"), ("--size", "0"),
+            ("--outlier-std", "0"), ("--outlier-rank", "0"), ("--outlier-step", "nan"),
+            ("--outlier-weight", "1"), ("--outlier-weight", "0"), ("--held-out", "1"),
+            ("--held-out", "-.1"),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("variant", ["symmetric", "asymmetric", "as-fitted"])
+    def test_numbers_out_of_range_are_refused_before_anything_is_read(
+        self, capsys, option, value, variant
+    ):
+        # There are no photos: the number is said to be wrong before they are looked for.
+        self.expect(capsys, small(option, value, "--variant", variant), option, "must")
+
+    @pytest.mark.parametrize(
+        ("typed", "words"),
+        [
+            (
+                ["--classes", "0", "--out", "d"],
+                "--classes takes two names, as in --classes cats do",
+            ),
+            (["--classes", "0", "--out=d"], "got only '0' before --out=d"),
+            (["--classes=0", "--out", "d"], "got only '0' before --out"),
+            (
+                ["--out", "d", "--classes", "cats,dogs", "--seed", "1"],
+                "got only 'cats,dogs' before",
+            ),
+            (["--out", "d", "--classes", "0"], "got only '0'"),
+            (["--classes", "--out", "d"], "got only 'none' before --out"),
+        ],
+    )
+    def test_one_class_where_two_are_needed(self, capsys, typed, words):
+        self.expect(capsys, main(["dataset", "make", "mnist", *typed]), words)
+
+    def test_places_where_nothing_can_be_made(self, capsys):
+        Path("file").write_text("mine")
+        Path("nowhere").symlink_to("gone")
+        Path("loop").symlink_to("loop")
+        for out, words in (
+            ("file", "is there already"),
+            ("file/set", "cannot write to"),
+            ("nowhere", "is a link to gone, where there is nothing"),
+            ("loop", "is a link to loop"),
+        ):
+            # Said before the photos are looked for, which are not there.
+            self.expect(capsys, small(out=out), words)
+        assert Path("file").read_text() == "mine"
 
     def test_celeba_without_a_place_or_an_attribute(self, capsys):
         self.expect(capsys, small(images="celeba"), "TRUEBOUNDARY_CELEBA")
@@ -201,15 +361,23 @@ class TestMistakes:
         self.expect(capsys, main(["dataset", "load", "nowhere"]), "holds no data set")
 
 
-@pytest.fixture
-def made(tmp_path):
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory):
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1], 40)
     x = 0.3 + 0.4 * y[:, None] + 0.1 * rng.normal(size=(80, 16))
     problem = fit_image_problem(x, y, image_shape=(1, 4, 4), n_components=1, n_factors=2)
-    return make_dataset(
-        problem, tmp_path / "made", n_train=50, n_test=30, n_certified=20, n_accuracy=100, seed=1
-    )
+    folder = tmp_path_factory.mktemp("once") / "made"
+    sizes = {"n_train": 50, "n_test": 30, "n_certified": 20, "n_accuracy": 100}
+    return folder, make_dataset(problem, folder, **sizes, seed=1)
+
+
+@pytest.fixture
+def made(made_once, tmp_path):
+    """A data set in the folder `made`, a copy that a test may damage."""
+    folder, dataset = made_once
+    shutil.copytree(folder, tmp_path / "made")
+    return dataset
 
 
 def test_python_round_trip(made, tmp_path):
@@ -258,6 +426,197 @@ def test_a_card_of_something_else_is_refused(made, tmp_path):
     card.write_text("{")
     with pytest.raises(ValueError, match="not a data set's card"):
         load_dataset(tmp_path / "made")
+
+
+def resealed(card):
+    """Return a card with the checksum of what it says now, as whoever forges one would."""
+    said = {name: value for name, value in card.items() if name != "checksum"}
+    return {**said, "checksum": hashlib.sha256(strict_json.dumps(said).encode()).hexdigest()}
+
+
+def without(card, name):
+    return {key: value for key, value in card.items() if key != name}
+
+
+FORGERIES = {
+    "no files": (lambda c: {**c, "files": {}}, "must name the files"),
+    "a file less": (
+        lambda c: {**c, "files": without(c["files"], "test.safetensors")},
+        "must name the files",
+    ),
+    "a file elsewhere": (
+        lambda c: {**c, "files": {**c["files"], "../../x": "0" * 64}},
+        "must name the files",
+    ),
+    "no checksum of a file": (
+        lambda c: {**c, "files": {**c["files"], "card.md": 3}},
+        "checksum of card.md is none",
+    ),
+    "a number as text": (
+        lambda c: {**c, "accuracy": {**c["accuracy"], "value": "very\x1b[31m high"}},
+        "not a data set's card",
+    ),
+    "no notes": (lambda c: without(c, "notes"), "it lacks 'notes'"),
+    "no number of points": (lambda c: {**c, "n_train": -1}, "n_train is no number of points"),
+    "fewer points": (lambda c: {**c, "n_train": 49}, "train.safetensors should hold 49 points"),
+    "many points": (lambda c: {**c, "n_train": 10**12}, "should hold 1,000,000,000,000 points"),
+    "other names": (
+        lambda c: {**c, "problem": {**c["problem"], "class_names": ["1", "0"]}},
+        "is of another problem",
+    ),
+    "another shape": (
+        lambda c: {**c, "problem": {**c["problem"], "image_shape": [1, 2, 8]}},
+        "is of another problem",
+    ),
+    "a list": (lambda _: [1, 2], "not a data set's card"),
+    "a format that is none": (lambda c: {**c, "format": [2]}, "has format"),
+}
+
+
+@pytest.mark.parametrize(("forge", "message"), FORGERIES.values(), ids=FORGERIES)
+def test_a_forged_card_is_refused_in_one_sentence(made, tmp_path, capsys, forge, message):
+    file = tmp_path / "made" / "card.json"
+    forged = forge(strict_json.loads(file.read_text()))
+    file.write_text(strict_json.dumps(resealed(forged) if isinstance(forged, dict) else forged))
+    with pytest.raises(ValueError, match=message):
+        load_dataset(tmp_path / "made")
+    assert main(["dataset", "load", str(tmp_path / "made")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_every_change_of_the_card_is_noticed(made, tmp_path):
+    file = tmp_path / "made" / "card.json"
+    content = file.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.choice(len(content), 150, replace=False):
+        changed = bytearray(content)
+        changed[place] ^= 1 << rng.integers(8)
+        file.write_bytes(changed)
+        try:
+            assert load_dataset(tmp_path / "made").card == made.card  # white space, for instance
+        except (ValueError, FileNotFoundError):
+            continue
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[" * 100_000, b'{"a":' * 100_000, b"\xff\xfe", b"", b"null", b"3", b'{"format": 2}'],
+)
+def test_a_card_that_is_none_is_refused(made, tmp_path, content):
+    del made
+    (tmp_path / "made/card.json").write_bytes(content)
+    with pytest.raises(ValueError, match="not a data set's card"):
+        load_dataset(tmp_path / "made")
+
+
+def change_points(folder, *changes):
+    """Write the points of a part anew, with the checksums that belong to them."""
+    file = folder / "card.json"
+    card = strict_json.loads(file.read_text())
+    for name, content in changes:
+        (folder / name).write_bytes(content)
+        card["files"][name] = hashlib.sha256(content).hexdigest()
+    file.write_text(strict_json.dumps(resealed(card)))
+
+
+def test_points_of_another_part_or_kind_are_refused(made, tmp_path):
+    folder = tmp_path / "same"
+    sizes = {"n_train": 30, "n_test": 30, "n_certified": 5, "n_accuracy": 10}
+    made = make_dataset(made.problem, folder, **sizes)
+    train, test = ((folder / f"{part}.safetensors").read_bytes() for part in ("train", "test"))
+    change_points(folder, ("train.safetensors", test), ("test.safetensors", train))
+    with pytest.raises(ValueError, match=r"train\.safetensors holds the points of another part"):
+        load_dataset(folder)
+    change_points(folder, ("test.safetensors", test))
+    metadata = {"part": "train"}
+    for points, message in (
+        ({"x": made.x_train.double(), "y": made.y_train}, "holds something else"),
+        ({"x": made.x_train[:, :8], "y": made.y_train}, "holds something else"),
+        ({"x": made.x_train, "y": made.y_train + 1}, "holds something else"),
+        ({"x": made.x_train * np.nan, "y": made.y_train}, "holds something else"),
+        ({"x": made.x_train}, "holds something else"),
+    ):
+        points = {name: tensor.contiguous() for name, tensor in points.items()}
+        change_points(folder, ("train.safetensors", format_safetensors(points, metadata)))
+        with pytest.raises(ValueError, match=f"(?s){message}|is larger than"):
+            load_dataset(folder)
+    change_points(folder, ("train.safetensors", b"\xff" * 100))
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_dataset(folder)
+    change_points(folder, ("train.safetensors", train))
+    load_dataset(folder)
+
+
+def test_a_data_set_cannot_reach_out_of_its_folder(made, tmp_path):
+    del made
+    folder = tmp_path / "made"
+    for name in ("card.md", "problem", "card.json"):
+        (folder / name).rename(tmp_path / "elsewhere")
+        (folder / name).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(ValueError, match="leads out of the data set's folder"):
+            load_dataset(folder)
+        (folder / name).unlink()
+        (tmp_path / "elsewhere").rename(folder / name)
+    (folder / "card.md").unlink()
+    os.mkfifo(folder / "card.md")
+    with pytest.raises(FileNotFoundError, match=r"card\.md is missing"):
+        load_dataset(folder)
+    (folder / "card.json").write_bytes(b" " * (2**24 + 1))
+    with pytest.raises(ValueError, match=r"card\.json is larger than"):
+        load_dataset(folder)
+
+
+def test_a_data_set_of_the_first_format_is_read(made, tmp_path):
+    folder = tmp_path / "made"
+    card = strict_json.loads((folder / "card.json").read_text())
+    for name in ("checksum", "fit", "cautions"):
+        del card[name]
+    card["format"] = 1
+    for part in ("train", "test"):
+        points = {"x": getattr(made, f"x_{part}"), "y": getattr(made, f"y_{part}")}
+        content = format_safetensors(points)
+        (folder / f"{part}.safetensors").write_bytes(content)
+        card["files"][f"{part}.safetensors"] = hashlib.sha256(content).hexdigest()
+    (folder / "card.json").write_text(strict_json.dumps(card))
+    assert torch.equal(load_dataset(folder).x_test, made.x_test)
+    assert main(["dataset", "load", str(folder)]) == 0
+
+
+def test_what_was_made_is_not_deleted_where_it_cannot_be_moved(made, tmp_path, monkeypatch):
+    drafts, rename = [], os.rename
+
+    def fail(draft, place):
+        if place.name != "busy":
+            return rename(draft, place)
+        drafts.append(draft)
+        raise OSError(16, "Device or resource busy")
+
+    monkeypatch.setattr("trueboundary.new_folders.os.rename", fail)
+    problem, sizes = made.problem, {"n_train": 5, "n_test": 5, "n_accuracy": 10}
+    with pytest.raises(
+        OSError, match=r"could not take .* \(Device or resource busy\); it lies compl"
+    ):
+        make_dataset(problem, tmp_path / "busy", **sizes)
+    monkeypatch.undo()
+    assert load_dataset(drafts[0]).x_train.shape == (5, 16)
+
+
+def test_images_of_a_sheet_do_not_touch(made, tmp_path):
+    with Image.open(tmp_path / "made" / "samples.png") as sheet:
+        grey = np.asarray(sheet.convert("L"))
+    # Between two rows or columns of images lies a white line across the sheet.
+    white = (grey == 255).all(axis=1)
+    rows = np.flatnonzero(np.diff(white.astype(int)) == 1)
+    assert len(rows) >= 4, "two rows of images for each of two classes"
+    columns = (grey == 255)[rows[-2] + 1 - 5 : rows[-2] + 1].all(axis=0)
+    assert (np.diff(columns.astype(int)) == 1).sum() >= 9
+    zeros = np.zeros((15, 20))
+    picture = tile([zeros[:10], zeros[10:]], (1, 4, 5), gap=2)
+    assert picture.shape == (2 * 4 + 2, 10 * 5 + 9 * 2, 1)
+    assert (picture[4:6] == 1).all()
+    assert all((picture[:, 7 * i + 5 : 7 * i + 7] == 1).all() for i in range(9))
+    assert (picture[:4, :5] == 0).all()
+    assert (picture[6:, 7 * 5 :] == 1).all()  # no images there
 
 
 def test_nothing_half_written_stays(made, tmp_path, monkeypatch):

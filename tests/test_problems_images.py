@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from trueboundary.certificates import LipschitzMixtureCertificate
+from trueboundary.densities import MixtureOfFactorAnalyzersEM
 from trueboundary.problems import (
     ImageFit,
     ImageProblem,
@@ -169,6 +170,54 @@ def test_components_follow_the_number_of_faces():
     assert [m.n_components for m in fit.mixtures] == [2, 1]
 
 
+def test_mistakes_are_found_before_the_first_class_is_fitted(monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("it was fitted")
+
+    monkeypatch.setattr(MixtureOfFactorAnalyzersEM, "fit", fail)
+    x, y = toy_images()
+    options = {"image_shape": SHAPE, "n_components": 1, "n_factors": 2}
+    with_nan = x.copy()
+    with_nan[y == 1] = np.nan
+    for call, message in (
+        (lambda: fit_image_problem(x, y, **options, noise_std=-1.0), "noise_std"),
+        (lambda: fit_image_problem(x, y, **options, variant="as-fitted", noise_std=-1), "noise_st"),
+        (lambda: fit_image_problem(x, y, **{**options, "image_shape": (1, 1, 1)}), "image_shape"),
+        (lambda: fit_image_problem(x, y, **options, class_names=("a", "\udcff")), "class_names"),
+        (lambda: fit_image_problem(x, y, **options, class_names="ab"), "class_names"),
+        (lambda: fit_image_problem(x, y, **{**options, "n_components": (1, 9999)}), "as many im"),
+        (lambda: fit_image_problem(with_nan, y, **options), "must be finite"),
+        (lambda: fit_images(x, y, **options, held_out=(x[:, :3], y)), "held-out images"),
+        (lambda: fit_images(x, y, **options, held_out=(x, y + 5)), "labels 0 and 1"),
+        (
+            lambda: fit_image_problem(
+                x, y, **options, variant="asymmetric", outlier=Outlier(rank=65)
+            ),
+            "at most 64 here",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_held_out_images_are_scored_by_the_mixture_of_their_class():
+    x, y = toy_images()
+    unseen, labels = toy_images()
+    unseen = unseen + 0.01
+    fit = fit_images(
+        x, y, image_shape=SHAPE, n_components=1, n_factors=2, held_out=(unseen, labels)
+    )
+    same = fit_images(x, y, image_shape=SHAPE, n_components=1, n_factors=2)
+    for label, part in enumerate(fit.report["classes"]):
+        rows = torch.from_numpy(unseen[labels == label]).double()
+        expected = same.mixtures[label].log_prob(rows).mean().item()
+        assert part.pop("held_out") == {
+            "n_images": len(rows),
+            "log_likelihood": pytest.approx(expected),
+        }
+    assert fit.report == same.report
+
+
 class TestStorage:
     def test_problems(self, fit, tmp_path):
         problem = fit.problem("asymmetric", outlier=Outlier(rank=20))
@@ -207,6 +256,10 @@ class TestStorage:
         arrays.write_bytes(content)
         with pytest.raises(ValueError, match="damaged"):
             ImageProblem.load(folder)
+        for name, junk in (("class_0", 3), ("image_shape", 5), ("report", 1), ("prior", "a")):
+            spec, stored = fit.problem().to_arrays()
+            with pytest.raises(ValueError, match="holds something else than it should"):
+                ImageProblem.from_arrays({**spec, name: junk}, stored)
         with pytest.raises(ValueError, match="not the description of a ImageProblem"):
             ImageProblem.from_arrays({"class": "MixtureProblem"}, {})
 

@@ -8,6 +8,10 @@ classifier. The folder is complete or not there, and every file is known by its 
 from __future__ import annotations
 
 import hashlib
+import json
+import re
+import struct
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,21 +26,42 @@ from torch import Tensor
 
 from trueboundary.certificates import LipschitzMixtureCertificate
 from trueboundary.measure import error_rate
+from trueboundary.new_folders import new_folder
+from trueboundary.plain_text import markdown, printable
 from trueboundary.plurals import plural
 from trueboundary.problems.base import Problem
-from trueboundary.problems.images import ImageProblem, new_folder
+from trueboundary.problems.images import ImageProblem
 from trueboundary.problems.mixtures import other_subspace_distance
+from trueboundary.regular_files import open_regular, read_regular
 from trueboundary.runs import strict_json
 from trueboundary.theory.intervals import clopper_pearson, t_interval
+from trueboundary.tiles import tile
 
 __all__ = ["Dataset", "load_dataset", "make_dataset", "measure_card"]
 
 #: Sizes of perturbations at which the card gives the certified accuracy.
 RADII = (0.5, 1.0, 1.5, 2.0, 3.0)
-_FORMAT = 1
+# Format 2 knows the parts by name and the card by its checksum; the first, which is still read, did
+# not.
+_FORMAT, _READABLE = 2, (1, 2)
 _BLOCK = 2048  # points drawn at once
 _PARTS = ("train", "test")
+_FILES = (
+    *(f"{part}.safetensors" for part in _PARTS),
+    "problem/density.json",
+    "problem/density.safetensors",
+    "card.md",
+    "samples.png",
+)
+_DESCRIBED = ("class_names", "digest", "image_shape", "variant")
+_CHECKSUM = re.compile(r"[0-9a-f]{64}")
+# Larger than any card, any file but the points, and what safetensors adds to the points.
+_MAX_CARD_BYTES, _MAX_FILE_BYTES, _MAX_HEADER_BYTES = 2**24, 2**34, 2**16
 _SHEET_COLUMNS = 10
+_MAX_TITLE = 40  # characters of a class's name above its samples
+# A mean, a noise and loadings: n_factors + 2 numbers per pixel are fitted to a component's images,
+# and this many images for each are few. The paper's fits have 30 (MNIST) and 83 (faces).
+_FEW_IMAGES_PER_NUMBER = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,22 +153,32 @@ def make_dataset(
     (True, 200)
     """
     say = progress or (lambda _: None)
-    with new_folder(folder) as draft:
+    for name, value in (
+        ("n_train", n_train),
+        ("n_test", n_test),
+        ("n_certified", n_certified),
+        ("n_accuracy", n_accuracy),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
+    with new_folder(folder, last="card.json") as draft:
         say("drawing points")
         parts = {
             part: _draw(problem, n, seed, part)
             for part, n in (("train", n_train), ("test", n_test))
         }
         for part, (x, y) in parts.items():
-            save_file({"x": x, "y": y}, draft / f"{part}.safetensors")
+            _save_points(x, y, part, draft)
         problem.save(draft / "problem")
+        _write_sheet(problem, *parts["train"], draft)
         x_test, y_test = parts["test"]
         card = {
             "format": _FORMAT,
-            "source": source,
-            "notes": list(notes),
+            "source": str(source or ""),
+            "notes": [str(note) for note in notes],
             "problem": problem.describe(),
             "report": problem.report,
+            **fit_card(problem),
             "seed": seed,
             "n_train": n_train,
             "n_test": n_test,
@@ -158,9 +193,9 @@ def make_dataset(
             ),
         }
         say("writing the card")
-        _write_sheet(problem, *parts["train"], draft)
         (draft / "card.md").write_text(card_text(card), encoding="utf-8")
-        card["files"] = {name: _checksum(draft / name) for name in _file_names(draft)}
+        card["files"] = {name: _checksum(draft / name, _MAX_FILE_BYTES) for name in _FILES}
+        card["checksum"] = _card_checksum(card)
         (draft / "card.json").write_text(strict_json.dumps(card), encoding="utf-8")
     stored = strict_json.loads(strict_json.dumps(card))
     return Dataset(problem, *parts["train"], *parts["test"], stored)
@@ -187,35 +222,156 @@ def load_dataset(folder: str | Path) -> Dataset:
         If a file is damaged, or the folder holds something else.
     """
     folder = Path(folder)
+    card = _read_card(folder)
+    for name in _FILES:
+        file = _inside(folder, name)
+        if _checksum(file, _largest(name, card)) != card["files"][name]:
+            raise ValueError(
+                f"{folder / name} is not the file that the card was written with; it was damaged "
+                "or changed, so make the data set anew."
+            )
+    problem = ImageProblem.load(folder / "problem")
+    described = strict_json.loads(strict_json.dumps(problem.describe()))
+    # What later versions may describe besides is not in an older card.
+    if any(card["problem"][name] != described[name] for name in _DESCRIBED):
+        raise ValueError(
+            f"the card in {folder} is of another problem than the one beside it; make the data "
+            "set anew."
+        )
+    points = [_read_points(folder, part, card, problem.dim) for part in _PARTS]
+    return Dataset(problem, *points[0], *points[1], card)
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    """Return a card that is whole: of a known format, with all its files, and fit to be shown."""
     card_file = folder / "card.json"
     if not card_file.is_file():
         raise FileNotFoundError(
             f"{folder} holds no data set (there is no card.json); make one with "
             "'trueboundary dataset make'."
         )
+    content = read_regular(_inside(folder, "card.json"), _MAX_CARD_BYTES)
     try:
-        card = strict_json.loads(card_file.read_text(encoding="utf-8"))
-        files, version = dict(card["files"]), card["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{card_file} is not a data set's card ({error}); make it anew.") from None
-    if version != _FORMAT:
-        raise ValueError(f"{card_file} has format {version}, expected {_FORMAT}; make it anew.")
-    for name, checksum in files.items():
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} is missing; make the data set anew.")
-        if _checksum(folder / name) != checksum:
-            raise ValueError(
-                f"{folder / name} is not the file that the card was written with; it was damaged "
-                "or changed, so make the data set anew."
-            )
+        card = strict_json.loads(content.decode("utf-8"))
+        version = card["format"]
+        if version in _READABLE:
+            _check_card(card)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"{card_file} is not a data set's card ({reason}); make it anew."
+        ) from None
+    if version not in _READABLE:
+        raise ValueError(
+            f"{card_file} has format {version!r}, expected {_FORMAT}; make it anew, or read it "
+            "with the version that wrote it."
+        )
+    whole: dict[str, Any] = card
+    return whole
+
+
+def _check_card(card: dict[str, Any]) -> None:
+    if card["format"] > 1 and card["checksum"] != _card_checksum(card):
+        raise ValueError("it was damaged or changed since it was written")
+    if set(card["files"]) != set(_FILES):
+        raise ValueError(f"it must name the files {', '.join(_FILES)} and no others")
+    for name, checksum in card["files"].items():
+        if not isinstance(checksum, str) or not _CHECKSUM.fullmatch(checksum):
+            raise ValueError(f"the checksum of {name} is none")
+    if not set(_DESCRIBED) <= set(card["problem"]):
+        raise ValueError("it does not describe its problem")
+    for name in ("n_train", "n_test"):
+        if type(card[name]) is not int or card[name] < 1:
+            raise ValueError(f"{name} is no number of points")
+    card_text(card)  # whatever else is missing or of another kind shows here
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return a file of a data set, which must not lead out of its folder."""
+    file = folder / name
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing; make the data set anew.")
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{file} leads out of the data set's folder; put the file itself there.")
+    return file
+
+
+def _largest(name: str, card: dict[str, Any]) -> int:
+    """Return how many bytes a file of a data set has at most, by what the card says."""
+    for part in _PARTS:
+        if name == f"{part}.safetensors":
+            channels, height, width = card["problem"]["image_shape"]
+            size: int = card[f"n_{part}"] * (4 * channels * height * width + 8)
+            return size + _MAX_HEADER_BYTES
+    return _MAX_FILE_BYTES
+
+
+def _save_points(x: Tensor, y: Tensor, part: str, folder: Path) -> None:
+    file = folder / f"{part}.safetensors"
+    save_file({"x": x, "y": y}, file, metadata={"part": part})
+    # Written for its owner alone; the folder tells whom the user's umask lets read.
+    file.chmod(folder.stat().st_mode & 0o666)
+
+
+def _read_points(folder: Path, part: str, card: dict[str, Any], dim: int) -> tuple[Tensor, Tensor]:
+    file = folder / f"{part}.safetensors"
+    content = read_regular(file, _largest(file.name, card))
     try:
-        parts = [parse_safetensors((folder / f"{p}.safetensors").read_bytes()) for p in _PARTS]
-    except SafetensorError as error:
-        raise ValueError(f"the points in {folder} cannot be read: {error}.") from None
-    tensors = [part[name] for part in parts for name in ("x", "y")]
-    return Dataset(
-        ImageProblem.load(folder / "problem"), tensors[0], tensors[1], tensors[2], tensors[3], card
+        points = parse_safetensors(content)
+        length = struct.unpack("<Q", content[:8])[0]
+        stated = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get("part")
+    except (SafetensorError, ValueError, AttributeError) as error:
+        raise ValueError(f"the points in {file} cannot be read: {error}.") from None
+    x, y = points.get("x"), points.get("y")
+    n = card[f"n_{part}"]
+    if (
+        x is None
+        or y is None
+        or (x.dtype, x.shape) != (torch.float32, (n, dim))
+        or (y.dtype, y.shape) != (torch.int64, (n,))
+        or not bool(((y == 0) | (y == 1)).all())
+        or not bool(x.isfinite().all())
+    ):
+        raise ValueError(
+            f"{file} should hold {n:,} points of {dim:,} finite float32 numbers and their labels "
+            "0 or 1, and holds something else; make the data set anew."
+        )
+    if stated != part and (card["format"] > 1 or stated is not None):
+        raise ValueError(
+            f"{file} holds the points of another part ({printable(str(stated))}); make the data "
+            "set anew."
+        )
+    return x, y
+
+
+def fit_card(problem: ImageProblem) -> dict[str, Any]:
+    """Return what a card says about how a problem was fitted to images, from its report.
+
+    Returns
+    -------
+    dict
+        ``fit``, for each class the numbers of images and components, images per component, the
+        mean log likelihood in nats per image and, where images were held out, theirs; empty where
+        the report does not tell. ``cautions``, sentences about what is too few.
+    """
+    report = problem.report or {}
+    fit = [
+        {
+            "class": name,
+            "n_images": part["n_images"],
+            "n_components": part["n_components"],
+            "images_per_component": part["n_images"] / part["n_components"],
+            "log_likelihood": part["log_likelihood"],
+            "held_out": part.get("held_out"),
+        }
+        for name, part in zip(problem.class_names, report.get("classes", ()), strict=False)
+    ]
+    found = (
+        few_images(name, part["images_per_component"], report["n_factors"])
+        for name, part in zip(problem.class_names, fit, strict=False)
     )
+    cautions = [caution for caution in found if caution is not None]
+    return {"fit": fit, "cautions": cautions}
 
 
 def measure_card(
@@ -280,18 +436,47 @@ def measure_card(
     }
 
 
-def card_text(card: dict[str, Any]) -> str:
-    """Return the card as Markdown, for people."""
+def few_images(name: str, images_per_component: float, n_factors: int) -> str | None:
+    """Return a sentence of caution where components were fitted to few images, else None.
+
+    Examples
+    --------
+    >>> few_images("digits", 240, 6)
+    >>> print(few_images("cats", 10, 400)[:75])
+    Each component of class cats has 10 images on average, and with 400 factors
+    """
+    few = _FEW_IMAGES_PER_NUMBER * (n_factors + 2)
+    if images_per_component >= few:
+        return None
+    return (
+        f"Each component of class {name} has {images_per_component:.4g} images on average, and "
+        f"with {n_factors} factors it takes about {few:,} to tell what images have in common from "
+        "what these happen to be. A problem that is fitted so repeats its images, and its figures "
+        "say little of others; take more images, or fewer components or factors."
+    )
+
+
+def card_text(card: dict[str, Any], *, escape: Callable[[str], str] = markdown) -> str:
+    """Return the card as Markdown, for people.
+
+    Parameters
+    ----------
+    card : dict
+        The card of a data set.
+    escape : callable
+        What is done to the words of users, such as the names of classes: `markdown` for a file
+        that is rendered, `printable` for a terminal.
+    """
     problem, accuracy, certified = card["problem"], card["accuracy"], card["certified"]
     # Sorted, since a card that comes back from JSON has no other order.
     settings = sorted((card["report"] or {}).get("settings", {}).items())
     channels, height, width = problem["image_shape"]
-    first, second = problem["class_names"]
+    first, second = (escape(name) for name in problem["class_names"])
     lines = [
-        f"# {first} against {second}, {problem['variant']}",
+        f"# {first} against {second}, {escape(problem['variant'])}",
         "",
-        f"{card['n_train']:,} training and {plural(card['n_test'], 'test image')} of {height} x "
-        f"{width} pixels in {plural(channels, 'channel')}, drawn from known "
+        f"{card['n_train']:,} training and {plural(card['n_test'], 'test image')} of {height:d} x "
+        f"{width:d} pixels in {plural(channels, 'channel')}, drawn from known "
         "mixtures of factor analyzers. The images carry noise and are not clipped: "
         f"{card['out_of_range']:.1%} of the pixel values lie outside [0, 1].",
         "",
@@ -319,17 +504,33 @@ def card_text(card: dict[str, Any]) -> str:
         "attack where all noise is small and equal, is "
         f"{card['half_subspace_distance']['mean']:.3f}.",
         "",
-        f"- Fitted to: {card['source'] or 'not stated'}.",
-        f"- Components: {problem['n_components'][0]} and {problem['n_components'][1]}, "
+        *(f"**Caution.** {escape(caution)}\n" for caution in card.get("cautions", ())),
+        f"- Fitted to: {escape(card['source']) or 'not stated'}.",
+        *(_fit_text(part, escape) for part in card.get("fit", ())),
+        f"- Components: {problem['n_components'][0]:d} and {problem['n_components'][1]:d}, "
         f"with {plural(max(problem['n_factors']), 'factor')}.",
-        f"- Settings: {', '.join(f'{name} = {value}' for name, value in settings)}.",
-        f"- Seed of the points: {card['seed']}.",
-        *(f"- {note}" for note in card["notes"]),
+        f"- Settings: {', '.join(escape(f'{name} = {value}') for name, value in settings)}.",
+        f"- Seed of the points: {card['seed']:d}.",
+        *(f"- {escape(note)}" for note in card["notes"]),
         "",
         "![samples](samples.png)",
         "",
     ]
     return "\n".join(lines)
+
+
+def _fit_text(part: dict[str, Any], escape: Callable[[str], str]) -> str:
+    unseen = part["held_out"]
+    held_out = (
+        "none were held out"
+        if unseen is None
+        else (f"{unseen['log_likelihood']:.1f} for {unseen['n_images']:,} held out")
+    )
+    return (
+        f"- Class {escape(part['class'])}: {part['n_images']:,} images, "
+        f"{part['images_per_component']:.4g} per component; log likelihood per image "
+        f"{part['log_likelihood']:.1f} nats for these, {held_out}."
+    )
 
 
 def _interval_text(interval: Sequence[float] | None) -> str:
@@ -354,27 +555,31 @@ def _write_sheet(problem: ImageProblem, x: Tensor, y: Tensor, folder: Path) -> N
 
     figure, axes = new_figure(1, 2, width=7.0, height=3.4)
     for label, ax in enumerate(axes):
-        images = problem.images(x[y == label][: 2 * _SHEET_COLUMNS]).clamp(0, 1)
-        ax.imshow(_tiled(images), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        shown = x[y == label][: 2 * _SHEET_COLUMNS].numpy()
+        # White is also left where there are fewer images.
+        rows = np.ones((2 * _SHEET_COLUMNS, x.shape[1]))
+        rows[: len(shown)] = shown
+        gap = max(2, max(problem.image_shape) // 8)
+        picture = tile(np.split(rows, 2), problem.image_shape, gap=gap)
+        ax.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         ax.set_axis_off()
-        ax.set_title(f"{problem.class_names[label]} ({problem.variant})", loc="left", fontsize=9)
-    figure.savefig(folder / "samples.png", dpi=PNG_DPI, metadata={"Software": None})
+        name = printable(problem.class_names[label])
+        short = name if len(name) <= _MAX_TITLE else f"{name[: _MAX_TITLE - 1]}…"
+        # Not as mathematics: names are words, whatever they hold.
+        title = ax.set_title(f"{short} ({problem.variant})", loc="left", fontsize=9)
+        title.set_parse_math(False)
+    with warnings.catch_warnings():
+        # Signs that the font lacks are drawn as boxes; the card has the name.
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure.savefig(folder / "samples.png", dpi=PNG_DPI, metadata={"Software": None})
 
 
-def _tiled(images: Tensor) -> np.ndarray[Any, Any]:
-    """Return images ``(n, c, h, w)`` side by side in two rows, channels last, blank where none."""
-    n, channels, height, width = images.shape
-    sheet = images.new_ones(2 * _SHEET_COLUMNS, channels, height, width)
-    sheet[:n] = images
-    rows = sheet.reshape(2, _SHEET_COLUMNS, channels, height, width).permute(0, 3, 1, 4, 2)
-    tiled = rows.reshape(2 * height, _SHEET_COLUMNS * width, channels).numpy()
-    return tiled[..., 0] if channels == 1 else tiled
+def _checksum(path: Path, limit: int) -> str:
+    with open_regular(path, limit) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _file_names(folder: Path) -> list[str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return [path.relative_to(folder).as_posix() for path in files]
-
-
-def _checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _card_checksum(card: dict[str, Any]) -> str:
+    """Return the checksum of all that a card says but this."""
+    said = {name: value for name, value in card.items() if name != "checksum"}
+    return hashlib.sha256(strict_json.dumps(said).encode()).hexdigest()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO
 
 # A pipe without a writer must not keep its reader waiting. (Windows has no such flag.)
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0)
@@ -16,7 +17,7 @@ _PIECE = 2**20
 
 
 @contextmanager
-def open_regular(path: Path, limit: int) -> Iterator[BinaryIO]:
+def open_regular(path: Path, limit: int) -> Iterator[io.BufferedReader]:
     """Open a file for reading, unless it is a device, a pipe or larger than `limit` bytes.
 
     Raises
@@ -63,7 +64,6 @@ def read_at_most(stream: IO[bytes], limit: int) -> bytes:
 
     Examples
     --------
-    >>> import io
     >>> read_at_most(io.BytesIO(b"abcdef"), limit=3)
     b'abcd'
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from trueboundary.cli.errors import UserError, nearest
+from trueboundary.plain_text import printable
 from trueboundary.plurals import plural
 
 if TYPE_CHECKING:
@@ -32,10 +35,11 @@ _CELEBA_PARTS = ("list_attr_celeba.txt", "img_align_celeba", "img_align_celeba.t
 
 @dataclass(frozen=True)
 class _Images:
-    """The images of two classes, ready to be fitted."""
+    """The images of two classes, ready to be fitted, and some that are kept from the fit."""
 
     x: Any
     y: Any
+    held_out: Any
     image_shape: tuple[int, int, int]
     class_names: tuple[str, str]
     source: str
@@ -43,8 +47,34 @@ class _Images:
     is_digits: bool
 
 
+class _MakeCommand(TyperCommand):
+    """A command that notices when an option of two values takes another option for one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = {
+            name for option in self.params for name in (*option.opts, *option.secondary_opts)
+        }
+        for option in self.params:
+            if option.nargs != 2 or not option.opts[0].startswith("-"):
+                continue
+            for place, typed in enumerate(args):
+                name, has_value, value = typed.partition("=")
+                if name not in option.opts:
+                    continue
+                values = ([value] if has_value else []) + args[place + 1 : place + 3]
+                taken = [value for value in values[:2] if value.partition("=")[0] in options]
+                if taken or len(values) < 2:
+                    got = values[0] if values[0] not in taken else "none"
+                    raise UserError(
+                        f"{name} takes two names, as in {name} cats dogs; got only {got!r}"
+                        + (f" before {taken[0]}" if taken else "")
+                    )
+        return super().parse_args(ctx, args)
+
+
 @app.command(
     "make",
+    cls=_MakeCommand,
     epilog="[bold]Example[/]\n\n  trueboundary dataset make mnist --classes 0 6 --out digits\n\n"
     "  trueboundary dataset make celeba --celeba DIR --attribute Smiling --out faces",
 )
@@ -90,6 +120,11 @@ def make(
         int | None,
         typer.Option(help="Factors per component; by default 6 for small grey images, else 10."),
     ] = None,
+    held_out: Annotated[
+        float,
+        typer.Option(help="Share of the images of each class that is kept from the fit, to see how "
+                     "it does on others; where there are test images, those are taken."),
+    ] = 0.1,
     max_iter: Annotated[int, typer.Option(help="Largest number of iterations of the fit.")] = 100,
     n_train: Annotated[int, typer.Option(help="Training images to draw.")] = 10_000,
     n_test: Annotated[int, typer.Option(help="Test images to draw.")] = 2_000,
@@ -105,40 +140,56 @@ def make(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fit and of the images.")] = 0,
 ) -> None:  # fmt: skip
     """Fit mixtures to the images of two classes and draw a data set from them."""
-    from trueboundary.problems.images import VARIANTS, Outlier, fit_images
+    from trueboundary.new_folders import check_new_folder
+    from trueboundary.problems.images import VARIANTS, Outlier, fit_image_problem
 
     if variant not in VARIANTS:
         hint = nearest(variant, VARIANTS)
         raise UserError(f"there is no variant {variant!r} ({', '.join(VARIANTS)}){hint}")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UserError(f"{out} is there already and is not replaced; choose another --out")
-    for name, value in (("--n-train", n_train), ("--n-test", n_test)):
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
+    for name, value, minimum in (
+        ("--components", components, 1),
+        ("--factors", factors, 0),
+        ("--max-iter", max_iter, 1),
+        ("--n-train", n_train, 1),
+        ("--n-test", n_test, 1),
+        ("--outlier-rank", outlier_rank, 1),
+        ("--size", size, 1),
+    ):
+        if value is not None and value < minimum:
+            raise UserError(f"{name} must be at least {minimum}, got {value}")
+    for name, number in (("--noise-std", noise_std), ("--outlier-std", outlier_std)):
+        if not 0 < number < math.inf:
+            raise UserError(f"{name} must be a finite number above 0, got {number}")
+    if not math.isfinite(outlier_step):
+        raise UserError(f"--outlier-step must be a finite number, got {outlier_step}")
+    if not 0 < outlier_weight < 1:
+        raise UserError(f"--outlier-weight must lie strictly between 0 and 1, got {outlier_weight}")
+    if not 0 <= held_out < 1:
+        raise UserError(f"--held-out must be at least 0 and below 1, got {held_out}")
+    _answer(lambda: str(check_new_folder(out)))
 
     def work() -> str:
         from trueboundary.datasets import card_text, make_dataset
 
         outlier = Outlier(outlier_std, outlier_rank, outlier_step, outlier_weight)
         _say(f"reading {images}")
-        found = _read(images, classes, size, celeba, attribute, seed)
-        default = _DIGIT_COMPONENTS if found.is_digits else None
+        found = _read(images, classes, size, celeba, attribute, seed, held_out)
+        n_components, n_factors = _sizes(found, components, factors)
         _say(f"fitting mixtures to {plural(len(found.x), 'image')}")
-        fit = fit_images(
+        problem = fit_image_problem(
             found.x,
             found.y,
             image_shape=found.image_shape,
-            class_names=found.class_names,
-            n_components=default if components is None else components,
-            n_factors=factors or (_DIGIT_FACTORS if found.is_digits else _FACE_FACTORS),
-            max_iter=max_iter,
-            seed=seed,
-        )
-        problem = fit.problem(
-            variant,
+            variant=variant,
             noise_std=noise_std,
             equalise_spectrum=equalise_spectrum,
             outlier=outlier,
+            class_names=found.class_names,
+            n_components=n_components,
+            n_factors=n_factors,
+            max_iter=max_iter,
+            seed=seed,
+            held_out=found.held_out,
         )
         made = make_dataset(
             problem,
@@ -150,10 +201,10 @@ def make(
             notes=found.notes,
             progress=_say,
         )
-        return card_text(made.card)
+        return card_text(made.card, escape=printable)
 
     typer.echo(_answer(work))
-    typer.echo(f"Data set: {out}")
+    typer.echo(f"Data set: {printable(str(out))}")
 
 
 @app.command("load", epilog="[bold]Example[/]\n\n  trueboundary dataset load digits")
@@ -165,7 +216,7 @@ def load(
     def work() -> str:
         from trueboundary.datasets import card_text, load_dataset
 
-        return card_text(load_dataset(folder).card)
+        return card_text(load_dataset(folder).card, escape=printable)
 
     typer.echo(_answer(work))
     typer.echo("Every file is as it was written.")
@@ -175,12 +226,12 @@ def _answer(work: Callable[[], str]) -> str:
     """Do the work; what is wrong with the input becomes one sentence."""
     try:
         return work()
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error
+    except (UserError, ValueError, OSError) as error:
+        raise UserError(printable(str(error))) from error
 
 
 def _say(what: str) -> None:
-    typer.echo(f"{what} ...", err=True)
+    typer.echo(f"{printable(what)} ...", err=True)
 
 
 def _read(
@@ -190,10 +241,12 @@ def _read(
     celeba: Path | None,
     attribute: str | None,
     seed: int,
+    held_out: float,
 ) -> _Images:
-    data, source = _load(images, size, celeba, attribute, seed)
-    if "train" in data.split_names:
-        data = data.part("train")
+    import numpy as np
+
+    whole, source = _load(images, size, celeba, attribute, seed)
+    data = whole.part("train") if "train" in whole.split_names else whole
     if classes is None:
         if len(data.class_names) != 2:
             raise UserError(
@@ -202,15 +255,60 @@ def _read(
         classes = (data.class_names[0], data.class_names[1])
     x, y = data.pairs(*classes)
     shape = data.event_shape
+    kept = _kept_from_fit(y, held_out, seed)
+    unseen: Any = (x[kept], y[kept])
+    if "test" in whole.split_names and held_out > 0:
+        test = whole.part("test")
+        # A class without test images has the share of its other ones.
+        if all(np.any(test.labels == data.class_names.index(name)) for name in classes):
+            unseen, kept = test.pairs(*classes), np.zeros(len(y), bool)
     return _Images(
-        x=x,
-        y=y,
+        x=x[~kept],
+        y=y[~kept],
+        held_out=unseen if len(unseen[0]) else None,
         image_shape=shape,
         class_names=classes,
         source=f"{source}, {classes[0]} against {classes[1]}, {plural(len(x), 'image')}",
         notes=data.notes,
         is_digits=shape[0] == 1 and max(shape) <= 32,
     )
+
+
+def _kept_from_fit(y: Any, share: float, seed: int) -> Any:
+    """Return which images are not fitted: a share of each class, yet one where there are two."""
+    import numpy as np
+
+    kept = np.zeros(len(y), bool)
+    rng = np.random.default_rng(seed)
+    for label in (0, 1):
+        of_class = np.flatnonzero(y == label)
+        wanted = max(1, round(share * len(of_class))) if share > 0 else 0
+        kept[rng.permutation(of_class)[: min(wanted, len(of_class) - 1)]] = True
+    return kept
+
+
+def _sizes(found: _Images, components: int | None, factors: int | None) -> tuple[Any, int]:
+    """Return the numbers of components and factors, with a word where images are few for them."""
+    from trueboundary.datasets import few_images
+
+    if components is None and found.is_digits:
+        components = _DIGIT_COMPONENTS
+    if factors is None:
+        factors = _DIGIT_FACTORS if found.is_digits else _FACE_FACTORS
+    dim = math.prod(found.image_shape)
+    if factors > dim:
+        raise UserError(f"--factors must be at most the number of pixels, {dim}, got {factors}")
+    for label, name in enumerate(found.class_names):
+        n_images = int((found.y == label).sum())
+        if components is not None and components > n_images:
+            raise UserError(
+                f"{components} components need at least as many images of class {name!r}, got "
+                f"{n_images} to fit; give fewer --components"
+            )
+        each = n_images / (components or max(1, round(n_images / 1000)))
+        if (caution := few_images(name, each, factors)) is not None:
+            typer.echo(f"caution: {printable(caution)}", err=True)
+    return components, factors
 
 
 def _load(
@@ -230,8 +328,9 @@ def _load(
         place = celeba or _place(path, images, CELEBA_VARIABLE, "CelebA's folder")
         if attribute is None:
             raise UserError("CelebA needs an attribute, for instance --attribute Smiling")
-        faces = data.load_celeba(place, attributes=[attribute], size=size or 64, seed=seed)
-        return faces.attribute(attribute), f"CelebA at {size or 64} x {size or 64}"
+        size = 64 if size is None else size
+        faces = data.load_celeba(place, attributes=[attribute], size=size, seed=seed)
+        return faces.attribute(attribute), f"CelebA at {size} x {size}"
     if kind == "folder":
         return data.load_image_folder(path, size=size), f"the images in {path.name}"
     if size is not None:

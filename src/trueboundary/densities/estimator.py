@@ -504,10 +504,15 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
         spec, arrays = read_folder(folder)
         if spec.get("class") != cls.__name__ or set(arrays) != set(_FITTED_ARRAYS):
             raise ValueError(f"{folder} holds {spec.get('class')!r}, not a {cls.__name__}.")
-        estimator = cls(**spec["parameters"])
-        for name, value in (*spec["fitted"].items(), *arrays.items()):
-            setattr(estimator, name, value)
-        estimator._finish()
+        try:
+            estimator = cls(**spec["parameters"])
+            for name in _FITTED_VALUES:
+                setattr(estimator, name, spec["fitted"][name])
+            for name, array in arrays.items():
+                setattr(estimator, name, array)
+            estimator._finish()
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"{folder} does not hold a whole {cls.__name__}: {error}.") from None
         return estimator
 
     def _check_parameters(self) -> None:

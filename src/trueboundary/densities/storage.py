@@ -17,6 +17,7 @@ from safetensors.numpy import save as format_safetensors
 from trueboundary.densities.discrete import DiscreteTable
 from trueboundary.densities.low_rank import LowRankGaussian
 from trueboundary.densities.mixture import MixtureOfFactorAnalyzers
+from trueboundary.regular_files import read_regular
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Spec = dict[str, Any]
@@ -37,8 +38,11 @@ _PARTS: dict[type[Any], dict[str, str]] = {
     },
     DiscreteTable: {"probabilities": "probabilities"},
 }
+# Fifty components of the largest images in use, with fifty factors, have 0.5 GB.
+_MAX_SPEC_BYTES, _MAX_ARRAYS_BYTES = 2**24, 2**34
 _CLASSES = {cls.__name__: cls for cls in _PARTS}
-_SPEC_FILE = "density.json"
+#: The file that makes a folder one of a density.
+SPEC_FILE = "density.json"
 _ARRAYS_FILE = "density.safetensors"
 
 
@@ -184,22 +188,23 @@ def write_folder(folder: str | Path, spec: Spec, arrays: Mapping[str, Array]) ->
     checksum = hashlib.sha256(content).hexdigest()
     text = json.dumps({**spec, "arrays_sha256": checksum}, indent=2, sort_keys=True)
     _replace(folder / _ARRAYS_FILE, content)
-    _replace(folder / _SPEC_FILE, f"{text}\n".encode())
+    _replace(folder / SPEC_FILE, f"{text}\n".encode())
     return folder
 
 
 def read_folder(folder: str | Path) -> tuple[Spec, dict[str, Array]]:
     """Read what `write_folder` wrote, or say what is wrong with it."""
     folder = Path(folder)
-    content = (folder / _ARRAYS_FILE).read_bytes()
+    text = read_regular(folder / SPEC_FILE, _MAX_SPEC_BYTES)
+    content = read_regular(folder / _ARRAYS_FILE, _MAX_ARRAYS_BYTES)
     try:
-        spec = json.loads((folder / _SPEC_FILE).read_text(encoding="utf-8"))
+        spec = json.loads(text.decode("utf-8"))
         checksum = spec.pop("arrays_sha256")
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(f"{folder / _SPEC_FILE} does not describe a density: {error}.") from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f"{folder / SPEC_FILE} does not describe a density: {error}.") from None
     if hashlib.sha256(content).hexdigest() != checksum:
         raise ValueError(
-            f"{folder / _ARRAYS_FILE} is not the file that {_SPEC_FILE} was written with; "
+            f"{folder / _ARRAYS_FILE} is not the file that {SPEC_FILE} was written with; "
             "it is damaged, or the two come from different densities."
         )
     try:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import tempfile
+import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -19,7 +15,8 @@ from torch import Tensor
 
 from trueboundary.densities import MixtureOfFactorAnalyzers, MixtureOfFactorAnalyzersEM
 from trueboundary.densities._checks import check_integer, check_real
-from trueboundary.densities.storage import read_folder, write_folder
+from trueboundary.densities.storage import SPEC_FILE, read_folder, write_folder
+from trueboundary.new_folders import new_folder
 from trueboundary.problems.mixtures import MixtureProblem, _stored_densities
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -121,16 +118,8 @@ class ImageProblem(MixtureProblem):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        shape = tuple(check_integer("image_shape", side, minimum=1) for side in self.image_shape)
-        if len(shape) != 3 or int(np.prod(shape)) != self.dim:
-            raise ValueError(
-                f"image_shape must be channels, height and width of {self.dim} pixels, "
-                f"got {self.image_shape}."
-            )
-        if len(self.class_names) != 2:
-            raise ValueError(f"class_names must be two names, got {self.class_names!r}.")
-        object.__setattr__(self, "image_shape", shape)
-        object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
+        object.__setattr__(self, "image_shape", _checked_shape(self.image_shape, self.dim))
+        object.__setattr__(self, "class_names", _checked_names(self.class_names))
         object.__setattr__(self, "variant", check_variant(self.variant))
         object.__setattr__(self, "report", dict(self.report or {}))
 
@@ -167,8 +156,8 @@ class ImageProblem(MixtureProblem):
         ValueError
             If the description is of something else, or the arrays do not fit it.
         """
-        zero, one = _stored_densities(spec, arrays, cls.__name__)
         try:
+            zero, one = _stored_densities(spec, arrays, cls.__name__)
             return cls(
                 zero,
                 one,
@@ -180,6 +169,10 @@ class ImageProblem(MixtureProblem):
             )
         except KeyError as error:
             raise ValueError(f"the description of the image problem lacks {error}.") from None
+        except (TypeError, AttributeError) as error:
+            raise ValueError(
+                f"the description of the image problem holds something else than it should: {error}"
+            ) from None
 
     def save(self, folder: str | Path) -> Path:
         """Write the problem into a new folder, which is complete or not there.
@@ -200,7 +193,7 @@ class ImageProblem(MixtureProblem):
             If there is something at `folder` already.
         """
         spec, arrays = self.to_arrays()
-        with new_folder(folder) as draft:
+        with new_folder(folder, last=SPEC_FILE) as draft:
             write_folder(draft, spec, arrays)
         return Path(folder)
 
@@ -285,17 +278,16 @@ class ImageFit:
         TypeError, ValueError
             If a parameter is of the wrong type or out of range.
         """
-        settings: dict[str, Any] = {"variant": check_variant(variant)}
+        outlier = outlier or Outlier()
+        settings = variant_settings(
+            variant, noise_std=noise_std, equalise_spectrum=equalise_spectrum, outlier=outlier
+        )
         zero, one = self.mixtures
         if variant != "as-fitted":
-            settings["noise_std"] = check_real("noise_std", noise_std, above=0.0)
-            settings["equalise_spectrum"] = bool(equalise_spectrum)
             if equalise_spectrum:
                 zero, one = _equalised(zero, one)
             zero, one = (_with_noise(mixture, settings["noise_std"]) for mixture in (zero, one))
         if variant == "asymmetric":
-            outlier = outlier or Outlier()
-            settings["outlier"] = {name: getattr(outlier, name) for name in _OUTLIER_FIELDS}
             shift = self._outlier_shift(outlier)
             zero = _with_outlier(zero, self.mean - shift, outlier)
             one = _with_outlier(one, self.mean + shift, outlier)
@@ -339,11 +331,7 @@ class ImageFit:
         )
 
     def _outlier_shift(self, outlier: Outlier) -> Array:
-        if outlier.rank > len(self.directions):
-            raise ValueError(
-                f"outlier rank must be at most {len(self.directions)} here, the number of "
-                f"principal directions kept, got {outlier.rank}."
-            )
+        _check_rank(outlier, len(self.directions))
         row = outlier.rank - 1
         shift: Array = outlier.step * np.sqrt(self.variances[row]) * self.directions[row]
         return shift
@@ -364,6 +352,7 @@ def fit_images(
     tol: float = 1e-3,
     max_iter: int = 100,
     seed: int = 0,
+    held_out: tuple[Array, Array] | None = None,
 ) -> ImageFit:
     """Fit one mixture of factor analyzers with diagonal noise to each class.
 
@@ -390,6 +379,9 @@ def fit_images(
         in the report and not warned of.
     seed : int
         Seed of the start.
+    held_out : tuple of ndarray, optional
+        Images and labels that the mixtures are not fitted to. The report then tells how likely
+        they are, each under the mixture of its class.
 
     Returns
     -------
@@ -401,18 +393,21 @@ def fit_images(
     TypeError, ValueError
         If shapes do not fit, a class is empty, or a parameter is out of range.
     """
-    x, y = np.asarray(x), np.asarray(y)
+    # All is checked before the first class is fitted: a fit may take hours.
     seed = check_integer("seed", seed, minimum=0)
-    if x.ndim != 2 or y.shape != x.shape[:1]:
-        raise ValueError(
-            f"x must have shape (n, dim) and y (n,), got {x.shape} and {y.shape}; flatten images."
-        )
-    rows = [x[y == label] for label in (0, 1)]
-    if sum(map(len, rows)) != len(x) or not all(map(len, rows)):
+    x, rows = _rows_by_class(x, y)
+    if not all(map(len, rows)):
         raise ValueError("y must hold the labels 0 and 1, and each at least once.")
+    image_shape = _checked_shape(image_shape, x.shape[1])
+    class_names = _checked_names(class_names)
     sizes = _component_numbers(n_components, [len(r) for r in rows])
+    unseen = None if held_out is None else _rows_by_class(*held_out)[1]
+    if unseen is not None and unseen[0].shape[1] != x.shape[1]:
+        raise ValueError(
+            f"the held-out images must have {x.shape[1]} pixels, got {unseen[0].shape[1]}."
+        )
     mixtures, reports = [], []
-    for of_class, size in zip(rows, sizes, strict=True):
+    for label, (of_class, size) in enumerate(zip(rows, sizes, strict=True)):
         estimator = MixtureOfFactorAnalyzersEM(
             size,
             n_factors=n_factors,
@@ -436,6 +431,12 @@ def fit_images(
                 "notes": [str(warning.message) for warning in caught],
             }
         )
+        if unseen is not None and len(unseen[label]):
+            likelihood = estimator.score(unseen[label])
+            reports[-1]["held_out"] = {
+                "n_images": len(unseen[label]),
+                "log_likelihood": likelihood,
+            }
     mean, directions, variances = _principal_directions(x, seed)
     return ImageFit(
         (mixtures[0], mixtures[1]),
@@ -478,7 +479,7 @@ def fit_image_problem(
         As in `ImageFit.problem`.
     **fit_options
         Further parameters of `fit_images`: `n_components`, `n_factors`, `class_names`,
-        `reg_covar`, `tol`, `max_iter`, `seed`.
+        `reg_covar`, `tol`, `max_iter`, `seed`, `held_out`.
 
     Returns
     -------
@@ -490,11 +491,35 @@ def fit_image_problem(
     TypeError, ValueError
         As in these.
     """
-    check_variant(variant)
+    outlier = outlier or Outlier()
+    variant_settings(
+        variant, noise_std=noise_std, equalise_spectrum=equalise_spectrum, outlier=outlier
+    )
+    if variant == "asymmetric" and np.ndim(x) == 2:
+        _check_rank(outlier, _n_directions(*np.shape(x)))
     fit = fit_images(x, y, image_shape=image_shape, **fit_options)
     return fit.problem(
         variant, noise_std=noise_std, equalise_spectrum=equalise_spectrum, outlier=outlier
     )
+
+
+def variant_settings(
+    variant: str, *, noise_std: float, equalise_spectrum: bool, outlier: Outlier
+) -> dict[str, Any]:
+    """Return the settings that count for a variant as plain values, or say which is wrong.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is of the wrong type or out of range, also where it does not count.
+    """
+    noise_std = check_real("noise_std", noise_std, above=0.0)
+    settings: dict[str, Any] = {"variant": check_variant(variant)}
+    if variant != "as-fitted":
+        settings |= {"noise_std": noise_std, "equalise_spectrum": bool(equalise_spectrum)}
+    if variant == "asymmetric":
+        settings["outlier"] = {name: getattr(outlier, name) for name in _OUTLIER_FIELDS}
+    return settings
 
 
 def check_variant(variant: str) -> Variant:
@@ -502,31 +527,6 @@ def check_variant(variant: str) -> Variant:
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, got {variant!r}.")
     return variant
-
-
-@contextlib.contextmanager
-def new_folder(folder: str | Path) -> Iterator[Path]:
-    """Make a folder that is complete or not there.
-
-    What the block writes into the folder it is given appears at `folder` when the block ends well,
-    and vanishes when it does not.
-
-    Raises
-    ------
-    FileExistsError
-        If there is something at `folder` already.
-    """
-    folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is there already and is not replaced; choose another.")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        draft.chmod(0o755)  # mkdtemp lets nobody else in
-        yield draft
-        os.replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _component_numbers(
@@ -539,15 +539,70 @@ def _component_numbers(
     if len(pair) != 2:
         raise ValueError(f"n_components must be one number or two, got {n_components!r}.")
     zero, one = (check_integer("n_components", n, minimum=1) for n in pair)
+    for number, n in zip((zero, one), n_images, strict=True):
+        if number > n:
+            raise ValueError(
+                f"n_components={number} needs at least as many images of the class, got {n}."
+            )
     return zero, one
+
+
+def _rows_by_class(x: Array, y: Array) -> tuple[Array, list[Array]]:
+    """Return images as an array and split by class, or say what is wrong with them."""
+    x, y = np.asarray(x), np.asarray(y)
+    if x.ndim != 2 or y.shape != x.shape[:1]:
+        raise ValueError(
+            f"x must have shape (n, dim) and y (n,), got {x.shape} and {y.shape}; flatten images."
+        )
+    if x.size and not np.isfinite([x.min(), x.max()]).all():
+        raise ValueError("x must be finite, got infinities or NaN.")
+    rows = [x[y == label] for label in (0, 1)]
+    if sum(map(len, rows)) != len(x):
+        raise ValueError("y must hold the labels 0 and 1, and each at least once.")
+    return x, rows
+
+
+def _checked_shape(shape: Any, dim: int) -> tuple[int, int, int]:
+    sides = tuple(check_integer("image_shape", side, minimum=1) for side in shape)
+    if len(sides) != 3 or math.prod(sides) != dim:
+        raise ValueError(
+            f"image_shape must be channels, height and width of {dim} pixels, got {shape}."
+        )
+    return sides
+
+
+def _checked_names(names: Any) -> tuple[str, str]:
+    if isinstance(names, str) or len(names) != 2:
+        raise ValueError(f"class_names must be two names, got {names!r}.")
+    first, second = map(str, names)
+    try:
+        f"{first}{second}".encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"class_names must be texts, got {names!a}, which no file could hold."
+        ) from None
+    return first, second
+
+
+def _check_rank(outlier: Outlier, n_directions: int) -> None:
+    if outlier.rank > n_directions:
+        raise ValueError(
+            f"outlier rank must be at most {n_directions} here, the number of principal "
+            f"directions kept, got {outlier.rank}."
+        )
+
+
+def _n_directions(n_rows: int, dim: int) -> int:
+    return min(_N_DIRECTIONS, n_rows - 1, dim)
 
 
 def _principal_directions(x: Array, seed: int) -> tuple[Array, Array, Array]:
     """Return the mean, the leading principal directions (signs fixed) and their variances."""
     n_rows, dim = x.shape
     solver = "covariance_eigh" if dim <= _COVARIANCE_DIM else "randomized"
-    size = min(_N_DIRECTIONS, n_rows - 1, dim)
-    pca = PCA(size, svd_solver=solver, iterated_power=7, random_state=seed).fit(x)
+    pca = PCA(
+        _n_directions(n_rows, dim), svd_solver=solver, iterated_power=7, random_state=seed
+    ).fit(x)
     directions = pca.components_.astype(np.float64)
     largest = np.take_along_axis(directions, np.abs(directions).argmax(1)[:, None], axis=1)
     directions *= np.sign(largest)

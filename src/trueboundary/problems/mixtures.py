@@ -309,7 +309,7 @@ def subspace_distances(density: GaussianDensity, x: Tensor) -> Tensor:
     for mean, loading in zip(means.double(), loadings.double(), strict=True):
         basis, spectrum, _ = torch.linalg.svd(loading, full_matrices=False)
         # Columns of zeros span nothing.
-        basis = basis * (spectrum > 1e-12 * spectrum.amax().clamp(min=1e-300))
+        basis = basis * (spectrum > 1e-12 * spectrum[:1].clamp(min=1e-300))
         offset = points - mean
         columns.append((offset - (offset @ basis) @ basis.T).norm(dim=1))
     return torch.stack(columns, dim=1)
