@@ -16,15 +16,19 @@ _AT_ONCE = getattr(os, "O_NONBLOCK", 0)
 _PIECE = 2**20
 
 
+class UnfitFileError(OSError, ValueError):
+    """What should be a file of a certain size is none; the message is a sentence."""
+
+
 @contextmanager
-def open_regular(path: Path, limit: int) -> Iterator[io.BufferedReader]:
+def open_regular(path: Path, limit: int | None = None) -> Iterator[io.BufferedReader]:
     """Open a file for reading, unless it is a device, a pipe or larger than `limit` bytes.
 
     Raises
     ------
     FileNotFoundError
         If there is nothing, or a link that leads to nothing or to itself.
-    ValueError
+    UnfitFileError
         If it is no regular file, or too large.
     """
     # Looked at before it is opened, since opening a device can already do something.
@@ -39,7 +43,7 @@ def read_regular(path: Path, limit: int) -> bytes:
 
     Raises
     ------
-    FileNotFoundError, ValueError
+    FileNotFoundError, UnfitFileError
         As `open_regular`.
 
     Examples
@@ -55,7 +59,7 @@ def read_regular(path: Path, limit: int) -> bytes:
         # Python sets memory aside for all that is asked for, whether it comes or not.
         content = stream.read(os.fstat(stream.fileno()).st_size + 1)
     if len(content) > limit:  # it has grown meanwhile
-        raise ValueError(_too_large(path, limit))
+        raise UnfitFileError(_too_large(path, limit))
     return content
 
 
@@ -72,6 +76,36 @@ def read_at_most(stream: IO[bytes], limit: int) -> bytes:
         parts.append(part)
         left -= len(part)
     return b"".join(parts)
+
+
+def read_beginning(path: Path, root: Path, limit: int) -> str:
+    """Return the first `limit` bytes of a text below `root`; what is not UTF-8 becomes �.
+
+    For words that are quoted as they stand, with no checksum to vouch for them: a link that leads
+    out of `root` could quote anything.
+
+    Raises
+    ------
+    FileNotFoundError, UnfitFileError
+        If `path` is no regular file below `root`.
+    """
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise UnfitFileError(f"{path} leads out of {root}")
+    with open_regular(path) as stream:
+        return stream.read(limit).decode("utf-8", errors="replace")
+
+
+def reason(error: BaseException) -> str:
+    """Return what an error says, without the number of a system's own.
+
+    Examples
+    --------
+    >>> reason(FileNotFoundError(2, "No such file or directory", "a.json"))
+    'No such file or directory'
+    >>> reason(OSError("a.json is not a regular file"))
+    'a.json is not a regular file'
+    """
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def unused_name(folder: Path, name: str) -> Path:
@@ -108,12 +142,12 @@ def _stat(path: Path) -> os.stat_result:
         raise
 
 
-def _check_regular(path: Path, found: os.stat_result, limit: int) -> None:
+def _check_regular(path: Path, found: os.stat_result, limit: int | None) -> None:
     if not stat.S_ISREG(found.st_mode):
         what = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
-        raise ValueError(f"{path} should be a file, got {what}.")
-    if found.st_size > limit:
-        raise ValueError(_too_large(path, limit))
+        raise UnfitFileError(f"{path} should be a file, got {what}.")
+    if limit is not None and found.st_size > limit:
+        raise UnfitFileError(_too_large(path, limit))
 
 
 def _too_large(path: Path, limit: int) -> str:

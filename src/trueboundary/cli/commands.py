@@ -203,8 +203,8 @@ def report(
     ] = None,
 ) -> None:  # fmt: skip
     """Write the report again from the stored results in DIR, without computing anything."""
+    from trueboundary.regular_files import reason
     from trueboundary.report.markdown import MarkerError, check_readme, update_readme
-    from trueboundary.runs.reading import reason
 
     if not any(folder.glob("plans/*.json")):
         raise UserError(f"{folder} holds no results: it is the --out folder of 'trueboundary run'")
@@ -302,8 +302,8 @@ def _run(
 
 
 def _write_report(folder: Path, target: Path, plans: Iterable[Plan] = ()) -> BuiltReport:
+    from trueboundary.regular_files import reason
     from trueboundary.report.build import build_report
-    from trueboundary.runs.reading import reason
 
     try:
         return build_report(folder, target, plans=plans)

@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from trueboundary.regular_files import read_regular, reason
 from trueboundary.report.collect import ClaimRow, Material
 from trueboundary.report.words import count, exact_value, measured_value, paper_value
-from trueboundary.runs.reading import read_regular, reason
 
 #: The lines between which the README's table stands.
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from trueboundary.regular_files import read_regular, reason
 from trueboundary.runs import strict_json
-from trueboundary.runs.reading import read_regular, reason
 
 #: Layout of a plan file.
 PLAN_SCHEMA = 1

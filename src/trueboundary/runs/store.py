@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from trueboundary.regular_files import open_regular, read_beginning, read_regular, reason
 from trueboundary.runs import strict_json
 from trueboundary.runs.config import SCHEMA_VERSION, Arrays, Run, RunConfig, RunResult
 from trueboundary.runs.locking import locked
-from trueboundary.runs.reading import open_regular, read_beginning, read_regular, reason
 
 #: Seconds after which a folder that a killed process was writing counts as abandoned.
 STALE_AFTER = 3600.0
