@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from trueboundary.devices import check_device
+
 
 def check_integer(name: str, value: Any, *, minimum: int) -> int:
     """Return `value` as an int, or say in one sentence why it is not a usable one."""
@@ -58,7 +60,7 @@ def drawing_device(
         )
     if device is None:
         return generator.device
-    wanted = torch.device(device)
+    wanted = check_device(device)
     same_index = wanted.index is None or wanted.index == generator.device.index
     if wanted.type != generator.device.type or not same_index:
         raise ValueError(

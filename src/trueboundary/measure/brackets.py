@@ -37,6 +37,7 @@ from trueboundary.classifiers import (
 from trueboundary.classifiers.base import BinaryClassifier, CallableClassifier
 from trueboundary.densities import DiscreteTable
 from trueboundary.densities._checks import check_integer
+from trueboundary.devices import check_device
 from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import ellipsoid_of, table_errors
 from trueboundary.plurals import plural
@@ -217,6 +218,7 @@ def distances(
     (20, 0, True)
     """
     check_inputs(classifier, problem)
+    check_device(device)
     n_points = check_integer("n_points", n_points, minimum=1)
     with evaluated(classifier) as sentences:
         doubts = sentences + output_doubts(

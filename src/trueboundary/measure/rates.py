@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trueboundary.attacks import AttackStatus
 from trueboundary.classifiers import Classifier, dtype_of, evaluated, margin, misclassified
+from trueboundary.devices import check_device
 from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import KNOWN, ExactRates, exact_error_rates
 from trueboundary.plurals import plural
@@ -196,6 +197,7 @@ def error_rate(
     if method is not None and method not in get_args(Method):
         raise ValueError(f"expected method 'exact', 'sampling' or 'splitting', got {method!r}.")
     check_inputs(classifier, problem)
+    check_device(device)
     splitting = replace(splitting or Splitting(), confidence=confidence)
     with evaluated(classifier) as sentences:
         doubts = output_doubts(classifier, problem, dtype=dtype_of(classifier), device=device)

@@ -18,6 +18,7 @@ from trueboundary.densities import (
     density_to_arrays,
 )
 from trueboundary.densities._checks import check_floating, check_integer, drawing_device
+from trueboundary.devices import check_device
 from trueboundary.problems.base import Problem, check_label
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class MixtureProblem(Problem):
         """
         density = (self.density_0, self.density_1)[check_label(label)]
         dtype = density.dtype if dtype is None else check_floating(dtype)
-        place = density.device if device is None else torch.device(device)
+        place = density.device if device is None else check_device(device)
         if (dtype, place) == (density.dtype, density.device):
             return density
         key = (label, dtype, place)

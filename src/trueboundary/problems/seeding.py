@@ -13,6 +13,7 @@ import hashlib
 import torch
 
 from trueboundary.densities._checks import check_integer
+from trueboundary.devices import check_device
 
 
 def block_generator(
@@ -42,7 +43,7 @@ def block_generator(
     TypeError
         If `seed` or `index` is not an integer.
     ValueError
-        If `seed` or `index` is negative.
+        If `seed` or `index` is negative, or the device is not there.
 
     Examples
     --------
@@ -58,4 +59,4 @@ def block_generator(
     # torch's CPU generator keeps only the low 32 bits of its seed. Hashing the index as well
     # would make two blocks of a long stream collide sooner or later; consecutive seeds cannot.
     block_seed = (int.from_bytes(digest, "little") + index) % 2**63
-    return torch.Generator(device).manual_seed(block_seed)
+    return torch.Generator(check_device(device)).manual_seed(block_seed)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trueboundary.densities._checks import check_floating, check_integer
+from trueboundary.devices import check_device
 from trueboundary.problems.base import BLOCK_SIZE, Problem
 from trueboundary.problems.seeding import block_generator
 
@@ -86,6 +87,7 @@ class OnlineStream:
     def __post_init__(self) -> None:
         _check_integers(self, batch_size=1, seed=0)
         check_floating(self.dtype)
+        check_device(self.device)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the points ``(batch_size, *event_shape)`` and labels of one step."""
@@ -194,6 +196,7 @@ class FiniteSample:
     def __post_init__(self) -> None:
         _check_integers(self, n_samples=1, batch_size=1, seed=0, max_bytes=1)
         check_floating(self.dtype)
+        check_device(self.device)
 
     @property
     def n_groups(self) -> int:

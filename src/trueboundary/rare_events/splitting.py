@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trueboundary.classifiers import Classifier, dtype_of, evaluated
 from trueboundary.densities._checks import check_floating, check_integer, check_real
+from trueboundary.devices import check_device
 from trueboundary.plurals import plural
 from trueboundary.problems.base import Problem, check_label
 from trueboundary.problems.outputs import output_doubts
@@ -398,7 +399,7 @@ class SplittingStages:
         self.score = score
         self.score_name = ScoreFunction(classifier, self.label, score).name
         self.dtype = check_floating(dtype or dtype_of(classifier, default=torch.float64))
-        self.device = torch.device(device)
+        self.device = check_device(device)
         self.move = move_for(source, label, dtype=self.dtype, device=self.device)
         self._problem = source if isinstance(source, Problem) else None
 
