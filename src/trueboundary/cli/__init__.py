@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from trueboundary.cli.commands import app
 from trueboundary.cli.errors import UserError
+from trueboundary.cli.streams import readable_streams
 
 __all__ = ["main"]
 
@@ -27,11 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0 for success, 1 where something failed, 2 for a user's mistake and 130 after Ctrl-C.
     """
-    try:
-        app(None if arguments is None else list(arguments), prog_name="trueboundary")
-    except SystemExit as ending:
-        return ending.code if isinstance(ending.code, int) else 0
-    except UserError as error:
-        print(f"trueboundary: {error}", file=sys.stderr)
-        return 2
+    with readable_streams():
+        try:
+            app(None if arguments is None else list(arguments), prog_name="trueboundary")
+        except SystemExit as ending:
+            return ending.code if isinstance(ending.code, int) else 0
+        except UserError as error:
+            print(f"trueboundary: {error}", file=sys.stderr)
+            return 2
     return 0

@@ -5,28 +5,28 @@ from __future__ import annotations
 import math
 from typing import Any
 
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
 
 def number(value: float, digits: int = 4) -> str:
     """Return `value` with `digits` significant digits and a written-out power of ten.
 
+    It is written in characters that a terminal of any country has, and that a search finds.
+
     Examples
     --------
     >>> number(0.18), number(20_000_000), number(1.02e-11), number(float("inf"))
-    ('0.18', '20,000,000', '1.02 × 10⁻¹¹', '∞')
+    ('0.18', '20,000,000', '1.02 × 10^-11', 'infinity')
     """
     if math.isnan(value):
         return "none"
     if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
+        return "infinity" if value > 0 else "-infinity"
     if float(value).is_integer() and abs(value) < 1e12:
-        return f"{int(value):,}".replace("-", "−")
+        return f"{int(value):,}"
     text = f"{value:.{digits}g}"
     mantissa, exponent, power = text.partition("e")
     if exponent:
-        mantissa += f" × 10{str(int(power)).translate(_SUPERSCRIPTS)}"
-    return mantissa.replace("-", "−")
+        mantissa += f" × 10^{int(power)}"
+    return mantissa
 
 
 def setting(value: Any) -> str:
