@@ -101,7 +101,10 @@ def test_nonsense_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(folder)
-    assert "holds no run.json" in complaint(capsys, "error", str(tmp_path / "nowhere"))
+    assert "there is nothing of that name" in complaint(capsys, "error", str(tmp_path / "nowhere"))
+    assert "holds no run.json" in complaint(capsys, "error", str(folder.parent))
+    assert "choose one of" in complaint(capsys, "error", str(tmp_path))
+    assert "give the folder" in complaint(capsys, "error", str(folder / "run.json"))
     assert "did you mean 'final'" in complaint(capsys, "error", run, "--model", "finel")
     assert "expected method" in complaint(capsys, "error", run, "--method", "guess")
     missing = complaint(capsys, "error", run, "--model", "step-00000010", "--method", "exact")

@@ -12,6 +12,7 @@ from rich.console import Console
 from trueboundary import __version__
 from trueboundary.cli import dataset, measure, sweep, theory
 from trueboundary.cli.errors import (
+    LARGEST_SEED,
     UserError,
     check_device,
     check_folder,
@@ -20,6 +21,7 @@ from trueboundary.cli.errors import (
     describe_failures,
     nearest,
 )
+from trueboundary.cli.paths import path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,27 +51,25 @@ Scale = Annotated[
     typer.Option(help="How large: [bold]smoke[/] (seconds), [bold]quick[/] (minutes) or "
                       "[bold]paper[/] (the paper's own settings)."),
 ]  # fmt: skip
-Seed = Annotated[int, typer.Option(min=0, help="Seed of every random number.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random number.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, or cuda:0, cuda:1, ...")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes to compute in, one thread each.")]
 Out = Annotated[
     Path | None,
-    typer.Option(help="Folder for runs and report. Unless given: results/SCALE, or a folder beside "
+    typer.Option(parser=path, help="Folder for runs and report. Unless given: results/SCALE, or a folder beside "
                       "it if settings, seed or device are your own. What is finished there is not "
                       "computed again."),
 ]  # fmt: skip
 CelebA = Annotated[
     Path | None,
-    typer.Option(help="Folder with CelebA, for experiments on faces; TRUEBOUNDARY_CELEBA unless "
-                      "given."),
+    typer.Option(parser=path, help="Folder with CelebA, for experiments on faces; "
+                                   "TRUEBOUNDARY_CELEBA unless given."),
 ]  # fmt: skip
 Cifar10 = Annotated[
     Path | None,
-    typer.Option(
-        help="CIFAR-10's folder or archive, for experiments on it; TRUEBOUNDARY_CIFAR10 unless "
-        "given."
-    ),
-]
+    typer.Option(parser=path, help="CIFAR-10's folder or archive, for experiments on it; "
+                                   "TRUEBOUNDARY_CIFAR10 unless given."),
+]  # fmt: skip
 
 
 def _example(*lines: str) -> str:
@@ -167,10 +167,7 @@ def reproduce(
     groups = list(dict.fromkeys(experiment.paper for experiment in chosen))
     if group is not None:
         if group not in groups:
-            raise UserError(
-                f"there is nothing to reproduce called {group!r} (available: "
-                f"{', '.join(groups) or 'nothing yet'}){nearest(group, groups)}"
-            )
+            raise UserError(_no_group(group, groups))
         chosen = [experiment for experiment in chosen if experiment.paper == group]
     for experiment in chosen:
         if experiment.on_request:
@@ -183,6 +180,18 @@ def reproduce(
     _run(chosen, scale, seed, device, workers, out, [])
 
 
+def _no_group(name: str, groups: Sequence[str]) -> str:
+    from trueboundary.experiments import experiments
+
+    if name in experiments():
+        return f"{name} is one experiment and no group: 'trueboundary run {name}' runs it"
+    if name.lower() == "all":
+        return "'trueboundary reproduce' without a group runs them all"
+    hint = nearest(name, [*groups, *experiments()])
+    known = ", ".join(groups) or "nothing yet"
+    return f"there is nothing to reproduce called {name!r} (available: {known}){hint}"
+
+
 @app.command(
     epilog=_example(
         "trueboundary report results/quick",
@@ -191,14 +200,18 @@ def reproduce(
     )
 )
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --out folder of a run.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=path, metavar="DIR", help="The --out folder of a run.")
+    ],
     readme: Annotated[
         Path | None,
-        typer.Option(help="Also replace the table of headline claims in this Markdown file."),
+        typer.Option(
+            parser=path, help="Also replace the table of headline claims in this Markdown file."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the report, where DIR itself cannot or shall not be written "
+        typer.Option(parser=path, help="Folder for the report, where DIR itself cannot or shall not be written "
                      "to; DIR/report unless given."),
     ] = None,
 ) -> None:  # fmt: skip

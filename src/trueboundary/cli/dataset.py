@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from trueboundary.cli.errors import UserError, nearest
+from trueboundary.cli.paths import path as typed_path
 from trueboundary.plain_text import printable
 from trueboundary.plurals import plural
 
@@ -87,7 +88,10 @@ def make(
             "per class, a folder of IDX files, or CIFAR-10's folder or archive.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for the data set; must be new or empty.")],
+    out: Annotated[
+        Path,
+        typer.Option(parser=typed_path, help="Folder for the data set; must be new or empty."),
+    ],
     classes: Annotated[
         tuple[str, str] | None,
         typer.Option(help="The two classes by name; not needed where there are just two."),
@@ -132,7 +136,10 @@ def make(
         int | None, typer.Option(help="Height and width of the images; 64 for CelebA.")
     ] = None,
     celeba: Annotated[
-        Path | None, typer.Option(help="CelebA's folder; else TRUEBOUNDARY_CELEBA says where.")
+        Path | None,
+        typer.Option(
+            parser=typed_path, help="CelebA's folder; else TRUEBOUNDARY_CELEBA says where."
+        ),
     ] = None,
     attribute: Annotated[
         str | None, typer.Option(help="CelebA: the attribute that class 1 has.")
@@ -209,7 +216,9 @@ def make(
 
 @app.command("load", epilog="[bold]Example[/]\n\n  trueboundary dataset load digits")
 def load(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.")],
+    folder: Annotated[
+        Path, typer.Argument(parser=typed_path, metavar="DIR", help="A data set's folder.")
+    ],
 ) -> None:
     """Check every file of a data set and print its card."""
 

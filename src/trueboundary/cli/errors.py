@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tempfile
 from collections.abc import Sequence
@@ -10,19 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trueboundary.plurals import plural
+from trueboundary.suggestions import nearest
 
 if TYPE_CHECKING:
     from trueboundary.runs import Failure
 
 
+__all__ = [
+    "LARGEST_SEED",
+    "UserError",
+    "check_device",
+    "check_folder",
+    "check_scale",
+    "describe_failures",
+    "nearest",
+]
+
+#: Torch's generators take no larger one.
+LARGEST_SEED = 2**63 - 1
+
+
 class UserError(Exception):
     """A mistake in what was typed: its text is shown, the exit status is 2."""
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """Return the word in `known` that is most like `word`, as a hint; empty without any."""
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.0)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def check_scale(scale: str) -> None:
@@ -56,26 +64,33 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"cannot write to {folder}: {reason}; choose another --out") from error
 
 
-def check_device(device: str) -> None:
-    """Refuse a device that is not there; torch is loaded only for other devices than the CPU."""
+def check_device(device: str, *, here: bool = True) -> None:
+    """Refuse a device that is unknown or, unless it is elsewhere, not there.
+
+    Torch is loaded only for other devices than the CPU.
+    """
     if device == "cpu":
         return
-    match = re.fullmatch(r"cuda(?::(\d+))?", device)
-    if match is None:
+    if re.fullmatch(r"cuda(:\d+)?", device, re.ASCII) is None:
         raise UserError(f"there is no device {device!r}: use cpu, cuda or cuda:0, cuda:1, ...")
-    import torch
+    if not here:
+        return
+    from trueboundary import devices
 
-    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(match[1] or 0) >= n_devices:
-        devices = plural(n_devices, "CUDA device")
-        raise UserError(f"the device {device!r} is not there: this machine has {devices} that "
-                        "torch can use; try --device cpu")  # fmt: skip
+    try:
+        devices.check_device(device)
+    except ValueError as error:
+        raise UserError(str(error).rstrip(".")) from error
 
 
 def describe_failures(failures: Sequence[Failure], folder: Path) -> list[str]:
     """Return a sentence for each run that failed; runs that waited for those are only counted."""
     started = [failure for failure in failures if failure.traceback]
-    sentences = [f"{failure.config.folder} failed: {failure.message}" for failure in started]
+    sentences = [
+        # Foreign messages may have many lines: CUDA's have six. The rest is in the file.
+        f"{failure.config.folder} failed: {failure.message.strip().partition(chr(10))[0]}"
+        for failure in started
+    ]
     if n_waiting := len(failures) - len(started):
         sentences.append(f"{plural(n_waiting, 'run')} not started for want of these")
     if sentences:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from trueboundary.cli.errors import UserError, check_scale, nearest
+from trueboundary.cli.errors import LARGEST_SEED, UserError, check_scale, nearest
 from trueboundary.experiments import get_experiment
 from trueboundary.experiments.base import SCALES, Experiment, Scale, read_settings
+from trueboundary.experiments.overrides import parse_value
+from trueboundary.text_files import read_text
 
 _KEYS = ("experiment", "scale", "seeds", "settings")
 
@@ -57,13 +59,15 @@ def read_grid(file: Path) -> list[Point]:
         If the file cannot be read or is not of that form.
     """
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(
-            f"{file} cannot be read: {getattr(error, 'strerror', None) or error}"
-        ) from error
+        # TOML knows two ends of lines; an editor's third is harmless where nothing else is lost.
+        content = tomllib.loads(read_text(file).replace("\r\n", "\n").replace("\r", "\n"))
+    except (tomllib.TOMLDecodeError, RecursionError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{file} cannot be read: {reason}") from error
+    except ValueError as error:  # read_text's sentence names the file
+        raise UserError(str(error)) from error
     tables = content.pop("sweep", None)
-    if content or not isinstance(tables, list) or not tables:
+    if content or not _are_tables(tables):
         found = f", got {', '.join(content)}" if content else ""
         raise UserError(f"{file} must hold tables [[sweep]] and nothing else{found}")
     points: dict[tuple[str, str, int, tuple[str, ...]], Point] = {}
@@ -75,6 +79,10 @@ def read_grid(file: Path) -> list[Point]:
         except (UserError, ValueError) as error:
             raise UserError(f"{file}, sweep {number}: {error}") from error
     return list(points.values())
+
+
+def _are_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(t, dict) for t in value)
 
 
 def _points(table: Mapping[str, Any]) -> Iterator[Point]:
@@ -110,10 +118,10 @@ def _scales(value: Any) -> list[Scale]:
 
 
 def _seeds(value: Any) -> list[int]:
-    whole = isinstance(value, list) and all(type(seed) is int and seed >= 0 for seed in value)
-    if not whole or not value:
-        raise ValueError(f"seeds is a list of whole numbers from 0 on, got {value!r}")
-    return list(value)
+    seeds = value if isinstance(value, list) else []
+    if not seeds or not all(type(seed) is int and 0 <= seed <= LARGEST_SEED for seed in seeds):
+        raise ValueError(f"seeds is a list of whole numbers from 0 to 2^63 - 1, got {value!r}")
+    return list(seeds)
 
 
 def _choices(experiment: Experiment, name: str, value: Any) -> list[str]:
@@ -128,12 +136,15 @@ def _choices(experiment: Experiment, name: str, value: Any) -> list[str]:
         values = value if isinstance(value, list) else [value]
     if not values:
         raise ValueError(f"{name} has no value to go through")
-    return [f"{name}={_text(name, item)}" for item in values]
+    texts = [_text(name, item) for item in values]
+    for text in texts:
+        parse_value(known[name], text)  # says what is wrong, where the file's name is still known
+    return [f"{name}={text}" for text in texts]
 
 
 def _text(name: str, value: Any) -> str:
     """Write a value as on the command line."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, list) and not any(isinstance(item, list) for item in value):
         return ",".join(_text(name, item) for item in value)
     if isinstance(value, bool):
         return str(value).lower()

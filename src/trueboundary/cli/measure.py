@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trueboundary.cli.errors import UserError, nearest
+from trueboundary.cli.errors import LARGEST_SEED, UserError, nearest
+from trueboundary.cli.paths import path
 
 if TYPE_CHECKING:
     from trueboundary.classifiers.base import BinaryClassifier
@@ -27,10 +28,14 @@ app = typer.Typer(
 
 Folder = Annotated[
     Path,
-    typer.Argument(metavar="RUN", help="Folder of a finished run, such as results/quick/runs/..."),
+    typer.Argument(
+        parser=path,
+        metavar="RUN",
+        help="Folder of a finished run, such as results/quick/runs/...",
+    ),
 ]
 Model = Annotated[str, typer.Option(help="Which of the run's networks: final, step-00001000, ...")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the random points.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the random points.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of sentences.")]
 
 #: A network and the spheres that it was trained on.
@@ -106,7 +111,7 @@ def _load(run: Path, model: str) -> _Subject:
 
     folder = run.resolve()
     if not (folder / "run.json").is_file():
-        raise UserError(f"{run} is no folder of a finished run: it holds no run.json")
+        raise UserError(f"{run} is no folder of a finished run: {_why_no_run(run)}")
     try:
         stored = Store(folder.parent.parent).read(folder)
     except DamagedRunError as damage:
@@ -115,7 +120,8 @@ def _load(run: Path, model: str) -> _Subject:
     if not models:
         raise UserError(f"{run} holds no network; choose a run that trained one")
     if model not in models:
-        raise UserError(f"there is no network {model!r} in {run}{nearest(model, list(models))}")
+        known = ", ".join(models)
+        raise UserError(f"there is no network {model!r} in {run} ({known}){nearest(model, models)}")
     if not {"dim", "radius"} <= set(stored.config):
         raise UserError(f"{run} was not trained on concentric spheres: it has no dim and radius")
 
@@ -127,6 +133,16 @@ def _load(run: Path, model: str) -> _Subject:
         return from_arrays(*models[model]), problem
     except (ValueError, TypeError) as misfit:
         raise UserError(f"{run} holds no such network: {misfit}".rstrip(".")) from misfit
+
+
+def _why_no_run(place: Path) -> str:
+    if not place.exists():
+        return "there is nothing of that name"
+    if place.name == "run.json":
+        return f"it is a file of one; give the folder, {place.parent}"
+    if (place / "runs").is_dir():
+        return f"it is the --out folder of several; choose one of {place / 'runs'}"
+    return "it holds no run.json"
 
 
 def _rate(rate: ErrorRate) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from trueboundary.cli.errors import UserError, check_device, check_folder, describe_failures
+from trueboundary.cli.paths import address_or_path, path
 from trueboundary.plurals import plural
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ EPILOG = """[bold]Example[/]
 
 
 def sweep(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML file with the grid.")],
+    file: Annotated[
+        Path, typer.Argument(parser=path, metavar="FILE", help="TOML file with the grid.")
+    ],
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Processes on this machine, or workers to ask a batch system "
@@ -60,14 +63,15 @@ def sweep(
     ] = None,
     cluster: Annotated[
         str | None,
-        typer.Option(help="Address of a Dask scheduler, tcp://host:port, or a YAML file with the "
+        typer.Option(parser=address_or_path, metavar="TEXT",
+                     help="Address of a Dask scheduler, tcp://host:port, or a YAML file with the "
                      "configuration of dask-jobqueue."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, or cuda:0, cuda:1, ...")] = "cpu",
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the runs; results/NAME of FILE unless given. On a cluster "
-                     "all workers must see it under this path."),
+        typer.Option(parser=path, help="Folder for the runs; results/NAME of FILE unless given. "
+                     "On a cluster all workers must see it under this path."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show the runs and what they would cost.")
@@ -80,10 +84,12 @@ def sweep(
     if cluster is not None and threads is not None:
         raise UserError("--threads is for processes on this machine: a cluster's workers have the "
                         "threads they were started with")  # fmt: skip
-    if cluster is None:  # what a cluster's workers have cannot be seen from here
-        check_device(device)
+    check_device(device, here=cluster is None)  # a cluster's workers cannot be seen from here
     points = read_grid(file)
-    jobs = _plan(points, device)
+    try:
+        jobs = _plan(points, device)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
     folder = Path("results") / file.stem if out is None else out
     console = _console()
     if dry_run:

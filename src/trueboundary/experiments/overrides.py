@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trueboundary.experiments.base import Experiment, Setting, read_settings
+from trueboundary.suggestions import nearest
 
 
 def parse_overrides(
@@ -32,15 +32,22 @@ def parse_overrides(
     Raises
     ------
     ValueError
-        If a text is not of that form, no experiment has the setting (the message names the nearest)
-        or the value has the wrong type.
+        If a text is not of that form, a setting is given twice, no experiment has it (the message
+        names the nearest) or the value has the wrong type.
     """
     settings = {e.id: {s.name: s for s in read_settings(e.id)} for e in experiments}
     overrides: dict[str, dict[str, Any]] = {e.id: {} for e in experiments}
+    given: dict[str, str] = {}
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals or not name:
             raise ValueError(f"a setting is given as name=value, got {text!r}")
+        if name in given:
+            raise ValueError(
+                f"{name} is given twice, as {given[name]!r} and {value!r}; give it once (several "
+                "values are separated by commas)"
+            )
+        given[name] = value
         owners = [id for id, known in settings.items() if name in known]
         if not owners:
             raise ValueError(_unknown(name, {n for known in settings.values() for n in known}))
@@ -102,6 +109,4 @@ def _number(name: str, text: str, *, whole: bool) -> int | float:
 
 
 def _unknown(name: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.0)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"there is no setting {name!r} here{hint}"
+    return f"there is no setting {name!r} here ({', '.join(sorted(known))}){nearest(name, known)}"

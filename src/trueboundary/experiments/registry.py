@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 
 from trueboundary.experiments.base import Experiment
+from trueboundary.suggestions import nearest
 
 #: Modules that define an ``EXPERIMENT``, in the order of the papers.
 _MODULES: tuple[str, ...] = (
@@ -62,11 +62,17 @@ def get_experiment(name: str) -> Experiment:
     Raises
     ------
     ValueError
-        If there is none; the message names the nearest id.
+        If there is none; the message names the nearest id, or what runs a group of that name.
     """
     known = experiments()
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise ValueError(f"there is no experiment {name!r}{hint}; 'trueboundary list' shows all")
+    group = name.lower()
+    if group in {experiment.paper for experiment in known.values()}:
+        raise ValueError(
+            f"{name} is a group and no experiment: 'trueboundary reproduce {group}' runs all of it"
+        )
+    if group == "all":
+        raise ValueError("'trueboundary reproduce' runs all experiments")
+    hint = nearest(name, known) or "; 'trueboundary list' shows all"
+    raise ValueError(f"there is no experiment {name!r}{hint}")

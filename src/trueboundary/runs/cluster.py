@@ -14,6 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from trueboundary.text_files import read_text
+
 #: Seconds to wait for a scheduler's answer.
 CONNECT_WITHIN = 10.0
 
@@ -130,8 +132,8 @@ def _from_file(where: str, n_workers: int) -> Iterator[Any]:
 def _read_configuration(where: str) -> dict[str, Any]:
     yaml = _load("yaml")
     try:
-        content = yaml.safe_load(Path(where).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(read_text(Path(where)))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise ClusterError(
             f"--cluster takes an address like tcp://host:8786 or a YAML file, and {where} cannot "
