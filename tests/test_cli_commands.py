@@ -241,6 +241,8 @@ def test_the_readme_gets_its_table(capsys):
     assert "| T1 |" in text
     assert "| T2 |" not in text, "it is no headline"
     assert "trueboundary report out --readme README.md" in text
+    assert "In this table 1 claim: 1 not testable at this scale; in all 2 claims: " in text
+    assert "1 reproduced, 1 not testable at this scale. Measured at scale smoke" in text
     assert "old" not in text
     assert main(["report", "out", "--readme", "README.md"]) == 0
     assert readme.read_text() == text

@@ -104,7 +104,7 @@ def test_bad_draws(generator):
         density.sample((2,))
     with pytest.raises(TypeError, match=r"torch\.float32 or torch\.float64"):
         density.sample((2,), generator=generator, dtype=torch.int64)
-    with pytest.raises(ValueError, match="lives on cpu and cannot draw on cuda"):
+    with pytest.raises(ValueError, match=r"cannot draw on cuda|not there"):
         density.sample((2,), generator=generator, device="cuda")
     with pytest.raises(TypeError, match=r"must be a torch\.Generator, got int"):
         density.sample((2,), generator=0)

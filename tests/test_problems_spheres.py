@@ -142,7 +142,7 @@ def test_other_bad_draws(generator):
     problem = ConcentricSpheres(dim=3)
     with pytest.raises(ValueError, match="label must be 0 or 1, got 2"):
         problem.sample_class(5, 2, generator=generator)
-    with pytest.raises(ValueError, match="lives on cpu and cannot draw on cuda:1"):
+    with pytest.raises(ValueError, match=r"cannot draw on cuda:1|not there"):
         problem.sample(5, generator=generator, device="cuda:1")
     with pytest.raises(ValueError, match="seed must be at least 0"):
         next(problem.blocks(5, seed=-1))

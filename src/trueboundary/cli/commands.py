@@ -56,9 +56,9 @@ Device = Annotated[str, typer.Option(help="cpu, cuda, or cuda:0, cuda:1, ...")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes to compute in, one thread each.")]
 Out = Annotated[
     Path | None,
-    typer.Option(parser=path, help="Folder for runs and report. Unless given: results/SCALE, or a folder beside "
-                      "it if settings, seed or device are your own. What is finished there is not "
-                      "computed again."),
+    typer.Option(parser=path, help="Folder for runs and report. Unless given: results/SCALE, or a "
+                                   "folder beside it if settings, seed or device are your own. "
+                                   "What is finished there is not computed again."),
 ]  # fmt: skip
 CelebA = Annotated[
     Path | None,
@@ -211,8 +211,8 @@ def report(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(parser=path, help="Folder for the report, where DIR itself cannot or shall not be written "
-                     "to; DIR/report unless given."),
+        typer.Option(parser=path, help="Folder for the report, where DIR itself cannot or shall "
+                                       "not be written to; DIR/report unless given."),
     ] = None,
 ) -> None:  # fmt: skip
     """Write the report again from the stored results in DIR, without computing anything."""
