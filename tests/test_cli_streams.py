@@ -95,6 +95,22 @@ def test_a_finished_run_is_printed_by_a_process_whose_pipe_is_not_utf8(tmp_path)
     assert b"Traceback" not in done.stderr
 
 
+class Full(io.StringIO):
+    """A stream onto a disk that is full."""
+
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("command", ["list", "doctor", "theory cap --dim 9 --measure 0.1"])
+def test_output_onto_a_full_disk_is_one_sentence(capsys, monkeypatch, command):
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert main(command.split()) == 1
+    assert capsys.readouterr().err == (
+        "trueboundary: the output could not be written: No space left on device\n"
+    )
+
+
 @pytest.mark.parametrize("value", [-6.182, 1.479e-6, -1e-21, 20_000_000, float("-inf")])
 def test_measured_values_are_written_in_characters_that_every_system_has(value):
     for encoding in ("cp1252", "latin-1"):

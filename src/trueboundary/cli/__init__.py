@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from trueboundary.cli.commands import app
 from trueboundary.cli.errors import UserError
-from trueboundary.cli.streams import readable_streams
+from trueboundary.cli.streams import OutputError, readable_streams
 
 __all__ = ["main"]
 
@@ -36,4 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UserError as error:
             print(f"trueboundary: {error}", file=sys.stderr)
             return 2
+        except OutputError as error:
+            print(f"trueboundary: {error}", file=sys.stderr)
+            return 1
     return 0

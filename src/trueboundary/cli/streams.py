@@ -56,6 +56,21 @@ def _spell(character: str, encoding: str) -> str:
     return words.encode(encoding, "replace").decode(encoding)
 
 
+class OutputError(Exception):
+    """What was printed could not be written; the text is a sentence."""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # whoever reads has had enough, which is no failure
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"the output could not be written: {reason}") from error
+
+
 class _Readable:
     """A text stream that is never given what its encoding cannot hold.
 
@@ -71,8 +86,13 @@ class _Readable:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        self._stream.write(plain(text, self._stream.encoding or "utf-8"))
+        with _told():
+            self._stream.write(plain(text, self._stream.encoding or "utf-8"))
         return len(text)
+
+    def flush(self) -> None:
+        with _told():
+            self._stream.flush()
 
     def writelines(self, lines: list[str]) -> None:
         for line in lines:
