@@ -4,14 +4,17 @@ import codecs
 import os
 import re
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
 
 import trueboundary as tb
 from trueboundary.cli import main
+from trueboundary.cli.commands import app
 from trueboundary.cli.errors import UserError, describe_failures
 from trueboundary.cli.grid import read_grid
+from trueboundary.cli.paths import path
 from trueboundary.devices import check_device
 from trueboundary.runs import Failure
 from trueboundary.text_files import read_text
@@ -63,9 +66,24 @@ def test_a_tilde_is_the_home_folder_in_every_option_and_argument(capsys, monkeyp
     assert not list(Path.cwd().glob("~*"))
 
 
-@pytest.mark.parametrize("path", ["", " ", "~nobody-of-this-name/out"])
-def test_a_path_that_is_empty_or_of_nobody_is_refused(capsys, path):
-    assert main(["run", "sums", "--scale", "smoke", f"--out={path}"]) == 2
+def test_every_path_of_every_command_is_read_as_it_is_typed():
+    tables, seen = [app], 0
+    while tables:
+        table = tables.pop()
+        tables += [group.typer_instance for group in table.registered_groups]
+        for command in table.registered_commands:
+            hints = get_type_hints(command.callback, include_extras=True)
+            for name, hint in hints.items():
+                kind, *about = get_args(hint) or (hint,)
+                if kind is Path or Path in get_args(kind):
+                    assert about[0].parser is path, f"{command.callback.__name__}: {name}"
+                    seen += 1
+    assert seen >= 12
+
+
+@pytest.mark.parametrize("typed", ["", " ", "~nobody-of-this-name/out"])
+def test_a_path_that_is_empty_or_of_nobody_is_refused(capsys, typed):
+    assert main(["run", "sums", "--scale", "smoke", f"--out={typed}"]) == 2
     assert re.search("path is empty|no home folder", capsys.readouterr().err)
     assert not list(Path.cwd().iterdir())
 
