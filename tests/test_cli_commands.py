@@ -416,15 +416,6 @@ def test_no_two_settings_share_a_folder():
     assert all(name.parent == Path("results") and len(name.name) < 120 for name in names)
 
 
-def test_help_and_the_command_itself_load_neither_torch_nor_matplotlib():
-    script = (
-        "import sys; from trueboundary.cli import main; main(['run', '--help']); "
-        "sys.exit(' '.join({'torch', 'matplotlib', 'jinja2'} & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.parametrize("full", ["trueboundary.cli.work.write_plan", "os.rename"])
 def test_a_full_disk_is_said_in_a_sentence(capsys, monkeypatch, full):
     assert run() == 0

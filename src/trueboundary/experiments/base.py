@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 
-from trueboundary.runs import Run, RunConfig, collect
+from trueboundary.runs import Run, RunConfig, total_cost
 
 if TYPE_CHECKING:  # the command line lists experiments without loading matplotlib
     from matplotlib.figure import Figure
@@ -200,7 +200,7 @@ class Experiment:
 
     def cost(self, scale: Scale) -> float:
         """Rough cost in seconds on one core, what is shared with other experiments included."""
-        return sum(config.cost() for config in collect(self.runs(scale).values()).values())
+        return total_cost(self.runs(scale).values())
 
 
 def read_settings(experiment: str) -> list[Setting]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 
 from trueboundary.experiments.base import Analysis, Experiment, Panel
 from trueboundary.experiments.networks import check_at_least
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
 
@@ -128,6 +129,8 @@ def log_density(x: Array, noise_std: float) -> Array:
     The integral along the helix is a sum over steps of a tenth of the noise, which a Gaussian
     makes exact to many digits, except at the two ends.
     """
+    from scipy.special import logsumexp
+
     length = math.hypot(2 * math.pi * _N_TURNS, _RISE)
     n_steps = math.ceil(10 * length / noise_std)
     curve = helix((np.arange(n_steps) + 0.5) / n_steps)

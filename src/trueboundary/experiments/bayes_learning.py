@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trueboundary.experiments.base import Analysis, Experiment, Panel
@@ -26,6 +25,7 @@ from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
     from trueboundary.classifiers import BinaryClassifier

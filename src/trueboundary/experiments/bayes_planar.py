@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import check_at_least
 from trueboundary.experiments.pairs import (
@@ -22,9 +22,10 @@ from trueboundary.experiments.pairs import (
 )
 from trueboundary.experiments.planes import square_points
 from trueboundary.runs import Context, Run, RunConfig, RunResult
-from trueboundary.theory.gaussian_pairs import flip_mass_bound, leading_boundary_distance
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from trueboundary.problems import MixtureProblem, TableProblem
 
 Array = NDArray[np.float64]
@@ -146,7 +147,9 @@ class NarrowSweep(RunConfig):
                 narrow = gaussian_pair_distances(problem, x, 0)
                 wide = gaussian_pair_distances(problem, other, 1)
                 std = ratio * _WIDE_STD
-                formula = float(leading_boundary_distance(std, _WIDE_STD, gap))
+                formula = float(
+                    theory.gaussian_pairs.leading_boundary_distance(std, _WIDE_STD, gap)
+                )
                 distance = float(np.quantile(narrow, 0.95))
                 rows.append(
                     {
@@ -155,7 +158,9 @@ class NarrowSweep(RunConfig):
                         "sigma_1": std,
                         "q95_distance": distance,
                         "formula": formula,
-                        "log_term_alone": float(leading_boundary_distance(std, _WIDE_STD)),
+                        "log_term_alone": float(
+                            theory.gaussian_pairs.leading_boundary_distance(std, _WIDE_STD)
+                        ),
                         "q95_over_formula": distance / formula,
                         "accuracy_narrow": float((narrow > 0).mean()),
                         "accuracy_wide": float((wide > 0).mean()),
@@ -214,7 +219,7 @@ class TableShares(RunConfig):
                     "leak": leak,
                     "p1_neighbour_over_min_p2": neighbour / float(one.min()),
                     "share_one_level": problem.distance_share(0, 1.0),
-                    "guaranteed": flip_mass_bound(zero, one),
+                    "guaranteed": theory.gaussian_pairs.flip_mass_bound(zero, one),
                     "accuracy": 1 - problem.error_rate(0),
                 }
             )

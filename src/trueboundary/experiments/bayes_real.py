@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.image_tasks import (
     Row,
@@ -26,7 +27,6 @@ from trueboundary.experiments.image_tasks import (
 )
 from trueboundary.experiments.images import Accuracy, planned_classifiers
 from trueboundary.runs import Run, RunConfig
-from trueboundary.theory.intervals import clopper_pearson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,7 +123,7 @@ def transfer_rows(runs: Mapping[str, Run], names: Sequence[str]) -> Rows:
     for name in names:
         for trained_on in TRAINED_ON:
             correct = runs[f"{name}/transfer/{trained_on}"].arrays["correct"]
-            low, high = clopper_pearson(int(correct.sum()), len(correct))
+            low, high = theory.intervals.clopper_pearson(int(correct.sum()), len(correct))
             rows.append(
                 {
                     "dataset": name,

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import check_at_least
@@ -20,6 +18,7 @@ from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
     from trueboundary.problems import MixtureProblem
@@ -380,6 +379,8 @@ def _pairs_panel(
 
 
 def _draw_pairs(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Figure:
+    from scipy.stats import norm
+
     from trueboundary.report.figures import COLOURS, add_legend, new_figure
 
     figure, (axes,) = new_figure(width=7.2, height=4.2)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary import theory
 from trueboundary.experiments.images import (
     Accuracy,
     AttackedImages,
@@ -30,7 +31,6 @@ from trueboundary.experiments.networks import FINAL
 from trueboundary.experiments.summaries import Estimate, mean_of_points, median_of_points
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
-from trueboundary.theory.intervals import clopper_pearson
 
 Row = dict[str, Any]
 Rows = list[Row]
@@ -189,7 +189,7 @@ def attack_row(runs: Mapping[str, Run], prefix: str, **labels: Any) -> Row:
     mean, low, high = mean_of_points(distance)
     test = runs[f"{prefix}/test"].summary
     n_correct, n_test = test["n_correct"], test["n_points"]
-    accuracy = clopper_pearson(n_correct, n_test)
+    accuracy = theory.intervals.clopper_pearson(n_correct, n_test)
     attacked: NDArray[np.bool_] = runs[f"{prefix}/gradient"].arrays["correct"]
     return labels | {
         "mean_l2": mean,

@@ -529,7 +529,7 @@ class AttackedImages(RunConfig):
             return {}
         return {
             f"chunk-{first}": AttackedImagesChunk(
-                **vars(self), first=first, stop=min(first + _ATTACK_CHUNK, self.n_points)
+                **self.field_values(), first=first, stop=min(first + _ATTACK_CHUNK, self.n_points)
             )
             for first in range(0, self.n_points, _ATTACK_CHUNK)
         }

@@ -414,7 +414,7 @@ class AttackedPoints(RunConfig):
             return {}
         return {
             f"chunk-{first}": AttackedChunk(
-                **vars(self), first=first, stop=min(first + ATTACK_CHUNK, self.n_points)
+                **self.field_values(), first=first, stop=min(first + ATTACK_CHUNK, self.n_points)
             )
             for first in range(0, self.n_points, ATTACK_CHUNK)
         }

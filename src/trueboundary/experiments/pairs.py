@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,6 +126,8 @@ def grid_distances(
     classes : ndarray
         Decisions on the grid, shape ``(...)``.
     """
+    from scipy.spatial import cKDTree
+
     errors = points[classes != label]
     if len(errors) == 0:
         return np.full(len(x), np.inf)

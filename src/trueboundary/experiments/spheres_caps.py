@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
-from scipy.stats import norm
 
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import check_at_least
 from trueboundary.runs import Context, Run, RunConfig, RunResult
-from trueboundary.theory import caps
-from trueboundary.theory.intervals import t_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MEASURES = (0.5, 0.3, 0.1, 1e-2, 1e-3, 1e-4)
 _EDGE_DIMS = (10, 30, 100, 300, 500, 1000, 10_000, 100_000, 1_000_000)
@@ -61,7 +58,7 @@ class CapDistances(RunConfig):
             z, rest = rng.standard_normal(self.n_points), rng.chisquare(dim - 1, self.n_points)
             polar = np.arctan2(np.sqrt(rest), z)
             for measure in MEASURES:
-                gap = np.maximum(polar - caps.angle(dim, measure), 0.0)
+                gap = np.maximum(polar - theory.caps.angle(dim, measure), 0.0)
                 chord = 2.0 * np.sin(gap / 2.0)
                 rows.append(
                     {
@@ -69,9 +66,11 @@ class CapDistances(RunConfig):
                         "measure": measure,
                         "sampled": float(chord.mean()),
                         "standard_error": float(chord.std(ddof=1) / math.sqrt(self.n_points)),
-                        "exact": caps.mean_distance(dim, measure),
-                        "gaussian": caps.gaussian_mean_distance(dim, measure),
-                        "printed": caps.gaussian_mean_distance(dim, measure, form="as-printed"),
+                        "exact": theory.caps.mean_distance(dim, measure),
+                        "gaussian": theory.caps.gaussian_mean_distance(dim, measure),
+                        "printed": theory.caps.gaussian_mean_distance(
+                            dim, measure, form="as-printed"
+                        ),
                     }
                 )
             context.progress((index + 1) / len(self.dims))
@@ -118,6 +117,8 @@ class ErrorSetTopology(RunConfig):
 
     def compute(self, context: Context) -> RunResult:
         """Join neighbouring mesh points that are both errors and count the pieces."""
+        from scipy.spatial import cKDTree
+
         points = fibonacci_sphere(self.n_mesh)
         # Twice the mean spacing joins every point to its neighbours in all directions.
         pairs = cKDTree(points).query_pairs(2.0 * math.sqrt(4 * math.pi / self.n_mesh))
@@ -153,6 +154,9 @@ def count_components(
     inside: np.ndarray[Any, np.dtype[np.bool_]], edges: np.ndarray[Any, np.dtype[np.int64]]
 ) -> int:
     """Return the number of connected pieces of the marked points, joined by `edges`."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
     kept = edges[inside[edges[:, 0]] & inside[edges[:, 1]]]
     n = len(inside)
     graph = coo_matrix((np.ones(len(kept)), (kept[:, 0], kept[:, 1])), shape=(n, n))
@@ -170,8 +174,12 @@ def _plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunC
 
 
 def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    from scipy.stats import norm
+
     rows = runs["caps"].summary["rows"]
-    edges = [{"dim": d, "scaled_height": caps.threshold(d, 1e-4) * d**0.5} for d in _EDGE_DIMS]
+    edges = [
+        {"dim": d, "scaled_height": theory.caps.threshold(d, 1e-4) * d**0.5} for d in _EDGE_DIMS
+    ]
     worst = max(
         abs(r["sampled"] - r["exact"]) / r["standard_error"] for r in rows if r["standard_error"]
     )
@@ -195,7 +203,7 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 
 
 def _pairs(distances: np.ndarray[Any, Any]) -> Measurement:
-    low, high = t_interval(distances)
+    low, high = theory.intervals.t_interval(distances)
     # E|x - y| = 2^(d-1) Gamma(d/2)^2 / (sqrt(pi) Gamma(d - 1/2)) on the unit sphere.
     d = _PAIR_DIM
     log_mean = (d - 1) * math.log(2) + 2 * math.lgamma(d / 2) - math.lgamma(d - 0.5)
@@ -209,9 +217,9 @@ def _topology(rows: list[dict[str, Any]]) -> Measurement:
 
 
 def _printed_constant() -> Measurement:
-    exact = caps.mean_distance(500, 0.01)
-    printed = caps.gaussian_mean_distance(500, 0.01, form="as-printed")
-    corrected = caps.gaussian_mean_distance(500, 0.01)
+    exact = theory.caps.mean_distance(500, 0.01)
+    printed = theory.caps.gaussian_mean_distance(500, 0.01, form="as-printed")
+    corrected = theory.caps.gaussian_mean_distance(500, 0.01)
     return Measurement(
         printed / exact,
         exact=corrected / exact,
@@ -220,9 +228,11 @@ def _printed_constant() -> Measurement:
 
 
 def _every_accuracy() -> Measurement:
+    from scipy.stats import norm
+
     cells = []
     for accuracy in _ACCURACIES:
-        distance = caps.mean_distance(500, 1 - accuracy)
+        distance = theory.caps.mean_distance(500, 1 - accuracy)
         printed = float(norm.ppf(accuracy)) / math.sqrt(500)
         ratio = distance / printed if printed > 0 else math.inf
         cells.append({"accuracy": accuracy, "exact": distance, "bound": printed, "ratio": ratio})
@@ -237,7 +247,7 @@ def _every_accuracy() -> Measurement:
 
 def _exponential() -> Measurement:
     exponents = np.arange(1, 21)
-    distances = np.array([caps.mean_distance(500, 10.0**-k) for k in exponents])
+    distances = np.array([theory.caps.mean_distance(500, 10.0**-k) for k in exponents])
     slopes = np.diff(exponents) / np.diff(distances)
     holds = bool((np.diff(slopes) > 0).all())
     cells = [
@@ -267,8 +277,10 @@ def _draw_distances(rows: list[dict[str, Any]]) -> Figure:
     dims = [d for d in sorted({row["dim"] for row in rows}) if d in (3, 10, 60, 100, 500, 2000)]
     grid = np.geomspace(1e-4, 0.5, 60)
     for colour, dim in zip(CYCLE, dims, strict=False):
-        axes.plot(grid, [caps.mean_distance(dim, m) for m in grid], color=colour, label=f"{dim}")
-        printed = [caps.gaussian_mean_distance(dim, m, form="as-printed") for m in grid]
+        axes.plot(
+            grid, [theory.caps.mean_distance(dim, m) for m in grid], color=colour, label=f"{dim}"
+        )
+        printed = [theory.caps.gaussian_mean_distance(dim, m, form="as-printed") for m in grid]
         axes.plot(grid, printed, color=colour, linestyle="--", linewidth=0.9)
         chosen = [row for row in rows if row["dim"] == dim]
         axes.plot(
@@ -297,6 +309,8 @@ def _edge_panel(edges: list[dict[str, Any]]) -> Panel:
 
 
 def _draw_edges(edges: list[dict[str, Any]]) -> Figure:
+    from scipy.stats import norm
+
     from trueboundary.report.figures import COLOURS, add_legend, new_figure
 
     figure, (axes,) = new_figure(height=3.4)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import (
     FINAL,
@@ -20,7 +21,6 @@ from trueboundary.experiments.networks import (
 )
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
-from trueboundary.theory.intervals import clopper_pearson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,7 +167,7 @@ def search_row(run: Run, dim: int, index: int) -> dict[str, Any]:
         for sphere in SPHERES
     ]
     n_found, n = sum(int(errors.sum()) for errors in found), sum(len(e) for e in found)
-    low, high = clopper_pearson(n_found, n)
+    low, high = theory.intervals.clopper_pearson(n_found, n)
     row: dict[str, Any] = {
         "dim": dim,
         "seed": index,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import (
     SPHERES,
@@ -29,8 +30,6 @@ from trueboundary.experiments.summaries import (
 )
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
-from trueboundary.theory.caps import mean_distance
-from trueboundary.theory.intervals import clopper_pearson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,8 +141,8 @@ def distance_rows(runs: Mapping[str, Run], name: str, words: str, dim: int) -> R
     summary = runs[f"{name}/count"].summary
     for sphere in SPHERES:
         n_errors, n = summary[f"n_errors_{sphere}"], summary["n_points"]
-        limit = clopper_pearson(n_errors, n, side="upper").high
-        cap = mean_distance(dim, limit, radius=_RADII[sphere])
+        limit = theory.intervals.clopper_pearson(n_errors, n, side="upper").high
+        cap = theory.caps.mean_distance(dim, limit, radius=_RADII[sphere])
         for search in SEARCHES:
             distances = _distances(runs, name, sphere, search)
             mean, low, high = mean_of_points(distances)
@@ -337,7 +336,8 @@ def _rate_orders_distance(rows: Rows) -> bool | None:
     ]
     first, compared = inner[0], inner[-1]
     rates, other_rates = (
-        clopper_pearson(row["n_errors"], row["n_test_points"]) for row in (first, compared)
+        theory.intervals.clopper_pearson(row["n_errors"], row["n_test_points"])
+        for row in (first, compared)
     )
     alike = rates.low <= other_rates.high and other_rates.low <= rates.high
     if alike or math.isnan(first["mean_distance"]) or math.isnan(compared["mean_distance"]):

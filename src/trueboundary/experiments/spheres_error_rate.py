@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import SPHERES, ErrorCount, small_relu_network
 from trueboundary.experiments.summaries import SCHEDULE_WORDS, other_schedule
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
-from trueboundary.theory.intervals import clopper_pearson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,8 +47,8 @@ def rate_rows(run: Run, network: str) -> Rows:
     rows: Rows = []
     for sphere in SPHERES:
         n, n_errors = run.summary["n_points"], run.summary[f"n_errors_{sphere}"]
-        low, high = clopper_pearson(n_errors, n)
-        upper = clopper_pearson(n_errors, n, side="upper").high
+        low, high = theory.intervals.clopper_pearson(n_errors, n)
+        upper = theory.intervals.clopper_pearson(n_errors, n, side="upper").high
         rows.append(
             {
                 "network": network,
@@ -113,7 +113,7 @@ def draw_rates(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 continue
             bar = [[row["rate"] - row["low"]], [row["high"] - row["rate"]]]
             axes.errorbar(x, row["rate"], bar, fmt="o", color=colour, capsize=4, label=label)
-    limit = clopper_pearson(0, PAPER_POINTS, side="upper").high
+    limit = theory.intervals.clopper_pearson(0, PAPER_POINTS, side="upper").high
     axes.axhline(limit, color=COLOURS["paper"], label="limit of the paper's 0 in 10 million")
     axes.set_yscale("log")
     axes.set_ylim(limit / 3, max(1e-2, *(30 * row["high"] for row in rows)))  # room for the legend

@@ -6,17 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import check_at_least
 from trueboundary.runs import Context, Run, RunConfig, RunResult
-from trueboundary.theory import truncated
 
-_METHODS: tuple[truncated.Method, ...] = ("exact", "clt")
-_THRESHOLDS: tuple[truncated.Threshold, ...] = ("optimal", "midpoint")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_METHODS: tuple[theory.truncated.Method, ...] = ("exact", "clt")
+_THRESHOLDS: tuple[theory.truncated.Threshold, ...] = ("optimal", "midpoint")
 #: The single number that the paper prints with its figure.
 _PAPER_DIM, _PAPER_LOG10_ERROR, _PAPER_FRACTION = 3000, -14, 0.5
 
@@ -54,7 +55,7 @@ class RequiredFractions(RunConfig):
                 "log10_error": exponent,
                 "threshold": threshold,
                 "method": method,
-                "k": truncated.required_dimensions(
+                "k": theory.truncated.required_dimensions(
                     dim, 10.0**exponent, threshold=threshold, method=method
                 ),
             }
@@ -67,7 +68,7 @@ class RequiredFractions(RunConfig):
             {
                 "threshold": threshold,
                 "method": method,
-                "log10_error": truncated.average_log_error(
+                "log10_error": theory.truncated.average_log_error(
                     _PAPER_DIM, _PAPER_DIM // 2, threshold=threshold, method=method
                 )
                 / math.log(10),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import (
     ATTACK_CHUNK,
@@ -23,7 +24,6 @@ from trueboundary.experiments.networks import (
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays
-from trueboundary.theory.intervals import clopper_pearson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -148,7 +148,7 @@ class NormAttack(RunConfig):
         if self.n_points * self.n_restarts <= ATTACK_CHUNK:
             return {}
         return {
-            f"norm-{index}": AttackedNorm(**vars(self), index=index)
+            f"norm-{index}": AttackedNorm(**self.field_values(), index=index)
             for index in range(len(self.norms))
         }
 
@@ -287,7 +287,7 @@ def accuracy_rows(run: Run) -> Rows:
     rows: Rows = []
     n = run.summary["n_points"]
     for norm, n_errors in zip(run.arrays["norm"], run.arrays["n_errors"], strict=True):
-        low, high = clopper_pearson(n - int(n_errors), n)
+        low, high = theory.intervals.clopper_pearson(n - int(n_errors), n)
         accuracy = 1 - int(n_errors) / n
         rows.append(
             {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import (
     FINAL,
@@ -24,8 +24,9 @@ from trueboundary.experiments.networks import (
 )
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
-from trueboundary.theory import caps
-from trueboundary.theory.intervals import clopper_pearson, t_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ONLINE = 0
 #: Snapshots are compared with the optimum where the error rate is measured and below this.
@@ -131,7 +132,7 @@ def exact_tradeoff(model: Any, network: TrainedNetwork, seed: int) -> dict[str, 
             radius * points, ellipsoid.alphas, sphere=sphere, radius=network.radius
         )
         if math.isfinite(log_error) and np.isfinite(distance).all():
-            low, high = t_interval(distance)
+            low, high = theory.intervals.t_interval(distance)
             found[sphere] = {
                 "exact_log10_error": log_error / math.log(10),
                 "exact_distance": float(distance.mean()),
@@ -144,7 +145,7 @@ def exact_tradeoff(model: Any, network: TrainedNetwork, seed: int) -> dict[str, 
 def _describe_distances(distance: np.ndarray[Any, Any]) -> dict[str, Any]:
     found = distance[np.isfinite(distance)]
     mean = float(found.mean()) if len(found) else None
-    low, high = t_interval(found) if len(found) > 1 else (None, None)
+    low, high = theory.intervals.t_interval(found) if len(found) > 1 else (None, None)
     return {
         "n_attacked": len(distance),
         "n_failed": len(distance) - len(found),
@@ -207,7 +208,7 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 def _with_optimum(name: str, row: Mapping[str, Any], dim: int) -> dict[str, Any]:
     """Add the network's name, the error rate's interval and the cap's distance to a row."""
     network, n_train = name.rsplit("-", 1)
-    low, high = clopper_pearson(row["n_errors"], row["n_points"])
+    low, high = theory.intervals.clopper_pearson(row["n_errors"], row["n_points"])
     error = row["n_errors"] / row["n_points"]
     radius = 1.3 if row["sphere"] == "outer" else 1.0
     complete = dict(row) | {
@@ -216,11 +217,13 @@ def _with_optimum(name: str, row: Mapping[str, Any], dim: int) -> dict[str, Any]
         "error": error,
         "error_low": low,
         "error_high": high,
-        "cap_distance": caps.mean_distance(dim, error, radius=radius) if 0 < error < 1 else None,
+        "cap_distance": theory.caps.mean_distance(dim, error, radius=radius)
+        if 0 < error < 1
+        else None,
     }
     if row.get("exact_log10_error") is not None and row["exact_log10_error"] < 0:
         log_error = row["exact_log10_error"] * math.log(10)
-        complete["exact_cap_distance"] = caps.mean_distance(
+        complete["exact_cap_distance"] = theory.caps.mean_distance(
             dim, log_measure=log_error, radius=radius
         )
     return complete
@@ -366,7 +369,7 @@ def _draw(rows: Sequence[dict[str, Any]], dim: int) -> Figure:
     floor = max(-18.0, min([-6.0, *exact]) - 0.5)
     grid = np.logspace(floor, math.log10(0.5), 200)
     for panel, sphere, radius in zip(axes, SPHERES, (1.0, 1.3), strict=True):
-        line = [caps.mean_distance(dim, m, radius=radius) for m in grid]
+        line = [theory.caps.mean_distance(dim, m, radius=radius) for m in grid]
         panel.plot(grid, line, color=COLOURS["truth"], label="best possible (cap, exact)")
         for row in rows:
             if row["sphere"] != sphere:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary import theory
 from trueboundary.experiments.base import Measurement
 from trueboundary.experiments.networks import Schedule
 from trueboundary.plurals import plural
-from trueboundary.theory.intervals import clopper_pearson, median_interval, t_interval
 
 Values = NDArray[np.floating]
 #: A value with its 95 % interval, if it has one.
@@ -50,13 +50,13 @@ def mean_of_points(values: Values) -> tuple[float, float | None, float | None]:
         return math.nan, None, None
     if finite.size == 1:
         return float(finite[0]), None, None
-    low, high = t_interval(finite)
+    low, high = theory.intervals.t_interval(finite)
     return float(finite.mean()), low, high
 
 
 def median_of_points(values: Values) -> tuple[float, float, float]:
     """Return the median and its 95 % interval, failures (infinities) ranked like any other."""
-    low, high = median_interval(values)
+    low, high = theory.intervals.median_interval(values)
     ranked = np.sort(values.astype(np.float64))
     middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
     return float(middle), low, high
@@ -93,7 +93,9 @@ def over_networks(values: Values, note: str = "") -> Measurement:
     """Return the mean of one value per trained network with the t interval over networks."""
     value = float(values.mean())
     low, high = (
-        t_interval(values) if len(values) > 1 and np.isfinite(values).all() else (None, None)
+        theory.intervals.t_interval(values)
+        if len(values) > 1 and np.isfinite(values).all()
+        else (None, None)
     )
     if len(values) == 1:
         note = _join([note, "One network, so there is no interval."])
@@ -102,7 +104,7 @@ def over_networks(values: Values, note: str = "") -> Measurement:
 
 def share_measurement(n_events: int, n: int, note: str = "") -> Measurement:
     """Return a share of independent points with its Clopper-Pearson interval."""
-    low, high = clopper_pearson(n_events, n)
+    low, high = theory.intervals.clopper_pearson(n_events, n)
     return Measurement(n_events / n, low, high, n=n, note=note)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.brackets import (
     BracketedDistances,
@@ -23,7 +24,6 @@ from trueboundary.experiments.networks import SPHERES, ErrorCount, small_relu_ne
 from trueboundary.experiments.wording import number
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
-from trueboundary.theory.intervals import clopper_pearson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +82,7 @@ def sphere_row(runs: Mapping[str, Run], sphere: str, dim: int) -> Row:
     count, splitting = runs["count"].summary, runs[f"splitting/{sphere}"].summary
     proof = runs[f"proof/{sphere}"].summary
     n_points, n_errors = count["n_points"], count[f"n_errors_{sphere}"]
-    low, high = clopper_pearson(n_errors, n_points)
+    low, high = theory.intervals.clopper_pearson(n_errors, n_points)
     rate = splitting["rate"] if splitting["reached"] else splitting["high"]
     radius = 1.0 if sphere == "inner" else 1.3
     return {
@@ -106,8 +106,12 @@ def sphere_row(runs: Mapping[str, Run], sphere: str, dim: int) -> Row:
         "proof_points": proof["n_points"],
         "proof_exceptions": proof["n_exceptions"],
         # What follows from merely classifying points: the proof's own (at best), and all counted.
-        "limit_same_points": clopper_pearson(0, proof["n_points"], _CONFIDENCE, side="upper").high,
-        "limit_counted": clopper_pearson(n_errors, n_points, _CONFIDENCE, side="upper").high,
+        "limit_same_points": theory.intervals.clopper_pearson(
+            0, proof["n_points"], _CONFIDENCE, side="upper"
+        ).high,
+        "limit_counted": theory.intervals.clopper_pearson(
+            n_errors, n_points, _CONFIDENCE, side="upper"
+        ).high,
         **bracket_ratios(
             runs[f"distances/{sphere}"].arrays, dim, math.log(min(rate, 1 - 1e-12)), radius
         ),

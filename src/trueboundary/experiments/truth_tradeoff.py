@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.brackets import BracketedDistances, SplittingRate, bracket_ratios
 from trueboundary.experiments.ellipsoids import EllipsoidErrors, quadratic_network
@@ -29,8 +30,6 @@ from trueboundary.experiments.networks import (
 from trueboundary.experiments.spectra import MEAN_ALPHA, shape, std_for_error
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
-from trueboundary.theory import caps
-from trueboundary.theory.intervals import t_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +104,9 @@ class EllipsoidDistances(RunConfig):
                     else np.zeros(self.n_points)
                 )
                 exists = bool(np.isfinite(distances).all())
-                low, high = t_interval(distances) if exists else (math.inf, math.inf)
+                low, high = (
+                    theory.intervals.t_interval(distances) if exists else (math.inf, math.inf)
+                )
                 mean = float(distances.mean()) if exists else math.inf
                 for name, value in (("distance", mean), ("low", low), ("high", high)):
                     found.setdefault(f"{name}-{sphere}", []).append(value)
@@ -156,8 +157,10 @@ class ShapeDistances(RunConfig):
             for log10_error in self.log10_errors:
                 alphas = MEAN_ALPHA + std_for_error(unit, log10_error) * unit
                 distances = nearest_ellipsoid_error(points, alphas)
-                optimum = caps.mean_distance(self.dim, log_measure=log10_error * math.log(10))
-                low, high = t_interval(distances / optimum)
+                optimum = theory.caps.mean_distance(
+                    self.dim, log_measure=log10_error * math.log(10)
+                )
+                low, high = theory.intervals.t_interval(distances / optimum)
                 rows.append(
                     {
                         "shape": name,
@@ -289,7 +292,7 @@ def quadratic_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list
                 )
                 if not (math.isfinite(log10) and log10 < 0 and 0 < mean < math.inf):
                     continue  # no error, or nothing but errors
-                optimum = caps.mean_distance(
+                optimum = theory.caps.mean_distance(
                     settings["dim"], log_measure=log10 * math.log(10), radius=_RADII[sphere]
                 )
                 rows.append(
@@ -418,7 +421,9 @@ def _draw_fig5(quadratic: list[Row], relu: list[Row], dim: int) -> Figure:
     for axes, sphere in zip(panels, SPHERES, strict=True):
         best = np.array(
             [
-                caps.mean_distance(dim, log_measure=value * math.log(10), radius=_RADII[sphere])
+                theory.caps.mean_distance(
+                    dim, log_measure=value * math.log(10), radius=_RADII[sphere]
+                )
                 for value in grid
             ]
         )
@@ -472,7 +477,7 @@ def _ratios(rows: list[Row]) -> Panel:
         "95 % intervals over random points. Spectra without outstanding alphas are near 1/sqrt(2) "
         "at every error rate, and the nearer, the larger the dimension: what the paper calls "
         "closely tracking the optimum is a distance a third shorter. The more a few alphas stand "
-        "out, the more the error set is like a pair of caps.",
+        "out, the more the error set is like a pair of theory.caps.",
         lambda: _draw_ratios(rows),
         rows,
     )

@@ -12,6 +12,7 @@ from trueboundary.runs.execute import (
     collect,
     execute,
     run_one,
+    total_cost,
 )
 from trueboundary.runs.plans import (
     DamagedPlanError,
@@ -52,6 +53,7 @@ __all__ = [
     "read_plan",
     "read_plans",
     "run_one",
+    "total_cost",
     "worker_pool",
     "write_plan",
 ]

@@ -108,7 +108,10 @@ class RunConfig:
         return type(self).__name__
 
     def needs(self) -> Mapping[str, RunConfig]:
-        """Other computations whose results `compute` reads, by the name it reads them under."""
+        """Other computations whose results `compute` reads, by the name it reads them under.
+
+        They follow from the fields and from nothing else.
+        """
         return {}
 
     def cost(self) -> float:
@@ -119,6 +122,10 @@ class RunConfig:
         """Do the work; must depend on nothing but the fields and ``context.inputs``."""
         raise NotImplementedError(f"{self.kind} does not say how it is computed")
 
+    def field_values(self) -> dict[str, Any]:
+        """Return the fields as they are, for a configuration that has them and more."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
     def describe(self) -> dict[str, Any]:
         """Return the fields as JSON types, with the kind."""
         return {"kind": self.kind} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
@@ -126,6 +133,12 @@ class RunConfig:
     @property
     def digest(self) -> str:
         """Hash (16 hexadecimal digits) of everything that can change the result."""
+        identity = (type(self), self.version, _installed_version("torch"), *_field_identities(self))
+        if identity not in _DIGESTS:
+            _DIGESTS[identity] = self._hash()
+        return _DIGESTS[identity]
+
+    def _hash(self) -> str:
         content = {
             "schema": SCHEMA_VERSION,
             "version": self.version,
@@ -142,6 +155,35 @@ class RunConfig:
     def folder(self) -> str:
         """Name of the run's folder in a store."""
         return f"{self.kind}-{self.digest}"
+
+
+#: Digests by value: whoever plans asks for those of equal configurations many times over.
+_DIGESTS: dict[tuple[Any, ...], str] = {}
+
+_ATOMS = (str, int, bool, type(None))
+
+
+def _field_identities(instance: Any) -> list[tuple[Any, ...]]:
+    return [_identity(getattr(instance, f.name)) for f in fields(instance)]
+
+
+def _identity(value: Any) -> tuple[Any, ...]:
+    """Return what is equal exactly where the texts that are hashed are.
+
+    The values themselves will not do: 1, 1.0 and True are equal, and so are the two zeros.
+    """
+    kind = type(value)
+    if kind in _ATOMS:
+        return kind, value
+    if kind is float:
+        return kind, value.hex()
+    if kind is tuple:
+        return kind, *map(_identity, value)
+    if isinstance(value, RunConfig):
+        return kind, value.digest
+    if is_dataclass(value) and not isinstance(value, type):
+        return kind, *_field_identities(value)
+    return kind, json.dumps(_plain(value), sort_keys=True)
 
 
 def _module(kind: type) -> str:

@@ -9,12 +9,13 @@ import shutil
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TypeVar
 
 from trueboundary.runs.config import Context, Run, RunConfig
 from trueboundary.runs.pool import THREAD_VARIABLES, WorkerDiedError
@@ -31,6 +32,9 @@ AVAILABLE = "available"
 VISIBLE_WITHIN = 60.0
 
 _RECORDED_PACKAGES = ("trueboundary", "torch", "numpy", "scipy", "scikit-learn")
+
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 class WorkerSetupError(RuntimeError):
@@ -78,13 +82,26 @@ class Progress:
 
 def collect(goals: Iterable[RunConfig]) -> dict[str, RunConfig]:
     """Return `goals` and everything they need, directly or not, by digest."""
-    found: dict[str, RunConfig] = {}
+    return _walk(goals, lambda config: config.digest)
+
+
+def total_cost(goals: Iterable[RunConfig]) -> float:
+    """Return the cost of `goals` and everything they need, each counted once, in seconds.
+
+    It computes no digests: configurations that are equal are one for this purpose, although 1 and
+    1.0 in a field make two runs.
+    """
+    return sum(config.cost() for config in _walk(goals, lambda config: config))
+
+
+def _walk(goals: Iterable[RunConfig], name: Callable[[RunConfig], Name]) -> dict[Name, RunConfig]:
+    found: dict[Name, RunConfig] = {}
     pending = list(goals)
     while pending:
         config = pending.pop()
-        digest = config.digest
-        if digest not in found:
-            found[digest] = config
+        own = name(config)
+        if own not in found:
+            found[own] = config
             pending.extend(config.needs().values())
     return found
 
