@@ -105,6 +105,19 @@ def test_failures_are_listed_and_do_not_stop_the_others(capsys):
     assert any("in compute" in text for text in texts)
 
 
+def test_a_sweep_ends_in_a_sentence_where_no_worker_can_be_started(capsys, monkeypatch):
+    def refuse(self):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("trueboundary.runs.pool._Process.__init__", refuse)
+    Path("grid.toml").write_text('[[sweep]]\nexperiment = "sums"\nscale = "smoke"\n')
+    assert main(["sweep", "grid.toml", "--out", "out"]) == 1
+    said = capsys.readouterr().err
+    assert "no worker can be started any more ([Errno 24] Too many open files)" in said
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
 def test_ctrl_c_leaves_a_resumable_store(tmp_path):
     Path("slow.toml").write_text(

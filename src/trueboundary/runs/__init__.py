@@ -24,7 +24,7 @@ from trueboundary.runs.plans import (
     read_plans,
     write_plan,
 )
-from trueboundary.runs.pool import WorkerDiedError, WorkerPool, worker_pool
+from trueboundary.runs.pool import NoWorkerError, WorkerDiedError, WorkerPool, worker_pool
 from trueboundary.runs.store import DamagedRunError, Store, StoreError
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "DamagedPlanError",
     "DamagedRunError",
     "Failure",
+    "NoWorkerError",
     "Plan",
     "Progress",
     "Run",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from trueboundary.runs.config import Context, Run, RunConfig
-from trueboundary.runs.pool import THREAD_VARIABLES, WorkerDiedError
+from trueboundary.runs.pool import THREAD_VARIABLES, NoWorkerError, WorkerDiedError
 from trueboundary.runs.store import DamagedRunError, Store
 
 #: Seconds between two looks at the progress of running work.
@@ -187,14 +187,14 @@ def execute(
         raise ValueError(f"at least one worker is needed, got {n_workers}")
     work = _Work(goals, store)
     hand_over = _Handover(executor, store)
-    running: dict[Future[None], RunConfig] = {}
+    running: dict[Future[_Raised | None], RunConfig] = {}
     while work.n_waiting or running:
         limit = n_workers() if callable(n_workers) else n_workers
         while len(running) < limit and (config := work.take()) is not None:
             running[hand_over(config, work.folder(config))] = config
         for future in _some_finished(running):
             config = running.pop(future)
-            work.finish(config, _error(future, store))
+            work.finish(config, _outcome(future, store))
         if on_progress is not None:
             on_progress(work.progress(tuple(running.values())))
     if on_progress is not None:
@@ -245,11 +245,11 @@ class _Work:
         """Return the name of the run's folder."""
         return f"{config.kind}-{self._digests[id(config)]}"
 
-    def finish(self, config: RunConfig, error: BaseException | None) -> None:
+    def finish(self, config: RunConfig, raised: _Raised | None) -> None:
         """Book the end of a run, and fail everything that waits for one that failed."""
         digest = self._digests[id(config)]
-        if error is not None:
-            self._fail(digest, _failure(config, error))
+        if raised is not None:
+            self._fail(digest, Failure(config, raised.message, raised.traceback))
             return
         self._require_visible(self.folder(config))
         self._n_done += 1
@@ -315,14 +315,22 @@ class _Handover:
         self._root = str(store.root.absolute())
         self._identity = store.identity()
 
-    def __call__(self, config: RunConfig, folder: str) -> Future[None]:
+    def __call__(self, config: RunConfig, folder: str) -> Future[_Raised | None]:
         try:
             return self._executor.submit(_run_there, self._root, self._identity, folder, config)
         except BrokenExecutor as error:
-            raise _workers_gone(self._store) from error
+            raise _workers_gone(self._store, error) from error
 
 
-def _run_there(root: str, identity: str, folder: str, config: RunConfig) -> None:
+@dataclass(frozen=True)
+class _Raised:
+    """What a run raised, in words: not every exception survives the way from another process."""
+
+    message: str
+    traceback: str
+
+
+def _run_there(root: str, identity: str, folder: str, config: RunConfig) -> _Raised | None:
     """Run one configuration on a worker, after a look at whether its result would be found."""
     place = socket.gethostname()
     if not Store(root).is_same(identity):
@@ -336,26 +344,46 @@ def _run_there(root: str, identity: str, folder: str, config: RunConfig) -> None
             f"torch (there {_version('torch')}) or of trueboundary (there "
             f"{_version('trueboundary')}); install the same versions everywhere"
         )
-    run_one(root, config)
+    try:
+        run_one(root, config)
+    except Exception as error:
+        return _in_words(error)
+    return None
 
 
-def _some_finished(running: dict[Future[None], RunConfig]) -> set[Future[None]]:
+def _in_words(error: BaseException) -> _Raised:
+    try:
+        said = str(error)
+    except Exception:  # it is somebody else's class
+        said = "an exception that cannot be shown"
+    message = _printable(f"{type(error).__name__}: {said}")
+    return _Raised(message, _printable("".join(traceback.format_exception(error))))
+
+
+def _printable(text: str) -> str:
+    """Return `text` with halves of surrogate pairs, as in names of files, spelt out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _some_finished(
+    running: dict[Future[_Raised | None], RunConfig],
+) -> set[Future[_Raised | None]]:
     if not running:  # no worker is there yet, or none any more
         time.sleep(POLL_INTERVAL)
         return set()
     return wait(running, timeout=POLL_INTERVAL, return_when=FIRST_COMPLETED).done
 
 
-def _error(future: Future[None], store: Store) -> BaseException | None:
+def _outcome(future: Future[_Raised | None], store: Store) -> _Raised | None:
     """Return what a run raised; raise what concerns all of them."""
     if future.cancelled():  # by no one here: the executor has given up
         raise _workers_gone(store)
     error = future.exception()
     if isinstance(error, BrokenExecutor):
-        raise _workers_gone(store) from error
+        raise _workers_gone(store, error) from error
     if isinstance(error, WorkerSetupError):
         raise error
-    return error
+    return future.result() if error is None else _in_words(error)
 
 
 def _is_visible(runs: Path, folder: str) -> bool:
@@ -373,10 +401,13 @@ def _is_visible(runs: Path, folder: str) -> bool:
     return False
 
 
-def _workers_gone(store: Store) -> WorkerDiedError:
+def _workers_gone(store: Store, error: BrokenExecutor | None = None) -> WorkerDiedError:
+    if isinstance(error, NoWorkerError):
+        why = f"no worker can be started any more ({error.reason})"
+    else:
+        why = "the workers are gone: killed, perhaps for want of memory, or cut off"
     return WorkerDiedError(
-        "the workers are gone: killed, perhaps for want of memory, or cut off; what had finished "
-        f"is kept in {store.root}, and the same command goes on from there"
+        f"{why}; what had finished is kept in {store.root}, and the same command goes on from there"
     )
 
 
@@ -433,11 +464,6 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "absent"
-
-
-def _failure(config: RunConfig, error: BaseException) -> Failure:
-    text = "".join(traceback.format_exception(error))
-    return Failure(config, f"{type(error).__name__}: {error}", text)
 
 
 def _write_failure(store: Store, failure: Failure) -> None:
