@@ -199,7 +199,36 @@ def test_stores_tell_one_another_apart(tmp_path, monkeypatch):
     assert other.is_same(other.identity())
 
 
-def test_two_processes_agree_on_a_new_store(tmp_path):
+DAMAGE = {
+    "a byte that is no ASCII": lambda file, good: file.write_bytes(b"\xe9" + good[1:]),
+    "a byte that is no hexadecimal digit": lambda file, good: file.write_bytes(good[:-1] + b"g"),
+    "cut short": lambda file, good: file.write_bytes(good[:7]),
+    "empty": lambda file, good: file.write_bytes(b""),
+    "large": lambda file, good: file.write_bytes(good * 10_000),
+    "a link to nothing": lambda file, good: (file.unlink(), file.symlink_to("nothing")),
+    "a link to a device": lambda file, good: (file.unlink(), file.symlink_to(os.devnull)),
+    "a pipe": lambda file, good: (file.unlink(), os.mkfifo(file)),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes links and pipes")
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_name_of_the_store_stops_nobody(damage, tmp_path):
+    store = Store(tmp_path)
+    assert fill(store) == ([], [0, 1, 2])
+    before = store.identity()
+    DAMAGE[damage](tmp_path / "store-id", before.encode())
+    assert not store.is_same(before), "a look is not deceived and does not wait"
+    assert fill(store) == ([], []), "what is stored is found"
+    assert store.is_same(store.identity())
+    assert store.identity() != before
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_two_processes_agree_on_the_name_of_a_store(damaged, tmp_path):
+    if damaged:
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "store-id").write_bytes(b"\xff")
     with ThreadPoolExecutor(8) as executor:
         said = list(executor.map(lambda _: Store(tmp_path / "new").identity(), range(8)))
     assert len(set(said)) == 1

@@ -31,6 +31,7 @@ MAX_RECORD, MAX_TABLE = 64 * 2**20, 4 * 2**30
 #: Bytes of a traceback that are read.
 MAX_FAILURE = 2**18
 
+_IDENTITY = re.compile(rb"[0-9a-f]{32}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 _CHUNK = 2**20
@@ -110,7 +111,8 @@ class Store:
     def identity(self) -> str:
         """Return a word that no other store has; it is made up when first asked for.
 
-        Workers on other machines compare it to see whether they share the folder.
+        Workers on other machines compare it to see whether they share the folder. It serves nothing
+        else, so one that is damaged is replaced.
 
         Raises
         ------
@@ -119,19 +121,22 @@ class Store:
         """
         file = self.root / "store-id"
         try:
-            if not file.exists():
+            identity = _read_identity(file)
+            if identity is None:
                 self._invent_identity(file)
-            return file.read_text(encoding="ascii")
+                identity = _read_identity(file)
         except OSError as error:
             reason = error.strerror or error
             raise StoreError(f"{self.root} cannot be written to: {reason}") from error
+        if identity is None:
+            raise StoreError(f"{file} does not hold what was written to it")
+        return identity
 
     def is_same(self, identity: str) -> bool:
         """Return whether this is the store of that `identity`, without writing anything."""
-        try:
-            return (self.root / "store-id").read_text(encoding="ascii") == identity
-        except (OSError, UnicodeDecodeError):
-            return False
+        with suppress(OSError):
+            return _read_identity(self.root / "store-id") == identity
+        return False
 
     def load(self, config: RunConfig) -> Run | None:
         """Return the finished run, or None when it has not been computed.
@@ -245,7 +250,14 @@ class Store:
         _sync_folder(target.parent)
 
     def _invent_identity(self, file: Path) -> None:
-        with self._staging("store-id") as folder:
+        with (
+            locked(self.root / "unfinished" / "store-id.lock"),
+            self._staging("store-id") as folder,
+        ):
+            if _read_identity(file) is not None:
+                return
+            with suppress(FileNotFoundError):
+                file.unlink()  # it is damaged, and nobody else has mended it
             own = folder / file.name
             _write(own, uuid.uuid4().hex.encode())
             try:
@@ -263,6 +275,15 @@ class Store:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_identity(file: Path) -> str | None:
+    """Return what names a store; None where it is not there, or is not what was written."""
+    if not file.is_file():
+        return None
+    with file.open("rb") as stream:
+        content = stream.read(64)
+    return content.decode() if _IDENTITY.fullmatch(content) else None
 
 
 def _tables(result: RunResult) -> dict[str, bytes]:
