@@ -1,6 +1,8 @@
 """A real Dask scheduler with two worker processes: equal results, whatever dies."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -210,6 +212,120 @@ def test_what_the_batch_system_refuses_is_said_in_one_sentence(tmp_path):
     said = _use_cluster(file, tmp_path).stdout
     assert "no slurm cluster can be had" in said
     assert said.count("\n") == 1
+
+
+def _pretend(folder, system="slurm", **commands):
+    """Set up a batch system of shell scripts; return a file that names it, and its environment."""
+    (folder / "bin").mkdir(parents=True)
+    for name, text in commands.items():
+        (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / "bin" / name).chmod(0o755)
+    needed = "memory: 1GB, disk: 1GB" if system == "htcondor" else "memory: 1GB"
+    file = folder / "batch.yaml"
+    file.write_text(f"jobqueue: {{{system}: {{cores: 1, {needed}, interface: lo}}}}")
+    return file, os.environ | {"PATH": f"{folder / 'bin'}:/usr/bin:/bin"}
+
+
+REFUSE = "echo 'sbatch: error: Batch job submission failed: Invalid account' >&2; exit 1"
+#: Batch systems that take no jobs: the system, its command and what that does, and what is said.
+USELESS = {
+    "refuses": (
+        "slurm",
+        {"sbatch": REFUSE},
+        "error: Batch job submission failed: Invalid account;",
+    ),
+    "is missing": ("slurm", {}, "there is no sbatch on this machine"),
+    "chats": ("slurm", {"sbatch": "echo Welcome"}, "Could not parse job id .* Welcome"),
+    "says why elsewhere": ("slurm", {"sbatch": "echo no; exit 3"}, "Exit code: 3 .* no"),
+    "hangs": ("slurm", {"sbatch": "exec sleep 20"}, "no answer within 1 s"),
+    "dies": ("slurm", {"sbatch": "kill -9 $$"}, "Exit code: -9"),
+    "pbs": ("pbs", {}, "qsub"),
+    "sge": ("sge", {}, "qsub"),
+    "lsf": ("lsf", {}, "bsub"),
+    "oar": ("oar", {}, "oarsub"),
+    "moab": ("moab", {}, "msub"),
+    "htcondor": ("htcondor", {}, "condor_submit"),
+}
+ASK_ALL = """
+import os, signal, sys
+from trueboundary.runs import ClusterError, cluster, open_cluster
+
+if __name__ == "__main__":
+    before = signal.getsignal(signal.SIGINT)
+    for file in sys.argv[1:]:
+        cluster.SUBMIT_WITHIN = 1.0 if "hangs" in file else 60.0
+        os.environ["PATH"] = os.path.join(os.path.dirname(file), "bin") + ":/usr/bin:/bin"
+        try:
+            with open_cluster(file, n_workers=2):
+                print("a cluster")
+        except ClusterError as error:
+            print(error)
+    assert signal.getsignal(signal.SIGINT) is before
+"""
+
+
+def test_a_batch_system_that_takes_no_jobs_is_said_in_one_sentence_each(tmp_path):
+    pytest.importorskip("dask_jobqueue", reason="needs the extra 'cluster'")
+    files = [
+        _pretend(tmp_path / name, system, **commands)[0]
+        for name, (system, commands, _) in USELESS.items()
+    ]
+    # In a process of its own, for Dask leaves sockets open.
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_ALL, *files], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert len(said) == len(USELESS)
+    for line, (system, _, says) in zip(said, USELESS.values(), strict=True):
+        assert re.search(f"{system} takes no jobs from here: .*{says}", line), line
+    assert "Traceback" not in done.stderr
+
+
+SWEEP = '[[sweep]]\nexperiment = "spheres-fraction"\nscale = "smoke"\nsettings.dims = [[5]]\n'
+
+
+def _sweep(file, environment, *arguments):
+    (file.parent / "tiny.toml").write_text(SWEEP)
+    return subprocess.Popen(
+        [sys.executable, "-m", "trueboundary", "sweep", "tiny.toml", "--cluster", file, *arguments],
+        cwd=file.parent,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_a_sweep_goes_on_with_the_jobs_that_were_taken(tmp_path):
+    pytest.importorskip("dask_jobqueue", reason="needs the extra 'cluster'")
+    only_first = f'if ! mkdir "{tmp_path}/first" 2>/dev/null; then {REFUSE}; fi\n'
+    start = 'cp "$1" job; setsid sh job >job.log 2>&1 &\necho "Submitted batch job $!"'
+    stop = 'kill -- "-$1"'
+    with _sweep(*_pretend(tmp_path / "here", sbatch=only_first + start, scancel=stop),
+                "--workers", "3") as process:  # fmt: skip
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "not taken, 2 of the jobs: sbatch: error: Batch job submission failed" in err
+    assert err.count("not taken") == 1
+    assert "runs are in results/tiny" in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")
+@pytest.mark.parametrize("answer", ["echo Submitted batch job 7", "exec sleep 100"])
+def test_ctrl_c_ends_a_sweep_whose_jobs_do_not_start(answer, tmp_path):
+    pytest.importorskip("dask_jobqueue", reason="needs the extra 'cluster'")
+    batch = {"sbatch": f"touch asked; {answer}"}  # and no scancel
+    with _sweep(*_pretend(tmp_path / "here", **batch)) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "here" / "asked").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "trueboundary: interrupted; what had finished is kept" in said
+    assert "Error" not in said
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -136,6 +137,8 @@ def _workers(
     if cluster is not None:
         try:
             with open_cluster(cluster, n_workers=n_workers, device=device) as opened:
+                for reason, n_jobs in Counter(opened.refusals).items():
+                    _complain(f"{cluster}: not taken, {n_jobs} of the jobs: {reason}")
                 yield opened.executor, opened.count_workers
         except ClusterError as error:
             raise UserError(str(error)) from error

@@ -5,10 +5,13 @@ This is the one place that knows of Dask, and it loads Dask when it is asked for
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +21,9 @@ from trueboundary.text_files import read_text
 
 #: Seconds to wait for a scheduler's answer.
 CONNECT_WITHIN = 10.0
+
+#: Seconds that a batch system has to take a job.
+SUBMIT_WITHIN = 120.0
 
 #: Seconds between two counts of the workers.
 _COUNT_INTERVAL = 2.0
@@ -29,7 +35,7 @@ _ADDRESSES = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
 
 
 class ClusterError(RuntimeError):
-    """There is no cluster where one was named."""
+    """There is no cluster where one was named, or it takes no work."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,13 @@ class Cluster:
         Runs items on them; an item whose worker dies is run again on another.
     count_workers : callable
         Says how many workers there are now; they may come and go.
+    refusals : sequence of str
+        What the batch system said of each job that it did not take, though it took others.
     """
 
     executor: Executor
     count_workers: Callable[[], int]
+    refusals: Sequence[str] = ()
 
 
 @contextmanager
@@ -67,17 +76,19 @@ def open_cluster(where: str, *, n_workers: int = 1, device: str = "cpu") -> Iter
     Raises
     ------
     ClusterError
-        If Dask is not installed, nobody answers at the address, or the file is not of that kind.
+        If Dask is not installed, nobody answers at the address, the file is not of that kind, or
+        the batch system is not there or takes none of the jobs.
     """
     distributed = _load("distributed")
     address = where.startswith(_ADDRESSES)
-    with _from_address(where) if address else _from_file(where, n_workers) as scheduler:
+    opened = _from_address(where) if address else _from_file(where, n_workers)
+    with opened as (scheduler, refusals):
         client = _connect(distributed, scheduler, where)
         options = {} if device == "cpu" else {"resources": {DEVICE_RESOURCE: 1}}
         # Without `pure=False` Dask would take two equal calls for one, failures included.
         executor = client.get_executor(pure=False, **options)
         try:
-            yield Cluster(executor, _Counter(client))
+            yield Cluster(executor, _Counter(client), refusals)
         except BaseException:
             executor.shutdown(wait=False)
             raise
@@ -105,28 +116,93 @@ class _Counter:
 
 
 @contextmanager
-def _from_address(where: str) -> Iterator[str]:
-    yield where
+def _from_address(where: str) -> Iterator[tuple[str, Sequence[str]]]:
+    yield where, ()
 
 
 @contextmanager
-def _from_file(where: str, n_workers: int) -> Iterator[Any]:
+def _from_file(where: str, n_workers: int) -> Iterator[tuple[Any, Sequence[str]]]:
     content = _read_configuration(where)
-    dask, jobqueue = _load("dask"), _load("dask_jobqueue")
+    dask, jobqueue = _load("dask"), _load_jobqueue()
     systems = {name.removesuffix("Cluster").lower(): name for name in dir(jobqueue)
                if name.endswith("Cluster") and name != "JobQueueCluster"}  # fmt: skip
     system = _single_system(where, content, systems)
     # Over the defaults that dask-jobqueue set when it was loaded, and for as long as the cluster
     # lives: it reads them again for every job.
     with dask.config.set(dask.config.merge(dask.config.config, content)):
+        kind = getattr(jobqueue, systems[system])
+        submissions = _Submissions()
         try:
-            cluster = getattr(jobqueue, systems[system])()
+            cluster = kind(job_cls=submissions.watched(kind.job_cls))
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise ClusterError(f"{where}: no {system} cluster can be had: {reason}") from error
         with cluster:
             cluster.scale(n_workers)
-            yield cluster
+            try:
+                submissions.wait_for(len(cluster.worker_spec))
+                refusals = submissions.refusals
+                if refusals and not submissions.n_taken:
+                    raise ClusterError(
+                        f"{where}: {system} takes no jobs from here: {refusals[0]}; look at the "
+                        "settings, and start the sweep where jobs can be submitted"
+                    )
+                yield cluster, refusals
+            finally:  # closing waits for what is still being asked for
+                for task in submissions.tasks:
+                    cluster.loop.add_callback(task.cancel)
+
+
+class _Submissions:
+    """What becomes of the jobs that a batch system is asked to take.
+
+    A job that is refused is no more to dask-jobqueue than a line in its log: it waits for the
+    worker, and cannot close a job that it has not opened.
+    """
+
+    def __init__(self) -> None:
+        self.n_taken = 0
+        self.refusals: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def watched(self, job: Any) -> Any:
+        """Return dask-jobqueue's class `job`, with jobs that tell what became of them."""
+        submissions, status = self, _load("distributed").Status
+
+        class Watched(job):  # type: ignore[misc]
+            async def start(self) -> None:
+                task = asyncio.create_task(super().start())
+                submissions.tasks.append(task)
+                try:
+                    await asyncio.wait_for(task, SUBMIT_WITHIN)
+                    submissions.n_taken += 1
+                # Whatever it is, the job will not start.
+                except (Exception, asyncio.CancelledError) as error:
+                    submissions.refusals.append(_refusal(error))
+                    self.status = status.running  # it can be closed, and nobody tries it again
+
+            async def close(self) -> None:
+                with suppress(OSError):  # nothing to cancel jobs with
+                    await super().close()
+                self.status = status.closed
+
+        return Watched
+
+    def wait_for(self, n_jobs: int) -> None:
+        """Return once it is known of all jobs whether they have been taken."""
+        deadline = time.monotonic() + 1.1 * SUBMIT_WITHIN
+        while self.n_taken + len(self.refusals) < n_jobs and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def _refusal(error: BaseException) -> str:
+    """Return what a batch system's command said, without the report on the call around it."""
+    if isinstance(error, TimeoutError):
+        return f"no answer within {SUBMIT_WITHIN:.0f} s"
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"there is no {error.filename} on this machine"
+    said = str(error).rpartition("stderr:\n")[2].strip() or str(error)
+    return " ".join(said.split()) or type(error).__name__
 
 
 def _read_configuration(where: str) -> dict[str, Any]:
@@ -165,6 +241,18 @@ def _connect(distributed: Any, scheduler: Any, where: str) -> Any:
             f"no Dask scheduler answers at {where} ({type(error).__name__}); start one with 'dask "
             "scheduler' or look at its address"
         ) from error
+
+
+def _load_jobqueue() -> Any:
+    """Load dask-jobqueue, and undo that it makes Ctrl-C end the program as if all were well."""
+    if threading.current_thread() is not threading.main_thread():
+        raise ClusterError("a batch system can be asked for workers by a main thread only")
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return _load("dask_jobqueue")
+    finally:
+        if before is not None:  # else it is nothing that Python could put back
+            signal.signal(signal.SIGINT, before)
 
 
 def _load(module: str) -> Any:
