@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from trueboundary.theory.intervals import clopper_pearson, median_interval, t_interval
+from trueboundary.theory.intervals import (
+    censored_median,
+    clopper_pearson,
+    median_interval,
+    t_interval,
+)
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -97,3 +102,18 @@ def test_intervals_scale_with_their_values(unit: float) -> None:
 def test_a_number_of_trials_that_is_none(n: object) -> None:
     with pytest.raises(ValueError, match="n must be"):
         clopper_pearson(0, n)  # type: ignore[arg-type]
+
+
+def test_the_median_of_values_that_may_be_infinite() -> None:
+    inf = math.inf
+    for values, expected in [
+        ([10, 1, 3, 2], 2.5),
+        ([3.0], 3.0),
+        ([1, 2, inf], 2.0),
+        ([1, 2, inf, inf], inf),
+        ([inf, inf], inf),
+        ([1e308, 1e308], 1e308),
+    ]:
+        assert censored_median(values) == expected
+    assert math.isnan(censored_median([]))
+    assert math.isnan(censored_median([1.0, math.nan]))

@@ -34,7 +34,7 @@ from trueboundary.problems.images import ImageProblem
 from trueboundary.problems.mixtures import other_subspace_distance
 from trueboundary.regular_files import open_regular, read_regular
 from trueboundary.runs import strict_json
-from trueboundary.theory.intervals import clopper_pearson, t_interval
+from trueboundary.theory.intervals import censored_median, clopper_pearson, t_interval
 from trueboundary.tiles import tile
 
 __all__ = ["Dataset", "load_dataset", "make_dataset", "measure_card"]
@@ -427,7 +427,7 @@ def measure_card(
             "n_points": len(radius),
             "mean": float(radius.mean()),
             "mean_interval": list(t_interval(radius)) if len(radius) > 1 else None,
-            "median": float(np.median(radius)),
+            "median": censored_median(radius),
             "quantile_5": float(np.quantile(radius, 0.05)),
             "accuracy": [_certified_accuracy(radius, size) for size in RADII],
         },

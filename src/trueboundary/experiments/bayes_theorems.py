@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import check_at_least
 from trueboundary.experiments.pairs import certified_distances, draw
@@ -316,9 +317,9 @@ def _subspace_rows(
                 "spectra": name,
                 "noise_std": std,
                 "smallest_proven": float((proven / half).min()),
-                "median_proven": float(np.median(proven / half)),
+                "median_proven": theory.intervals.censored_median(proven / half),
                 "smallest_found": float((found / half).min()),
-                "median_found": float(np.median(found / half)),
+                "median_found": theory.intervals.censored_median(found / half),
                 "mean_half_distance": float(half.mean()),
                 "n": len(half),
             }

@@ -57,9 +57,7 @@ def mean_of_points(values: Values) -> tuple[float, float | None, float | None]:
 def median_of_points(values: Values) -> tuple[float, float, float]:
     """Return the median and its 95 % interval, failures (infinities) ranked like any other."""
     low, high = theory.intervals.median_interval(values)
-    ranked = np.sort(values.astype(np.float64))
-    middle = (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
-    return float(middle), low, high
+    return theory.intervals.censored_median(values), low, high
 
 
 def mean_measurement(networks: Sequence[Values], note: str = "") -> Measurement:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.images import (
     ImageTask,
@@ -140,14 +141,14 @@ def row(variant: str, run: Run) -> Row:
         "n_points": run.summary["n_points"],
         "n_right": run.summary["n_right"],
         "smallest_lower": float(lower.min()),
-        "median_lower": float(np.median(lower)),
-        "median_upper": float(np.median(upper)),
+        "median_lower": theory.intervals.censored_median(lower),
+        "median_upper": theory.intervals.censored_median(upper),
         "mean_upper": mean,
         "mean_upper_low": low,
         "mean_upper_high": high,
         "median_width": float(np.median(width)),
         "largest_width": float(width.max()),
-        "median_cheap": float(np.median(run.arrays["cheap"])),
+        "median_cheap": theory.intervals.censored_median(run.arrays["cheap"]),
     }
 
 

@@ -42,7 +42,7 @@ from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import ellipsoid_of, table_errors
 from trueboundary.plurals import plural
 from trueboundary.problems import Problem, TableProblem, output_doubts
-from trueboundary.theory.intervals import t_interval
+from trueboundary.theory.intervals import censored_median, t_interval
 
 __all__ = ["Distances", "distances"]
 
@@ -109,8 +109,7 @@ class Distances:
     @property
     def median(self) -> float:
         """Median of `upper` over all points, those without an error found counted as infinite."""
-        # An average of two middle values would be NaN between infinities: take the upper one.
-        return float(np.sort(self.upper)[self.n // 2])
+        return censored_median(self.upper)
 
     @property
     def relative_width(self) -> Floats:

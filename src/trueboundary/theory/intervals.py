@@ -9,7 +9,7 @@ from scipy import special
 
 from trueboundary.theory import _checks
 
-__all__ = ["Interval", "clopper_pearson", "median_interval", "t_interval"]
+__all__ = ["Interval", "censored_median", "clopper_pearson", "median_interval", "t_interval"]
 
 
 class Interval(NamedTuple):
@@ -108,6 +108,35 @@ def t_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     half_width = quantile * unit * (float(scaled.std(ddof=1)) / math.sqrt(array.size))
     mean = unit * float(scaled.mean())
     return Interval(mean - half_width, mean + half_width)
+
+
+def censored_median(values: npt.ArrayLike) -> float:
+    """Return the median of values of which some are only known to be large, given as infinite.
+
+    The median of distances to errors, where failed attacks are infinite. It is the mean of the two
+    middle values (the middle one, for an odd number), hence infinite as soon as the upper of them
+    is.
+
+    Parameters
+    ----------
+    values : array_like of shape (n,)
+        Values; infinities allowed.
+
+    Returns
+    -------
+    float
+        The median; NaN without values, or if one is NaN.
+
+    Examples
+    --------
+    >>> censored_median([1, 2, 3, 10]), censored_median([1, 2, float("inf"), float("inf")])
+    (2.5, inf)
+    """
+    ranked = np.sort(np.asarray(values, dtype=np.float64), axis=None)
+    if ranked.size == 0 or np.isnan(ranked[-1]):  # NaN sorts last
+        return math.nan
+    lower, upper = float(ranked[(ranked.size - 1) // 2]), float(ranked[ranked.size // 2])
+    return lower / 2 + upper / 2
 
 
 def median_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
