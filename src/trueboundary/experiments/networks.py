@@ -568,7 +568,7 @@ def _count_errors(model: BinaryClassifier, x: Any, label: int) -> int:
 
     with torch.no_grad():
         margins = margin(model, x)
-    return int((margins >= 0 if label == 0 else margins <= 0).sum())
+    return int((margins > 0 if label == 0 else margins <= 0).sum())
 
 
 def _seconds_per_point(network: TrainedNetwork) -> float:

@@ -113,8 +113,8 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     """Count the errors on the grid of angles."""
     arrays = runs["grid"].arrays
-    # A margin of exactly 0 is an error for both classes.
-    wrong = {"inner": arrays["margin_inner"] >= 0, "outer": arrays["margin_outer"] <= 0}
+    # A margin of exactly 0 is class 0, as for argmax.
+    wrong = {"inner": arrays["margin_inner"] > 0, "outer": arrays["margin_outer"] <= 0}
     n = sum(len(errors) for errors in wrong.values())
     n_wrong = sum(int(errors.sum()) for errors in wrong.values())
     counts = [

@@ -95,7 +95,7 @@ class NormScan(RunConfig):
                 x = norm * density.sample((n,), generator=generator)
                 with torch.no_grad():
                     margins = margin(model, x.to(self.network.device))
-                wrong = margins <= 0 if norm > self.middle else margins >= 0
+                wrong = margins <= 0 if norm > self.middle else margins > 0
                 n_errors[index] += int(wrong.sum())
             context.progress((index + 1) / len(self.norms))
         return RunResult(
