@@ -76,12 +76,26 @@ def test_nan_at_the_endpoint_is_a_failure() -> None:
     assert result.distance.tolist() == [math.inf]
 
 
-def test_a_margin_of_zero_is_an_error_for_both_classes() -> None:
+def test_a_point_whose_margin_is_zero_is_class_0_as_for_argmax() -> None:
     x = torch.tensor([[0.5, 1.0], [0.5, 1.0]])
     result = Claims()(plane, x, torch.tensor([0, 1]))
-    assert result.distance.tolist() == [0.0, 0.0]
-    assert result.success_rate == 1.0
-    assert set(result.messages()) == {AttackStatus.MISCLASSIFIED.value}
+    assert result.distance.tolist() == [math.inf, 0.0]
+    assert result.messages() == [
+        AttackStatus.NOT_CONFIRMED.value,
+        AttackStatus.MISCLASSIFIED.value,
+    ]
+
+
+def test_a_margin_of_zero_is_no_error_that_an_attack_may_claim() -> None:
+    claim = Claims(torch.tensor([[0.5, 1.0]]))
+    x = torch.tensor([[0.0, 1.0], [1.0, 1.0]])
+    result = claim(lambda x: torch.where(x[:, 0] == 0.5, 0, plane(x)).round(), x, Y.repeat(2))
+    assert result.distance[0] == math.inf
+    # Where the margin goes on rising, the claim is moved on to the next float that is an error.
+    result = claim(plane, x, Y.repeat(2))
+    assert result.success.tolist() == [True, True]
+    assert 0.5 < result.distance[0] < 0.5 * (1 + 1e-6)
+    assert plane(result.x_adv)[0] > 0
 
 
 def test_errors_survive_classifiers_that_round_by_batch_size() -> None:
@@ -92,7 +106,7 @@ def test_errors_survive_classifiers_that_round_by_batch_size() -> None:
     x = torch.nn.functional.normalize(torch.tensor([[0.1, 1.0], [0.9, 1.0], [0.2, -1.0]]), dim=1)
     result = ManifoldAttack()(rounding, x, torch.zeros(3, dtype=torch.int64))
     assert result.success.all()
-    assert (rounding(result.x_adv) >= 0).all()
+    assert (rounding(result.x_adv) > 0).all()
 
 
 @pytest.mark.parametrize(
@@ -100,6 +114,8 @@ def test_errors_survive_classifiers_that_round_by_batch_size() -> None:
     [
         (torch.zeros(2, 3, dtype=torch.int64), torch.zeros(2).long(), TypeError, "floating-point"),
         (torch.zeros(2, 3), torch.zeros(2), TypeError, "integer or boolean labels"),
+        (torch.zeros(2, 3).half(), torch.zeros(2).long(), TypeError, r"use x\.float\(\)"),
+        (torch.zeros(2, 3).bfloat16(), torch.zeros(2).long(), TypeError, r"use x\.float\(\)"),
         (torch.zeros(3), torch.zeros(3).long(), ValueError, r"\(n, \*event\)"),
         (torch.zeros(0, 3), torch.zeros(0).long(), ValueError, "n >= 1"),
         (torch.zeros(2, 3), torch.zeros(3).long(), ValueError, r"shape \(2,\), got \(3,\)"),
@@ -175,6 +191,21 @@ def test_summary_censors_failures() -> None:
     assert nothing.n_failed == 2
     assert math.isnan(nothing.mean)
     assert nothing.median == math.inf
+    assert summary.reasons == {}
+    assert nothing.reasons == {AttackStatus.NOT_CONFIRMED.value: 2}
+
+
+def test_a_summary_counts_the_reasons_of_failures(generator: torch.Generator) -> None:
+    x = torch.randn(6, 2, generator=generator)
+    x[:, 0] = torch.tensor([-2.0, 0.0, 0.0, 1.0, 0.0, -2.0])
+    partly = Claims(torch.tensor([[0.0, 0.0]]))(
+        lambda x: torch.where(x[:, 0] == -2, math.nan, plane(x)), x, torch.zeros(6).long()
+    )
+    assert list(partly.summary().reasons.items()) == [
+        (AttackStatus.NOT_CONFIRMED.value, 3),
+        (AttackStatus.NON_FINITE.value, 2),
+    ]
+    assert partly.summary().n_failed == 5
 
 
 def test_chunks_give_what_one_call_gives(generator: torch.Generator) -> None:

@@ -209,7 +209,9 @@ def test_the_published_change_of_variables_freezes_bounds(generator: torch.Gener
     def plane(points: Tensor) -> Tensor:
         return points @ weights - 3
 
-    frozen = replace(DEFAULT, box_variable="tanh")(plane, x, zeros(x), domain=box)
+    frozen = replace(DEFAULT, box_variable="tanh", learning_rate=0.01)(
+        plane, x, zeros(x), domain=box
+    )
     assert frozen.messages() == [AttackStatus.BUDGET_SPENT.value]
     sine = DEFAULT(plane, x, zeros(x), domain=box)
     assert sine.distance.item() == pytest.approx(3 / math.sqrt(10), rel=1e-3)
@@ -276,6 +278,34 @@ def test_an_early_end_saves_steps(generator: torch.Generator) -> None:
     assert impatient.n_backward.item() < patient.n_backward.item()
     assert patient.n_backward.item() == 1 + 3 * 501
     assert impatient.distance.item() == pytest.approx(1, rel=0.01)
+
+
+@pytest.mark.parametrize("domain", [None, Box(-4.0, 4.0)], ids=["space", "box"])
+def test_every_descent_starts_at_the_sample(domain: Box | None) -> None:
+    x = torch.zeros(1, 3, dtype=torch.float64)
+    attack = CarliniWagnerL2(n_steps=1, n_binary_search=5, learning_rate=0.01)
+    result = attack(lambda points: points.sum(1) - 9, x, zeros(x), domain=domain)
+    step = 0.01 if domain is None else 4 * math.sin(0.01)
+    torch.testing.assert_close(result.endpoint, torch.full_like(x, step), rtol=1e-5, atol=0)
+
+
+def test_steps_follow_the_nearest_error_known() -> None:
+    # The first-order distance is a hundred times too long at first, or fifty times too short.
+    x = torch.zeros(1, 5, dtype=torch.float64)
+
+    def late(points: Tensor) -> Tensor:
+        return torch.expm1(7 * (points[:, 0] - 1))
+
+    def early(points: Tensor) -> Tensor:
+        return torch.sinh(7 * points[:, 0]) / math.sinh(7) - 1
+
+    def slowing(points: Tensor) -> Tensor:
+        return (points[:, 0] + 1e-4).sqrt() - math.sqrt(1 + 1e-4)
+
+    for rising in (late, early):
+        assert_tight(DEFAULT(rising, x, zeros(x)).distance, 1.01)
+    more = replace(DEFAULT, n_binary_search=6)  # the constant grows by ten at a time
+    assert_tight(more(slowing, x, zeros(x)).distance, 1.01)
 
 
 def test_more_descents_never_hurt(generator: torch.Generator) -> None:

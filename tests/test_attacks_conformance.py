@@ -63,10 +63,11 @@ def spheres(n: int, dtype: torch.dtype, generator: torch.Generator) -> tuple[Ten
 def assert_honest(result: AttackResult, margin: Margin, x: Tensor, y: Tensor) -> None:
     """Check every promise of a result against the classifier itself."""
     sign = (1 - 2 * y).to(x)
-    wrong = sign * margin(x) >= 0
+    wrong = (margin(x) > 0).long() != y
     success = result.success
     assert torch.equal(result.distance.isfinite(), success)
-    assert (sign * margin(result.x_adv) >= 0)[success].all()
+    assert ((margin(result.x_adv) > 0).long() != y)[success].all()
+    assert (sign * margin(result.x_adv) > 0)[success & ~wrong].all()
     assert torch.equal(result.x_adv[~success], x[~success])
     assert (result.distance[~success] == math.inf).all()
     assert (result.distance[wrong] == 0).all()
@@ -186,17 +187,16 @@ def test_misclassified_points_have_distance_zero(
     ("margin", "expected"),
     [
         (
-            lambda x: x.flatten(1)[:, 0] - 10,
+            lambda x: x.flatten(1)[:, 0].sin() - 10,
             {AttackStatus.BUDGET_SPENT, AttackStatus.CONVERGED},
         ),
-        (lambda x: x.new_full((len(x),), -1.0), {AttackStatus.GRADIENT_VANISHED}),
         (lambda x: 0 * x.flatten(1).sum(1) - 1, {AttackStatus.GRADIENT_VANISHED}),
-        (lambda x: x.flatten(1).sum(1).round().detach() - 10, {AttackStatus.GRADIENT_VANISHED}),
+        (lambda x: x.flatten(1).sum(1).round() - 99, {AttackStatus.GRADIENT_VANISHED}),
         (lambda x: x.flatten(1).sum(1) * math.nan, {AttackStatus.NON_FINITE}),
         (lambda x: x.flatten(1).sum(1) * 0 - math.inf, {AttackStatus.NON_FINITE}),
         (lambda x: (x.flatten(1)[:, 0] * 0).sqrt() - 1, {AttackStatus.NON_FINITE}),
     ],
-    ids=["unreachable", "constant", "zero-gradient", "steps", "nan", "infinite", "nan-gradient"],
+    ids=["unreachable", "zero-gradient", "steps", "nan", "infinite", "nan-gradient"],
 )
 def test_failures_are_infinite_and_explained(
     case: tuple[Attack, Domain],

@@ -158,7 +158,7 @@ def test_caps_have_a_closed_form(
         return points @ axis.to(points) - 0.7 * radius
 
     polar = torch.atan2(torch.linalg.vector_norm(x - (x @ axis)[:, None] * axis, dim=1), x @ axis)
-    near = (polar > edge) & ((polar - edge) * radius < 0.95)  # within reach of 1000 x 0.001
+    near = (polar > edge) & ((polar - edge) < 0.95)  # within reach of 1000 steps of a thousandth
     assert near.any()
     result = attack(cap, x[near], torch.zeros(int(near.sum())).long())
     exact = 2 * radius * torch.sin((polar[near] - edge) / 2)

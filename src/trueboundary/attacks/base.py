@@ -3,6 +3,10 @@
 An attack searches for a point of its domain that the classifier gets wrong. What the search
 reports is never taken at its word: `Attack.__call__` evaluates the classifier again at every
 reported point, in the dtype of the input, and recomputes success and distance from that.
+
+What counts as an error is said at `trueboundary.classifiers.margin`: a point that is reported as
+found has a margin strictly on the wrong side, so that whoever takes the sign or the argmax of the
+classifier's own output calls it wrong, too.
 """
 
 from __future__ import annotations
@@ -11,14 +15,16 @@ import hashlib
 import math
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from collections import Counter
+from dataclasses import dataclass, field, fields
 from enum import Enum
 
 import torch
 from torch import Tensor, nn
 
-from trueboundary.attacks.domains import Domain, Space, per_sample
+from trueboundary.attacks.domains import Domain, Space, norm, per_sample
 from trueboundary.classifiers import BinaryClassifier, Classifier, margin
+from trueboundary.theory.intervals import censored_median
 
 __all__ = [
     "Attack",
@@ -32,6 +38,7 @@ __all__ = [
 ]
 
 _LONGEST_NUDGE = 1e-3  # as a fraction of the distance; see `_confirmed`
+_MOST_ROUNDINGS = 64  # of the point: a nudge may be as long, however short the distance
 _DEFAULT_SEED = 0  # used when no generator is given: a result never depends on global state
 
 
@@ -52,7 +59,7 @@ class AttackStatus(Enum):
 
     FOUND = "An error was found."
     MISCLASSIFIED = "The point was already misclassified, so its distance is 0."
-    BUDGET_SPENT = "No error was found within the budget; try more steps or restarts."
+    BUDGET_SPENT = "No error was found within the budget; try more or longer steps, or restarts."
     CONVERGED = (
         "The climb converged where the classifier is still right; if there is an error, only "
         "another start can find it."
@@ -64,6 +71,14 @@ class AttackStatus(Enum):
     LEFT_DOMAIN = "The search left its domain, so what it found does not count."
     NOT_CONFIRMED = (
         "The classifier did not repeat the error that the search reported; is it deterministic?"
+    )
+    UNRESOLVED = (
+        "No step changed the margin by more than its rounding: the precision of the points or of "
+        "the margins hides the way up; try float64, or take large offsets out of both."
+    )
+    CUT_OFF = (
+        "The classifier's output does not depend on its input for autograd (no_grad, detach, a "
+        "trip through NumPy, a constant), so there is no gradient to climb."
     )
 
     @property
@@ -91,13 +106,18 @@ class AttackSummary:
         Mean distance over the samples with an error (NaN if there is none); failures are left
         out, as papers do, so read it next to ``n_failed``.
     median : float
-        Median distance with every failure counted as infinite.
+        Median distance with every failure counted as infinite; see
+        `trueboundary.theory.intervals.censored_median`.
+    reasons : dict of str to int
+        Why no error was found: each sentence with the number of samples that it is true of, the
+        most frequent first.
     """
 
     n: int
     n_failed: int
     mean: float
     median: float
+    reasons: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,21 +167,31 @@ class AttackResult:
         return [AttackStatus.from_code(code).value for code in self.status.tolist()]
 
     def summary(self) -> AttackSummary:
-        """Return the number of failures, the mean over successes and the censored median."""
-        distance = self.distance.double().sort().values
-        n = distance.numel()
-        found = distance[distance.isfinite()]
-        median = (distance[(n - 1) // 2] + distance[n // 2]) / 2
-        return AttackSummary(n, n - found.numel(), found.mean().item(), median.item())
+        """Return the failures and their reasons, the mean over successes, the censored median."""
+        distance, success = self.distance.double(), self.success
+        reasons = Counter(
+            message
+            for message, found in zip(self.messages(), success.tolist(), strict=True)
+            if not found
+        )
+        return AttackSummary(
+            n=distance.numel(),
+            n_failed=int((~success).sum()),
+            mean=distance[success].mean().item(),
+            median=censored_median(distance.numpy(force=True)),
+            reasons=dict(reasons.most_common()),
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
     """The samples under attack, seen by a search: their wrongness, its gradient, their domain.
 
-    Wrongness is the margin signed so that an error has wrongness >= 0: ``margin`` for class 0 and
-    ``-margin`` for class 1. A target counts its evaluations per sample, and `take` narrows it to
-    the samples still searched, so finished samples cost nothing.
+    Wrongness is the margin signed so that what an attack may report as an error has wrongness
+    > 0: ``margin`` for class 0 and ``-margin`` for class 1, in the dtype of the points. A target
+    counts its evaluations per sample, and `take` narrows it to the samples still searched, so
+    finished samples cost nothing. ``cut_off`` notes of which samples the classifier's output did
+    not depend on the input for autograd.
     """
 
     classifier: Classifier
@@ -172,6 +202,7 @@ class Target:
     index: Tensor
     n_forward: Tensor
     n_backward: Tensor
+    cut_off: Tensor
 
     def take(self, keep: Tensor) -> Target:
         """Return the target of the samples at the positions ``keep``, sharing the counters."""
@@ -184,12 +215,13 @@ class Target:
             self.index[keep],
             self.n_forward,
             self.n_backward,
+            self.cut_off,
         )
 
     def wrongness(self, points: Tensor) -> Tensor:
         """Return the wrongness ``(n,)`` at one point per sample."""
         self.n_forward[self.index] += 1
-        return self.sign * _margin_or_nan(self.classifier, points).detach()
+        return self._signed(_margin_or_nan(self.classifier, points))
 
     def wrongness_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return the wrongness ``(n,)`` and its gradient ``(n, *event)``."""
@@ -198,12 +230,25 @@ class Target:
         with torch.inference_mode(False), torch.enable_grad():
             leaf = points.detach().clone().requires_grad_()
             values = _margin_or_nan(self.classifier, leaf)
-            if not values.requires_grad:  # the output does not depend on the input
-                return self.sign * values.detach(), torch.zeros_like(points)
-            (gradient,) = torch.autograd.grad(
-                values, leaf, torch.ones_like(values), materialize_grads=True
-            )
-        return self.sign * values.detach(), per_sample(self.sign, points) * gradient
+            gradient = None
+            if values.requires_grad:
+                ones = torch.ones_like(values)
+                (gradient,) = torch.autograd.grad(values, leaf, ones, allow_unused=True)
+        self.cut_off[self.index] |= gradient is None
+        if gradient is None:
+            gradient = torch.zeros_like(points)
+        return self._signed(values), per_sample(self.sign, points) * gradient
+
+    def _signed(self, values: Tensor) -> Tensor:
+        """Return margins as wrongness in the dtype of the points, on the side where they were."""
+        values = values.detach()
+        limits = torch.finfo(self.sign.dtype)
+        cast = values.to(self.sign.dtype)
+        if cast.dtype != values.dtype:  # neither underflow nor overflow may change what is said
+            cast = torch.where(cast == 0, values.sign().to(cast) * limits.tiny, cast)
+            finite = cast.isfinite() | ~values.isfinite()
+            cast = torch.where(finite, cast, values.sign().to(cast) * limits.max)
+        return self.sign * cast
 
     def noise(self, stream: int) -> Tensor:
         """Return standard normal noise ``(n, *event)``, a function of (seed, sample, stream).
@@ -271,10 +316,12 @@ class Attack(ABC):
         ----------
         classifier : callable
             Maps ``(n, *event)`` to logits ``(n,)``, ``(n, 1)`` or ``(n, 2)``, each sample on its
-            own, differentiably and without randomness. A margin above 0 means class 1, and a
-            margin of exactly 0 is an error for both classes.
+            own, differentiably and without randomness. A margin above 0 means class 1. Where it
+            is exactly 0 a sample of class 0 is right and one of class 1 is wrong, as for argmax;
+            the errors that an attack finds are strictly wrong for either.
         x : Tensor
-            Samples ``(n, *event)``, floating point and finite.
+            Samples ``(n, *event)``, finite, in single or double precision. Margins may be of any
+            other precision: they are taken over into that of the samples.
         y : Tensor
             Labels ``(n,)``, 0 or 1.
         domain : Domain, optional
@@ -292,15 +339,16 @@ class Attack(ABC):
         Raises
         ------
         TypeError
-            If ``x`` is not a floating-point or ``y`` not an integer or boolean tensor, or
-            ``domain`` is not a domain.
+            If ``x`` is not a tensor of single or double precision or ``y`` not one of integers or
+            booleans, or ``domain`` is not a domain.
         ValueError
             If the shapes or labels do not fit, or a sample is not finite or not in the domain.
 
         Warns
         -----
         AttackWarning
-            If the classifier is in training mode and has batch normalization or dropout.
+            If the classifier is in training mode and has batch normalization or dropout, or if
+            its output does not depend on its input for autograd.
         """
         domain = self.default_domain if domain is None else domain
         if not isinstance(domain, Domain):
@@ -314,7 +362,16 @@ class Attack(ABC):
             x = x.detach()
             domain = domain.bind(x)
             _check_domain(x, domain)
-            return self._attack(classifier, x, y.to(x.device), domain, seed)
+            result = self._attack(classifier, x, y.to(x.device), domain, seed)
+        n_cut_off = int((result.status == AttackStatus.CUT_OFF.code).sum())
+        if n_cut_off:
+            warnings.warn(
+                f"{type(self).__name__} found no error from {n_cut_off} of {len(x)} points. "
+                f"{AttackStatus.CUT_OFF.value}",
+                AttackWarning,
+                stacklevel=2,
+            )
+        return result
 
     def _attack(
         self, classifier: Classifier, x: Tensor, y: Tensor, domain: Domain, seed: int
@@ -323,30 +380,35 @@ class Attack(ABC):
         counts = torch.zeros(2, n, dtype=torch.int64, device=x.device)
         sign = 1 - 2 * y.to(x.dtype)
         everything = torch.arange(n, device=x.device)
-        target = Target(classifier, x, sign, domain, seed, everything, counts[0], counts[1])
+        cut_off = torch.zeros(n, dtype=torch.bool, device=x.device)
+        target = Target(
+            classifier, x, sign, domain, seed, everything, counts[0], counts[1], cut_off
+        )
 
         wrong_at_x = target.wrongness(x)
+        # As argmax has it, which calls a margin of exactly 0 class 0.
+        already = torch.where(y == 0, wrong_at_x > 0, wrong_at_x >= 0)
         status = torch.full((n,), AttackStatus.NON_FINITE.code, device=x.device)
         endpoint = x.clone()
         searched = ~wrong_at_x.isnan()
         if not self._attacks_misclassified:
-            searched &= wrong_at_x < 0
+            searched &= ~already
         keep = searched.nonzero().squeeze(1)
         if keep.numel() > 0:
             search = self._run(target.take(keep))
             endpoint[keep] = search.endpoint
             status[keep] = search.status
+            status[cut_off & (status != AttackStatus.FOUND.code)] = AttackStatus.CUT_OFF.code
 
         # Nothing below trusts the search: success and distance come from the classifier alone.
         claimed = status == AttackStatus.FOUND.code
         endpoint, wrong_at_endpoint = _confirmed(target, endpoint, claimed)
-        error = wrong_at_endpoint >= 0
+        error = wrong_at_endpoint > 0
         inside = domain.contains(endpoint)
         status[claimed & ~error] = AttackStatus.NOT_CONFIRMED.code
         status[error] = AttackStatus.FOUND.code
         status[~inside] = AttackStatus.LEFT_DOMAIN.code
         success = error & inside
-        already = wrong_at_x >= 0
         status[already] = AttackStatus.MISCLASSIFIED.code
         moved = success & ~already
 
@@ -431,29 +493,39 @@ def _confirmed(target: Target, endpoint: Tensor, claimed: Tensor) -> tuple[Tenso
 
     Matrix products round differently in batches of different size, so an error found at the very
     boundary may fall on the right side here. It is then moved on along the path from its sample,
-    from a few roundings up to a thousandth of the path, until it is an error in this batch too.
+    from a few roundings up to a thousandth of the path, or some roundings of the point where that
+    is more, until it is an error in this batch too.
     """
     first = wrongness = target.wrongness(endpoint)
-    reached, extra = endpoint, 4 * torch.finfo(endpoint.dtype).eps
-    lost = claimed & (wrongness < 0)
-    while bool(lost.any()) and extra < _LONGEST_NUDGE:
+    rounding = torch.finfo(endpoint.dtype).eps
+    path = target.domain.distance(endpoint, target.x)
+    longest = (_MOST_ROUNDINGS * rounding * norm(target.x) / path).clamp(min=_LONGEST_NUDGE)
+    reached, extra = endpoint, 4 * rounding
+    lost = claimed & (path > 0) & (wrongness <= 0)
+    while bool(lost.any()):
         index = lost.nonzero().squeeze(1)
         part = target.take(index)
         fraction = torch.full_like(part.sign, 1 + extra)
         endpoint = endpoint.clone()
         endpoint[index] = part.domain.interpolate(part.x, reached[index], fraction)
         wrongness = target.wrongness(endpoint)
-        lost = claimed & (wrongness < 0)
         extra *= 4
+        lost &= (wrongness <= 0) & (extra < longest)
+    failed = claimed & ~(wrongness > 0)
     return (
-        torch.where(per_sample(lost, endpoint), reached, endpoint),
-        torch.where(lost, first, wrongness),
+        torch.where(per_sample(failed, endpoint), reached, endpoint),
+        torch.where(failed, first, wrongness),
     )
 
 
 def _margin_or_nan(classifier: Classifier, x: Tensor) -> Tensor:
     """Return `margin`, but NaN for samples that have none, so that the others are attacked."""
-    raw = classifier.margin(x) if isinstance(classifier, BinaryClassifier) else classifier(x)
+    points = x.clone()  # a forward that works in place writes into this, not into the search
+    raw = (
+        classifier.margin(points)
+        if isinstance(classifier, BinaryClassifier)
+        else classifier(points)
+    )
     if not isinstance(raw, Tensor) or raw.shape[:1] != x.shape[:1]:
         return margin(lambda _: raw, x)  # which says what is wrong with it
     missing = raw.isnan()
@@ -477,6 +549,11 @@ def _check_samples(x: Tensor, y: Tensor) -> None:
             )
     if not x.is_floating_point():
         raise TypeError(f"expected floating-point samples, got x.dtype={x.dtype}; use x.float()")
+    if torch.finfo(x.dtype).bits < 32:
+        raise TypeError(
+            f"expected samples in single or double precision, got x.dtype={x.dtype}, in which no "
+            "distance keeps three digits; use x.float() (the classifier may compute in half)"
+        )
     if x.ndim < 2 or x.shape[0] == 0:
         raise ValueError(
             f"expected samples of shape (n, *event) with n >= 1, got {tuple(x.shape)}; a single "

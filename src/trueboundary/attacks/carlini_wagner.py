@@ -25,6 +25,8 @@ _CONST_GROWTH = 10.0  # of a constant under which no error was found
 _LARGEST_CONST = 1e10
 _N_PLATEAU_CHECKS = 10  # per descent
 _PLATEAU = 0.9999  # a descent that kept more than this part of its loss has stopped descending
+_FARTHEST_REACH = 10.0  # of a descent, in units of the displacement that is expected
+_KICK = 0.01  # of the distance at which an error is expected
 _INNERMOST = 1 - 1e-6  # half widths from the middle: where the descent starts from a bound
 
 
@@ -38,8 +40,9 @@ class CarliniWagnerL2(Attack):
 
     where the shortfall :math:`s` is the margin by which :math:`x'` is still classified correctly.
     Each sample searches its own constant: times ten after a descent without an error, by
-    bisection once both outcomes were seen. The nearest error of every descent is moved back along
-    the straight line to the sample until the boundary, and the nearest of those is reported.
+    bisection once both outcomes were seen. Every descent starts at the sample. The nearest error
+    of each is moved back along the straight line to the sample until the boundary, and the nearest
+    of those is reported.
 
     Parameters
     ----------
@@ -47,9 +50,13 @@ class CarliniWagnerL2(Attack):
         Largest number of steps of each descent.
     n_binary_search : int
         Number of descents, each with another constant.
-    learning_rate : float
+    learning_rate : float or None
         Step size of Adam: about how far each entry moves in one step, in units of ``x`` (in a
-        box: of the variable whose sine or hyperbolic tangent spans the width of the box).
+        box: of the variable whose sine or hyperbolic tangent spans the width of the box). None
+        lets each descent reach ten times the displacement that is expected of the entry that
+        moves farthest: that of a linear classifier at first, and that of the nearest error known
+        later on; ten times farther after a descent without an error. The units of ``x`` then do
+        not matter.
     initial_const : float or None
         Constant of the first descent. None takes four times the first-order estimate of each
         sample's distance: twice what a linear classifier needs.
@@ -99,7 +106,7 @@ class CarliniWagnerL2(Attack):
 
     n_steps: int = 500
     n_binary_search: int = 3
-    learning_rate: float = 0.01
+    learning_rate: float | None = None
     initial_const: float | None = None
     scale: Scale = "distance"
     schedule: Schedule = "linear"
@@ -125,6 +132,7 @@ class CarliniWagnerL2(Attack):
             Unit of the constant 0.01; ``"raw"`` is the paper's.
         """
         return cls(
+            learning_rate=0.01,
             initial_const=0.01,
             scale=scale,
             schedule="constant",
@@ -141,8 +149,9 @@ class CarliniWagnerL2(Attack):
         numbers: dict[str, float] = {
             "n_steps": self.n_steps,
             "n_binary_search": self.n_binary_search,
-            "learning_rate": self.learning_rate,
         }
+        if self.learning_rate is not None:
+            numbers["learning_rate"] = self.learning_rate
         if self.initial_const is not None:
             numbers["initial_const"] = self.initial_const
         for name, value in numbers.items():
@@ -167,10 +176,16 @@ class CarliniWagnerL2(Attack):
         endpoint = target.x.clone()
         keep = (status == AttackStatus.BUDGET_SPENT.code).nonzero().squeeze(1)
         if keep.numel() > 0:
-            part, slope = target.take(keep), slope[keep]
-            const = self._first_const(-value[keep] / slope, slope)
+            part, slope, variable = target.take(keep), slope[keep], variable.take(keep)
+            # At a margin of exactly 0 a linear classifier is a rounding of the sample away.
+            rounding = torch.finfo(slope.dtype).eps * norm(part.x)
+            distance = torch.maximum(-value[keep] / slope, 4 * rounding)
+            const = self._first_const(distance, slope)
             objective = _Objective(part, variable, slope, const)
-            endpoint[keep], status[keep] = self._search(objective, variable.encode(start[keep]))
+            nearest = per_sample(distance, part.x) * unit(gradient[keep])
+            shift = variable.largest_shift(nearest)
+            w = variable.encode(start[keep])
+            endpoint[keep], status[keep] = self._search(objective, w, shift)
         return Search(endpoint, status)
 
     def _start(self, target: Target) -> tuple[Tensor, Tensor, Tensor]:
@@ -181,7 +196,11 @@ class CarliniWagnerL2(Attack):
         if bool(flat.any()):
             index = flat.nonzero().squeeze(1)
             part = target.take(index)
-            start[index] = part.domain.project(part.x + self.learning_rate * part.noise(0))
+            rate = _KICK * part.domain.reach(part.x, torch.zeros_like(part.sign))
+            if self.learning_rate is not None:
+                rate = torch.full_like(rate, self.learning_rate)
+            kick = per_sample(rate, part.x) * part.noise(0)
+            start[index] = part.domain.project(part.x + kick)
             value[index], gradient[index] = part.wrongness_and_gradient(start[index])
         return start, value, gradient
 
@@ -195,14 +214,25 @@ class CarliniWagnerL2(Attack):
             const = self.initial_const * slope
         return const.clamp(torch.finfo(const.dtype).tiny, _LARGEST_CONST)
 
-    def _search(self, objective: _Objective, start: Tensor) -> tuple[Tensor, Tensor]:
-        """Search the constants; return endpoints and status codes."""
-        target, const = objective.target, objective.const
+    def _rate(self, shift: Tensor) -> Tensor:
+        """Return the learning rates that let a descent reach some multiple of each shift."""
+        if self.learning_rate is not None:
+            return torch.full_like(shift, self.learning_rate)
+        mean_rate = _FARTHEST_REACH * shift / self.n_steps
+        return 2 * mean_rate if self.schedule == "linear" else mean_rate
+
+    def _search(self, objective: _Objective, start: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        """Search the constants; return endpoints and status codes.
+
+        ``shift (n,)`` is by how much the entry that moves farthest is expected to move.
+        """
+        target, const, variable = objective.target, objective.const, objective.variable
         low, high = torch.zeros_like(const), torch.full_like(const, math.inf)
         shortest = torch.full_like(const, math.inf)
         endpoint = target.x.clone()
         for _ in range(self.n_binary_search):
-            nearest, found = self._descend(objective.with_const(const), start)
+            shift = shift.clamp(torch.finfo(shift.dtype).tiny, variable.longest_shift)
+            nearest, found = self._descend(objective.with_const(const), start, self._rate(shift))
             index = found.nonzero().squeeze(1)
             if index.numel() > 0:
                 part = target.take(index)
@@ -212,6 +242,8 @@ class CarliniWagnerL2(Attack):
             shortest = torch.where(better, distance, shortest)
             replaced = better | shortest.isinf()
             endpoint = torch.where(per_sample(replaced, endpoint), nearest, endpoint)
+            known = (variable.encode(endpoint) - start).flatten(1).abs().amax(1)
+            shift = torch.where(shortest.isfinite(), known, _CONST_GROWTH * shift)
 
             high = torch.where(found, const, high)
             low = torch.where(found, low, const)
@@ -220,8 +252,8 @@ class CarliniWagnerL2(Attack):
         status[shortest.isfinite()] = AttackStatus.FOUND.code
         return endpoint, status
 
-    def _descend(self, objective: _Objective, start: Tensor) -> tuple[Tensor, Tensor]:
-        """Descend for one constant per sample; return the nearest errors and where there are any.
+    def _descend(self, objective: _Objective, start: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+        """Descend for one constant and rate per sample; return nearest errors, where there are any.
 
         Where there is none, the last point stands in for it.
         """
@@ -244,7 +276,7 @@ class CarliniWagnerL2(Attack):
                 keep = going.nonzero().squeeze(1)
                 active, objective, gradient = active[keep], objective.take(keep), gradient[keep]
                 w, mean, square = w[keep], mean[keep], square[keep]
-                last_loss = last_loss[keep]
+                last_loss, rate = last_loss[keep], rate[keep]
             if active.numel() == 0:
                 return nearest, shortest.isfinite()
 
@@ -254,7 +286,7 @@ class CarliniWagnerL2(Attack):
             bias_square = 1 - _DECAY_SQUARE ** (step + 1)
             remaining = 1 - step / self.n_steps if self.schedule == "linear" else 1.0
             scaled = (mean / bias_mean) / ((square / bias_square).sqrt() + _ADAM_EPS)
-            w = w - self.learning_rate * remaining * scaled
+            w = w - per_sample(rate * remaining, w) * scaled
         self._record(objective.evaluate(w), active, nearest, shortest)
         return nearest, shortest.isfinite()
 
@@ -271,6 +303,19 @@ class CarliniWagnerL2(Attack):
 class _Variable(Protocol):
     """The variable the descent runs in."""
 
+    @property
+    def longest_shift(self) -> float:
+        """By how much an entry has to move at most."""
+        ...
+
+    def take(self, keep: Tensor) -> _Variable:
+        """Return the variable of the samples at the positions ``keep``."""
+        ...
+
+    def largest_shift(self, step: Tensor) -> Tensor:
+        """Return the largest change of an entry when the points move by ``step``, ``(n,)``."""
+        ...
+
     def encode(self, x: Tensor) -> Tensor:
         """Return the variable of points ``(n, *event)``."""
         ...
@@ -280,18 +325,31 @@ class _Variable(Protocol):
         ...
 
     def derivative(self, w: Tensor) -> Tensor:
-        """Return the derivative of each entry of the points with respect to its variable."""
+        """Return the derivative of each entry of the points by its variable, up to a factor."""
         ...
 
 
+@dataclass(frozen=True, eq=False)
 class _Free:
-    """The points themselves."""
+    """The displacement from the samples, whose short steps the rounding of the points spares."""
+
+    x: Tensor
+
+    @property
+    def longest_shift(self) -> float:
+        return float(torch.finfo(self.x.dtype).max ** 0.25)
+
+    def take(self, keep: Tensor) -> _Free:
+        return _Free(self.x[keep])
+
+    def largest_shift(self, step: Tensor) -> Tensor:
+        return step.flatten(1).abs().amax(1)
 
     def encode(self, x: Tensor) -> Tensor:
-        return x
+        return x - self.x
 
     def decode(self, w: Tensor) -> Tensor:
-        return w
+        return self.x + w
 
     def derivative(self, w: Tensor) -> Tensor:
         return torch.ones_like(w)
@@ -304,9 +362,29 @@ class _Boxed(ABC):
     low: Tensor
     high: Tensor
 
+    @property
+    def longest_shift(self) -> float:
+        return 2.0  # more than half of the sine's way; the tangent does most of its own on 2
+
+    def take(self, keep: Tensor) -> Self:
+        del keep
+        return self
+
+    def largest_shift(self, step: Tensor) -> Tensor:
+        half = (self.high - self.low) / 2
+        change = torch.where(half > 0, step / half, torch.zeros_like(step))
+        return change.flatten(1).abs().amax(1)
+
     @abstractmethod
     def derivative(self, w: Tensor) -> Tensor:
-        """Return the derivative of each entry of the points with respect to its variable."""
+        """Return the derivative of each entry of the points by its variable, up to a factor."""
+
+    @property
+    def _weight(self) -> Tensor:
+        """Widths in units of the largest, to which Adam's safeguard is blind otherwise."""
+        width = self.high - self.low
+        largest = width.amax()
+        return width / torch.where(largest > 0, largest, torch.ones_like(largest))
 
     def _position(self, x: Tensor) -> Tensor:
         """Return positions strictly between the bounds; an entry of equal bounds gets 0."""
@@ -329,7 +407,7 @@ class _Sine(_Boxed):
         return self._point(w.sin())
 
     def derivative(self, w: Tensor) -> Tensor:
-        return (self.high - self.low) / 2 * w.cos()
+        return self._weight * w.cos()
 
 
 class _Tanh(_Boxed):
@@ -343,13 +421,13 @@ class _Tanh(_Boxed):
 
     def derivative(self, w: Tensor) -> Tensor:
         # 1 / cosh^2 keeps its digits near a bound, where 1 - tanh^2 cancels.
-        return (self.high - self.low) / 2 / w.clamp(-40, 40).cosh() ** 2
+        return self._weight / w.clamp(-40, 40).cosh() ** 2
 
 
 def _variable(domain: Domain, x: Tensor, box_variable: BoxVariable) -> _Variable:
     """Return the variable in which a domain has no edge."""
     if isinstance(domain, Space):
-        return _Free()
+        return _Free(x)
     if isinstance(domain, Box):
         low = torch.as_tensor(domain.low, dtype=x.dtype, device=x.device)
         high = torch.as_tensor(domain.high, dtype=x.dtype, device=x.device)
@@ -389,7 +467,9 @@ class _Objective:
         return _Objective(self.target, self.variable, self.slope, const)
 
     def take(self, keep: Tensor) -> _Objective:
-        return _Objective(self.target.take(keep), self.variable, self.slope[keep], self.const[keep])
+        return _Objective(
+            self.target.take(keep), self.variable.take(keep), self.slope[keep], self.const[keep]
+        )
 
     def evaluate(self, w: Tensor) -> _Evaluation:
         points = self.variable.decode(w)
@@ -399,11 +479,11 @@ class _Objective:
         distance = norm(step)
         pull = per_sample(2 / self.const, step) * step
         push = -slope / per_sample(self.slope, slope)
-        gradient = torch.where(per_sample(value >= 0, pull), pull, pull + push)
+        gradient = torch.where(per_sample(value > 0, pull), pull, pull + push)
         return _Evaluation(
             points=points,
             distance=distance,
-            is_error=value >= 0,
+            is_error=value > 0,
             loss=distance**2 / self.const + shortfall,
             gradient=gradient * self.variable.derivative(w),
         )

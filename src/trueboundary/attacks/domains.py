@@ -1,9 +1,10 @@
 """Where an attack may move: all of space, a box, a sphere, or the shell between two spheres.
 
-Every domain answers the same six questions, so that one search serves them all: is a point inside
+Every domain answers the same questions, so that one search serves them all: is a point inside
 (`contains`), which inside point is nearest (`project`), which part of a vector stays inside to
 first order (`tangent`), where does a path of given length lead (`move`), what lies between two
-points (`interpolate`), and how far apart they are (`distance`, Euclidean on every domain).
+points (`interpolate`), how far apart they are (`distance`, Euclidean on every domain), how far
+apart two points can be (`span`), and how far away an error is to be expected (`reach`).
 """
 
 from __future__ import annotations
@@ -78,8 +79,30 @@ class Domain(ABC):
         return y - x
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the Euclidean distance of each pair of points, ``(n,)``."""
-        return norm(x - y)
+        """Return the Euclidean distance of each pair of points, ``(n,)``, 0 for equal ones only."""
+        step = x - y
+        length, limits = norm(step), torch.finfo(x.dtype)
+        squares_fit = (length > limits.tiny**0.5 / limits.eps) & length.isfinite()
+        return torch.where(squares_fit, length, dot(step, unit(step)))
+
+    def span(self, x: Tensor) -> Tensor:
+        """Return the largest distance between two points of the domain, ``(n,)``, or infinity."""
+        return torch.full_like(x.flatten(1)[:, 0], torch.inf)
+
+    def reach(self, x: Tensor, first_order: Tensor) -> Tensor:
+        """Return the order of magnitude of the distance to an error, ``(n,)``, to scale steps by.
+
+        ``first_order (n,)`` is where the margin would change its sign if it were linear. A domain
+        with a size of its own limits it, or says better. Where it is zero or not finite, which
+        says nothing, the size of the domain or of the point itself stands in for it. All of these
+        grow with the problem: what is measured in units of them does not depend on the units of
+        the points.
+        """
+        span, size = self.span(x), norm(x)
+        size = torch.where(size > 0, size, torch.ones_like(size))
+        size = torch.where(span.isfinite(), span, size)
+        known = first_order.isfinite() & (first_order > 0)
+        return torch.where(known, torch.minimum(first_order, span), size)
 
     def bind(self, x: Tensor) -> Domain:
         """Return the same domain with everything that depends on the start points fixed."""
@@ -164,6 +187,11 @@ class Box(Domain):
         """Clip each entry to its bounds."""
         low, high = self._bounds(x)
         return torch.minimum(torch.maximum(x, low), high)
+
+    def span(self, x: Tensor) -> Tensor:
+        """Return the length of the diagonal, ``(n,)``."""
+        low, high = self._bounds(x)
+        return norm((high - low).expand_as(x))
 
     def tangent(self, x: Tensor, v: Tensor) -> Tensor:
         """Drop the entries of ``v`` that push an entry of ``x`` through the bound it lies on."""
@@ -265,6 +293,15 @@ class Sphere(Domain):
         radius = self._radius(x)
         return 2 * radius * torch.asin((norm(x - y) / (2 * radius)).clamp(max=1))
 
+    def span(self, x: Tensor) -> Tensor:
+        """Return the diameter, ``(n,)``."""
+        return 2 * self._radius(x)
+
+    def reach(self, x: Tensor, first_order: Tensor) -> Tensor:
+        """Return a tenth of the radius, ``(n,)``: the geometry is known, whatever the margin."""
+        del first_order
+        return self._radius(x) / 10
+
     def bind(self, x: Tensor) -> Sphere:
         """Return the sphere with one fixed radius per sample, ``x``'s own where none was given."""
         return Sphere(self._radius(x))
@@ -324,6 +361,10 @@ class Shell(Domain):
         inside = (size >= self.inner) & (size <= self.outer)
         rescaled = per_sample(size.clamp(self.inner, self.outer), x) * unit(x)
         return torch.where(per_sample(inside, x), x, rescaled)
+
+    def span(self, x: Tensor) -> Tensor:
+        """Return the diameter of the outer sphere, ``(n,)``."""
+        return torch.full_like(norm(x), 2 * self.outer)
 
     def tangent(self, x: Tensor, v: Tensor) -> Tensor:
         """Remove the radial part of ``v`` where it points out of the shell."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor
 
-from trueboundary.attacks._search import find_crossing
+from trueboundary.attacks._search import expected_distance, find_crossing
 from trueboundary.attacks.base import Attack, AttackStatus, Search, Target
 from trueboundary.attacks.domains import dot, norm, per_sample, unit
 
@@ -20,7 +20,8 @@ Rule = Literal["computed-step", "fixed-step"]
 GapOf = Callable[[Target], Target]
 
 _OVERSHOOT = 1e-3  # of the way from the sample: past the boundary in spite of rounding
-_N_SHORTENINGS = 60  # of a trial step; enough for any first-order estimate in range of a float
+_N_TRIALS = 60  # of a step's length; enough for any first-order estimate in range of a float
+_FIXED_STEP, _KICK = 0.1, 0.01  # of the distance at which an error is expected
 
 
 @runtime_checkable
@@ -52,9 +53,11 @@ class LogDensityGradient(Attack):
         steps of length ``step_size``.
     n_steps : int
         Largest number of steps; computed steps rarely need more than three.
-    step_size : float
+    step_size : float or None
         Length of a fixed step (L2, in units of ``x``). Under both rules it is also the length of
-        the random step away from a point where the gradient is exactly zero.
+        the random step away from a point where the gradient is exactly zero. None takes a tenth
+        of the first-order distance from each sample (a hundredth of the sample's norm where there
+        is no gradient), so that the units of ``x`` do not matter.
 
     Raises
     ------
@@ -84,13 +87,13 @@ class LogDensityGradient(Attack):
 
     rule: Rule = "computed-step"
     n_steps: int = 100
-    step_size: float = 0.01
+    step_size: float | None = None
 
     def __post_init__(self) -> None:
         if self.rule not in get_args(Rule):
             raise ValueError(f"expected rule 'computed-step' or 'fixed-step', got {self.rule!r}")
         for name, value in (("n_steps", self.n_steps), ("step_size", self.step_size)):
-            if not 0 < value < math.inf:
+            if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"expected {name} to be positive and finite, got {value}")
 
     def _run(self, target: Target) -> Search:
@@ -115,6 +118,9 @@ class LogDensityGradient(Attack):
         reached = start.clone()
         status = torch.full_like(target.index, AttackStatus.BUDGET_SPENT.code)
         was_kicked = torch.zeros_like(target.index, dtype=torch.bool)
+        lengths = torch.full_like(
+            target.sign, math.nan if self.step_size is None else self.step_size
+        )
         active, part = torch.arange(start.shape[0], device=start.device), target
         for _ in range(self.n_steps):
             points = reached[active]
@@ -128,17 +134,26 @@ class LogDensityGradient(Attack):
             status[active[vanished]] = AttackStatus.GRADIENT_VANISHED.code
             status[active[~finite]] = AttackStatus.NON_FINITE.code
             was_kicked[active] |= flat
+            closed = value >= 0  # of a gap between components: the margin goes on from here
             if gap_of is _margin_gap:  # rounded otherwise than in the batch of the last step
-                status[active[value >= 0]] = AttackStatus.FOUND.code
+                closed = value > 0
+                status[active[closed]] = AttackStatus.FOUND.code
 
-            keep = (finite & ~stuck & (value < 0)).nonzero().squeeze(1)
+            keep = (finite & ~stuck & ~closed).nonzero().squeeze(1)
             if keep.numel() == 0:
                 break
             active, part, points = active[keep], part.take(keep), points[keep]
-            slope = dot(gradient[keep], direction[keep])
-            points = self._step(part, gap_of, points, direction[keep], value[keep], slope)
+            value, gradient, direction = value[keep], gradient[keep], direction[keep]
+            length = lengths[active]
+            if self.step_size is None:
+                expected = expected_distance(part, points, value, gradient)
+                length = torch.where(length.isnan(), _FIXED_STEP * expected, length)
+                sloped = ~flat[keep]
+                lengths[active[sloped]] = length[sloped]
+                length = torch.where(sloped, length, _KICK * expected)
+            points = self._step(part, gap_of, points, direction, value, gradient, length)
             reached[active] = points
-            error = part.wrongness(points) >= 0
+            error = part.wrongness(points) > 0
             status[active[error]] = AttackStatus.FOUND.code
             keep = (~error).nonzero().squeeze(1)
             active, part = active[keep], part.take(keep)
@@ -153,10 +168,10 @@ class LogDensityGradient(Attack):
         points: Tensor,
         direction: Tensor,
         value: Tensor,
-        slope: Tensor,
+        gradient: Tensor,
+        length: Tensor,
     ) -> Tensor:
         """Move points by the rule along their direction, or at random where it is zero."""
-        length = torch.full_like(value, self.step_size)
         flat = (direction.flatten(1) == 0).all(1)
         if bool(flat.any()):
             kick = unit(target.domain.tangent(points, target.noise(0)))
@@ -169,7 +184,7 @@ class LogDensityGradient(Attack):
                 points[sloped],
                 direction[sloped],
                 value[sloped],
-                slope[sloped],
+                dot(gradient[sloped], direction[sloped]),
             )
         return target.domain.move(points, direction, length)
 
@@ -193,8 +208,8 @@ def _closing_length(
 
     The wrongness along the direction is taken as the quadratic through ``value`` and ``slope``
     at the points and one more evaluation, at the length of a first-order step. Where the outcome
-    does not raise the wrongness, the function was no quadratic, and the first of ever shorter
-    steps that does raise it is taken.
+    lowers the wrongness, the function was no quadratic, and the first of ever shorter steps that
+    raises it is taken; where it changes nothing, the first of ever longer ones.
     """
     trial = (-value / slope).clamp(max=torch.finfo(slope.dtype).max ** 0.25)
     trial_value = gap_of(target).wrongness(target.domain.move(points, direction, trial))
@@ -204,13 +219,22 @@ def _closing_length(
     length = torch.where(discriminant >= 0, root, -slope / (2 * curvature))
     length = torch.where(length.isfinite(), length, trial)
     length = length + _OVERSHOOT * (norm(points - target.x) + length)
+    # At a margin of exactly 0 nothing is left to close: past it by a rounding of the point.
+    length = length.clamp(min=torch.finfo(length.dtype).tiny)
+    length = torch.maximum(length, torch.finfo(length.dtype).eps * norm(points))
 
     active, part = torch.arange(value.shape[0], device=value.device), target
-    for _ in range(_N_SHORTENINGS):
+    shortened = torch.zeros_like(active, dtype=torch.bool)
+    for _ in range(_N_TRIALS):
         moved = part.domain.move(points[active], direction[active], length[active])
-        keep = (~(gap_of(part).wrongness(moved) > value[active])).nonzero().squeeze(1)
+        change = gap_of(part).wrongness(moved) - value[active]
+        # What a shorter step does not resolve after a longer one led down stays unresolved.
+        longer = (change == 0) & ~shortened[active]
+        shorter = ~(change > 0) & ~longer
+        shortened[active[shorter]] = True
+        length[active] *= torch.where(longer, 4.0, torch.where(shorter, 0.25, 1.0)).to(length)
+        keep = (longer | (shorter & ~(change == 0))).nonzero().squeeze(1)
         if keep.numel() == 0:
             break
         active, part = active[keep], part.take(keep)
-        length[active] /= 4
     return length

@@ -38,9 +38,10 @@ class ManifoldAttack(Attack):
         point of largest wrong margin, however far away it is.
     n_steps : int
         Largest number of steps of each start.
-    step_size : float
+    step_size : float or None
         Length of a step along the manifold (L2, in units of ``x``); in worst-case mode that of
-        the first step.
+        the first step. None takes a thousandth of the radius on a sphere, elsewhere a hundredth
+        of the first-order distance from each start, so that the units of ``x`` do not matter.
     n_restarts : int
         Number of starts: the first is the sample itself, the others follow random directions.
     refine_steps : int
@@ -55,9 +56,9 @@ class ManifoldAttack(Attack):
 
     Notes
     -----
-    The default of 1000 steps of length 0.001 is that of Gilmer et al. (2018), Section 5; it
-    cannot reach an error farther than 1.0 along the manifold. By default the manifold is the
-    sphere through each sample, `Sphere`.
+    The default of 1000 steps of a thousandth of the radius is that of Gilmer et al. (2018),
+    Section 5, on the unit sphere; it cannot reach an error farther than one radius along the
+    manifold. By default the manifold is the sphere through each sample, `Sphere`.
 
     Examples
     --------
@@ -73,7 +74,7 @@ class ManifoldAttack(Attack):
 
     mode: Mode = "nearest"
     n_steps: int = 1000
-    step_size: float = 1e-3
+    step_size: float | None = None
     n_restarts: int = 1
     refine_steps: int = 0
 
@@ -92,9 +93,8 @@ class ManifoldAttack(Attack):
         return self.mode == "worst_case"
 
     def _run(self, target: Target) -> Search:
-        return best_of_starts(
-            target, self._nearest if self.mode == "nearest" else self._worst_case, self.n_restarts
-        )
+        run = self._nearest if self.mode == "nearest" else self._worst_case
+        return best_of_starts(target, run, self.n_restarts, step_size=self.step_size)
 
     def _nearest(self, target: Target, start: Tensor, stream: int) -> Outcome:
         return nearest_error(

@@ -30,9 +30,10 @@ class OffManifoldAttack(Attack):
     ----------
     n_steps : int
         Largest number of steps of each start.
-    step_size : float
+    step_size : float or None
         Length of a step (L2, in units of ``x``): of the first one, as steps lengthen while they
-        help, or of every one if ``refine_steps`` is 0.
+        help, or of every one if ``refine_steps`` is 0. None takes a hundredth of the first-order
+        distance from each start, so that the units of ``x`` do not matter.
     n_restarts : int
         Number of starts: the first is the sample itself, the others are random points near it.
     refine_steps : int
@@ -60,7 +61,7 @@ class OffManifoldAttack(Attack):
     """
 
     n_steps: int = 1000
-    step_size: float = 1e-3
+    step_size: float | None = None
     n_restarts: int = 1
     refine_steps: int = 100
 
@@ -68,7 +69,7 @@ class OffManifoldAttack(Attack):
         check_settings(self.n_steps, self.step_size, self.n_restarts, self.refine_steps)
 
     def _run(self, target: Target) -> Search:
-        return best_of_starts(target, self._nearest, self.n_restarts)
+        return best_of_starts(target, self._nearest, self.n_restarts, step_size=self.step_size)
 
     def _nearest(self, target: Target, start: Tensor, stream: int) -> Outcome:
         return nearest_error(
