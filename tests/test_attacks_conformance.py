@@ -77,8 +77,9 @@ def assert_honest(result: AttackResult, margin: Margin, x: Tensor, y: Tensor) ->
     for code, succeeded in zip(result.status.tolist(), success.tolist(), strict=True):
         good = {AttackStatus.FOUND, AttackStatus.MISCLASSIFIED}
         assert (AttackStatus.from_code(code) in good) == succeeded
-    for field in fields(AttackResult):
-        value = getattr(result, field.name)
+    assert result.warnings == ()
+    for name in (field.name for field in fields(AttackResult) if field.name != "warnings"):
+        value = getattr(result, name)
         assert len(value) == len(x)
         assert not value.requires_grad
         assert value.dtype in (x.dtype, torch.int64)

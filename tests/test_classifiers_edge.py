@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import trueboundary as tb
+from trueboundary.attacks import AttackWarning
 from trueboundary.classifiers import (
     CallableClassifier,
     ClassifierWarning,
@@ -190,7 +191,7 @@ SIGMOIDS = {
 @pytest.mark.parametrize("form", SIGMOIDS)
 def test_probabilities_taken_for_logits_are_told_with_what_to_do(form):
     model = SIGMOIDS[form](lambda x: 20 * (x.norm(dim=1) - 1.15))
-    x, y = PROBLEM.sample(8, generator=seeded())
+    x, y = PROBLEM.sample(20, generator=seeded())
     few = Splitting(n_particles=20, n_replicates=2, min_probability=1e-2)
     for verb in (
         lambda: tb.error_rate(model, PROBLEM, method="sampling", n_points=100),
@@ -200,6 +201,7 @@ def test_probabilities_taken_for_logits_are_told_with_what_to_do(form):
     ):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RareEventWarning)
+            warnings.simplefilter("ignore", AttackWarning)
             with pytest.warns(ClassifierWarning, match="outputs='probability'"):
                 results = verb()
         assert all("outputs='probability'" in " ".join(found.warnings) for found in results)
@@ -249,8 +251,9 @@ def test_outputs_that_are_not_what_they_are_said_to_be_are_refused():
 
 
 def test_right_logits_between_0_and_1_are_no_probabilities():
-    half = torch.tensor([0.5, 0.7])
-    assert probability_doubts(lambda x: x, None, half) == ()
+    half = torch.tensor([0.5, 0.7, 0.9])
+    assert probability_doubts(lambda x: x, half[:0], half) == ()
+    assert probability_doubts(lambda x: x, half[:1], half) == ()
     assert probability_doubts(lambda x: x, -half, half) == ()
     assert probability_doubts(lambda x: x, half - 0.6, half) == ()
     assert probability_doubts(tb.ReLUNetwork(4, 8, 1, generator=seeded()), half, half) == ()

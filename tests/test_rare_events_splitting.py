@@ -357,10 +357,10 @@ def test_seeds_under_a_gaussian():
     both_sides = lambda x: torch.maximum(  # noqa: E731
         plane(x - 1000), 1e-3 * (-5.0 - (x[:, 0] - 1000))
     )
+    beyond = seeds[:1] + 1e-6 * torch.eye(6)[:1]  # an addition of 1000 rounds
+    groups = 1000 + torch.cat([beyond, 1.99 - beyond])
     with pytest.warns(RareEventWarning, match="1 of 2 groups"):
-        estimate(
-            both_sides, far, splitting=SMALL, seeds=1000 + torch.cat([seeds[:1], 1.99 - seeds[:1]])
-        )
+        estimate(both_sides, far, splitting=SMALL, seeds=groups)
     two_planes = lambda x: torch.maximum(plane(x), 1e-3 * (-5.0 - x[:, 0]))  # noqa: E731
     with pytest.warns(RareEventWarning, match="not represented"):
         estimate(two_planes, density, splitting=SMALL, seeds=seeds)

@@ -16,14 +16,20 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trueboundary.attacks.domains import Domain, Space, norm, per_sample
-from trueboundary.classifiers import BinaryClassifier, Classifier, margin
+from trueboundary.classifiers import (
+    Classifier,
+    ClassifierWarning,
+    evaluated,
+    margin,
+    probability_doubts,
+)
 from trueboundary.theory.intervals import censored_median
 
 __all__ = [
@@ -141,6 +147,10 @@ class AttackResult:
         Where the search ended, ``(n, *event)``, an error or not: ``x_adv`` where it succeeded.
     endpoint_margin : Tensor
         Margin of the classifier at ``endpoint``, ``(n,)``.
+    start_margin : Tensor
+        Margin of the classifier at the sample itself, ``(n,)``.
+    warnings : tuple of str
+        Reasons for doubt, each a sentence.
     """
 
     x_adv: Tensor
@@ -151,6 +161,8 @@ class AttackResult:
     n_backward: Tensor
     endpoint: Tensor
     endpoint_margin: Tensor
+    start_margin: Tensor
+    warnings: tuple[str, ...] = ()
 
     @property
     def success(self) -> Tensor:
@@ -221,7 +233,7 @@ class Target:
     def wrongness(self, points: Tensor) -> Tensor:
         """Return the wrongness ``(n,)`` at one point per sample."""
         self.n_forward[self.index] += 1
-        return self._signed(_margin_or_nan(self.classifier, points))
+        return self._signed(margin(self.classifier, points, allow_nan=True))
 
     def wrongness_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return the wrongness ``(n,)`` and its gradient ``(n, *event)``."""
@@ -229,7 +241,7 @@ class Target:
         self.n_backward[self.index] += 1
         with torch.inference_mode(False), torch.enable_grad():
             leaf = points.detach().clone().requires_grad_()
-            values = _margin_or_nan(self.classifier, leaf)
+            values = self._differentiable(leaf)
             gradient = None
             if values.requires_grad:
                 ones = torch.ones_like(values)
@@ -238,6 +250,15 @@ class Target:
         if gradient is None:
             gradient = torch.zeros_like(points)
         return self._signed(values), per_sample(self.sign, points) * gradient
+
+    def _differentiable(self, leaf: Tensor) -> Tensor:
+        """Return the margins at a leaf, without a graph where the classifier refuses one."""
+        try:
+            return margin(self.classifier, leaf, allow_nan=True)
+        except RuntimeError as error:
+            if "numpy()" not in str(error):  # how torch refuses a trip through NumPy
+                raise
+            return margin(self.classifier, leaf.detach(), allow_nan=True)
 
     def _signed(self, values: Tensor) -> Tensor:
         """Return margins as wrongness in the dtype of the points, on the side where they were."""
@@ -347,8 +368,14 @@ class Attack(ABC):
         Warns
         -----
         AttackWarning
-            If the classifier is in training mode and has batch normalization or dropout, or if
-            its output does not depend on its input for autograd.
+            If the classifier's output does not depend on its input for autograd.
+        ClassifierWarning
+            If the classifier seems to return probabilities, not logits.
+
+        Notes
+        -----
+        Modules are evaluated in eval mode and left in the mode they came in; the result says so
+        where that may matter.
         """
         domain = self.default_domain if domain is None else domain
         if not isinstance(domain, Domain):
@@ -356,13 +383,15 @@ class Attack(ABC):
                 f"expected a domain such as Sphere() or Box(), got {type(domain).__name__}"
             )
         _check_samples(x, y)
-        _warn_about_training_mode(classifier)
         seed = _draw_seed(generator)
-        with torch.no_grad():
+        with evaluated(classifier) as doubts, torch.no_grad():
             x = x.detach()
             domain = domain.bind(x)
             _check_domain(x, domain)
             result = self._attack(classifier, x, y.to(x.device), domain, seed)
+        for sentence in _probability_doubts(classifier, result, y):
+            doubts += (sentence,)
+            warnings.warn(sentence, ClassifierWarning, stacklevel=2)
         n_cut_off = int((result.status == AttackStatus.CUT_OFF.code).sum())
         if n_cut_off:
             warnings.warn(
@@ -371,7 +400,7 @@ class Attack(ABC):
                 AttackWarning,
                 stacklevel=2,
             )
-        return result
+        return replace(result, warnings=doubts)
 
     def _attack(
         self, classifier: Classifier, x: Tensor, y: Tensor, domain: Domain, seed: int
@@ -424,6 +453,7 @@ class Attack(ABC):
             n_backward=target.n_backward,
             endpoint=endpoint,
             endpoint_margin=sign * wrong_at_endpoint,
+            start_margin=sign * wrong_at_x,
         )
 
 
@@ -482,10 +512,12 @@ def in_chunks(
             attack(classifier, x[chunk], y[chunk], domain=domain.take(chunk), generator=generator)
         )
     columns = {
-        field.name: torch.cat([getattr(result, field.name) for result in results])
-        for field in fields(AttackResult)
+        name: torch.cat([getattr(result, name) for result in results])
+        for name in (field.name for field in fields(AttackResult))
+        if name != "warnings"
     }
-    return AttackResult(**columns)
+    doubts = tuple(dict.fromkeys(doubt for result in results for doubt in result.warnings))
+    return AttackResult(**columns, warnings=doubts)
 
 
 def _confirmed(target: Target, endpoint: Tensor, claimed: Tensor) -> tuple[Tensor, Tensor]:
@@ -518,20 +550,11 @@ def _confirmed(target: Target, endpoint: Tensor, claimed: Tensor) -> tuple[Tenso
     )
 
 
-def _margin_or_nan(classifier: Classifier, x: Tensor) -> Tensor:
-    """Return `margin`, but NaN for samples that have none, so that the others are attacked."""
-    points = x.clone()  # a forward that works in place writes into this, not into the search
-    raw = (
-        classifier.margin(points)
-        if isinstance(classifier, BinaryClassifier)
-        else classifier(points)
+def _probability_doubts(classifier: Classifier, result: AttackResult, y: Tensor) -> tuple[str, ...]:
+    is_zero = (y == 0).to(result.start_margin.device)
+    return probability_doubts(
+        classifier, result.start_margin[is_zero], result.start_margin[~is_zero]
     )
-    if not isinstance(raw, Tensor) or raw.shape[:1] != x.shape[:1]:
-        return margin(lambda _: raw, x)  # which says what is wrong with it
-    missing = raw.isnan()
-    values = margin(lambda _: torch.where(missing, torch.zeros_like(raw), raw), x)
-    nan = torch.full_like(values, math.nan)
-    return torch.where(missing.reshape(len(values), -1).any(1), nan, values)
 
 
 def _draw_seed(generator: torch.Generator | None) -> int:
@@ -579,21 +602,3 @@ def _check_domain(x: Tensor, domain: Domain) -> None:
             f"expected every sample inside {domain.describe()}, but {int(outside.sum())} of "
             f"{x.shape[0]} lie outside; try domain.project(x)"
         )
-
-
-def _warn_about_training_mode(classifier: Classifier) -> None:
-    if not isinstance(classifier, nn.Module) or not classifier.training:
-        return
-    for module in classifier.modules():
-        # Batch statistics tie the samples of a batch together and dropout is random: either
-        # breaks the promise that each sample's result is its own and repeatable.
-        if module.training and isinstance(
-            module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd
-        ):
-            warnings.warn(
-                f"the classifier is in training mode and holds a {type(module).__name__}; call "
-                "classifier.eval() before an attack",
-                AttackWarning,
-                stacklevel=3,
-            )
-            return

@@ -23,6 +23,7 @@ from trueboundary.classifiers.base import BinaryClassifier, CallableClassifier, 
 
 __all__ = ["ClassifierWarning", "dtype_of", "evaluated", "modules_of", "probability_doubts"]
 
+_SEVERAL = 3  # outputs of a class that tell probabilities from logits
 _MOST = 1000  # entries of a collection that are looked at
 _DEPTH = 4  # how far functions that call functions are followed to the modules that they use
 
@@ -226,7 +227,7 @@ def dtype_of(classifier: Any, default: torch.dtype = torch.float32) -> torch.dty
 
 
 def probability_doubts(
-    classifier: Classifier, margins_0: Tensor | None, margins_1: Tensor | None
+    classifier: Classifier, margins_0: Tensor, margins_1: Tensor
 ) -> tuple[str, ...]:
     """Return a sentence if a classifier seems to return probabilities where logits are expected.
 
@@ -238,8 +239,9 @@ def probability_doubts(
     classifier : callable
         What gave the margins. Own classifiers and those of `as_classifier` with ``outputs`` other
         than logits are beyond doubt.
-    margins_0, margins_1 : Tensor or None
-        Margins at points of either class, NaN where there is none; None for a class without points.
+    margins_0, margins_1 : Tensor
+        Margins at points of either class, NaN where there is none. Fewer than three of a class are
+        too few to tell.
 
     Returns
     -------
@@ -251,21 +253,18 @@ def probability_doubts(
     >>> import torch
     >>> from trueboundary.classifiers import probability_doubts
     >>> f = lambda x: torch.sigmoid(x[:, 0])
-    >>> x = torch.tensor([[-3.0], [3.0]])
-    >>> len(probability_doubts(f, f(x[:1]), f(x[1:])))
+    >>> x = torch.tensor([[-3.0], [-2.0], [-4.0]])
+    >>> len(probability_doubts(f, f(x), f(-x)))
     1
     """
-    # Right logits of class 1 may well lie in [0, 1], those of class 0 never do: without any of
-    # class 0 there is nothing to tell the two apart.
-    if not gives_one_number(classifier) or margins_0 is None or margins_0.numel() == 0:
+    if not gives_one_number(classifier):
         return ()
     for margins in (margins_0, margins_1):
-        if margins is None:
-            continue
+        # One point of a class may be wrong by chance; several, and all by so little, hardly are.
         known = margins[~margins.isnan()]
-        if not bool(((known >= 0) & (known <= 1)).all()):
+        if len(known) < _SEVERAL or not bool(((known >= 0) & (known <= 1)).all()):
             return ()
-    if bool(margins_0.isnan().all()) or not bool((margins_0 > 0).any()):
+    if not bool((margins_0 > 0).any() | (margins_1 > 0).any()):
         return ()
     return (PROBABILITIES,)
 

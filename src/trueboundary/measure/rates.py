@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from trueboundary.attacks import AttackStatus
+from trueboundary.attacks import AttackStatus, AttackWarning
 from trueboundary.classifiers import Classifier, dtype_of, evaluated, margin, misclassified
 from trueboundary.devices import check_device
 from trueboundary.measure._inputs import check_inputs
@@ -42,7 +42,15 @@ FEW_ERRORS = 10
 ENOUGH_POINTS = 20_000
 
 #: How attacks end that could not search at all.
-_BLIND = frozenset({AttackStatus.GRADIENT_VANISHED.code, AttackStatus.NON_FINITE.code})
+_BLIND = frozenset(
+    status.code
+    for status in (
+        AttackStatus.GRADIENT_VANISHED,
+        AttackStatus.NON_FINITE,
+        AttackStatus.UNRESOLVED,
+        AttackStatus.CUT_OFF,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -284,6 +292,7 @@ class _Run:
         with warnings.catch_warnings():
             # The result carries them, and whoever prints it reads them.
             warnings.simplefilter("ignore", RareEventWarning)
+            warnings.simplefilter("ignore", AttackWarning)
             seeds, doubts = self._seeds(label, generator)
             result = estimate_error_rate(
                 self.classifier,

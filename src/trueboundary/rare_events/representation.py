@@ -110,7 +110,9 @@ def seed_attack(
         domain = source.domain(label)
     if isinstance(move, SphereMove):
         domain = domain or Sphere(move.density.radius)
-        attack = attack or ManifoldAttack(mode="worst_case", n_steps=200, step_size=0.05)
+        attack = attack or ManifoldAttack(
+            mode="worst_case", n_steps=200, step_size=0.05 * move.density.radius
+        )
     attack = attack or ManifoldAttack(refine_steps=20)
     x = move.points(move.sample(n_points, generator))
     y = torch.full((n_points,), label, dtype=torch.int64, device=x.device)
