@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -51,6 +51,8 @@ def machine(gamma=0.7, bias=None):
     "estimator",
     [
         LinearSVC(random_state=0),
+        LinearSVC(random_state=0, fit_intercept=False),
+        RidgeClassifier(fit_intercept=False),
         LogisticRegression(),
         SVC(kernel="linear"),
         SVC(),
@@ -71,11 +73,24 @@ def test_agreement_with_the_decision_function(estimator, labels):
     np.testing.assert_array_equal(predicted, estimator.predict(OTHERS))
 
 
+@pytest.mark.parametrize("offset", [1e3, 1e5, 1e7])
+def test_where_the_data_lie_costs_no_digits(offset):
+    """Expanded squared distances would be off by 1e-6 at 1e5, and by 1e-2 at 1e7."""
+    estimator = SVC(gamma=0.5).fit(X + offset, Y)
+    svm = from_sklearn(estimator, X + offset)
+    differences = OTHERS[:, None] + offset - estimator.support_vectors_
+    kernel = np.exp(-0.5 * (differences**2).sum(axis=2))
+    expected = kernel @ estimator.dual_coef_[0] + estimator.intercept_[0]
+    ours = svm.decision_function(torch.from_numpy(OTHERS + offset)).numpy()
+    np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-12)
+
+
 def test_machines_fitted_on_other_kinds_of_points():
     import scipy.sparse
 
     sparse = SVC().fit(scipy.sparse.csr_matrix(X), Y)
     assert isinstance(from_sklearn(sparse, X), RBFSVM)
+    assert isinstance(from_sklearn(sparse, scipy.sparse.csr_matrix(X)), RBFSVM)
     x = torch.from_numpy(X.astype(np.float32)).reshape(-1, 1, 5, 1)
     svm = fit_rbf_svm(x, torch.from_numpy(Y), gamma=1.0)
     assert torch.equal(svm.margin(x.double()), svm.margin(x.double().flatten(1)))
@@ -245,6 +260,8 @@ def test_estimators_that_cannot_be_adapted():
         from_sklearn(SVC(), X)
     with pytest.raises(ValueError, match="SVC of 3"):
         from_sklearn(SVC().fit(X, np.arange(len(X)) % 3), X)
+    with pytest.raises(ValueError, match="no single margin"):
+        from_sklearn(RidgeClassifier().fit(X, np.column_stack([Y, 1 - Y])), X)
     tampered = SVC().fit(X, Y)
     tampered.dual_coef_ = 1.0001 * tampered.dual_coef_
     with pytest.raises(ValueError, match=r"differs from SVC.decision_function"):

@@ -110,8 +110,10 @@ class RBFSVM(_SupportVectorMachine):
     computed from logarithms throughout: it has the sign and the zeros of f, and a gradient
     at any distance. `decision_function` is f itself.
 
-    Squared distances are expanded into inner products, which loses digits in float32 when gamma
-    is large; the parameters are float64 unless converted. The memory needed for n points is that
+    Squared distances are expanded into inner products of what is left after the mean support
+    vector is subtracted: where the data lie does not matter, only how wide they are spread. That
+    loses digits in float32 when gamma is large; the parameters are float64 unless converted. The
+    memory needed for n points is that
     of n times 2,048 numbers, or of n times the number of support vectors under autograd; nothing
     of size n times support vectors times dimensions is made.
 
@@ -211,21 +213,31 @@ class RBFSVM(_SupportVectorMachine):
 
     def _log_sums(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return ``log S+`` and ``log S-``, each of shape ``(n,)``."""
-        x = self._flat(x)
+        # Only differences of points matter. Far from the origin, where their squares are large,
+        # the next line's expansion would lose the digits of them.
+        centre = self.support_vectors.mean(dim=0)
+        x = self._flat(x) - centre
         # ||x - s||^2 = ||x||^2 - 2 x.s + ||s||^2, whose first term all summands share.
         shared = self.gamma * x.square().sum(1)
         sizes = [self.n_positive, self.n_negative]
-        supports, coefs = (
-            torch.split(self.support_vectors, sizes),
-            torch.split(self.dual_coef, sizes),
+        log_positive, log_negative = (
+            self._log_sum(x, support, coef, centre)
+            for support, coef in zip(
+                torch.split(self.support_vectors, sizes),
+                torch.split(self.dual_coef, sizes),
+                strict=True,
+            )
         )
-        log_positive, log_negative = map(self._log_sum, (x, x), supports, coefs)
         return log_positive - shared, log_negative - shared
 
-    def _log_sum(self, x: Tensor, support: Tensor, coef: Tensor) -> Tensor:
-        """Return ``log sum_i |a_i| exp(gamma (2 x . s_i - ||s_i||**2))``, shape ``(n,)``."""
+    def _log_sum(self, x: Tensor, support: Tensor, coef: Tensor, centre: Tensor) -> Tensor:
+        """Return ``log sum_i |a_i| exp(gamma (2 x . s_i - ||s_i||**2))``, shape ``(n,)``.
+
+        The x are relative to the centre already, the s_i are not.
+        """
         parts = []
         for rows, a in zip(torch.split(support, _CHUNK), torch.split(coef, _CHUNK), strict=True):
+            rows = rows - centre
             squares = torch.linalg.vector_norm(rows, dim=1).square()
             constant = a.abs().log() - self.gamma * squares
             terms = torch.addmm(constant, x, rows.T, alpha=2 * self.gamma)
@@ -271,7 +283,10 @@ def from_sklearn(estimator: Any, x_check: Array | Tensor) -> LinearSVM | RBFSVM:
     name = type(estimator).__name__
     classes = getattr(estimator, "classes_", None)
     if classes is None:
-        raise ValueError(f"expected a fitted classifier, got a {name} without classes; fit it.")
+        raise ValueError(
+            f"expected a fitted classifier, got a {name} without classes_; fit it, or fit a "
+            "classifier instead if it is none."
+        )
     if len(classes) != 2:
         raise ValueError(
             f"expected a classifier of 2 classes, got a {name} of {len(classes)}; fit it to two "
@@ -286,7 +301,8 @@ def from_sklearn(estimator: Any, x_check: Array | Tensor) -> LinearSVM | RBFSVM:
     what = f"{name} with kernel {kernel!r}" if hasattr(estimator, "kernel") else name
     raise TypeError(
         f"cannot turn a {what} into a differentiable module, only linear classifiers and SVC with "
-        "kernel 'rbf' or 'linear'; fit one of those instead."
+        "kernel 'rbf' or 'linear'; fit one of those instead, or give the fitted one that is inside "
+        "with points as it gets them."
     )
 
 
@@ -516,7 +532,8 @@ def choose_gamma(
 
 
 def _linear_from_sklearn(estimator: Any, x_check: Array) -> LinearSVM:
-    svm = LinearSVM(_dense(estimator.coef_).reshape(-1), float(estimator.intercept_[0]))
+    weight = _dense(estimator.coef_).reshape(-1)
+    svm = LinearSVM(weight, _intercept(estimator))
     _check_agreement(estimator, svm, x_check)
     return svm.eval()
 
@@ -525,9 +542,14 @@ def _rbf_from_sklearn(estimator: Any, x_check: Array) -> RBFSVM:
     support, coef = _dense(estimator.support_vectors_), _dense(estimator.dual_coef_)
     # Where gamma is "scale" or "auto", its value is kept under this private name alone.
     gamma = float(estimator._gamma)
-    svm = RBFSVM(support, coef.squeeze(0), float(estimator.intercept_[0]), gamma)
+    svm = RBFSVM(support, coef.squeeze(0), _intercept(estimator), gamma)
     _check_agreement(estimator, svm, x_check)
     return svm.eval()
+
+
+def _intercept(estimator: Any) -> float:
+    """Return the intercept, of which scikit-learn makes a number where none was fitted."""
+    return float(np.asarray(estimator.intercept_).reshape(-1)[0])
 
 
 def _frozen(values: Tensor) -> nn.Parameter:
@@ -542,7 +564,8 @@ def _dense(array: Any) -> Tensor:
 
 def _matrix(name: str, x: Array | Tensor) -> Array:
     """Return points of any event shape as a float64 matrix."""
-    array = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+    dense = x.toarray() if hasattr(x, "toarray") else x  # a sparse matrix of scipy's
+    array = dense.detach().cpu().numpy() if isinstance(dense, Tensor) else np.asarray(dense)
     if array.ndim < 2 or array.size == 0:
         raise ValueError(f"{name} must have shape (n, *event) with n > 0, got {array.shape}.")
     if not np.isfinite(array).all():
@@ -564,12 +587,20 @@ def _training_set(x: Array | Tensor, y: Array | Tensor) -> tuple[Array, Array]:
 @torch.no_grad()
 def _check_agreement(estimator: Any, svm: LinearSVM | RBFSVM, x: Array) -> None:
     expected = np.asarray(estimator.decision_function(x), dtype=np.float64)
+    if expected.shape != (len(x),):
+        raise ValueError(
+            f"{type(estimator).__name__}.decision_function returns shape {expected.shape} for "
+            f"{len(x)} points, so that it has no single margin; use the estimator of one class."
+        )
     difference = np.abs(svm.decision_function(torch.from_numpy(x)).numpy() - expected)
     worst = float((difference / np.maximum(1.0, np.abs(expected))).max())
     if not worst <= _TOLERANCE:  # a NaN is not
         raise ValueError(
-            f"the module differs from {type(estimator).__name__}.decision_function by {worst:.2g}, "
-            f"more than {_TOLERANCE:g}; fit the estimator on float64 points."
+            f"the module differs from {type(estimator).__name__}.decision_function by {worst:.2g} "
+            f"at the points given, more than {_TOLERANCE:g}: either the estimator decides by more "
+            f"than its coefficients, or the points' coordinates, up to {np.abs(x).max():.3g}, are "
+            "too large beside the differences that it tells apart; scale the points before it is "
+            "fitted."
         )
 
 
