@@ -331,7 +331,7 @@ def test_bad_input_is_refused_in_one_sentence():
         certificate(classifier, x, y + 1)
     with pytest.raises(ValueError, match="finite points"):
         certificate(classifier, x * math.nan, y)
-    with pytest.raises(ValueError, match=r"finite points \(n, 2\)"):
+    with pytest.raises(ValueError, match=r"of shape \(n, 2\)"):
         certificate(classifier, torch.zeros(len(y), 3), y)
     with pytest.raises(ValueError, match="n_candidates"):
         bracket(classifier, x, y, n_candidates=0)

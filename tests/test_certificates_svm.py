@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from trueboundary.attacks.domains import Box, Space
 from trueboundary.certificates import SVMCertificate
+from trueboundary.certificates.svm import _rbf_radius
 from trueboundary.classifiers import RBFSVM, LinearSVM, SphereBayes, fit_rbf_svm
 
 
@@ -105,7 +107,9 @@ def test_a_machine_of_two_points_reaches_the_bound() -> None:
     x = torch.zeros(1, 2, dtype=torch.float64)
     truth = math.sqrt(-math.log(0.3) / 2.0)
     distance = SVMCertificate()(svm, x, torch.tensor([1])).distance[0]
-    assert distance == pytest.approx(truth, rel=1e-9)
+    # With w along phi(x) a rounding error of 1e-16 in the cosine is an angle of 1e-8: the bound is
+    # rounded down by that much, and never exceeds the truth.
+    assert truth * (1 - 3e-7) < distance <= truth
     assert chord_bound(svm, x)[0] < 0.5 * truth
 
 
@@ -143,6 +147,52 @@ def test_small_radii_keep_their_digits() -> None:
     expected = value / math.sqrt(svm.squared_norm() * 2 * 0.7)
     distance = SVMCertificate()(svm, x, torch.tensor([1])).distance[0]
     assert distance == pytest.approx(expected, rel=1e-6)
+
+
+def exact_bound(svm: RBFSVM, point: np.ndarray) -> mpmath.mpf:
+    """Return sqrt(-log(cos |A - B|) / gamma) with 60 digits."""
+    with mpmath.workdps(60):
+        coef = [mpmath.mpf(a) for a in svm.dual_coef.tolist()]
+        support = [[mpmath.mpf(v) for v in row] for row in svm.support_vectors.tolist()]
+
+        def kernel(a: list[mpmath.mpf], b: list[mpmath.mpf]) -> mpmath.mpf:
+            return mpmath.exp(-svm.gamma * sum((p - q) ** 2 for p, q in zip(a, b, strict=True)))
+
+        here = [mpmath.mpf(v) for v in point.tolist()]
+        total = sum(a * kernel(here, s) for a, s in zip(coef, support, strict=True))
+        terms = list(zip(coef, support, strict=True))
+        norm = mpmath.sqrt(sum(a * b * kernel(s, t) for a, s in terms for b, t in terms))
+        bias = mpmath.mpf(float(svm.bias))
+        apart = abs(mpmath.acos(total / norm) - mpmath.acos(-bias / norm))
+        if abs(bias) > norm or apart >= mpmath.pi / 2:
+            return mpmath.inf
+        return mpmath.sqrt(-mpmath.log(mpmath.cos(apart)) / svm.gamma)
+
+
+@pytest.mark.parametrize(("gamma", "bias", "offset"), [(0.5, 0.1, 0.0), (3.0, -0.4, 1e4)])
+def test_bounds_are_rounded_down_and_lose_twelve_digits_of_nothing(
+    gamma: float, bias: float, offset: float
+) -> None:
+    svm = random_machine(6, 5, gamma, bias)
+    svm.support_vectors.add_(offset)
+    generator = torch.Generator().manual_seed(6)
+    x = 1.5 * torch.randn(40, 2, generator=generator, dtype=torch.float64) + offset
+    distance = SVMCertificate()(svm, x, labels_of(svm, x)).distance
+    truth = [exact_bound(svm, point) for point in x.numpy()]
+    for found, expected in zip(distance, truth, strict=True):
+        assert expected * (1 - mpmath.mpf(10) ** -12) <= found <= expected
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-7, 1e-8])
+def test_angles_next_to_a_right_angle_keep_their_digits(gap: float) -> None:
+    """1 - sin(t)^2 is nothing but rounding there; the radius needs log(cos(t))."""
+    half = 0.25 * np.pi - 0.5 * gap  # A and B lie so far on either side of pi/2, with |w| = 1
+    bias = -math.sin(half)
+    found = _rbf_radius(np.array([2 * bias]), bias, 1.0, 1.0)[0]
+    with mpmath.workdps(40):
+        cosine = mpmath.mpf(bias)
+        truth = mpmath.sqrt(-mpmath.log(mpmath.cos(mpmath.acos(cosine) - mpmath.acos(-cosine))))
+    assert truth * (1 - mpmath.mpf(1e-15) / gap) < found <= truth
 
 
 def test_fitted_machines_and_images() -> None:

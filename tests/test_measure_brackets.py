@@ -11,6 +11,7 @@ from trueboundary.attacks import ManifoldAttack
 from trueboundary.certificates import CertificateResult
 from trueboundary.classifiers import LinearSVM, SphereBayes, fit_rbf_svm
 from trueboundary.measure import brackets
+from trueboundary.measure.proofs import default_proof
 from trueboundary.problems import planar_problem, table_problem
 from trueboundary.theory import caps
 
@@ -78,10 +79,19 @@ class TestDefaults:
             right = each.upper > 0
             assert (each.lower[right] > 0).all()
 
-    def test_batch_statistics_leave_nothing_to_certify(self, generator: torch.Generator) -> None:
-        network = relu_network(generator)
-        assert brackets._default_proof(network) is not None
-        assert brackets._default_proof(network.train()) is None
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_a_network_in_training_mode_is_certified_as_in_eval_mode(
+        self, generator: torch.Generator, dtype: torch.dtype
+    ) -> None:
+        network = relu_network(generator).to(dtype)
+        expected = tb.distances(network, SPHERES, n_points=5)
+        state = {key: value.clone() for key, value in network.train().state_dict().items()}
+        for a, b in zip(tb.distances(network, SPHERES, n_points=5), expected, strict=True):
+            assert a.method == b.method
+            assert np.array_equal(a.lower, b.lower)
+            assert np.array_equal(a.upper, b.upper)
+        assert network.training
+        assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
 
     @pytest.mark.parametrize("n_out", [1, 2])
     def test_a_plain_sequence_of_layers(self, generator: torch.Generator, n_out: int) -> None:
@@ -112,7 +122,7 @@ class TestDefaults:
             torch.nn.Sequential(torch.nn.Flatten()),
             torch.nn.Sequential(),
         ):
-            assert brackets._default_proof(network) is None
+            assert default_proof(network) == (None, "")
 
     def test_a_linear_svm_in_space_and_on_spheres(self) -> None:
         problem = planar_problem("a")

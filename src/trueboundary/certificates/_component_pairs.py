@@ -11,12 +11,19 @@ from scipy import special
 
 from trueboundary.certificates._blends import Blend, Expansion, shift_weight
 from trueboundary.certificates.base import BoolArray, FloatArray
-from trueboundary.certificates.mixtures import _Components, _Prepared, _radius
+from trueboundary.certificates.mixtures import (
+    _Components,
+    _Prepared,
+    _radius,
+    prepare,
+    require_mixtures,
+    require_same_odds,
+)
 from trueboundary.certificates.quadric import project_quadric
 from trueboundary.certificates.trust_region import trust_region_minimum
 from trueboundary.theory.log_ratios import LogRatio, LowRankNormal, log_ratio
 
-__all__ = ["BLOCK", "Classes", "IntArray", "PairSearch", "joint_logs"]
+__all__ = ["BLOCK", "Classes", "IntArray", "PairSearch"]
 
 IntArray = npt.NDArray[np.intp]
 
@@ -43,25 +50,16 @@ class Classes:
     @classmethod
     def build(cls, classifier: Any, user: str) -> Classes:
         """Prepare a BayesOptimal classifier, or say what `user` needs instead."""
-        from trueboundary.classifiers.bayes import BayesOptimal
-        from trueboundary.densities import DiscreteTable
-
-        if not isinstance(classifier, BayesOptimal) or isinstance(
-            classifier.densities[0], DiscreteTable
-        ):
-            raise TypeError(
-                f"{user} needs a BayesOptimal classifier of Gaussians or mixtures, got "
-                f"{type(classifier).__name__}."
-            )
-        zero, one = (
-            _Prepared.build(_without_empty(density), log_prior)
-            for density, log_prior in zip(
-                classifier.densities,
-                (np.log1p(-classifier.prior), np.log(classifier.prior)),
-                strict=True,
-            )
-        )
+        require_mixtures(classifier, user)
+        zero, one = prepare(classifier)
         return cls((zero, one), (_normals(zero), _normals(one)), classifier.hardest_component)
+
+    def check_margins(self, classifier: Any, x: FloatArray, user: str) -> None:
+        """Raise if the classifier's margins at points are not those of the components."""
+        for start in range(0, len(x), BLOCK):
+            points = x[start : start + BLOCK]
+            zero, one = (side.at(points) for side in self.sides)
+            require_same_odds(classifier, points, zero, one, user)
 
     @property
     def dim(self) -> int:
@@ -112,31 +110,9 @@ class Classes:
         return np.asarray(special.logsumexp(own, axis=-1) - special.logsumexp(other, axis=-1))
 
 
-def _without_empty(density: Any) -> Any:
-    """Return a density without components of weight zero."""
-    from trueboundary.densities import MixtureOfFactorAnalyzers
-
-    if not isinstance(density, MixtureOfFactorAnalyzers) or not density.log_weights.isinf().any():
-        return density
-    full = density.log_weights.isfinite()
-    return MixtureOfFactorAnalyzers(
-        None,
-        density.means[full],
-        density.loadings[full],
-        density.noise_variance[full],
-        log_weights=density.log_weights[full],
-    )
-
-
 def _normals(side: _Prepared) -> list[LowRankNormal]:
     arrays = (side.density.means, side.density.loadings, side.density.noise_variance)
     return [LowRankNormal(*(a.numpy() for a in of_one)) for of_one in zip(*arrays, strict=True)]
-
-
-def joint_logs(components: _Components) -> FloatArray:
-    """Return joint log densities (n, K)."""
-    joint: FloatArray = components.peak - 0.5 * components.distance**2
-    return joint
 
 
 @dataclass(eq=False)
@@ -195,7 +171,8 @@ class PairSearch:
     ) -> None:
         self.pair, self.label, self.x = pair, label, x
         self.own, self.other = own, other
-        self.joint_own, self.joint_other = joint_logs(own), joint_logs(other)
+        # Rounded against the own class, so that what follows from them is rounded down.
+        self.joint_own, self.joint_other = own.joint - own.doubt, other.joint + other.doubt
         self.first = self.joint_own.argmax(axis=1)
         self.reach = self._lipschitz_reach()
         self.leader = np.full(self.reach.shape, -1)
@@ -323,15 +300,9 @@ class PairSearch:
         reach: FloatArray = np.zeros(self.joint_other.shape)
         for k in np.unique(self.first):
             rows = np.flatnonzero(self.first == k)
-            own = _Components(
-                self.own.peak[[k]], self.own.distance[rows][:, [k]], self.own.lipschitz[[k]]
-            )
+            own = self.own.take(rows, [k])
             for j in range(len(self.other.peak)):
-                other = _Components(
-                    self.other.peak[[j]],
-                    self.other.distance[rows][:, [j]],
-                    self.other.lipschitz[[j]],
-                )
+                other = self.other.take(rows, [j])
                 reach[rows, j] = _radius(own, other, hardest_component=True)
         return reach
 
@@ -494,10 +465,8 @@ class PairSearch:
     def _least_lead(self, radius: FloatArray) -> FloatArray:
         """Return Lipschitz bounds (n, K) of the first own component's lead within the balls."""
         rows = np.arange(len(self.x))
-        own_reach = self.own.distance[rows, self.first] + self.own.lipschitz[self.first] * radius
-        other_reach = np.maximum(self.other.distance - self.other.lipschitz * radius[:, None], 0.0)
-        own = self.own.peak[self.first] - 0.5 * own_reach**2
-        lead: FloatArray = own[:, None] - (self.other.peak - 0.5 * other_reach**2)
+        own = self.own.least(radius[:, None])[rows, self.first]
+        lead: FloatArray = own[:, None] - self.other.most(radius[:, None])
         return lead
 
 

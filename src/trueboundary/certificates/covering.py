@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from trueboundary.certificates.base import FloatArray
-from trueboundary.certificates.relaxation import bounds_in_blocks, prepare
+from trueboundary.certificates.relaxation import bounds_in_blocks, prepare, require_same_margins
 from trueboundary.theory import _checks
 
 __all__ = ["SphereProof", "prove_sphere_error_free"]
@@ -101,9 +101,9 @@ def prove_sphere_error_free(
     Raises
     ------
     TypeError
-        If `network` is neither of the two.
+        If `network` is neither of the two, or may compute something else than its layers do.
     ValueError
-        If an argument is out of range.
+        If an argument is out of range, or the network's margins are not those of its layers.
 
     Examples
     --------
@@ -140,6 +140,8 @@ def prove_sphere_error_free(
         rest[worst] = False
         centres, angles = _caps(low[worst], high[worst])
         x = torch.from_numpy(radius * centres).to(device)
+        if n_cells == 0:
+            require_same_margins(network, layers, x)
         on_caps = bounds_in_blocks(layers, x, angles, "cap", relaxed=True)
         margin = _worst_margin(on_caps, label)
         n_cells += n_now

@@ -14,7 +14,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from trueboundary.certificates.base import BoolArray, CertificateResult, FloatArray
+from trueboundary.certificates.base import (
+    BoolArray,
+    CertificateResult,
+    FloatArray,
+    check_labels,
+    check_points,
+)
 from trueboundary.certificates.quadric import project_quadric
 from trueboundary.theory._checks import choice, finite_array, outer_radius
 from trueboundary.theory.quadratic_forms import above_inverse_square
@@ -175,12 +181,17 @@ class EllipsoidCertificate:
         Raises
         ------
         TypeError
-            If the classifier has no ellipsoid, or the domain is of another kind.
+            If the classifier has no ellipsoid, may compute something else than that, or the domain
+            is of another kind.
         ValueError
-            If shapes or labels do not fit, the scale is 0, or a point is not on its sphere.
+            If shapes or labels do not fit, a point is not finite or not on its sphere, the scale is
+            0, or the classifier's margins are not those of its ellipsoid.
         """
         # torch comes in with the domains: the functions above work without it.
+        from torch import nn
+
         from trueboundary.attacks.domains import Shell, Space, Sphere
+        from trueboundary.classifiers.integrity import require_agreement, require_own
 
         if not hasattr(classifier, "ellipsoid"):
             raise TypeError(
@@ -192,13 +203,17 @@ class EllipsoidCertificate:
                 "EllipsoidCertificate is exact on Sphere, Shell and Space, "
                 f"got {type(domain).__name__}; try Space() for a lower bound."
             )
+        require_own(classifier, "ellipsoid", "EllipsoidCertificate")
         ellipsoid = classifier.ellipsoid()
         axes = finite_array("axes", ellipsoid.axes)
-        points, alphas = _points_and_alphas(_to_numpy(x), ellipsoid.alphas)
-        labels = _labels(_to_numpy(y), len(points))
+        points, alphas = _points_and_alphas(check_points(x, len(axes)), ellipsoid.alphas)
+        labels = check_labels(y, len(points))
         scale = float(ellipsoid.scale)
         if scale == 0 or not np.isfinite(scale):
             raise ValueError(f"The margin's scale must be finite and not 0, got {scale}.")
+        if isinstance(classifier, nn.Module):
+            margins, rounding = ellipsoid_margins(ellipsoid, points)
+            require_agreement(classifier, points, margins, rounding, "EllipsoidCertificate")
         outside = (labels == 0) == (scale > 0)
         rotated = points @ axes
         radii = None
@@ -325,14 +340,17 @@ def _points_and_alphas(x: npt.ArrayLike, alphas: npt.ArrayLike) -> tuple[FloatAr
     return points, coefficients
 
 
+def ellipsoid_margins(ellipsoid: Any, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the margins of an ellipsoid at points, and the units of their usual rounding."""
+    squares = (x @ ellipsoid.axes) ** 2
+    form = squares @ np.abs(ellipsoid.alphas)
+    # No unit's squared weights exceed the sum of alphas, nor does a product with x its length.
+    largest = float(np.abs(ellipsoid.alphas).sum()) * (x**2).sum(axis=1)
+    units = np.sqrt(x.shape[1]) * np.sqrt(form * largest) + largest + 1
+    scale = float(ellipsoid.scale)
+    return scale * (squares @ ellipsoid.alphas - 1), abs(scale) * units
+
+
 def _to_numpy(value: Any) -> Any:
     """Return a tensor's values as an array, anything else unchanged."""
     return value.detach().cpu().numpy() if hasattr(value, "detach") else value
-
-
-def _labels(y: npt.ArrayLike, n: int) -> npt.NDArray[np.int64]:
-    """Return labels 0 and 1 of shape (n,), or say what is wrong with them."""
-    labels = np.asarray(y)
-    if labels.shape != (n,) or not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"y must hold {n} labels, each 0 or 1, got shape {labels.shape}.")
-    return labels.astype(np.int64)

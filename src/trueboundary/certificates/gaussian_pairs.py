@@ -8,9 +8,8 @@ gives the nearest point.
 import numpy as np
 import numpy.typing as npt
 
-from trueboundary.certificates.base import CertificateResult
+from trueboundary.certificates.base import CertificateResult, check_points
 from trueboundary.certificates.quadric import project_quadric
-from trueboundary.theory._checks import finite_array
 from trueboundary.theory.log_ratios import LogRatio
 
 __all__ = ["nearest_pair_error"]
@@ -48,9 +47,7 @@ def nearest_pair_error(x: npt.ArrayLike, ratio: LogRatio) -> CertificateResult:
     >>> result.distance.round(6), result.hard  # the square root of 8 log 2, in every direction
     (array([2.35482]), array([ True]))
     """
-    points = finite_array("x", x)
-    if points.ndim != 2 or points.shape[1] != ratio.anchor.size:
-        raise ValueError(f"x must have shape (n, {ratio.anchor.size}), got {points.shape}.")
+    points = check_points(x, ratio.anchor.size)
     curvature, gradient = ratio.expand(points)
     found = project_quadric(curvature, gradient, ratio.value(points))
     nearest = ratio.move(points, found.displacement)

@@ -23,9 +23,8 @@ A verified error on the ray through the projection bounds the distance from abov
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,14 +34,16 @@ from trueboundary.certificates._component_pairs import (
     Classes,
     IntArray,
     PairSearch,
-    joint_logs,
 )
 from trueboundary.certificates._rays import Rays
-from trueboundary.certificates.base import BoolArray, CertificateResult, FloatArray
+from trueboundary.certificates.base import (
+    BoolArray,
+    CertificateResult,
+    FloatArray,
+    check_labels,
+    check_points,
+)
 from trueboundary.certificates.mixtures import _radius
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["MixtureBracket", "MixtureCertificate", "bracket"]
 
@@ -106,20 +107,24 @@ class MixtureCertificate:
         Raises
         ------
         TypeError
-            If the classifier is another one, or one of tables.
+            If the classifier is another one, one of tables, or may compute something else than its
+            densities say.
         ValueError
-            If shapes or labels do not fit.
+            If shapes or labels do not fit, a point is not finite, or the classifier's margins are
+            not those of its densities.
         """
         from trueboundary.attacks.domains import Space
 
-        pair = Classes.build(classifier, type(self).__name__)
-        points, labels = _checked(x, y, pair.dim)
+        user = type(self).__name__
+        pair = Classes.build(classifier, user)
+        points = check_points(x, pair.dim)
+        labels = check_labels(y, len(points))
+        pair.check_margins(classifier, points, user)
         found = _solve(pair, points, labels, self.gibbs)
         everywhere = domain is None or isinstance(domain, Space)
-        error = found.distance == 0
         return CertificateResult(
             found.distance,
-            found.exact & (everywhere | error | np.isinf(found.distance)),
+            found.exact & (everywhere | found.error | np.isinf(found.distance)),
             found.nearest[:, 0],
             found.residual,
             found.hard,
@@ -201,9 +206,11 @@ def bracket(
     Raises
     ------
     TypeError
-        If the classifier is not a `BayesOptimal` one of Gaussians or mixtures.
+        If the classifier is not a `BayesOptimal` one of Gaussians or mixtures, or may compute
+        something else than its densities say.
     ValueError
-        If shapes or labels do not fit, or `n_candidates` or `n_refinements` is too small.
+        If shapes or labels do not fit, a point is not finite, or `n_candidates` or `n_refinements`
+        is too small.
 
     Examples
     --------
@@ -220,16 +227,26 @@ def bracket(
             f"n_candidates must be at least 1 and n_refinements at least 0, got {n_candidates} "
             f"and {n_refinements}."
         )
+    import torch
+
+    from trueboundary.classifiers.bayes import BayesOptimal
+
     pair = Classes.build(classifier, "bracket")
-    points, labels = _checked(x, y, pair.dim)
+    points = check_points(x, pair.dim)
+    labels = check_labels(y, len(points))
+    pair.check_margins(classifier, points, "bracket")
     found = _solve(pair, points, labels, gibbs, n_candidates)
-    flat = points.numpy()
-    upper = np.where(found.distance == 0, 0.0, np.inf)
-    nearest = np.where((found.distance == 0)[:, None], flat, np.nan)
-    rays = Rays(pair, copy.deepcopy(classifier).double(), flat, labels)
+    upper = np.where(found.error, 0.0, np.inf)
+    nearest = np.where(found.error[:, None], points, np.nan)
+    exact = BayesOptimal(
+        *(density.to(dtype=torch.float64, device="cpu") for density in classifier.densities),
+        prior=classifier.prior,
+        hardest_component=classifier.hardest_component,
+    )
+    rays = Rays(pair, exact, points, labels)
     for candidate in range(found.nearest.shape[1]):
-        step = found.nearest[:, candidate] - flat
-        rows = np.flatnonzero((found.distance > 0) & np.isfinite(step).all(axis=1))
+        step = found.nearest[:, candidate] - points
+        rows = np.flatnonzero(~found.error & np.isfinite(step).all(axis=1))
         rays.follow(rows, step[rows], upper, nearest)
     for candidate in range(found.nearest.shape[1]):
         rays.step_inside(found.distance, found.nearest[:, candidate], upper, nearest)
@@ -240,44 +257,29 @@ def bracket(
 
 @dataclass(frozen=True, eq=False)
 class _Solution:
-    """Distances with the projections (n, candidates, d) that give them."""
+    """Distances with the projections (n, candidates, d) that give them, and errors themselves."""
 
     distance: FloatArray
+    error: BoolArray
     exact: BoolArray
     nearest: FloatArray
     residual: FloatArray
     hard: BoolArray
 
 
-def _checked(x: Any, y: Any, dim: int) -> tuple[Tensor, npt.NDArray[np.int64]]:
-    """Return points (n, d) in float64 on the CPU, and labels."""
-    import torch
-
-    points = torch.as_tensor(x).detach()
-    points = points.flatten(1).to(device="cpu", dtype=torch.float64)
-    labels = torch.as_tensor(y).numpy(force=True)
-    if points.shape[1] != dim or not bool(points.isfinite().all()):
-        raise ValueError(f"x must hold finite points (n, {dim}), got {tuple(points.shape)}.")
-    if labels.shape != points.shape[:1] or not np.isin(labels, (0, 1)).all():
-        raise ValueError(
-            f"y must hold {len(points)} labels, each 0 or 1, got shape {labels.shape}."
-        )
-    return points, labels.astype(np.int64)
-
-
 def _solve(
     pair: Classes,
-    points: Tensor,
+    x: FloatArray,
     labels: npt.NDArray[np.int64],
     gibbs: bool,
     n_candidates: int = 1,
 ) -> _Solution:
     """Return distances of all points, in blocks of points of one class."""
-    n = len(points)
+    n = len(x)
     n_candidates = min(n_candidates, *(len(side.peak) for side in pair.sides))
-    x = points.numpy()
     out = _Solution(
         np.zeros(n),
+        np.ones(n, dtype=bool),
         np.ones(n, dtype=bool),
         np.repeat(x[:, None], n_candidates, axis=1),
         np.zeros(n),
@@ -287,10 +289,11 @@ def _solve(
         of_class = np.flatnonzero(labels == label)
         for start in range(0, of_class.size, BLOCK):
             rows = of_class[start : start + BLOCK]
-            own, other = pair.sides[label].at(points[rows]), pair.sides[1 - label].at(points[rows])
-            right = pair.lead(joint_logs(own), joint_logs(other)) > 0
+            own, other = (pair.sides[side].at(x[rows]) for side in (label, 1 - label))
+            right = pair.lead(own.joint, other.joint) > 0
             if right.any():
                 rows = rows[right]
+                out.error[rows] = False
                 search = PairSearch(pair, label, x[rows], own.take(right), other.take(right))
                 _solve_block(search, rows, out, gibbs)
     return out

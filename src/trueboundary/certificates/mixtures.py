@@ -9,6 +9,9 @@ the radius r no joint log density :math:`c_k - M_k^2 / 2` of the own class can t
 the ball is an error. With :math:`Q = \min_z \|\mu + A z - x\|^2 + \sigma^2 \|z\|^2`, which is
 :math:`\sigma^2 M^2`, and one small :math:`\sigma` for all, the radius tends to
 :math:`(\sqrt{Q_j} - \sqrt{Q_k}) / 2` for the nearest components of both classes.
+
+All of this is rounded down: own densities are taken as small and others as large as the rounding
+errors of float64 leave possible.
 """
 
 from dataclasses import dataclass
@@ -17,7 +20,12 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from trueboundary.certificates.base import CertificateResult, FloatArray
+from trueboundary.certificates.base import (
+    CertificateResult,
+    FloatArray,
+    check_labels,
+    check_points,
+)
 
 __all__ = ["LipschitzMixtureCertificate"]
 
@@ -25,18 +33,49 @@ __all__ = ["LipschitzMixtureCertificate"]
 _DENSE_DIM = 1024
 _BISECTIONS = 60
 _BLOCK = 4096  # points at once
+_EPS = float(np.finfo(np.float64).eps)
+_SINGLE = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
 class _Components:
-    """One class's components at the points: peaks c, distances M (n, K) and constants L (K,)."""
+    """One class's components at the points: peaks c, distances M (n, K) and constants L (K,).
+
+    `doubt` is by how much rounding may move the log densities, (n, K), and `unshrunk` what the
+    distances would be without factors.
+    """
 
     peak: FloatArray
     distance: FloatArray
     lipschitz: FloatArray
+    doubt: FloatArray
 
-    def take(self, rows: Any) -> "_Components":
-        return _Components(self.peak, self.distance[rows], self.lipschitz)
+    unshrunk: FloatArray
+
+    def take(self, rows: Any, components: Any = slice(None)) -> "_Components":
+        return _Components(
+            self.peak[components],
+            self.distance[rows][:, components],
+            self.lipschitz[components],
+            self.doubt[rows][:, components],
+            self.unshrunk[rows][:, components],
+        )
+
+    @property
+    def joint(self) -> FloatArray:
+        """Joint log densities (n, K)."""
+        joint: FloatArray = self.peak - 0.5 * self.distance**2
+        return joint
+
+    def least(self, radius: FloatArray) -> FloatArray:
+        """Return lower bounds (n, K) of the joint log densities in balls of radii (n, 1)."""
+        reach = (self.distance + self.lipschitz * radius) * (1 + 2 * _EPS)
+        return np.asarray(self.peak - 0.5 * reach**2 - self.doubt)
+
+    def most(self, radius: FloatArray) -> FloatArray:
+        """Return upper bounds (n, K) of the joint log densities in balls of radii (n, 1)."""
+        reach = np.maximum(self.distance - self.lipschitz * radius * (1 + 2 * _EPS), 0.0)
+        return np.asarray(self.peak - 0.5 * reach**2 * (1 - 4 * _EPS) + self.doubt)
 
 
 @dataclass(frozen=True)
@@ -85,58 +124,114 @@ class LipschitzMixtureCertificate:
         Raises
         ------
         TypeError
-            If the classifier is another one, or one of tables.
+            If the classifier is another one, one of tables, or may compute something else than its
+            densities say.
         ValueError
-            If shapes or labels do not fit.
+            If shapes or labels do not fit, a point is not finite, or the classifier's margins are
+            not those of its densities.
         """
-        import torch
-
-        from trueboundary.classifiers.bayes import BayesOptimal
-        from trueboundary.densities import DiscreteTable
-
         del domain
-        if not isinstance(classifier, BayesOptimal) or isinstance(
-            classifier.densities[0], DiscreteTable
-        ):
-            raise TypeError(
-                "LipschitzMixtureCertificate needs a BayesOptimal classifier of Gaussians or "
-                f"mixtures, got {type(classifier).__name__}."
-            )
-        points = torch.as_tensor(x)
-        points = points.flatten(1).to(device="cpu", dtype=torch.float64)
-        labels = np.asarray(torch.as_tensor(y).cpu())
-        if labels.shape != points.shape[:1] or not np.isin(labels, (0, 1)).all():
-            raise ValueError(
-                f"y must hold {len(points)} labels, each 0 or 1, got shape {labels.shape}."
-            )
-        log_priors = (np.log1p(-classifier.prior), np.log(classifier.prior))
-        sides = [
-            _Prepared.build(density, log_prior)
-            for density, log_prior in zip(classifier.densities, log_priors, strict=True)
-        ]
-        distance = np.zeros(len(points))
+        require_mixtures(classifier, type(self).__name__)
+        sides = prepare(classifier)
+        points = check_points(x, int(sides[0].density.means.shape[1]))
+        labels = check_labels(y, len(points))
+        distance, error = np.zeros(len(points)), np.ones(len(points), dtype=bool)
         for start in range(0, len(points), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            both = [side.at(points[rows]) for side in sides]
-            for label in (0, 1):
-                own = np.flatnonzero(labels[rows] == label)
-                distance[start + own] = _radius(
-                    both[label].take(own), both[1 - label].take(own), classifier.hardest_component
-                )
-        error = distance == 0
-        nearest = np.where(error[:, None], points.numpy(), np.nan)
+            zero, one = (side.at(points[rows]) for side in sides)
+            require_same_odds(classifier, points[rows], zero, one, type(self).__name__)
+            for label, (own, other) in enumerate(((zero, one), (one, zero))):
+                of_class = np.flatnonzero(labels[rows] == label)
+                own, other = own.take(of_class), other.take(of_class)
+                at = start + of_class
+                distance[at] = _radius(own, other, classifier.hardest_component)
+                combine = _largest if classifier.hardest_component else _log_sum_exp
+                error[at] = combine(own.joint) <= combine(other.joint)
+        distance[error] = 0.0
+        nearest = np.where(error[:, None], points, np.nan)
         zeros = np.zeros(len(points))
         return CertificateResult(distance, error, nearest, zeros, np.zeros(len(points), dtype=bool))
 
 
+def require_mixtures(classifier: Any, who: str) -> None:
+    """Raise unless a classifier is an optimal one of Gaussians or mixtures, and nothing else."""
+    from trueboundary.classifiers.bayes import BayesOptimal
+    from trueboundary.classifiers.integrity import require_kind
+    from trueboundary.densities import DiscreteTable
+
+    advice = f"{who} needs a BayesOptimal classifier of Gaussians or mixtures"
+    require_kind(classifier, (BayesOptimal,), who, advice)
+    if isinstance(classifier.densities[0], DiscreteTable):
+        raise TypeError(f"{advice}, got one of tables.")
+
+
+def require_same_odds(
+    classifier: Any, points: FloatArray, zero: _Components, one: _Components, who: str
+) -> None:
+    """Raise if a classifier's margins are not those of the components of its classes."""
+    from trueboundary.classifiers.integrity import require_agreement
+
+    combine = _largest if classifier.hardest_component else _log_sum_exp
+    # In single precision the factors' basis is rounded too, and errors enter squared.
+    rounding = sum(
+        (
+            special.softmax(side.joint, axis=1) * (side.doubt / _EPS + _SINGLE * side.unshrunk**2)
+        ).sum(1)
+        for side in (zero, one)
+    )
+    odds = combine(one.joint) - combine(zero.joint)
+    require_agreement(classifier, points, odds, rounding, who)
+
+
+def require_own_odds(classifier: Any, points: FloatArray, who: str) -> None:
+    """Raise if an optimal classifier's margins at points are not those of its densities."""
+    zero, one = (side.at(points) for side in prepare(classifier))
+    require_same_odds(classifier, points, zero, one, who)
+
+
+def prepare(classifier: Any) -> tuple["_Prepared", "_Prepared"]:
+    """Return both classes of an optimal classifier in float64."""
+    zero, one = (
+        _Prepared.build(_without_empty(density), log_prior)
+        for density, log_prior in zip(
+            classifier.densities,
+            (np.log1p(-classifier.prior), np.log(classifier.prior)),
+            strict=True,
+        )
+    )
+    level = float(max(zero.centre.max(), one.centre.max()))
+    return zero.relative_to(level), one.relative_to(level)
+
+
+def _without_empty(density: Any) -> Any:
+    """Return a density without components of weight zero."""
+    from trueboundary.densities import MixtureOfFactorAnalyzers
+
+    if not isinstance(density, MixtureOfFactorAnalyzers) or not density.log_weights.isinf().any():
+        return density
+    full = density.log_weights.isfinite()
+    return MixtureOfFactorAnalyzers(
+        None,
+        density.means[full],
+        density.loadings[full],
+        density.noise_variance[full],
+        log_weights=density.log_weights[full],
+    )
+
+
 @dataclass(frozen=True)
 class _Prepared:
-    """One class's density in float64, with what does not depend on the points."""
+    """One class's density in float64, with what does not depend on the points.
+
+    Peaks and log densities at the centres are relative to `level`, since constants that all
+    components share would only cost digits.
+    """
 
     density: Any
     centre: FloatArray
     peak: FloatArray
     lipschitz: FloatArray
+    level: float = 0.0
 
     @classmethod
     def build(cls, density: Any, log_prior: float) -> "_Prepared":
@@ -157,12 +252,24 @@ class _Prepared:
         centres = [exact.component(k).log_prob(mean) for k, mean in enumerate(exact.means)]
         centre = torch.stack(centres).numpy()
         peak = centre + exact.log_weights.numpy() + log_prior
-        return cls(exact, centre, peak, 1 / np.sqrt(_smallest_variances(exact)))
+        return cls(exact, centre, peak, (1 + 4 * _EPS) / np.sqrt(_smallest_variances(exact)))
 
-    def at(self, points: Any) -> _Components:
+    def relative_to(self, level: float) -> "_Prepared":
+        """Return the same with all log densities relative to a level."""
+        offset = self.peak - self.centre
+        centre = self.centre - level
+        return _Prepared(self.density, centre, centre + offset, self.lipschitz, level)
+
+    def at(self, points: FloatArray) -> _Components:
         """Return the components at points (n, d)."""
-        squares = 2 * (self.centre - self.density.component_log_prob(points).numpy())
-        return _Components(self.peak, np.sqrt(np.maximum(squares, 0.0)), self.lipschitz)
+        import torch
+
+        x = torch.from_numpy(np.ascontiguousarray(points))
+        distance, unshrunk = (part.numpy() for part in self.density.component_distances(x))
+        # Components with the same peak have the same rounding error in it, which cancels.
+        constant = np.abs(self.peak) + np.where(self.centre == 0, 0.0, np.abs(self.level))
+        units = 2 * constant + 2 * distance * (distance + unshrunk)
+        return _Components(self.peak, distance, self.lipschitz, _EPS * units, unshrunk)
 
 
 def _smallest_variances(density: Any) -> FloatArray:
@@ -186,9 +293,7 @@ def _radius(own: _Components, other: _Components, hardest_component: bool) -> Fl
 
     def lead(radius: FloatArray) -> FloatArray:
         # Decreasing in the radius: own densities fall at least so fast, others rise at most so.
-        own_reach = own.distance + own.lipschitz * radius[:, None]
-        other_reach = np.maximum(other.distance - other.lipschitz * radius[:, None], 0.0)
-        return combine(own.peak - 0.5 * own_reach**2) - combine(other.peak - 0.5 * other_reach**2)
+        return combine(own.least(radius[:, None])) - combine(other.most(radius[:, None]))
 
     low = np.zeros(len(own.distance))
     certified = lead(low) > 0

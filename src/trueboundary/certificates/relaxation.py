@@ -32,10 +32,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trueboundary.attacks.domains import Sphere
-from trueboundary.certificates.base import BoolArray, CertificateResult, FloatArray
+from trueboundary.certificates.base import (
+    BoolArray,
+    CertificateResult,
+    FloatArray,
+    check_labels,
+    check_points,
+)
+from trueboundary.classifiers.integrity import require_agreement, require_own
 from trueboundary.theory import _checks
 
 __all__ = ["RelaxationCertificate", "bounds", "certified_at", "interval_bounds"]
@@ -56,8 +63,8 @@ def bounds(
     Parameters
     ----------
     network : ReLUNetwork or sequence of (Tensor, Tensor)
-        A network with a method ``folded()``, or its linear layers ``(n_out, n_in)``, ``(n_out,)``
-        with a ReLU between each two; one output.
+        A network whose class has a method ``folded()``, seen in eval mode, or linear layers
+        ``(n_out, n_in)``, ``(n_out,)`` with a ReLU between each two; one output.
     x : Tensor of shape (n, d)
         Centres of the regions.
     size : float or array of shape (n,)
@@ -74,10 +81,11 @@ def bounds(
     Raises
     ------
     TypeError
-        If `network` is neither of the two.
+        If `network` is neither of the two, or may compute something else than its layers do: a
+        subclass that inherits ``folded()``, hooks, patched methods.
     ValueError
-        If shapes do not fit, a number is not finite, a size is out of range, or a network with
-        batch normalisation is not in eval mode.
+        If shapes do not fit, a number is not finite, a size is out of range, or the network's
+        margins are not those of its layers.
 
     Examples
     --------
@@ -161,7 +169,7 @@ def certified_at(
     array([ True])
     """
     lower, upper = bounds(network, x, size, region=region)
-    return _own_bound(lower, upper, _labels(y, len(lower))) > 0
+    return _own_bound(lower, upper, check_labels(y, len(lower))) > 0
 
 
 @dataclass(frozen=True)
@@ -234,8 +242,8 @@ class RelaxationCertificate:
             As for `bounds`, or if the labels do not fit.
         """
         layers = prepare(classifier)
-        points = _points(x, layers)
-        labels = _labels(y, len(points))
+        points = _points(x, layers, classifier)
+        labels = check_labels(y, len(points))
         on_sphere = isinstance(domain, Sphere)
         region: Region = "cap" if on_sphere else "ball"
         if isinstance(domain, Sphere):
@@ -349,7 +357,7 @@ def _bounds(
     network: Any, x: Any, size: float | npt.ArrayLike, region: Region, *, relaxed: bool
 ) -> tuple[Tensor, Tensor]:
     layers = prepare(network)
-    points = _points(x, layers)
+    points = _points(x, layers, network)
     return bounds_in_blocks(layers, points, size, region, relaxed=relaxed)
 
 
@@ -497,11 +505,7 @@ def _own_bound(lower: Tensor, upper: Tensor, labels: npt.NDArray[np.int64]) -> F
 def prepare(network: Any) -> list[Layer]:
     """Return the layers in float64, or say why they are no ReLU network with one output."""
     if hasattr(network, "folded"):
-        if getattr(network, "training", False) and getattr(network, "batch_norm", None):
-            raise ValueError(
-                "the bounds hold for a network in eval mode, got one in training mode; "
-                "call network.eval()."
-            )
+        require_own(network, "folded", "a proof of a ReLU network")
         pairs = network.folded()
     elif isinstance(network, Sequence) and all(len(layer) == 2 for layer in network):
         pairs = network
@@ -530,20 +534,29 @@ def prepare(network: Any) -> list[Layer]:
     return layers
 
 
-def _points(x: Any, layers: list[Layer]) -> Tensor:
-    """Return points (n, d) in float64, or say why they do not fit the network."""
-    points = torch.as_tensor(x).detach().to(torch.float64)
-    dim = layers[0].weight.shape[1]
-    if points.ndim != 2 or points.shape[1] != dim:
-        raise ValueError(f"x must have shape (n, {dim}), got {tuple(points.shape)}.")
-    if not bool(points.isfinite().all()):
-        raise ValueError("x must be finite, got NaN or infinite entries.")
+def _points(x: Any, layers: list[Layer], network: Any) -> Tensor:
+    """Return points (n, d) in float64 beside the layers, which must give the network's margins."""
+    flat = check_points(x, layers[0].weight.shape[1])
+    points = torch.from_numpy(flat).to(layers[0].weight)
+    require_same_margins(network, layers, points)
     return points
 
 
-def _labels(y: Any, n: int) -> npt.NDArray[np.int64]:
-    """Return labels 0 and 1 of shape (n,), or say what is wrong with them."""
-    labels = torch.as_tensor(y).numpy(force=True)
-    if labels.shape != (n,) or not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"y must hold {n} labels, each 0 or 1, got shape {labels.shape}.")
-    return labels.astype(np.int64)
+@torch.no_grad()
+def require_same_margins(network: Any, layers: list[Layer], points: Tensor) -> None:
+    """Raise if a module's margins at points are not those of the layers read from it."""
+    if isinstance(network, nn.Module):
+        common: Any = getattr(network, "common", None)
+        z, off = points, points.abs()
+        for depth, layer in enumerate(layers):
+            z = z.clamp(min=0) if depth else z
+            terms = z.abs() @ layer.magnitude.T + layer.bias.abs()
+            off = off @ layer.magnitude.T + math.sqrt(z.shape[1]) * terms
+            if depth == len(layers) - 1 and common is not None:
+                weight, bias = common  # what the margin's two logits share rounds as well
+                off = off + z.abs() @ weight.abs().T + bias.abs()
+            z = z @ layer.weight.T + layer.bias
+        margins, rounding = (part.squeeze(1).numpy(force=True) for part in (z, off))
+        require_agreement(
+            network, points.numpy(force=True), margins, rounding, "a proof of a ReLU network"
+        )

@@ -12,18 +12,34 @@ input space moves it by exactly arccos(exp(-gamma r^2)). So no error is nearer t
 
 and none exists at all if |A - B| >= pi/2 or |b| > |w|. Measuring chords instead of angles gives the
 simpler bound r = sqrt(-log(1 - f^2 / (2 |w|^2)) / gamma), which is never larger.
+
+|A - B| grows with |f| and falls with |w|, so that r is rounded down by taking the smallest |f| and
+the largest |w| that rounding errors leave possible.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from scipy import special
+from scipy.spatial.distance import cdist
 
-from trueboundary.certificates.base import BoolArray, CertificateResult, FloatArray
+from trueboundary.certificates.base import (
+    BoolArray,
+    CertificateResult,
+    FloatArray,
+    check_labels,
+    check_points,
+)
 
 __all__ = ["SVMCertificate"]
+
+_EPS = float(np.finfo(np.float64).eps)
+_BLOCK = 1 << 22  # kernel values at once
+_WIDE = 100.0  # exponents up to which squared distances may be expanded into inner products
 
 
 class SVMCertificate:
@@ -69,61 +85,169 @@ class SVMCertificate:
         Raises
         ------
         TypeError
-            If the classifier is another one.
+            If the classifier is another one, or may compute something else than its parameters say.
         ValueError
-            If shapes or labels do not fit.
+            If shapes or labels do not fit, a point is not finite, or the classifier's margins are
+            not those of its parameters.
         """
         # torch comes in with the classifiers: it is not needed to import this module.
-        import torch
-
         from trueboundary.attacks.domains import Space
+        from trueboundary.classifiers.integrity import require_agreement, require_kind
         from trueboundary.classifiers.svm import RBFSVM, LinearSVM
 
-        if not isinstance(classifier, (LinearSVM, RBFSVM)):
-            raise TypeError(
-                f"SVMCertificate needs a LinearSVM or RBFSVM, got {type(classifier).__name__}; "
-                "make one of a fitted scikit-learn classifier with from_sklearn."
-            )
-        points = torch.as_tensor(x).detach().flatten(1).to(classifier.bias)
-        with torch.no_grad():
-            values = classifier.decision_function(points).double().numpy(force=True)
-        labels = _labels(y, len(points))
-        flat = points.double().numpy(force=True)
+        require_kind(
+            classifier,
+            (LinearSVM, RBFSVM),
+            "SVMCertificate",
+            "make one of a fitted scikit-learn classifier with from_sklearn",
+        )
+        kind = _Linear if type(classifier) is LinearSVM else _Gaussian
+        machine = kind.of(classifier)
+        flat = check_points(x, classifier.dim)
+        labels = check_labels(y, len(flat))
+        values, off, margins, rounding = machine.values(flat)
+        require_agreement(classifier, flat, margins, rounding, "SVMCertificate")
         own = np.where(labels == 1, values, -values)
-        error = ~(own > 0)
-        if isinstance(classifier, LinearSVM):
-            weight = classifier.weight.detach().double().numpy(force=True)
-            length = np.linalg.norm(weight)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                distance = np.abs(values) / length  # infinite for w = 0: one class everywhere
-                nearest = flat - (values / length)[:, None] * (weight / length)
-            nearest = np.where(np.isinf(distance)[:, None], np.nan, nearest)
+        error = own <= 0
+        if isinstance(machine, _Linear):
+            distance, nearest = machine.project(flat, values)
             everywhere = domain is None or isinstance(domain, Space)
             exact = error | everywhere | np.isinf(distance)
         else:
-            norm = np.sqrt(classifier.squared_norm())
-            distance = _rbf_radius(values, float(classifier.bias), float(norm), classifier.gamma)
-            nearest = np.full_like(flat, np.nan)
+            least = np.sign(values) * np.maximum(np.abs(values) - off, 0.0)
+            distance, nearest = machine.radius(least), np.full_like(flat, np.nan)
             exact = error | np.isinf(distance)
         return _result(np.where(error, 0.0, distance), exact, nearest, error, flat)
+
+
+@dataclass(frozen=True, eq=False)
+class _Linear:
+    """A linear machine in float64."""
+
+    weight: FloatArray
+    bias: float
+
+    @classmethod
+    def of(cls, svm: Any) -> _Linear:
+        return cls(_float64(svm.weight), svm.bias.item())
+
+    def values(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Return f, by how much it may be off, the margin, and the units of its rounding."""
+        f = x @ self.weight + self.bias
+        size = np.sqrt(len(self.weight)) * (np.abs(x) @ np.abs(self.weight) + abs(self.bias))
+        return f, _EPS * size, f, size
+
+    def project(self, x: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return distances to the hyperplane, and its points nearest to x."""
+        peak = np.abs(self.weight).max()  # else squares of small weights would vanish
+        if peak == 0:  # one class everywhere
+            return np.full_like(values, np.inf), np.full_like(x, np.nan)
+        unit = self.weight / peak
+        length = np.linalg.norm(unit)
+        scaled = values / peak / length
+        return np.abs(scaled), x - scaled[:, None] * (unit / length)
+
+
+@dataclass(frozen=True, eq=False)
+class _Gaussian:
+    """A machine with a Gaussian kernel in float64, its support vectors relative to their mean."""
+
+    centre: FloatArray
+    support: FloatArray
+    coef: FloatArray
+    bias: float
+    gamma: float
+
+    @classmethod
+    def of(cls, svm: Any) -> _Gaussian:
+        support = _float64(svm.support_vectors)
+        centre = support.mean(axis=0)
+        return cls(
+            centre, support - centre, _float64(svm.dual_coef), svm.bias.item(), float(svm.gamma)
+        )
+
+    def values(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Return f, by how much it may be off, the margin, and the units of its rounding."""
+        positive = self.coef > 0
+        f, off, margins, units = (np.empty(len(x)) for _ in range(4))
+        log_size = np.log(np.abs(self.coef))
+        with np.errstate(divide="ignore"):
+            log_bias = np.log(np.maximum([self.bias, -self.bias], 0.0))
+        y = x - self.centre
+        reach = np.linalg.norm(y, axis=1) + np.sqrt((self.support**2).sum(axis=1).max())
+        far = np.linalg.norm(x, axis=1) + np.linalg.norm(self.centre)
+        for rows, kernel, exponent, shaky in self._blocks(y):
+            f[rows] = kernel @ self.coef + self.bias
+            off[rows] = _EPS * (shaky @ np.abs(self.coef) + 2 * abs(self.bias))
+            logs = exponent + log_size
+            log_sums = [
+                np.logaddexp(special.logsumexp(logs[:, side], axis=1), log)
+                for side, log in zip((positive, ~positive), log_bias, strict=True)
+            ]
+            margins[rows] = log_sums[0] - log_sums[1]
+            units[rows] = 10 + np.abs(log_sums).sum(axis=0)
+        return f, off, margins, units + 4 * self.gamma * reach * (reach + far)
+
+    def radius(self, values: FloatArray) -> FloatArray:
+        """Return how far no point can have f = 0, where f has these values."""
+        squared = allowance = 0.0
+        for rows, kernel, _, shaky in self._blocks(self.support):
+            squared += float(self.coef[rows] @ (kernel @ self.coef))
+            allowance += float(np.abs(self.coef[rows]) @ (shaky @ np.abs(self.coef)))
+        norm = np.sqrt(max(squared, 0.0) + _EPS * allowance) * (1 + 4 * _EPS)
+        return _rbf_radius(values, self.bias, float(norm), self.gamma)
+
+    def _blocks(self, y: FloatArray) -> Iterator[tuple[slice, FloatArray, FloatArray, FloatArray]]:
+        """Yield kernel values, their logarithms, and the units of rounding in sums of them."""
+        squares = (self.support**2).sum(axis=1)
+        at_once = max(1, _BLOCK // len(squares))
+        of_sums = 2 + 0.5 * np.sqrt(len(squares))
+        for start in range(0, len(y), at_once):
+            rows = slice(start, start + at_once)
+            own = (y[rows] ** 2).sum(axis=1)
+            width = self.gamma * (own[:, None] + squares)
+            if width.max() <= _WIDE:
+                apart = own[:, None] + squares - 2 * (y[rows] @ self.support.T)
+            else:  # slower, and without the rounding errors of large squares
+                apart = cdist(y[rows], self.support, "sqeuclidean")
+                width = np.sqrt(y.shape[1]) * self.gamma * apart
+            exponent = -self.gamma * np.maximum(apart, 0.0)
+            kernel = np.exp(exponent)
+            yield rows, kernel, exponent, (of_sums + width) * kernel
 
 
 def _rbf_radius(values: FloatArray, bias: float, norm: float, gamma: float) -> FloatArray:
     """Return how far no point can have f = 0, where f has these values."""
     if abs(bias) > norm:
         return np.full_like(values, np.inf)
-    angle = np.arccos(np.clip((values - bias) / norm, -1.0, 1.0))
-    mean = 0.5 * (angle + np.arccos(-bias / norm))
+    lowest, highest = (
+        0.5 * (_angle((values - bias) / norm, up) + _angle(np.asarray(-bias / norm), up))
+        for up in (False, True)
+    )
     # cos A - cos B = f / |w| = 2 sin((A + B) / 2) sin((B - A) / 2); the difference of two arc
     # cosines would lose small values of f.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        half_sine = np.abs(values) / (2 * norm * np.sin(mean))
-    apart = 2 * np.arcsin(np.clip(half_sine, 0.0, 1.0))
-    # -log(cos t) = -log1p(-sin(t)^2) / 2 keeps the digits of small angles.
-    sine = np.sin(np.minimum(apart, 0.5 * np.pi))
+    beside = (lowest < 0.5 * np.pi) & (highest > 0.5 * np.pi)
+    mean_sine = np.where(beside, 1.0, np.maximum(np.sin(lowest), np.sin(highest)))
+    half_sine = np.abs(values) / (2 * norm * np.where(values == 0, 1.0, mean_sine))
+    apart = 2 * np.arcsin(np.minimum(half_sine, 1.0)) * (1 - 16 * _EPS)
+    step = np.minimum(apart, 0.5 * np.pi)
+    # -log(cos t) = -log1p(-sin(t)^2) / 2 keeps the digits of small angles, and loses those of
+    # angles near pi/2, where the cosine has them.
     with np.errstate(divide="ignore"):
-        radius = np.sqrt(-0.5 * np.log1p(-(sine**2)) / gamma)
+        small, large = -0.5 * np.log1p(-(np.sin(step) ** 2)), -np.log(np.cos(step))
+    radius = np.sqrt(np.where(step < 0.25 * np.pi, small, large) / gamma) * (1 - 8 * _EPS)
     return np.where(apart >= 0.5 * np.pi, np.inf, radius)
+
+
+def _angle(cosine: FloatArray, up: bool) -> FloatArray:
+    """Return the largest or smallest angle whose cosine rounding cannot tell from this one."""
+    shift = -4 * _EPS if up else 4 * _EPS
+    return np.arccos(np.clip(cosine + shift, -1.0, 1.0))
+
+
+def _float64(parameter: Any) -> FloatArray:
+    array: FloatArray = parameter.detach().double().numpy(force=True)
+    return array
 
 
 def _result(
@@ -137,13 +261,3 @@ def _result(
     zeros = np.zeros(len(points))
     nearest = np.where(error[:, None], points, nearest)
     return CertificateResult(distance, exact, nearest, zeros, np.zeros(len(points), dtype=bool))
-
-
-def _labels(y: Any, n: int) -> npt.NDArray[np.int64]:
-    """Return labels 0 and 1 of shape (n,), or say what is wrong with them."""
-    import torch
-
-    labels = torch.as_tensor(y).numpy(force=True)
-    if labels.shape != (n,) or not np.isin(labels, (0, 1)).all():
-        raise ValueError(f"y must hold {n} labels, each 0 or 1, got shape {labels.shape}.")
-    return labels.astype(np.int64)

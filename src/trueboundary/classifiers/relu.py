@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from trueboundary.classifiers.base import BinaryClassifier
+from trueboundary.classifiers.integrity import Disagreement
 from trueboundary.classifiers.storage import register
 from trueboundary.densities._checks import check_floating, check_integer
 
+_Layer = TypeVar("_Layer", bound=nn.Module)
 BatchNorm = Literal["before-activation", "after-activation"]
 
 
@@ -111,6 +113,11 @@ class ReLUNetwork(BinaryClassifier):
         list of (Tensor, Tensor)
             Weight ``(n_out, n_in)`` and bias ``(n_out,)`` of each layer, readout last, float64.
 
+        Raises
+        ------
+        ValueError
+            If a layer was replaced by one of another class.
+
         Examples
         --------
         >>> import torch
@@ -122,8 +129,8 @@ class ReLUNetwork(BinaryClassifier):
         >>> torch.allclose(folded.float(), network.margin(x))
         True
         """
-        linears = [m for m in self.linear if isinstance(m, nn.Linear)]
-        norms = [m for m in self.norm if isinstance(m, nn.BatchNorm1d)]
+        linears = [_of_class(m, nn.Linear) for m in self.linear]
+        norms = [_of_class(m, nn.BatchNorm1d) for m in self.norm]
         layers = [(m.weight.double(), m.bias.double()) for m in linears]
         for layer, norm in enumerate(norms):
             scale, shift = _affine(norm)
@@ -148,6 +155,16 @@ class ReLUNetwork(BinaryClassifier):
     def from_arguments(cls, arguments: dict[str, Any]) -> Self:
         """Build a network of the given shape, with arbitrary initial values."""
         return cls(**arguments, generator=torch.Generator().manual_seed(0))
+
+
+def _of_class(layer: nn.Module, kind: type[_Layer]) -> _Layer:
+    """Return a layer of exactly this class, or say that it is another."""
+    if type(layer) is not kind:
+        raise Disagreement(
+            f"a ReLUNetwork can be folded as it was made, with {kind.__name__} layers, but one of "
+            f"them is now a {type(layer).__name__}."
+        )
+    return layer
 
 
 def _linear(n_in: int, n_out: int, generator: torch.Generator, dtype: torch.dtype) -> nn.Linear:

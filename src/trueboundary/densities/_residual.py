@@ -84,6 +84,13 @@ class ResidualForm:
         squares = residual.square().sum(dim=1) + (coordinates * self.shrinkage).square().sum(dim=1)
         return self.log_constant - 0.5 * squares
 
+    def distances(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return Mahalanobis distances ``(n,)``, and bounds of those by the noise alone."""
+        residual, coordinates = self.residual(x)
+        own = torch.linalg.vector_norm(residual, dim=1)
+        shrunk = torch.linalg.vector_norm(coordinates * self.shrinkage, dim=1)
+        return torch.hypot(own, shrunk), own + torch.linalg.vector_norm(coordinates, dim=1)
+
     def score(self, x: Tensor) -> Tensor:
         """Return gradients of the log density, ``(n, d)``, at points ``(n, d)``."""
         return -self.residual(x)[0] * self.inverse_std
@@ -100,6 +107,15 @@ def _log_probs(x: Tensor, forms: Sequence[ResidualForm]) -> Tensor:
     # is larger than a block.
     blocks = [torch.stack([form.log_prob(x[rows]) for form in forms], 1) for rows in _row_blocks(x)]
     return torch.cat(blocks) if blocks else x.new_empty(0, len(forms))
+
+
+def component_distances(x: Tensor, forms: Sequence[ResidualForm]) -> tuple[Tensor, Tensor]:
+    """Return `ResidualForm.distances` of points ``(n, d)``, each ``(n, K)``."""
+    found = x.new_empty(2, len(x), len(forms))
+    for rows in _row_blocks(x):
+        for k, form in enumerate(forms):
+            found[0, rows, k], found[1, rows, k] = form.distances(x[rows])
+    return found[0], found[1]
 
 
 def weighted_score(x: Tensor, forms: Sequence[ResidualForm], weights: Tensor) -> Tensor:

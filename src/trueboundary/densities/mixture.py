@@ -17,7 +17,12 @@ from trueboundary.densities._parameters import (
     check_points,
     check_tensor,
 )
-from trueboundary.densities._residual import ResidualForm, component_log_prob, weighted_score
+from trueboundary.densities._residual import (
+    ResidualForm,
+    component_distances,
+    component_log_prob,
+    weighted_score,
+)
 from trueboundary.densities.low_rank import LowRankGaussian, draw_normals
 
 # How far given weights may be from adding up to one before they are taken for a mistake.
@@ -299,6 +304,33 @@ class MixtureOfFactorAnalyzers(Distribution):
         points = check_points(value, self.means, finite=self._validate_args)
         flat = points.reshape(-1, self.means.shape[1])
         return component_log_prob(flat, self._forms).reshape(*points.shape[:-1], self.n_components)
+
+    def component_distances(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Mahalanobis distance to each component's mean, to full relative accuracy.
+
+        Near a mean, a difference of log densities would lose half of its digits.
+
+        Parameters
+        ----------
+        value : Tensor
+            Points, shape ``(..., d)``.
+
+        Returns
+        -------
+        tuple of Tensor
+            Distances, shape ``(..., K)``, and what they would be (at most) without the factors:
+            the larger the second beside the first, the more digits the factors cost.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `log_prob`.
+        """
+        points = check_points(value, self.means, finite=self._validate_args)
+        flat = points.reshape(-1, self.means.shape[1])
+        shape = (*points.shape[:-1], self.n_components)
+        distance, unshrunk = component_distances(flat, self._forms)
+        return distance.reshape(shape), unshrunk.reshape(shape)
 
     def log_prob(self, value: Tensor, *, hardest_component: bool = False) -> Tensor:
         r"""Log density, in nats.

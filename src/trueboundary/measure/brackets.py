@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -12,34 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.ndimage import distance_transform_edt
-from torch import nn
 
 from trueboundary.attacks import Attack, CarliniWagnerL2, LogDensityGradient, ManifoldAttack
-from trueboundary.attacks.domains import Box, Domain, Shell, Space, Sphere
-from trueboundary.certificates import (
-    Certificate,
-    EllipsoidCertificate,
-    MixtureCertificate,
-    RelaxationCertificate,
-    SVMCertificate,
-    bracket,
-)
-from trueboundary.classifiers import (
-    RBFSVM,
-    BayesOptimal,
-    Classifier,
-    LinearSVM,
-    ReLUNetwork,
-    as_classifier,
-    dtype_of,
-    evaluated,
-)
-from trueboundary.classifiers.base import BinaryClassifier, CallableClassifier
-from trueboundary.densities import DiscreteTable
+from trueboundary.attacks.domains import Domain, Shell, Space, Sphere
+from trueboundary.certificates import Certificate, MixtureCertificate, bracket
+from trueboundary.classifiers import BayesOptimal, Classifier, dtype_of, evaluated
+from trueboundary.classifiers.integrity import Disagreement
 from trueboundary.densities._checks import check_integer
 from trueboundary.devices import check_device
 from trueboundary.measure._inputs import check_inputs
-from trueboundary.measure.exact import ellipsoid_of, table_errors
+from trueboundary.measure.exact import table_errors
+from trueboundary.measure.proofs import Proof, default_proof
 from trueboundary.plurals import plural
 from trueboundary.problems import Problem, TableProblem, output_doubts
 from trueboundary.theory.intervals import censored_median, t_interval
@@ -47,8 +29,6 @@ from trueboundary.theory.intervals import censored_median, t_interval
 __all__ = ["Distances", "distances"]
 
 Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Layers = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -172,9 +152,11 @@ def distances(
         `LogDensityGradient` and `CarliniWagnerL2`.
     certificate : Certificate, optional
         Gives the lower bounds. By default `EllipsoidCertificate` for quadratic classifiers,
-        `RelaxationCertificate` for a `ReLUNetwork` in eval mode and for a ``Sequential`` of
+        `RelaxationCertificate` for a `ReLUNetwork` and for a ``Sequential`` of
         ``Linear`` and ``ReLU`` layers, `SVMCertificate` for SVMs, `MixtureCertificate` for the
-        optimal classifier of Gaussians and mixtures, and none (lower bounds of 0) for others.
+        optimal classifier of Gaussians and mixtures, and none (lower bounds of 0) for others. None
+        is given either for subclasses of these, where a hook or a parametrization may change what
+        is computed, or where margins are not those of the parameters; `Distances.method` says so.
     domain : Domain, optional
         Where errors count; by default the set on which the class lives.
     seed : int
@@ -246,19 +228,14 @@ def _measured(
             )
         zero, one = (_on_table(classifier, problem, label, n_points, seed) for label in (0, 1))
         return zero, one
-    proof = None if certificate is None else _Proof(certificate, classifier)
-    if proof is None:
-        proof = _default_proof(classifier)
-        if proof is not None:
-            classifier = _in_float64(classifier)
     zero, one = (
-        _bracket(
+        _of_class(
             classifier,
             problem,
             label,
             n_points=n_points,
             attack=attack,
-            proof=proof,
+            certificate=certificate,
             domain=domain or problem.domain(label),
             seed=seed,
             device=device,
@@ -268,87 +245,25 @@ def _measured(
     return zero, one
 
 
-@dataclass(frozen=True)
-class _Proof:
-    """A certificate, and the form in which it takes the classifier."""
-
-    certificate: Certificate
-    subject: Any
-
-    def __call__(self, x: torch.Tensor, y: torch.Tensor, domain: Domain) -> tuple[Floats, Bools]:
-        if not (isinstance(self.certificate, EllipsoidCertificate) and isinstance(domain, Box)):
-            result = self.certificate(self.subject, x, y, domain=domain)
-            return result.distance, result.exact
-        # Errors in a box are errors in space, so the distance in space is a bound in the box.
-        result = self.certificate(self.subject, x, y, domain=Space())
-        return result.distance, (result.distance == 0) | np.isinf(result.distance)
-
-    @property
-    def name(self) -> str:
-        return type(self.certificate).__name__
-
-
-def _default_proof(classifier: Classifier) -> _Proof | None:
-    """Return the certificate that belongs to a classifier."""
-    if isinstance(classifier, CallableClassifier):
-        return _default_proof(classifier.function)
-    ellipsoid = ellipsoid_of(classifier)
-    if ellipsoid is not None:
-        return _Proof(EllipsoidCertificate(), _Quadratic(ellipsoid))
-    if isinstance(classifier, ReLUNetwork):
-        depends_on_batch = classifier.training and classifier.batch_norm is not None
-        return None if depends_on_batch else _Proof(RelaxationCertificate(), classifier)
-    if isinstance(classifier, nn.Sequential):
-        layers = _relu_layers(classifier)
-        return None if layers is None else _Proof(RelaxationCertificate(), layers)
-    if isinstance(classifier, (LinearSVM, RBFSVM)):
-        return _Proof(SVMCertificate(), classifier)
-    if isinstance(classifier, BayesOptimal) and not isinstance(
-        classifier.densities[0], DiscreteTable
-    ):
-        return _Proof(MixtureCertificate(), classifier)
-    return None
-
-
-@dataclass(frozen=True)
-class _Quadratic:
-    """What `EllipsoidCertificate` asks of a classifier."""
-
-    shape: Any
-
-    def ellipsoid(self) -> Any:
-        return self.shape
-
-
-def _relu_layers(network: nn.Sequential) -> Layers | None:
-    """Return weights and biases of linear layers with ReLU between them, None for other networks.
-
-    Two logits become the one margin that is their difference.
-    """
-    linears, between = list(network)[::2], list(network)[1::2]
-    if len(linears) != len(between) + 1 or not all(type(m) is nn.ReLU for m in between):
-        return None
-    layers: Layers = []
-    for linear in linears:
-        if type(linear) is not nn.Linear:
-            return None
-        weight = linear.weight.detach().double()
-        bias = (
-            linear.bias.detach().double()
-            if linear.bias is not None
-            else weight.new_zeros(len(weight))
-        )
-        layers.append((weight, bias))
-    weight, bias = layers[-1]
-    if len(weight) == 2:
-        layers[-1] = (weight[1:] - weight[:1], bias[1:] - bias[:1])
-    return layers if len(layers[-1][1]) == 1 else None
-
-
-def _in_float64(classifier: Classifier) -> BinaryClassifier:
-    """Return a float64 copy of a module of known type, or the module itself if it is one."""
-    module = as_classifier(classifier)
-    return module if dtype_of(module) == torch.float64 else copy.deepcopy(module).double()
+def _of_class(
+    classifier: Classifier,
+    problem: Problem,
+    label: int,
+    *,
+    certificate: Certificate | None,
+    **settings: Any,
+) -> Distances:
+    """Bracket one class's distances, without a proof where none is to be had by default."""
+    if certificate is not None:
+        proof = Proof(certificate, classifier, classifier)
+        return _bracket(classifier, problem, label, proof=proof, **settings)
+    default, why_not = default_proof(classifier)
+    if default is not None:
+        try:
+            return _bracket(default.in_float64(), problem, label, proof=default, **settings)
+        except Disagreement as error:
+            why_not = str(error).rstrip(".")
+    return _bracket(classifier, problem, label, proof=None, why_not=why_not, **settings)
 
 
 def _default_attack(classifier: Classifier, domain: Domain) -> Attack:
@@ -366,10 +281,11 @@ def _bracket(
     *,
     n_points: int,
     attack: Attack | None,
-    proof: _Proof | None,
+    proof: Proof | None,
     domain: Domain,
     seed: int,
     device: str,
+    why_not: str = "",
 ) -> Distances:
     x, y = next(
         problem.blocks(
@@ -389,15 +305,17 @@ def _bracket(
         return Distances(
             label, both.lower, both.upper, both.exact, "MixtureCertificate below, rays above"
         )
+    lower, exact = np.zeros(n_points), np.zeros(n_points, dtype=np.bool_)
+    below = f"no certificate ({why_not})" if why_not else "no certificate"
+    if proof is not None:
+        lower, exact = proof(x, y, domain)
+        below = proof.name
     attack = attack or _default_attack(classifier, domain)
     generator = torch.Generator(device).manual_seed(seed)
     result = attack(classifier, x, y, domain=domain, generator=generator)
     upper = result.distance.double().numpy(force=True)
-    lower, exact = np.zeros(n_points), np.zeros(n_points, dtype=np.bool_)
     if proof is not None:
-        lower, exact = proof(x, y, domain)
         _check_order(lower, upper, x, proof.name, type(attack).__name__)
-    below = "no certificate" if proof is None else proof.name
     reasons = tuple(
         "" if found else reason
         for found, reason in zip(result.success.tolist(), result.messages(), strict=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from trueboundary.certificates.ellipsoid import ellipsoid_margins
+from trueboundary.certificates.mixtures import require_own_odds
 from trueboundary.classifiers import (
     BayesOptimal,
     Classifier,
@@ -20,7 +22,9 @@ from trueboundary.classifiers import (
     misclassified,
 )
 from trueboundary.classifiers.ellipsoid import Ellipsoid
+from trueboundary.classifiers.integrity import Disagreement, departure, require_agreement
 from trueboundary.densities import LowRankGaussian
+from trueboundary.measure.proofs import WithEllipsoid, with_ellipsoid
 from trueboundary.problems import ConcentricSpheres, MixtureProblem, Problem, TableProblem
 from trueboundary.problems.base import BLOCK_SIZE
 from trueboundary.theory.log_ratios import LowRankNormal, pair_log_error
@@ -34,6 +38,9 @@ KNOWN = (
 )
 
 
+_N_COMPARED = 100  # random points of each class at which margins are compared
+
+
 class ExactRates(NamedTuple):
     """Natural logarithms of the error rates on both classes, and why they are exact."""
 
@@ -41,42 +48,65 @@ class ExactRates(NamedTuple):
     reason: str
 
 
-def exact_error_rates(classifier: Classifier, problem: Problem) -> ExactRates | None:
-    """Return the exact error rates of a classifier, None where no exact form is known.
+def exact_error_rates(classifier: Classifier, problem: Problem) -> ExactRates | str:
+    """Return the exact error rates of a classifier, or a sentence that says why there are none.
 
     They are those of the classifier's stored parameters in exact arithmetic. A classifier that
     computes in float32 follows them except within its rounding errors of the boundary.
     """
     if isinstance(problem, TableProblem):
         return _on_table(classifier, problem)
+    kinds: tuple[type, ...] = ()
     if isinstance(problem, ConcentricSpheres):
-        if isinstance(classifier, TruncatedSum):
-            log_both = log_errors(
-                classifier.dim, classifier.k, float(classifier.threshold), radius=problem.radius
-            )
-            reason = "a sum of squared coordinates has a beta distribution on a sphere"
-            return ExactRates((log_both.inner, log_both.outer), reason)
-        ellipsoid = ellipsoid_of(classifier)
-        return None if ellipsoid is None else _of_ellipsoid(ellipsoid, problem)
-    if isinstance(problem, MixtureProblem) and _is_its_pair(classifier, problem):
-        return _of_pair(classifier, problem)  # type: ignore[arg-type]
-    return None
+        kinds = (TruncatedSum, QuadraticNetwork, SphereBayes)
+    elif isinstance(problem, MixtureProblem):
+        kinds = (BayesOptimal,)
+    if not isinstance(classifier, kinds):
+        return "no exact form is known for this classifier"
+    doubt = departure(classifier, kinds)
+    if doubt is not None:
+        return f"no exact form is known, since this {type(classifier).__name__} {doubt}"
+    try:
+        if isinstance(problem, ConcentricSpheres):
+            return _on_spheres(classifier, problem)
+        if isinstance(problem, MixtureProblem) and _is_its_pair(classifier, problem):
+            return _of_pair(classifier, problem)  # type: ignore[arg-type]
+    except Disagreement as error:
+        return f"no exact form is known: {str(error).rstrip('.')}"
+    return "no exact form is known for this classifier"
 
 
-def ellipsoid_of(classifier: Classifier) -> Ellipsoid | None:
-    """Return the ellipsoid on which a classifier changes its mind, None if there is none."""
-    if isinstance(classifier, QuadraticNetwork):
-        return classifier.ellipsoid()
-    if isinstance(classifier, SphereBayes):
-        alphas = np.full(classifier.dim, float(classifier.boundary) ** -2)
-    elif isinstance(classifier, TruncatedSum) and float(classifier.threshold) > 0:
-        alphas = np.zeros(classifier.dim)
-        alphas[-classifier.k :] = 1 / float(classifier.threshold)
-    else:
-        return None
-    # Alphas ascend, so the axes run backwards: the first coordinates are those that count.
-    axes = np.eye(classifier.dim)[:, ::-1]
-    return Ellipsoid(alphas=alphas, axes=axes, weight=1.0, bias=-1.0)
+def _on_spheres(classifier: Any, problem: ConcentricSpheres) -> ExactRates | str:
+    subject = with_ellipsoid(classifier)
+    if subject is not None:
+        _require_ellipsoid(subject, problem)
+    if isinstance(classifier, TruncatedSum):
+        log_both = log_errors(
+            classifier.dim, classifier.k, classifier.threshold.item(), radius=problem.radius
+        )
+        reason = "a sum of squared coordinates has a beta distribution on a sphere"
+        return ExactRates((log_both.inner, log_both.outer), reason)
+    if subject is None:
+        return "no exact form is known for a quadratic network without a bias"
+    return _of_ellipsoid(subject.ellipsoid(), problem)
+
+
+def _require_ellipsoid(subject: WithEllipsoid, problem: Problem) -> None:
+    """Raise unless a classifier's margins at random points are those of its ellipsoid."""
+    for points in _sample(problem):
+        margins, rounding = ellipsoid_margins(subject.ellipsoid(), points)
+        require_agreement(subject, points, margins, rounding, "an exact error rate")
+
+
+def _sample(problem: Problem) -> list[npt.NDArray[np.float64]]:
+    """Return a few random points of either class."""
+    blocks = (
+        next(
+            problem.blocks(_N_COMPARED, seed=0, label=label, dtype=torch.float64, purpose="compare")
+        )
+        for label in (0, 1)
+    )
+    return [x.flatten(1).numpy(force=True) for x, _ in blocks]
 
 
 def table_errors(
@@ -125,7 +155,7 @@ def _is_its_pair(classifier: Classifier, problem: MixtureProblem) -> bool:
     if not isinstance(classifier, BayesOptimal) or dtype_of(classifier) != torch.float64:
         return False
     own, true = classifier.densities, (problem.density_0, problem.density_1)
-    return all(
+    same = all(
         isinstance(a, LowRankGaussian)
         and isinstance(b, LowRankGaussian)
         and all(
@@ -134,6 +164,10 @@ def _is_its_pair(classifier: Classifier, problem: MixtureProblem) -> bool:
         )
         for a, b in zip(own, true, strict=True)
     )
+    if same:
+        for points in _sample(problem):
+            require_own_odds(classifier, points, "an exact error rate")
+    return same
 
 
 def _of_pair(classifier: BayesOptimal, problem: MixtureProblem) -> ExactRates:

@@ -229,17 +229,17 @@ def _measured(
 ) -> tuple[ErrorRate, ErrorRate]:
     if method in (None, "exact"):
         exact = exact_error_rates(classifier, problem)
-        if exact is not None:
+        if isinstance(exact, ExactRates):
             return _exact(0, exact), _exact(1, exact)
         if method == "exact":
             raise ValueError(
                 f"exact error rates are known for {KNOWN}, got {type(classifier).__name__} on "
-                f"{type(problem).__name__}; use method='sampling' or 'splitting'."
+                f"{type(problem).__name__} ({exact}); use method='sampling' or 'splitting'."
             )
     run = _Run(classifier, problem, n_points, seed, splitting, device, progress or (lambda _: None))
     if method == "splitting":
         return run.split(0, "asked for"), run.split(1, "asked for")
-    reason = "no exact form is known for this classifier" if method is None else "asked for"
+    reason = str(exact) if method is None else "asked for"
     zero, one = run.sample(0, reason), run.sample(1, reason)
     return (zero, one) if method == "sampling" else (run.look_deeper(zero), run.look_deeper(one))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -64,8 +63,17 @@ def train_eval_gap(model: BinaryClassifier, x: Tensor) -> LogitGap:
     >>> train_eval_gap(network, torch.eye(2))
     LogitGap(mean=0.0, maximum=0.0, disagreement=0.0)
     """
-    twin = copy.deepcopy(model)
-    in_train, in_eval = margin(twin.train(), x), margin(copy.deepcopy(model).eval(), x)
+    # No copies: those of pruned networks, or of what else holds computed tensors, are impossible.
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        in_eval = margin(model.eval(), x)
+        in_train = margin(model.train(), x)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for buffer, value in buffers:
+            buffer.copy_(value)
     gap = (in_train - in_eval).abs()
     disagreement = ((in_train > 0) != (in_eval > 0)).double().mean()
     return LogitGap(gap.mean().item(), gap.max().item(), disagreement.item())

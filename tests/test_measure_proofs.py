@@ -1,0 +1,300 @@
+"""Proofs and exact numbers are those of the very classifier that was asked about, or none."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, prune
+
+import trueboundary as tb
+from trueboundary.certificates import (
+    EllipsoidCertificate,
+    LipschitzMixtureCertificate,
+    MixtureCertificate,
+    RelaxationCertificate,
+    SVMCertificate,
+    bounds,
+    bracket,
+    certified_at,
+    prove_sphere_error_free,
+)
+from trueboundary.classifiers import (
+    RBFSVM,
+    BayesOptimal,
+    LinearSVM,
+    SphereBayes,
+    TruncatedSum,
+    as_classifier,
+)
+from trueboundary.densities import LowRankGaussian
+from trueboundary.measure.proofs import default_proof
+from trueboundary.problems import MixtureProblem
+from trueboundary.training import train_eval_gap
+
+SPHERES = tb.ConcentricSpheres(dim=3)
+GAUSSIANS = [
+    LowRankGaussian(torch.tensor([m, 0.0]).double(), torch.zeros(2, 0).double(), 1.0)
+    for m in (-1.0, 1.0)
+]
+PAIR = MixtureProblem(*GAUSSIANS)
+
+
+def sequence(dtype=torch.float64, n_out=1):
+    """Return a network of margin relu(x0) - 0.9, or of two logits with that difference."""
+    with torch.random.fork_rng():  # layers draw their values from the global state
+        net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, n_out)).to(dtype)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        net[0].weight[0, 0] = net[2].weight[-1, 0] = 1.0
+        net[2].bias[-1] = -0.9
+    return net
+
+
+def network(dtype=torch.float64):
+    return tb.ReLUNetwork(
+        3, 8, 1, batch_norm=None, generator=torch.Generator().manual_seed(0), dtype=dtype
+    )
+
+
+def quadratic():
+    return tb.QuadraticNetwork(3, 6, generator=torch.Generator().manual_seed(0)).double()
+
+
+def subclass(kind, *arguments, **settings):
+    """Return an instance of a subclass whose margin is larger by 3."""
+
+    class Shifted(kind):
+        def margin(self, x):
+            return super().margin(x) + 3.0
+
+    return Shifted(*arguments, **settings)
+
+
+def patched(module, method="margin"):
+    original = getattr(module, method)
+    vars(module)[method] = lambda x: original(3 * x)
+    return module
+
+
+def hooked(module, part=None):
+    (module if part is None else part).register_forward_hook(lambda module, points, out: 3 * out)
+    return module
+
+
+def changed(module, change, *arguments):
+    change(*arguments)
+    return module
+
+
+class Normalised(nn.Sequential):
+    def forward(self, x):
+        return super().forward(3 * x)
+
+
+def altered():
+    """Yield classifiers that compute something else than their layers, and what says so."""
+    yield Normalised(*sequence()), "of a subclass of Sequential"
+    yield hooked(sequence()), "has a forward hook"
+    net = sequence()
+    yield hooked(net, net[0]), "has a forward hook on '0'"
+    net = sequence()
+    yield changed(net, prune.l1_unstructured, net[0], "weight", 0.5), "has a forward hook on '0'"
+    net = sequence()
+    yield changed(net, parametrizations.spectral_norm, net[0]), "has a parametrization on '0'"
+    net = sequence()
+    net[0].weight.data += 0.1
+    yield changed(net, parametrizations.weight_norm, net[0]), "has a parametrization on '0'"
+    net = sequence()
+    yield changed(net, patched, net[0], "forward"), "has a method forward() of its own on '0'"
+    yield patched(sequence(), "forward"), "has a method forward() of its own"
+    yield patched(network()), "has a method margin() of its own"
+    net = network()
+    net.linear[0] = nn.Sequential(net.linear[0], nn.Tanh())
+    yield net, "one of them is now a Sequential"
+    yield (
+        subclass(
+            tb.ReLUNetwork, 3, 8, 1, batch_norm=None, generator=torch.Generator().manual_seed(0)
+        ),
+        "of a subclass of ReLUNetwork",
+    )
+    yield subclass(TruncatedSum, 3, 2, 0.5), "of a subclass of TruncatedSum"
+    yield subclass(SphereBayes, 3), "of a subclass of SphereBayes"
+    yield subclass(LinearSVM, torch.ones(3), 0.1), "of a subclass of LinearSVM"
+    yield patched(quadratic()), "has a method margin() of its own"
+    yield hooked(quadratic()), "has a forward hook"
+
+
+ALTERED = list(altered())
+
+
+@pytest.mark.parametrize(("classifier", "why"), ALTERED, ids=[why for _, why in ALTERED])
+def test_an_altered_classifier_gets_no_proof_and_is_told_why(classifier, why):
+    found = tb.distances(classifier, SPHERES, n_points=3)
+    for each in found:
+        assert (each.lower == 0).all()
+        assert "no certificate (" in each.method
+        assert why in each.method
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [
+        subclass(tb.QuadraticNetwork, 3, 6, generator=torch.Generator().manual_seed(0)),
+        patched(quadratic()),
+        hooked(quadratic()),
+        subclass(TruncatedSum, 3, 2, 0.5),
+        subclass(SphereBayes, 3),
+    ],
+    ids=["subclass", "patched", "hooked", "truncated sum", "sphere"],
+)
+def test_an_altered_classifier_is_sampled(classifier):
+    told = tb.error_rate(classifier, SPHERES, n_points=2000)
+    for rate in told:
+        assert rate.method == "sampling"
+        assert rate.reason.startswith("no exact form is known, since this")
+    with pytest.raises(ValueError, match="since this"):
+        tb.error_rate(classifier, SPHERES, method="exact")
+
+
+def test_an_optimal_classifier_that_leans_to_one_side_is_not_optimal():
+    leaning = subclass(BayesOptimal, *GAUSSIANS)
+    zero, _ = tb.error_rate(leaning, PAIR, n_points=20_000)
+    assert zero.method == "sampling"
+    assert zero.low <= 0.5 * math.erfc(-0.5 / math.sqrt(2)) <= zero.high  # x0 >= -1.5
+    found = tb.distances(leaning, PAIR, n_points=5)
+    assert all((each.lower == 0).all() for each in found)
+    x, y = torch.zeros(1, 2).double(), [0]
+    for call in (MixtureCertificate(), LipschitzMixtureCertificate(), bracket):
+        with pytest.raises(TypeError, match="Shifted is of a subclass of BayesOptimal"):
+            call(leaning, x, y)
+        with pytest.raises(TypeError, match="has a method margin"):
+            call(patched(BayesOptimal(*GAUSSIANS)), x, y)
+
+
+def test_a_density_changed_behind_the_classifiers_back():
+    zero, one = (
+        LowRankGaussian(torch.tensor([m, 0.0]).double(), torch.ones(2, 1).double(), 1.0)
+        for m in (-1.0, 1.0)
+    )
+    classifier = BayesOptimal(zero, one)
+    zero.loadings.mul_(3)  # what the density computes was prepared before
+    x = torch.ones(1, 2).double()
+    for call in (MixtureCertificate(), LipschitzMixtureCertificate(), bracket):
+        with pytest.raises(ValueError, match="gives point 0 the margin"):
+            call(classifier, x, [1])
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: network(), lambda: quadratic()], ids=["ReLU", "quadratic"]
+)
+def test_a_direct_call_says_in_one_sentence_why_there_is_no_proof(make):
+    x, y = torch.zeros(1, 3).double() + 0.5, [0]
+    reads = "folded" if isinstance(make(), tb.ReLUNetwork) else "ellipsoid"
+    calls = [lambda net: EllipsoidCertificate()(net, x, y)]
+    if reads == "folded":
+        calls = [
+            lambda net: RelaxationCertificate()(net, x, y),
+            lambda net: bounds(net, x, 0.1),
+            lambda net: certified_at(net, x, y, 0.1),
+            lambda net: prove_sphere_error_free(net, 1.0, label=0),
+        ]
+    kind = type(make())
+
+    class Other(kind):
+        pass
+
+    inherited = make()
+    inherited.__class__ = Other
+    for call in calls:
+        call(make())
+        with pytest.raises(TypeError, match=rf"Other inherits {reads}\(\) from {kind.__name__}"):
+            call(inherited)
+        with pytest.raises(TypeError, match=r"has a method margin\(\) of its own"):
+            call(patched(make()))
+        with pytest.raises(TypeError, match="has a forward hook"):
+            call(hooked(make()))
+
+
+def test_machines_that_were_altered_are_refused():
+    rbf = (torch.eye(2), torch.tensor([-1.0, 1.0]), 0.1, 1.0)
+    for kind, arguments in ((LinearSVM, (torch.ones(2), 0.1)), (RBFSVM, rbf)):
+        with pytest.raises(TypeError, match=f"Shifted is of a subclass of {kind.__name__}"):
+            SVMCertificate()(subclass(kind, *arguments), torch.zeros(1, 2), [1])
+        with pytest.raises(TypeError, match="has a method margin"):
+            SVMCertificate()(patched(kind(*arguments)), torch.zeros(1, 2), [1])
+
+
+def test_a_hook_on_all_modules_is_seen():
+    handle = nn.modules.module.register_module_forward_hook(lambda module, x, out: 3 * out)
+    try:
+        found = tb.distances(sequence(), SPHERES, n_points=3)
+        rates = tb.error_rate(quadratic(), SPHERES, n_points=100)
+    finally:
+        handle.remove()
+    assert "a forward hook on all modules" in found[0].method
+    assert rates[0].method == "sampling"
+
+
+def test_a_class_that_was_changed_is_seen_at_the_points(monkeypatch):
+    original = tb.QuadraticNetwork.margin
+    monkeypatch.setattr(tb.QuadraticNetwork, "margin", lambda self, x: original(self, x) + 1)
+    found = tb.distances(quadratic(), SPHERES, n_points=3)
+    assert "(3 of 3 points differ)" in found[0].method
+    assert (found[0].lower == 0).all()
+    assert tb.error_rate(quadratic(), SPHERES, n_points=100)[0].method == "sampling"
+    with pytest.raises(ValueError, match="gives point 0 the margin"):
+        EllipsoidCertificate()(quadratic(), torch.eye(3), [0, 0, 0])
+    linear = nn.Linear.forward
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: linear(self, 2 * x))
+    for net in (sequence(), network(), sequence(torch.float32, 2)):
+        assert "points differ" in tb.distances(net, SPHERES, n_points=3)[1].method
+
+
+def test_a_wrapper_that_turns_margins_into_others_gets_no_proof():
+    wrapped = as_classifier(sequence())
+    assert default_proof(wrapped)[0] is not None
+    wrapped.function = sequence()
+    inner, _ = tb.distances(wrapped, SPHERES, n_points=3)
+    assert inner.method.startswith("RelaxationCertificate")
+    # A wrapper whose class was changed, so that it reads its function as something else.
+    original = type(wrapped).margin
+    try:
+        type(wrapped).margin = lambda self, x: original(self, x) - 0.5
+        inner, _ = tb.distances(wrapped, SPHERES, n_points=3)
+    finally:
+        type(wrapped).margin = original
+    assert "points differ" in inner.method
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_is_as_it_was_made_keeps_its_proof(dtype):
+    pruned = sequence(dtype)
+    prune.l1_unstructured(pruned[0], "weight", 0.5)
+    prune.remove(pruned[0], "weight")
+    offset = sequence(dtype, 2)
+    offset[2].bias.data += 1e4  # of both logits: their difference is left with a few digits
+    for net in (sequence(dtype), sequence(dtype, 2), pruned, offset, network(dtype)):
+        net.history = (i for i in range(3))  # what cannot be copied
+        for each in tb.distances(net, SPHERES, n_points=3):
+            assert each.method.startswith("RelaxationCertificate")
+    for classifier in (SphereBayes(3, dtype=dtype), TruncatedSum(3, 2, 0.5, dtype=dtype)):
+        classifier.history = (i for i in range(3))
+        for each in tb.distances(classifier, SPHERES, n_points=3):
+            assert each.method.startswith("EllipsoidCertificate")
+
+
+def test_a_pruned_network_is_measured_and_left_as_it_is():
+    net = tb.ReLUNetwork(3, 8, 1, generator=torch.Generator().manual_seed(0))
+    prune.l1_unstructured(net.linear[0], "weight", 0.5)
+    net(torch.randn(20, 3, generator=torch.Generator().manual_seed(1)))
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    assert train_eval_gap(net, torch.eye(3)).maximum > 0
+    assert net.training
+    assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
+    net.eval()
+    assert tb.error_rate(net, SPHERES, n_points=100)[0].method == "sampling"
+    found = tb.distances(net, SPHERES, n_points=3)
+    assert all(np.isfinite(each.upper).any() for each in found)
