@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -335,3 +336,51 @@ def test_bad_input_is_refused_in_one_sentence():
         certificate(classifier, torch.zeros(len(y), 3), y)
     with pytest.raises(ValueError, match="n_candidates"):
         bracket(classifier, x, y, n_candidates=0)
+
+
+@pytest.mark.parametrize("noise", [1.0, 1e-4])
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_distances_to_a_pairs_boundary_hold_to_twelve_digits(noise, diagonal):
+    """Against the projection in 50 digits, for points of the class and one next to its mean."""
+    generator = torch.Generator().manual_seed(3)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator, dtype=DOUBLE)
+
+    def variance():
+        spread = 0.5 + torch.rand(5, generator=generator, dtype=DOUBLE)
+        return noise * spread if diagonal else noise
+
+    zero, one = (LowRankGaussian(normal(5), normal(5, 2), variance()) for _ in range(2))
+    x = torch.cat([zero.sample((3,), generator=generator), zero.mean + 1e-7 * normal(1, 5)])
+    y = torch.zeros(4, dtype=torch.int64)
+    found = MixtureCertificate()(BayesOptimal(zero, one), x, y)
+    for distance, point in zip(found.distance, x.tolist(), strict=True):
+        exact = projection(zero, one, point)
+        assert exact * (1 - mpmath.mpf(10) ** -12) <= distance <= exact
+
+
+def projection(zero, one, point):
+    """Return the distance to where the second Gaussian is as likely as the first, by bisection."""
+    with mpmath.workdps(50):
+        x = mpmath.matrix(point)
+        value, hessian, slope = mpmath.mpf(0), mpmath.zeros(len(x)), mpmath.zeros(len(x), 1)
+        for density, sign in ((zero, 1), (one, -1)):
+            loadings = mpmath.matrix(density.loadings.tolist())
+            covariance = loadings * loadings.T + mpmath.diag(density.noise_variance.tolist())
+            precision, shift = covariance**-1, x - mpmath.matrix(density.mean.tolist())
+            value -= sign * (mpmath.log(mpmath.det(covariance)) + (shift.T * precision * shift)[0])
+            hessian -= sign * precision
+            slope -= sign * precision * shift
+        bends, axes = mpmath.eigsy(hessian)
+        pairs = list(zip(bends, axes.T * slope, strict=True))
+
+        def left(nu):
+            steps = [(h, g, -nu * g / (1 + nu * h)) for h, g in pairs]
+            return value / 2 + sum(g * p + h * p * p / 2 for h, g, p in steps)
+
+        low, high = mpmath.mpf(0), -1 / min(bends)
+        for _ in range(170):
+            middle = (low + high) / 2
+            low, high = (middle, high) if left(middle) > 0 else (low, middle)
+        return mpmath.sqrt(sum((low * g / (1 + low * h)) ** 2 for h, g in pairs))

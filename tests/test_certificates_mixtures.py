@@ -2,13 +2,14 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
 from scipy import optimize
 
 from trueboundary.attacks import Box
-from trueboundary.certificates import LipschitzMixtureCertificate
+from trueboundary.certificates import LipschitzMixtureCertificate, MixtureCertificate, bracket
 from trueboundary.certificates.mixtures import _Prepared, _smallest_variances
 from trueboundary.classifiers import BayesOptimal, SphereBayes
 from trueboundary.densities import LowRankGaussian, MixtureOfFactorAnalyzers
@@ -109,6 +110,45 @@ def test_equal_spherical_gaussians_on_the_axis_are_nearly_exact():
     assert result.exact.tolist() == [False, False, True]
     assert np.isnan(result.nearest[:2]).all()
     np.testing.assert_array_equal(result.nearest[2], x[2])
+
+
+@pytest.mark.parametrize("sigma", [1.0, 0.037])
+@pytest.mark.parametrize("stds", [0.0, 1e-12, 1e-9, 1e-7, 1e-4, 1.0, 4.9])
+def test_next_to_a_mean_no_digit_is_lost_and_nothing_is_rounded_up(stds, sigma):
+    """Ten standard deviations apart in 784 dimensions: errors begin at a hyperplane.
+
+    A distance to the mean from a difference of log densities would be off by 1e-7.
+    """
+    rng = np.random.default_rng(0)
+    axis, aside = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 784)))
+    zero, one = (
+        LowRankGaussian(
+            torch.from_numpy(side * 5 * sigma * axis), torch.zeros(784, 0).double(), sigma**2
+        )
+        for side in (-1, 1)
+    )
+    classifier = BayesOptimal(zero, one)
+    x = zero.mean.numpy() + stds * sigma * np.stack([axis, -axis, aside])
+    y = np.zeros(3, dtype=int)
+    with mpmath.workdps(40):
+        means = [[mpmath.mpf(v) for v in density.mean.tolist()] for density in (zero, one)]
+        normal = [b - a for a, b in zip(*means, strict=True)]
+        length = mpmath.sqrt(sum(v * v for v in normal))
+        truth = [
+            sum(v * ((a + b) / 2 - p) for v, a, b, p in zip(normal, *means, row, strict=True))
+            / length
+            for row in x.tolist()
+        ]
+    cheap = CERTIFICATE(classifier, x, y).distance  # loose off the way to the other mean
+    assert all(low <= exact for low, exact in zip(cheap, truth, strict=True))
+    for lower in (
+        cheap[:1],
+        MixtureCertificate()(classifier, x, y).distance,
+        MixtureCertificate(gibbs=True)(classifier, x, y).distance,
+        bracket(classifier, x, y).lower,
+    ):
+        for low, exact in zip(lower, truth, strict=False):
+            assert exact * (1 - mpmath.mpf(10) ** -12) <= low <= exact
 
 
 def test_the_limit_of_small_noise_is_half_the_difference_of_subspace_distances():

@@ -47,6 +47,9 @@ from trueboundary.certificates.mixtures import _radius
 
 __all__ = ["MixtureBracket", "MixtureCertificate", "bracket"]
 
+# What the rounding of curvatures, gradients and projections adds up to, with a margin.
+_ROUNDED_DOWN = 1 - 32 * float(np.finfo(np.float64).eps)
+
 
 @dataclass(frozen=True)
 class MixtureCertificate:
@@ -57,10 +60,11 @@ class MixtureCertificate:
     truth by about the nats that further components add, over the slope of the log odds; two single
     Gaussians are exact. `LipschitzMixtureCertificate` is the cheaper bound, and never the larger.
 
-    A tie of log densities within 1e-9 of their size counts as attained. All distances are proven up
-    to float64 rounding, for the classifier that evaluates its (possibly rounded)
-    densities in exact arithmetic. Components of isotropic noise take a small eigenproblem for each
-    pair; others take one of d x d, for the pairs that matter.
+    A tie of log densities within 1e-9 of their size counts as attained. Distances are rounded down,
+    exact ones included: by about 1e-14 of themselves, and by what the rounding of log densities may
+    hide, which counts next to the boundary. They are those of the classifier that evaluates its
+    (possibly rounded) densities in exact arithmetic. Components of isotropic noise take a small
+    eigenproblem for each pair; others take one of d x d, for the pairs that matter.
 
     Parameters
     ----------
@@ -308,11 +312,11 @@ def _solve_block(search: PairSearch, rows: IntArray, out: _Solution, gibbs: bool
     for candidate in range(out.nearest.shape[1]):
         out.nearest[rows, candidate] = search.projections(order[:, candidate])
     if pair.hardest_component or pair.single:
-        out.distance[rows] = search.reach.min(axis=1)
+        out.distance[rows] = search.reach.min(axis=1) * _ROUNDED_DOWN
         out.exact[rows] = search.tight
         return
     if gibbs:
         search.add_shared()
     cheap = _radius(search.own, search.other, hardest_component=False)
-    out.distance[rows] = np.maximum(search.sum_radius(), cheap)
+    out.distance[rows] = np.maximum(search.sum_radius() * _ROUNDED_DOWN, cheap)
     out.exact[rows] = np.isinf(out.distance[rows])
