@@ -317,3 +317,23 @@ def test_a_margin_of_zero_is_class_zero_as_for_argmax():
     assert misclassified(torch.tensor([torch.nan]), 1).all()
     rates = tb.error_rate(lambda x: 0 * x[:, 0], PROBLEM, method="sampling", n_points=10)
     assert [rate.value for rate in rates] == [0, 1]
+
+
+def test_what_hangs_on_forward_is_measured_with_it():
+    network = tb.QuadraticNetwork(4, 8, generator=seeded())
+    x = PROBLEM.sample(5, generator=seeded())[0]
+    plain = margin(network, x)
+    handle = network.register_forward_hook(lambda module, points, logits: -logits)
+    torch.testing.assert_close(margin(network, x), -plain)
+    handle.remove()
+    network.forward = lambda x: network.margin(x) * 3
+    torch.testing.assert_close(margin(network, x), 3 * plain)
+    del network.forward
+    assert torch.equal(margin(network, x), plain)
+
+    class Turned(tb.QuadraticNetwork):
+        def forward(self, x):
+            return -super().forward(x)
+
+    turned = Turned(4, 8, generator=seeded())
+    torch.testing.assert_close(margin(turned, x), -plain)

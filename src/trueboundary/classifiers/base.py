@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypeGuard, get_args
 
 import torch
 from torch import Tensor, nn
@@ -156,6 +156,18 @@ def misclassified(margins: Tensor, y: Tensor | int) -> Tensor:
     return wrong | margins.isnan()
 
 
+def _speaks_by_its_margin(classifier: Classifier) -> TypeGuard[BinaryClassifier]:
+    """Whether calling a classifier gives its own margin: nothing hangs on or hides `forward`."""
+    everywhere = nn.modules.module
+    return (
+        isinstance(classifier, BinaryClassifier)
+        and type(classifier).forward is BinaryClassifier.forward
+        and "forward" not in vars(classifier)
+        and not (classifier._forward_hooks or classifier._forward_pre_hooks)
+        and not (everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)
+    )
+
+
 def _logits(classifier: Classifier, x: Tensor) -> Tensor:
     """Return what a classifier says of a copy of the points, ``(n,)``, ``(n, 1)`` or ``(n, 2)``."""
     points = x.clone()
@@ -163,7 +175,7 @@ def _logits(classifier: Classifier, x: Tensor) -> Tensor:
         parameter = next(classifier.parameters(), None)
         if parameter is not None and parameter.dtype in _HALF:
             points = points.to(parameter.dtype)
-    call = classifier.margin if isinstance(classifier, BinaryClassifier) else classifier
+    call = classifier.margin if _speaks_by_its_margin(classifier) else classifier
     try:
         output = call(points)
     except RuntimeError as error:

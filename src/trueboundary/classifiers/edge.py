@@ -159,9 +159,8 @@ def evaluated(classifier: Classifier) -> Iterator[tuple[str, ...]]:
         # A module may do more than set a flag when its mode changes, so its own method comes first.
         for root, top in zip(owners, tops, strict=True):
             root.train(top)
-        if owners:
-            for module, mode in zip(modules, modes, strict=True):
-                module.training = mode
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
         _restore(buffers)
 
 

@@ -8,8 +8,6 @@ patched method, a reparametrized weight), and if what was read gives the classif
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from trueboundary.classifiers.base import Classifier, margin
+from trueboundary.classifiers.edge import evaluated
 
 __all__ = [
     "Disagreement",
@@ -170,7 +169,7 @@ def disagreement(
         return None
     parameters = classifier.parameters() if isinstance(classifier, nn.Module) else iter(())
     like = next((p for p in parameters if p.is_floating_point()), torch.empty(0))
-    with _in_eval_mode(classifier):
+    with evaluated(classifier):
         own = margin(classifier, torch.from_numpy(points).to(like)).double().numpy(force=True)
     allowed = _ALLOWANCE * torch.finfo(like.dtype).eps * rounding
     wrong = ~(np.abs(own - expected) <= allowed)
@@ -181,19 +180,6 @@ def disagreement(
         f"gives point {first} the margin {own[first]:.6g} where its parameters give "
         f"{expected[first]:.6g} ({int(wrong.sum())} of {len(points)} points differ)"
     )
-
-
-@contextmanager
-def _in_eval_mode(classifier: Classifier) -> Iterator[None]:
-    parts = list(classifier.modules()) if isinstance(classifier, nn.Module) else []
-    modes = [part.training for part in parts]
-    try:
-        for part in parts:
-            part.training = False
-        yield
-    finally:
-        for part, mode in zip(parts, modes, strict=True):
-            part.training = mode
 
 
 def _patched(part: nn.Module) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,8 @@ class PlanarDistances(RunConfig):
     seed : int
         Seed of the points.
     """
+
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
 
     panel: str
     n_points: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,8 @@ class GammaPath(RunConfig):
     seed : int
         Seed of the points.
     """
+
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
 
     task: ImageTask
     n_train: int

@@ -74,7 +74,9 @@ class SplittingRate(RunConfig):
         Seed of the particles.
     """
 
-    version: ClassVar[int] = 2  # 1 drew from the stream that the first weights come from
+    version: ClassVar[int] = (
+        3  # 1 drew the first weights' numbers; 2 took a margin of 0 for an error
+    )
 
     network: TrainedNetwork
     sphere: Sphere
@@ -281,6 +283,8 @@ class BracketedDistances(RunConfig):
     seed : int
         Seed of the points.
     """
+
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
 
     network: TrainedNetwork
     sphere: Sphere

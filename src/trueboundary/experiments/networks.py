@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -234,6 +234,8 @@ class ErrorCount(RunConfig):
         Seed of the points.
     """
 
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
+
     network: TrainedNetwork
     n_points: int
     model: str = FINAL
@@ -331,6 +333,8 @@ class CountedChunk(RunConfig):
         Seed of the points.
     """
 
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
+
     network: TrainedNetwork
     sphere: Sphere
     first_block: int
@@ -387,6 +391,8 @@ class AttackedPoints(RunConfig):
     seed : int
         Seed of the points and restarts.
     """
+
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
 
     network: TrainedNetwork
     n_points: int

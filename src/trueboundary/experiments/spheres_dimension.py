@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -52,6 +52,8 @@ class ErrorSearch(RunConfig):
     seed : int
         Seed of the points and starts.
     """
+
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
 
     network: TrainedNetwork
     n_points: int

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -124,6 +124,8 @@ class NormAttack(RunConfig):
     seed : int
         Seed of the points.
     """
+
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
 
     network: TrainedNetwork
     norms: tuple[float, ...]

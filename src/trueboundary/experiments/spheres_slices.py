@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,8 @@ class Slices(RunConfig):
     seed : int
         Seed of directions and starts.
     """
+
+    version: ClassVar[int] = 2  # 1 halved steps that changed nothing
 
     network: TrainedNetwork
     n_starts: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class MixtureBrackets(RunConfig):
     seed : int
         Seed of the samples.
     """
+
+    version: ClassVar[int] = 2  # 1 lost digits next to means
 
     task: ImageTask
     n_points: int

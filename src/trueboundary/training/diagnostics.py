@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork, margin
+from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork, evaluated, margin
 from trueboundary.densities._checks import check_integer
 from trueboundary.problems.streams import Stream
 from trueboundary.training.adversaries import Adversary
@@ -64,16 +64,9 @@ def train_eval_gap(model: BinaryClassifier, x: Tensor) -> LogitGap:
     LogitGap(mean=0.0, maximum=0.0, disagreement=0.0)
     """
     # No copies: those of pruned networks, or of what else holds computed tensors, are impossible.
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        in_eval = margin(model.eval(), x)
+    with evaluated(model):
+        in_eval = margin(model, x)
         in_train = margin(model.train(), x)
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for buffer, value in buffers:
-            buffer.copy_(value)
     gap = (in_train - in_eval).abs()
     disagreement = ((in_train > 0) != (in_eval > 0)).double().mean()
     return LogitGap(gap.mean().item(), gap.max().item(), disagreement.item())
