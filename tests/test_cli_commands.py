@@ -253,9 +253,9 @@ def test_the_readme_gets_its_table(capsys):
     [
         ("plain.md", "plain.md must hold the line <!-- claims: begin --> once"),
         ("missing.md", "cannot read missing.md: No such file or directory; it must be a Markdown"),
-        (".", "cannot read .: . is not a regular file"),
+        (".", "cannot read .: . should be a file, got a folder;"),
         ("latin.md", "latin.md is not UTF-8 text"),
-        ("pipe.md", "pipe.md is not a regular file"),
+        ("pipe.md", "pipe.md should be a file, got a pipe or a device;"),
     ],
 )
 def test_a_readme_that_cannot_take_the_table_is_said_before_anything_is_written(capsys, name, says):

@@ -101,7 +101,7 @@ def test_a_sweep_on_a_cluster_from_the_command_line(dask, tmp_path, monkeypatch,
         "settings.dims = [[5], [5, 10]]\n"
     )
     assert main(["sweep", "tiny.toml", "--cluster", dask[0], "--out", "out"]) == 0
-    assert "runs are in out" in capsys.readouterr().out
+    assert "2 of 2 runs are in out" in capsys.readouterr().out
     stored = {f.parent.name: f.read_bytes() for f in Path("out/runs").glob("*/arrays.safetensors")}
     assert main(["sweep", "tiny.toml", "--out", "local", "--workers", "1"]) == 0
     assert stored == {
@@ -309,7 +309,7 @@ def test_a_sweep_goes_on_with_the_jobs_that_were_taken(tmp_path):
     assert process.returncode == 0, err
     assert "not taken, 2 of the jobs: sbatch: error: Batch job submission failed" in err
     assert err.count("not taken") == 1
-    assert "runs are in results/tiny" in out
+    assert "1 of 1 run is in results/tiny" in out
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a signal")

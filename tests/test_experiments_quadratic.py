@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from trueboundary.certificates import nearest_ellipsoid_error
 from trueboundary.classifiers import QuadraticNetwork, to_arrays
 from trueboundary.experiments import (
     ellipsoids,
@@ -361,7 +362,7 @@ def test_the_narrow_network_reports_the_clt_and_notes_the_exact_rate() -> None:
 def radius_runs(alphas: np.ndarray, distances: dict[str, Any]) -> dict[str, Run]:
     return {
         "errors-1.3-seed0": errors_run(alphas),
-        "distances-1.3-seed0": finished({}, {}, distances),
+        "distances-1.3-seed0": finished({}, {}, {k: [v] for k, v in distances.items()}),
     }
 
 
@@ -388,11 +389,17 @@ def test_a_sphere_without_errors_has_no_distance() -> None:
     analysis.panels[0].draw()
 
 
-def test_an_inverted_network_has_no_distances(tmp_path: Path) -> None:
-    errors = finished({}, {}, {"scale": [-1.0], "alphas": [[0.5, 1.5]]})
-    config = spheres_radius.EllipsoidDistances(TrainedNetwork(2, "quadratic", 4, 1, 5), 10)
-    with pytest.raises(ValueError, match="signs turned"):
-        computed(config, tmp_path, errors=errors)
+def test_distances_of_every_stored_model(tmp_path: Path) -> None:
+    alphas = [np.linspace(0.3, 1.3, 6), np.full(6, 0.8), np.full(6, 0.8)]
+    errors = finished({}, {}, {"scale": [1.0, 1.0, -1.0], "alphas": alphas})
+    config = ellipsoids.EllipsoidDistances(TrainedNetwork(6, "quadratic", 8, 1, 10), 20, seed=3)
+    found = computed(config, tmp_path, errors=errors).arrays["outer"]
+    problem = ConcentricSpheres(6)
+    x, _ = next(problem.blocks(20, seed=3, label=1, dtype=torch.float64, purpose="distances"))
+    expected = nearest_ellipsoid_error(x.numpy(), alphas[0], sphere="outer")
+    assert found[0] == pytest.approx(expected)
+    assert np.isposinf(found[1]).all()  # a perfect ellipsoid
+    assert np.isnan(found[2]).all()  # signs turned: the ellipsoid says what is right
 
 
 # ------------------------------------------------------------------ spheres-hard-examples

@@ -293,7 +293,7 @@ def test_a_plans_run_folder_is_a_name_and_no_path(root, folder):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"schema": 2}, "layout 2"),
+        ({"schema": 3}, "layout 3"),
         ({"schema": None}, "layout None"),
         ({"device": "cpu\x1b[2J"}, "device must be cpu"),
         ({"scale": ["quick"]}, "scale must be a name"),
@@ -414,7 +414,7 @@ def test_a_runs_files_have_the_names_that_the_store_gives(root, files):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"schema": 2},
+        {"schema": 1},
         {"schema": None},
         {"config": []},
         {"config": {"kind": "Another"}},

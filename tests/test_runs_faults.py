@@ -119,7 +119,7 @@ def test_a_damaged_need_is_computed_again_before_what_needs_it(filled, tmp_path)
     store = Store(shutil.copytree(filled, tmp_path, dirs_exist_ok=True))
 
     @dataclass(frozen=True)
-    class Sum(RunConfig):
+    class SumOfDamaged(RunConfig):
         def needs(self):
             return {"first": GOALS[0]}
 
@@ -127,7 +127,7 @@ def test_a_damaged_need_is_computed_again_before_what_needs_it(filled, tmp_path)
             return RunResult({"sum": float(context.inputs["first"].arrays["numbers"].sum())})
 
     (store.path(GOALS[0]) / "arrays.safetensors").unlink()
-    assert fill(store, [Sum()]) == ([], [0])
+    assert fill(store, [SumOfDamaged()]) == ([], [0])
 
 
 def test_a_damaged_run_is_left_to_the_process_that_has_its_lock(filled, tmp_path):

@@ -18,7 +18,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trueboundary.runs import DamagedRunError, RunConfig, RunResult, Store, StoreError, strict_json
+from trueboundary.runs import (
+    DamagedRunError,
+    RunConfig,
+    RunResult,
+    Store,
+    StoreError,
+    strict_json,
+)
+from trueboundary.runs import config as run_config
 from trueboundary.runs import store as store_module
 from trueboundary.runs.locking import locked
 
@@ -311,9 +319,8 @@ def test_a_run_keeps_the_name_that_the_text_of_its_content_gives_it(value, monke
     plain = value.item() if isinstance(value, np.int64) else value
     for config, written, size in ((Varied(value), plain, 1), (Varied(part=Part(value)), 1, plain)):
         content = {
-            "schema": 1,
+            "schema": 2,
             "version": 1,
-            "class": f"{__name__}.Varied",
             "config": {"kind": "Varied", "value": written, "part": {"size": size}},
             "needs": {"point": Point().digest},
             "torch": "2.13.0",
@@ -340,20 +347,27 @@ def test_a_configuration_travels_without_what_was_computed_for_it():
     assert vars(config) == {"point": Point(0.321), "scale": 1.0} == config.field_values()
 
 
-def test_classes_of_one_name_in_two_modules_are_two_computations():
-    other = dataclass(frozen=True)(
-        type(
-            "Point",
-            (RunConfig,),
-            {
-                "__annotations__": {"x": float, "tags": tuple},
-                "x": 1.0,
-                "tags": (),
-                "__module__": "o",
-            },
-        )
+def moved(name, module, **members):
+    """Return a class of `name` with the fields of `Point`, as if another module defined it."""
+    fields = {"__annotations__": {"x": float, "tags": tuple}, "x": 1.0, "tags": ()}
+    return dataclass(frozen=True)(
+        type(name, (RunConfig,), fields | members | {"__module__": module})
     )
-    assert other().describe() == Point().describe()
+
+
+def test_a_class_may_move_between_modules_and_keep_its_results(monkeypatch):
+    kinds = {kind: path for kind, path in run_config._KINDS.items() if kind != "Point"}
+    monkeypatch.setattr(run_config, "_KINDS", kinds)
+    assert moved("Point", "elsewhere")().folder == Point().folder
+
+
+def test_two_classes_of_one_kind_refuse_each_other():
+    with pytest.raises(TypeError, match=r"elsewhere\.Point and .*Point are both .* 'Point'"):
+        moved("Point", "elsewhere")
+    with pytest.raises(TypeError, match="rename one, or give it a kind of its own"):
+        moved("Other", "elsewhere", kind="Point")
+    other = moved("Point", "elsewhere", kind="PointElsewhere")
+    assert other().folder.startswith("PointElsewhere-")
     assert other().digest != Point().digest
 
 

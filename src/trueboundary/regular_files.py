@@ -96,7 +96,7 @@ def read_beginning(path: Path, root: Path, limit: int) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return what an error says, without the number of a system's own.
+    """Return what an error says, without the number of a system's own and without a full stop.
 
     Examples
     --------
@@ -105,7 +105,8 @@ def reason(error: BaseException) -> str:
     >>> reason(OSError("a.json is not a regular file"))
     'a.json is not a regular file'
     """
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    own = error.strerror if isinstance(error, OSError) else None
+    return (own or str(error)).rstrip(".")
 
 
 def unused_name(folder: Path, name: str) -> Path:

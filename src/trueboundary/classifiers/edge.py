@@ -145,7 +145,7 @@ def evaluated(classifier: Classifier) -> Iterator[tuple[str, ...]]:
     owners = [root for root in roots if any(m.training for m in root.modules())]
     tops = [root.training for root in owners]
     buffers = [
-        (module, name, buffer, buffer._version if not buffer.is_inference() else 0, buffer.clone())
+        (module, name, buffer, buffer.clone())
         for module in modules
         for name, buffer in module._buffers.items()
         if buffer is not None
@@ -164,10 +164,11 @@ def evaluated(classifier: Classifier) -> Iterator[tuple[str, ...]]:
         _restore(buffers)
 
 
-def _restore(buffers: list[tuple[nn.Module, str, Tensor, int, Tensor]]) -> None:
-    with torch.no_grad():
-        for module, name, buffer, version, content in buffers:
-            if buffer.is_inference() or buffer._version != version:
+def _restore(buffers: list[tuple[nn.Module, str, Tensor, Tensor]]) -> None:
+    with torch.inference_mode():  # also buffers that were made in it
+        for module, name, buffer, content in buffers:
+            # Batch normalization writes past the version counters, so contents are compared.
+            if not torch.equal(buffer, content):
                 buffer.copy_(content)
             if module._buffers.get(name) is not buffer:
                 module._buffers[name] = buffer

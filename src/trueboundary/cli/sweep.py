@@ -247,7 +247,8 @@ def _say_outcome(
 
     n_runs = len(collect(_goals(jobs)))
     console.print(
-        f"{n_runs - len(failures)} of {plural(n_runs, 'run')} are in {folder}",
+        f"{n_runs - len(failures):,} of {plural(n_runs, 'run')} {'is' if n_runs == 1 else 'are'} "
+        f"in {folder}",
         soft_wrap=True,
         highlight=False,
     )

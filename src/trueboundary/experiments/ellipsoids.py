@@ -15,11 +15,13 @@ from trueboundary.experiments.networks import (
     SPHERES,
     Sphere,
     TrainedNetwork,
+    check_at_least,
     load_model,
     snapshot_name,
     snapshot_steps,
 )
 from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.runs.config import Arrays
 
 if TYPE_CHECKING:  # matplotlib is loaded when a figure is drawn
     from matplotlib.axes import Axes
@@ -133,6 +135,62 @@ class EllipsoidErrors(RunConfig):
             "n_above": int((alphas > 1).sum()),
             "scale": scale,
         } | errors
+
+
+@dataclass(frozen=True)
+class EllipsoidDistances(RunConfig):
+    """Exact distances from random points to the nearest errors of every stored model.
+
+    The arrays ``inner`` and ``outer``, of shape (models, points), hold chord lengths in the order
+    of training: infinite where a model makes no error on that sphere, and NaN for a model whose
+    signs are turned, so that its ellipsoid says what is right. All models see the same points.
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        A quadratic network.
+    n_points : int
+        Random points per sphere.
+    seed : int
+        Seed of the points.
+    """
+
+    network: TrainedNetwork
+    n_points: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_at_least("n_points", self.n_points, 2)
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the network's alphas."""
+        return {"errors": EllipsoidErrors(self.network)}
+
+    def cost(self) -> float:
+        """Return the cost of projecting every point for every model and sphere."""
+        return 2 * (1 + len(self.network.snapshots)) * self.n_points * self.network.dim * 3e-7
+
+    def compute(self, context: Context) -> RunResult:
+        """Measure, in the axes of each ellipsoid: uniform points stay uniform in them."""
+        import torch
+
+        from trueboundary.certificates import nearest_ellipsoid_error
+
+        errors, problem = context.inputs["errors"].arrays, self.network.problem()
+        arrays: Arrays = {}
+        for label, sphere in enumerate(SPHERES):
+            blocks = problem.blocks(
+                self.n_points, seed=self.seed, label=label, dtype=torch.float64, purpose="distances"
+            )
+            points = torch.cat([x for x, _ in blocks]).numpy()
+            found = np.full((len(errors["scale"]), self.n_points), np.nan)
+            for index in np.flatnonzero(errors["scale"] > 0):
+                found[index] = nearest_ellipsoid_error(
+                    points, errors["alphas"][index], sphere=sphere, radius=problem.radius
+                )
+                context.progress((label + (index + 1) / len(found)) / 2)
+            arrays[sphere] = found
+        return RunResult({"n_points": self.n_points}, arrays)
 
 
 def count_wrong(alphas: Floats, radius: float = RADIUS) -> int:

@@ -9,78 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from trueboundary.experiments.base import Analysis, Experiment, Panel
-from trueboundary.experiments.ellipsoids import EllipsoidErrors, last, quadratic_network
-from trueboundary.experiments.networks import SPHERES, TrainedNetwork, check_at_least
+from trueboundary.experiments.ellipsoids import (
+    EllipsoidDistances,
+    EllipsoidErrors,
+    last,
+    quadratic_network,
+)
+from trueboundary.experiments.networks import SPHERES
 from trueboundary.experiments.summaries import mean_of_points
-from trueboundary.runs import Context, Run, RunConfig, RunResult
-from trueboundary.runs.config import Arrays
+from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class EllipsoidDistances(RunConfig):
-    """Exact distances from random points to a quadratic network's nearest error on their sphere.
-
-    The arrays ``inner`` and ``outer`` hold one chord length per point, infinite where the network
-    makes no error on that sphere.
-
-    Parameters
-    ----------
-    network : TrainedNetwork
-        A quadratic network; its last stored model is measured.
-    n_points : int
-        Points per sphere.
-    seed : int
-        Seed of the points.
-    """
-
-    network: TrainedNetwork
-    n_points: int
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 1)
-
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the network's alphas."""
-        return {"errors": EllipsoidErrors(self.network)}
-
-    def cost(self) -> float:
-        """Count some ten passes over the points."""
-        return self.n_points * self.network.dim * 3e-7
-
-    def compute(self, context: Context) -> RunResult:
-        """Measure, in the axes of the ellipsoid: uniform points stay uniform in them."""
-        import torch
-
-        from trueboundary.certificates import nearest_ellipsoid_error
-
-        errors, problem = context.inputs["errors"].arrays, self.network.problem()
-        if errors["scale"][-1] <= 0:
-            raise ValueError("the network has its signs turned: every point is an error")
-        arrays: Arrays = {}
-        for label, sphere in enumerate(SPHERES):
-            blocks = problem.blocks(
-                self.n_points, seed=self.seed, label=label, dtype=torch.float64, purpose="distances"
-            )
-            arrays[sphere] = np.concatenate(
-                [
-                    nearest_ellipsoid_error(
-                        x.numpy(), errors["alphas"][-1], sphere=sphere, radius=problem.radius
-                    )
-                    for x, _ in blocks
-                ]
-            )
-            context.progress((label + 1) / 2)
-        return RunResult({"n_points": self.n_points}, arrays)
 
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
@@ -113,7 +56,7 @@ def _row(
     from trueboundary.theory.caps import mean_distance
 
     errors = runs[f"errors-{radius}-seed{index}"]
-    distances = runs[f"distances-{radius}-seed{index}"].arrays[sphere]
+    distances = runs[f"distances-{radius}-seed{index}"].arrays[sphere][-1]
     log10_rate = last(errors, f"exact-{sphere}")
     mean, low, high = mean_of_points(distances)
     unit = 1.0 if sphere == "inner" else radius

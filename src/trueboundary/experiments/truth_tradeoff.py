@@ -17,7 +17,11 @@ import numpy as np
 from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.brackets import BracketedDistances, SplittingRate, bracket_ratios
-from trueboundary.experiments.ellipsoids import EllipsoidErrors, quadratic_network
+from trueboundary.experiments.ellipsoids import (
+    EllipsoidDistances,
+    EllipsoidErrors,
+    quadratic_network,
+)
 from trueboundary.experiments.networks import (
     FINAL,
     SPHERES,
@@ -28,6 +32,7 @@ from trueboundary.experiments.networks import (
     snapshot_steps,
 )
 from trueboundary.experiments.spectra import MEAN_ALPHA, shape, std_for_error
+from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -47,71 +52,6 @@ LIMIT = 1 / math.sqrt(2)
 #: Largest error rate at which networks are compared with the optimum, log10.
 _LARGEST = -1.0
 _RADII: Mapping[str, float] = {"inner": 1.0, "outer": 1.3}
-
-
-@dataclass(frozen=True)
-class EllipsoidDistances(RunConfig):
-    """Exact mean distances to the nearest error for every stored model of a quadratic network.
-
-    The arrays ``distance-<sphere>``, ``low-<sphere>`` and ``high-<sphere>`` follow the order of
-    `EllipsoidErrors`; infinite where there is no error. All models see the same random points.
-
-    Parameters
-    ----------
-    network : TrainedNetwork
-        A quadratic network.
-    n_points : int
-        Random points per sphere.
-    seed : int
-        Seed of the points.
-    """
-
-    network: TrainedNetwork
-    n_points: int
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 2)
-
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the network's alphas."""
-        return {"errors": EllipsoidErrors(self.network)}
-
-    def cost(self) -> float:
-        """Return the cost of projecting every point for every model and sphere."""
-        return 2 * (1 + len(self.network.snapshots)) * self.n_points * self.network.dim * 2.5e-7
-
-    def compute(self, context: Context) -> RunResult:
-        """Compute the distances of all points at once."""
-        from trueboundary.certificates import nearest_ellipsoid_error
-
-        errors = context.inputs["errors"].arrays
-        points = random_points(self.n_points, self.network.dim, self.seed)
-        found: dict[str, list[float]] = {}
-        for index, (alphas, scale) in enumerate(
-            zip(errors["alphas"], errors["scale"], strict=True)
-        ):
-            for sphere, radius in (("inner", 1.0), ("outer", self.network.radius)):
-                # An inverted network is wrong almost everywhere; the ellipsoid says nothing then.
-                distances = (
-                    nearest_ellipsoid_error(
-                        radius * points,
-                        alphas,
-                        sphere="inner" if sphere == "inner" else "outer",
-                        radius=self.network.radius,
-                    )
-                    if scale > 0
-                    else np.zeros(self.n_points)
-                )
-                exists = bool(np.isfinite(distances).all())
-                low, high = (
-                    theory.intervals.t_interval(distances) if exists else (math.inf, math.inf)
-                )
-                mean = float(distances.mean()) if exists else math.inf
-                for name, value in (("distance", mean), ("low", low), ("high", high)):
-                    found.setdefault(f"{name}-{sphere}", []).append(value)
-            context.progress((index + 1) / len(errors["scale"]))
-        return RunResult({}, {name: np.array(values) for name, values in found.items()})
 
 
 @dataclass(frozen=True)
@@ -286,12 +226,9 @@ def quadratic_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list
         for index, step in enumerate(errors["step"]):
             for sphere in SPHERES:
                 log10 = float(errors[f"exact-{sphere}"][index])
-                mean, low, high = (
-                    float(distances[f"{name}-{sphere}"][index])
-                    for name in ("distance", "low", "high")
-                )
-                if not (math.isfinite(log10) and log10 < 0 and 0 < mean < math.inf):
-                    continue  # no error, or nothing but errors
+                mean, low, high = mean_of_points(distances[sphere][index])
+                if not (math.isfinite(log10) and log10 < 0) or low is None or high is None:
+                    continue  # no error, or signs turned
                 optimum = theory.caps.mean_distance(
                     settings["dim"], log_measure=log10 * math.log(10), radius=_RADII[sphere]
                 )

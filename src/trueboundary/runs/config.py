@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Raised when the layout of a stored run changes; part of every hash.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Arrays = dict[str, NDArray[Any]]
 Model = tuple[dict[str, Any], Arrays]
@@ -98,14 +98,29 @@ class RunConfig:
 
     Everything that can change the numbers is a field (seed, device and sizes included) or the
     class constant `version`, which a subclass raises whenever its `compute` changes meaning.
+
+    A run is known by its class constant `kind`, the name of the class unless the class says
+    otherwise, and by no path: classes may move between modules and keep their results.
+
+    Raises
+    ------
+    TypeError
+        If a subclass is defined whose `kind` another class has already.
     """
 
     version: ClassVar[int] = 1
+    kind: ClassVar[str] = "RunConfig"
 
-    @property
-    def kind(self) -> str:
-        """Short name of the computation, part of its folder's name."""
-        return type(self).__name__
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.kind = vars(cls).get("kind", cls.__name__)
+        path = f"{_module(cls)}.{cls.__qualname__}"
+        other = _KINDS.setdefault(cls.kind, path)
+        if other != path:
+            raise TypeError(
+                f"{path} and {other} are both runs of the kind {cls.kind!r}, and would take each "
+                "other's results for their own: rename one, or give it a kind of its own."
+            )
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Other computations whose results `compute` reads, by the name it reads them under.
@@ -142,8 +157,6 @@ class RunConfig:
         content = {
             "schema": SCHEMA_VERSION,
             "version": self.version,
-            # Two modules may well define classes of one name with equal fields.
-            "class": f"{_module(type(self))}.{type(self).__qualname__}",
             "config": self.describe(),
             "needs": {name: need.digest for name, need in sorted(self.needs().items())},
             "torch": _installed_version("torch"),
@@ -156,6 +169,9 @@ class RunConfig:
         """Name of the run's folder in a store."""
         return f"{self.kind}-{self.digest}"
 
+
+#: Where the class of each kind of run was defined.
+_KINDS: dict[str, str] = {}
 
 #: Digests by value: whoever plans asks for those of equal configurations many times over.
 _DIGESTS: dict[tuple[Any, ...], str] = {}
