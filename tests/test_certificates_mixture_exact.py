@@ -360,6 +360,21 @@ def test_distances_to_a_pairs_boundary_hold_to_twelve_digits(noise, diagonal):
         assert exact * (1 - mpmath.mpf(10) ** -12) <= distance <= exact
 
 
+def test_gaussians_that_nearly_coincide_far_from_the_origin_are_still_the_classifiers_own():
+    # At both means the log densities are all constants, whose rounding is the margin's.
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(784, generator=generator, dtype=DOUBLE)
+    step = torch.randn(784, generator=generator, dtype=DOUBLE)
+    for noise in (1e-6, 1.0):
+        away = mean + 1e-3 * noise**0.5 * step / step.norm()
+        pair = [LowRankGaussian(m, torch.zeros(784, 0, dtype=DOUBLE), noise) for m in (mean, away)]
+        x, y = mean[None], torch.zeros(1, dtype=torch.int64)
+        found = MixtureCertificate()(BayesOptimal(*pair), x, y)
+        half = float((away - mean).norm()) / 2
+        assert found.distance[0] == pytest.approx(half, rel=1e-7)
+        assert found.distance[0] <= half
+
+
 def projection(zero, one, point):
     """Return the distance to where the second Gaussian is as likely as the first, by bisection."""
     with mpmath.workdps(50):

@@ -42,15 +42,15 @@ class _Components:
     """One class's components at the points: peaks c, distances M (n, K) and constants L (K,).
 
     `doubt` is by how much rounding may move the log densities, (n, K), and `unshrunk` what the
-    distances would be without factors.
+    distances would be without factors. All log densities are relative to `level`.
     """
 
     peak: FloatArray
     distance: FloatArray
     lipschitz: FloatArray
     doubt: FloatArray
-
     unshrunk: FloatArray
+    level: float
 
     def take(self, rows: Any, components: Any = slice(None)) -> "_Components":
         return _Components(
@@ -59,6 +59,7 @@ class _Components:
             self.lipschitz[components],
             self.doubt[rows][:, components],
             self.unshrunk[rows][:, components],
+            self.level,
         )
 
     @property
@@ -177,6 +178,7 @@ def require_same_odds(
         (
             special.softmax(side.joint, axis=1) * (side.doubt / _EPS + _SINGLE * side.unshrunk**2)
         ).sum(1)
+        + abs(side.level)  # which the classifier's own log densities contain
         for side in (zero, one)
     )
     odds = combine(one.joint) - combine(zero.joint)
@@ -269,7 +271,7 @@ class _Prepared:
         # Components with the same peak have the same rounding error in it, which cancels.
         constant = np.abs(self.peak) + np.where(self.centre == 0, 0.0, np.abs(self.level))
         units = 2 * constant + 2 * distance * (distance + unshrunk)
-        return _Components(self.peak, distance, self.lipschitz, _EPS * units, unshrunk)
+        return _Components(self.peak, distance, self.lipschitz, _EPS * units, unshrunk, self.level)
 
 
 def _smallest_variances(density: Any) -> FloatArray:
