@@ -28,6 +28,7 @@ from trueboundary.classifiers import (
     ClassifierWarning,
     evaluated,
     margin,
+    margin_and_gradient,
     probability_doubts,
 )
 from trueboundary.theory.intervals import censored_median
@@ -239,26 +240,11 @@ class Target:
         """Return the wrongness ``(n,)`` and its gradient ``(n, *event)``."""
         self.n_forward[self.index] += 1
         self.n_backward[self.index] += 1
-        with torch.inference_mode(False), torch.enable_grad():
-            leaf = points.detach().clone().requires_grad_()
-            values = self._differentiable(leaf)
-            gradient = None
-            if values.requires_grad:
-                ones = torch.ones_like(values)
-                (gradient,) = torch.autograd.grad(values, leaf, ones, allow_unused=True)
+        values, gradient = margin_and_gradient(self.classifier, points, allow_nan=True)
         self.cut_off[self.index] |= gradient is None
         if gradient is None:
             gradient = torch.zeros_like(points)
         return self._signed(values), per_sample(self.sign, points) * gradient
-
-    def _differentiable(self, leaf: Tensor) -> Tensor:
-        """Return the margins at a leaf, without a graph where the classifier refuses one."""
-        try:
-            return margin(self.classifier, leaf, allow_nan=True)
-        except RuntimeError as error:
-            if "numpy()" not in str(error):  # how torch refuses a trip through NumPy
-                raise
-            return margin(self.classifier, leaf.detach(), allow_nan=True)
 
     def _signed(self, values: Tensor) -> Tensor:
         """Return margins as wrongness in the dtype of the points, on the side where they were."""

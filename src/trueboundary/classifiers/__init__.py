@@ -7,6 +7,7 @@ from trueboundary.classifiers.base import (
     Outputs,
     as_classifier,
     margin,
+    margin_and_gradient,
     misclassified,
 )
 from trueboundary.classifiers.bayes import BayesOptimal
@@ -62,6 +63,7 @@ __all__ = [
     "from_arrays",
     "from_sklearn",
     "margin",
+    "margin_and_gradient",
     "max_margin_alpha",
     "misclassified",
     "modules_of",

@@ -17,6 +17,9 @@ Outputs = Literal["logit", "probability", "log_probability"]
 
 _HALF = (torch.float16, torch.bfloat16)
 
+#: How torch refuses a graph: for a trip through NumPy, for out=, for tensors of inference mode.
+_NO_GRAPH = ("numpy()", "automatic differentiation", "Inference tensors cannot be saved")
+
 
 class BinaryClassifier(nn.Module, ABC):
     """A classifier with two classes, given by its margin.
@@ -128,6 +131,52 @@ def margin(classifier: Classifier, x: Tensor, *, allow_nan: bool = False) -> Ten
     return output
 
 
+def margin_and_gradient(
+    classifier: Classifier, x: Tensor, *, allow_nan: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Return the margin of any classifier and its gradient, whatever mode autograd is in.
+
+    Parameters
+    ----------
+    classifier, x, allow_nan
+        As for `margin`.
+
+    Returns
+    -------
+    margins : Tensor
+        Shape ``(n,)``, without a graph.
+    gradient : Tensor or None
+        Gradient of each point's margin, shape ``(n, *event)``; None where the classifier's output
+        does not depend on its input for autograd.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `margin`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import margin_and_gradient
+    >>> margin_and_gradient(lambda x: 2 * x[:, 0], torch.ones(1, 3))
+    (tensor([2.]), tensor([[2., 0., 0.]]))
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
+        try:
+            values = margin(classifier, leaf, allow_nan=allow_nan)
+        except RuntimeError as error:
+            if not any(words in str(error) for words in _NO_GRAPH):
+                raise
+            with torch.no_grad():
+                values = margin(classifier, leaf, allow_nan=allow_nan)
+        gradient = None
+        if values.requires_grad:
+            ones = torch.ones_like(values)
+            (gradient,) = torch.autograd.grad(values, leaf, ones, allow_unused=True)
+    return values.detach(), gradient
+
+
 def misclassified(margins: Tensor, y: Tensor | int) -> Tensor:
     """Return which points a classifier gives to another class than their own.
 
@@ -162,7 +211,8 @@ def _speaks_by_its_margin(classifier: Classifier) -> TypeGuard[BinaryClassifier]
     return (
         isinstance(classifier, BinaryClassifier)
         and type(classifier).forward is BinaryClassifier.forward
-        and "forward" not in vars(classifier)
+        and type(classifier).__call__ is nn.Module.__call__
+        and vars(classifier).keys().isdisjoint(("forward", "_call_impl", "_wrapped_call_impl"))
         and not (classifier._forward_hooks or classifier._forward_pre_hooks)
         and not (everywhere._global_forward_hooks or everywhere._global_forward_pre_hooks)
     )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from trueboundary.classifiers import Classifier, margin, misclassified
+from trueboundary.classifiers import Classifier, margin, margin_and_gradient, misclassified
 
 __all__ = ["Score", "ScoreFunction"]
 
@@ -84,24 +84,16 @@ class ScoreFunction:
             return self._guided(score, margins)
 
     def _normalised(self, x: Tensor) -> Tensor:
-        with torch.enable_grad():
-            points = x.detach().requires_grad_()
-            margins = margin(self.classifier, points)
-            gradient = (
-                torch.autograd.grad(margins.sum(), points, allow_unused=True)[0]
-                if margins.requires_grad
-                else None
+        margins, gradient = margin_and_gradient(self.classifier, x)
+        if gradient is None:
+            raise ValueError(
+                "the score 'normalised margin' needs the gradient of the margin, but the "
+                "classifier's output does not depend on its input for autograd (no_grad, "
+                "detach or NumPy?); use the score 'margin'."
             )
-            if gradient is None:
-                raise ValueError(
-                    "the score 'normalised margin' needs the gradient of the margin, but the "
-                    "classifier's output does not depend on its input for autograd (no_grad, "
-                    "detach or NumPy?); use the score 'margin'."
-                )
         slope = torch.linalg.vector_norm(gradient.flatten(1), dim=1)
         # Where the gradient is zero the score is huge, as it should be: an error is far off.
         tiny = torch.finfo(slope.dtype).tiny
-        margins = margins.detach()
         return self._guided(self.sign * margins / slope.clamp_(min=tiny), margins)
 
     def _guided(self, score: Any, margins: Tensor) -> Tensor:
