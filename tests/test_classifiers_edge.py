@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import types
 import warnings
 
 import pytest
@@ -11,12 +12,14 @@ from torch import nn
 import trueboundary as tb
 from trueboundary.attacks import AttackWarning
 from trueboundary.classifiers import (
+    BinaryClassifier,
     CallableClassifier,
     ClassifierWarning,
     as_classifier,
     dtype_of,
     evaluated,
     margin,
+    margin_and_gradient,
     misclassified,
     modules_of,
     probability_doubts,
@@ -76,6 +79,57 @@ class Wrapper:
         return self.network(x)
 
 
+class Slotted:
+    __slots__ = ("network",)
+
+    def __init__(self, network):
+        self.network = network
+
+    def __call__(self, x):
+        return self.network(x)
+
+
+def in_function_within(network):
+    def inner(x):
+        def innermost(points):
+            return HELD["network"](points)
+
+        return innermost(x)
+
+    HELD["network"] = network
+    return inner
+
+
+def in_python_module(network):
+    AWAY.away_network = network
+    return lambda x: AWAY.away_network(x)
+
+
+def in_class(network):
+    class Model:
+        held = network
+
+        def helper(self, x):
+            return self.held(x)
+
+        def predict(self, x):
+            return self.helper(x)
+
+    return Model().predict
+
+
+def through_globals(network):
+    class Model:
+        def __call__(self, x):
+            return HELD["network"](x)
+
+    HELD["network"] = network
+    return Model()
+
+
+HELD = {}
+AWAY = types.ModuleType("away")
+
 WAYS_TO_GIVE_A_MODULE = {
     "module": lambda network: network,
     "function": lambda network: lambda x: network(x),
@@ -85,6 +139,12 @@ WAYS_TO_GIVE_A_MODULE = {
     "object": Wrapper,
     "method of an object": lambda network: Wrapper(network).method,
     "wrapped": lambda network: as_classifier(lambda x: network(x)),
+    "object with slots": Slotted,
+    "function within a function": in_function_within,
+    "attribute of a Python module": in_python_module,
+    "attribute of a class": in_class,
+    "global of a method": through_globals,
+    "data-parallel module": nn.DataParallel,
 }
 
 
@@ -148,6 +208,79 @@ def test_buffers_are_as_before_whatever_the_forward_does():
         assert network.others == 0
 
 
+class Unusual(nn.Module):
+    """Has buffers that are made late, changed behind autograd's back, or made in inference mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 1)
+        self.register_buffer("hidden", torch.zeros(2, dtype=torch.int64))
+        self.register_buffer("empty", None)
+        with torch.inference_mode():
+            self.register_buffer("inference", torch.zeros(2))
+
+    def forward(self, x):
+        self.hidden.data += 1
+        self.empty = x.mean(0)
+        with torch.inference_mode():
+            self.inference += 1
+        if not hasattr(self, "late"):
+            self.register_buffer("late", torch.zeros(()))
+        return self.linear(x)
+
+
+def test_unusual_buffers_are_as_before():
+    network = Unusual()
+    before = copy.deepcopy(network.state_dict())
+    tb.error_rate(network, PROBLEM, method="sampling", n_points=10)
+    after = network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert network.empty is None
+
+
+def test_a_scripted_network_is_measured_in_eval_mode_and_left_as_it_was():
+    plain = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    plain(2 + PROBLEM.sample(50, generator=seeded())[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        network = torch.jit.script(copy.deepcopy(plain))
+    truth = tb.error_rate(plain.eval(), PROBLEM, method="sampling", n_points=500)
+    rates = tb.error_rate(network, PROBLEM, method="sampling", n_points=500)
+    assert [rate.n_errors for rate in rates] == [rate.n_errors for rate in truth]
+    assert network.training
+    assert torch.equal(network.state_dict()["1.running_mean"], plain[1].running_mean)
+
+
+def test_a_module_that_refuses_to_change_its_mode_is_measured_and_told():
+    class Frozen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = normalised()
+
+        def forward(self, x):
+            return self.inner(x)
+
+        def train(self, mode=True):
+            raise NotImplementedError("train() is not supported for exported models.")
+
+    network = Frozen()
+    truth = tb.error_rate(
+        copy.deepcopy(network.inner).eval(), PROBLEM, method="sampling", n_points=500
+    )
+    rates = tb.error_rate(network, PROBLEM, method="sampling", n_points=500)
+    assert [rate.n_errors for rate in rates] == [rate.n_errors for rate in truth]
+    assert "refuses to change its mode (train() is not supported" in str(rates[0])
+    assert all(module.training for module in network.modules())
+
+
+def test_a_module_without_values_is_not_given_random_ones():
+    for layer in (nn.LazyLinear(1), nn.LazyBatchNorm1d()):
+        network = nn.Sequential(layer, nn.Flatten())
+        with pytest.raises(ValueError, match="has no values yet; call the classifier once"):
+            tb.error_rate(network, PROBLEM, method="sampling", n_points=10)
+
+
 def test_the_mode_comes_back_when_the_classifier_raises():
     network = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1))
     with pytest.raises(RuntimeError):
@@ -205,6 +338,31 @@ def test_probabilities_taken_for_logits_are_told_with_what_to_do(form):
             with pytest.warns(ClassifierWarning, match="outputs='probability'"):
                 results = verb()
         assert all("outputs='probability'" in " ".join(found.warnings) for found in results)
+
+
+def test_log_probabilities_taken_for_logits_are_told_with_what_to_do():
+    def log_probability(x):
+        return nn.functional.logsigmoid(20 * (x.norm(dim=1) - 1.15))
+
+    with pytest.warns(ClassifierWarning, match="outputs='log_probability'"):
+        rates = tb.error_rate(log_probability, PROBLEM, method="sampling", n_points=50)
+    assert "as log probabilities are" in str(rates[1])
+    cured = as_classifier(log_probability, outputs="log_probability")
+    rates = tb.error_rate(cured, PROBLEM, method="sampling", n_points=50)
+    assert [(rate.n_errors, rate.warnings) for rate in rates] == [(0, ()), (0, ())]
+    # As log probabilities these are no better than as logits.
+    for zero, one in ((-2.0, -1.0), (-0.6, -0.5), (-0.5, -2.0)):
+        outputs = torch.full((9,), zero), torch.full((9,), one)
+        assert probability_doubts(log_probability, *outputs) == ()
+
+
+def test_probabilities_of_a_class_of_ones_own_are_told_with_what_to_do():
+    class Sigmoid(BinaryClassifier):
+        def margin(self, x):
+            return torch.sigmoid(20 * (x.norm(dim=1) - 1.15))
+
+    with pytest.warns(ClassifierWarning, match=r"let Sigmoid.margin return log p - log\(1 - p\)"):
+        tb.error_rate(Sigmoid(), PROBLEM, method="sampling", n_points=50)
 
 
 def test_probabilities_said_to_be_such_are_measured_like_their_logits():
@@ -306,6 +464,64 @@ def test_functions_are_given_points_in_the_dtype_of_the_module_that_they_use():
     network = nn.Linear(4, 1).double()
     rates = tb.error_rate(lambda x: network(x), PROBLEM, method="sampling", n_points=10)
     assert rates[0].n_points == 10
+
+
+def test_the_dtype_is_seen_in_buffers_and_through_adapters():
+    network = nn.Linear(3, 1).double()
+    assert dtype_of(as_classifier(lambda x: network(x))) == torch.float64
+    assert dtype_of(as_classifier(torch.norm)) == torch.float32
+    holder = nn.Module()
+    holder.register_buffer("weight", torch.ones(3, dtype=torch.float64))
+    assert dtype_of(holder) == torch.float64
+
+
+def through_out(x):
+    return torch.mul(x, 2, out=x).sum(1)
+
+
+def with_parameters_of_inference_mode():
+    with torch.inference_mode():
+        return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
+
+
+@pytest.mark.parametrize(
+    "classifier",
+    [
+        through_out,
+        with_parameters_of_inference_mode(),
+        lambda x: torch.from_numpy(x.numpy().sum(axis=1)),
+        torch.inference_mode()(lambda x: x.sum(1)),
+        lambda x: torch.zeros(len(x)),
+    ],
+)
+def test_a_classifier_that_refuses_a_graph_has_margins_and_no_gradient(classifier):
+    x = torch.rand(3, 4)
+    margins, gradient = margin_and_gradient(classifier, x)
+    assert gradient is None
+    with torch.no_grad():
+        assert torch.equal(margins, margin(classifier, x))
+
+
+def test_gradients_are_there_whatever_the_mode_of_the_caller():
+    x = torch.rand(3, 4)
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            margins, gradient = margin_and_gradient(lambda x: (x**2).sum(1), x)
+            assert torch.equal(margins, (x**2).sum(1))
+            assert torch.equal(gradient, 2 * x)
+
+
+def test_a_call_of_ones_own_is_what_is_measured():
+    class Turned(tb.QuadraticNetwork):
+        def __call__(self, x):
+            return -super().__call__(x)
+
+    network = Turned(4, 8, generator=seeded())
+    patched = tb.QuadraticNetwork(4, 8, generator=seeded())
+    patched._call_impl = lambda x: -patched.forward(x)
+    x = torch.rand(3, 4)
+    for classifier in (network, patched):
+        assert torch.equal(margin(classifier, x), -network.margin(x))
 
 
 def test_a_margin_of_zero_is_class_zero_as_for_argmax():
