@@ -345,6 +345,14 @@ def test_seeds_of_one_region_do_not_alarm():
     assert bulk.warnings == ()
 
 
+def test_seeds_are_found_in_the_dtype_of_the_classifier():
+    for dtype in (torch.float32, torch.float64):
+        network = ReLUNetwork(5, 8, 1, generator=seeded(), dtype=dtype)
+        seeds = attack_seeds(network, ConcentricSpheres(5), 1, generator=seeded(), n_points=3)
+        assert len(seeds) == 3
+        assert seeds.dtype == dtype
+
+
 def test_seeds_under_a_gaussian():
     density = LowRankGaussian(torch.ones(6).double(), torch.ones(6, 1).double(), 0.04)
     plane = lambda x: x[:, 0] - 7.0  # noqa: E731

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trueboundary.attacks import Attack, AttackResult, ManifoldAttack
 from trueboundary.attacks.domains import Domain, Space, Sphere
-from trueboundary.classifiers import Classifier
+from trueboundary.classifiers import Classifier, dtype_of
 from trueboundary.problems import Problem
 from trueboundary.rare_events._particles import System, adapted
 from trueboundary.rare_events.moves import InvariantMove, SphereMove, move_for
@@ -38,7 +38,7 @@ def attack_seeds(
     attack: Attack | None = None,
     n_points: int = 64,
     domain: Domain | None = None,
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Look for errors by an attack that starts at random points of a class.
 
@@ -53,8 +53,8 @@ def attack_seeds(
         Starts.
     domain : Domain, optional
         Where errors count; by default the set on which the class lives.
-    dtype : torch.dtype
-        Of the points.
+    dtype : torch.dtype, optional
+        Of the points; that of the classifier's first parameter by default, else float64.
 
     Returns
     -------
@@ -102,9 +102,10 @@ def seed_attack(
     attack: Attack | None = None,
     n_points: int = 64,
     domain: Domain | None = None,
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype | None = None,
 ) -> AttackResult:
     """Return all that the attack of `attack_seeds` has to say, failures and their reasons too."""
+    dtype = dtype or dtype_of(classifier, default=torch.float64)
     move = move_for(source, label, dtype=dtype, device=generator.device)
     if domain is None and isinstance(source, Problem):
         domain = source.domain(label)
