@@ -18,6 +18,7 @@ from trueboundary.attacks import (
     in_chunks,
 )
 from trueboundary.attacks.base import Search, Target
+from trueboundary.classifiers import ClassifierWarning
 
 
 def plane(x: Tensor) -> Tensor:
@@ -243,3 +244,20 @@ def test_chunks_share_the_radii_of_a_domain(generator: torch.Generator) -> None:
 def test_status_codes_round_trip() -> None:
     assert [AttackStatus.from_code(status.code) for status in AttackStatus] == list(AttackStatus)
     assert all(status.value.endswith((".", "?")) for status in AttackStatus)
+
+
+def test_chunks_tell_probabilities_as_one_call_does():
+    def sigmoid(x):
+        return torch.sigmoid(x[:, 0])
+
+    x = torch.linspace(-3, 3, 8)[:, None].repeat(1, 2)
+    y = (x[:, 0] > 0).long()
+    with pytest.warns(ClassifierWarning, match="as probabilities do"):
+        result = in_chunks(ManifoldAttack(n_steps=2), sigmoid, x, y, chunk_size=2)
+    assert len(result.warnings) == 1
+
+
+def test_no_samples_are_refused_in_chunks_too():
+    x, y = torch.zeros(0, 2), torch.zeros(0, dtype=torch.int64)
+    with pytest.raises(ValueError, match="with n >= 1"):
+        in_chunks(ManifoldAttack(), lambda x: x[:, 0], x, y, chunk_size=2)

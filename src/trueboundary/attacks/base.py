@@ -490,7 +490,7 @@ def in_chunks(
     domain = attack.default_domain if domain is None else domain
     state = None if generator is None else generator.get_state()
     results = []
-    for start in range(0, x.shape[0], chunk_size):
+    for start in range(0, max(len(x), 1), chunk_size):  # no samples: the attack says what it needs
         chunk = slice(start, start + chunk_size)
         if generator is not None and state is not None:
             generator.set_state(state)  # every chunk draws the same seed, as one call would
@@ -503,7 +503,12 @@ def in_chunks(
         if name != "warnings"
     }
     doubts = tuple(dict.fromkeys(doubt for result in results for doubt in result.warnings))
-    return AttackResult(**columns, warnings=doubts)
+    whole = AttackResult(**columns, warnings=doubts)
+    # A chunk may hold too few samples of a class to tell probabilities.
+    for sentence in set(_probability_doubts(classifier, whole, y)) - set(doubts):
+        warnings.warn(sentence, ClassifierWarning, stacklevel=2)
+        whole = replace(whole, warnings=(*whole.warnings, sentence))
+    return whole
 
 
 def _confirmed(target: Target, endpoint: Tensor, claimed: Tensor) -> tuple[Tensor, Tensor]:
