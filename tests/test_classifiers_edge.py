@@ -271,7 +271,19 @@ def test_a_module_that_refuses_to_change_its_mode_is_measured_and_told():
     rates = tb.error_rate(network, PROBLEM, method="sampling", n_points=500)
     assert [rate.n_errors for rate in rates] == [rate.n_errors for rate in truth]
     assert "refuses to change its mode (train() is not supported" in str(rates[0])
+    assert len(rates[0].warnings) == 1
     assert all(module.training for module in network.modules())
+
+
+def test_a_network_traced_in_training_mode_is_told():
+    x = PROBLEM.sample(50, generator=seeded())[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch.jit: deprecated, and unlike its own check
+        for network, n_told in ((normalised(), 1), (normalised().eval(), 0)):
+            traced = torch.jit.trace(network, x)
+            rate, _ = tb.error_rate(traced, PROBLEM, method="sampling", n_points=500)
+            assert sum("was traced in training mode" in each for each in rate.warnings) == n_told
+            assert len(rate.warnings) == n_told
 
 
 def test_a_module_without_values_is_not_given_random_ones():

@@ -45,6 +45,8 @@ _INDIFFERENT = frozenset(
         "upsampling",
     )
 )
+# Whose graph keeps the mode in which it was recorded.
+_Traced = torch.jit.TopLevelTracedModule  # type: ignore[attr-defined]
 _RANDOM_ACTIVATIONS = (nn.RReLU, nn.MultiheadAttention)
 
 
@@ -203,7 +205,8 @@ def evaluated(classifier: Classifier) -> Iterator[tuple[str, ...]]:
     doubtful = _depends_on_mode([m for m, mode in zip(modules, modes, strict=True) if mode])
     try:
         refusals = [refusal for root in owners for refusal in _turn(root, mode=False)]
-        yield (*(() if doubtful is None else (_training_mode_sentence(doubtful),)), *refusals)
+        told = [] if doubtful is None else [_training_mode_sentence(doubtful)]
+        yield tuple(refusals or told)
     finally:
         # A module may do more than set a flag when its mode changes, so its own method comes first.
         for root, top in zip(owners, tops, strict=True):
@@ -226,18 +229,22 @@ def _require_values(modules: list[nn.Module]) -> None:
 
 
 def _turn(root: nn.Module, *, mode: bool) -> list[str]:
-    """Set a module's mode; return a sentence if its own method refuses, as exported ones do."""
+    """Set a module's mode; return a sentence if that changes nothing about what it computes."""
+    traced = [m for m in root.modules() if m.training and isinstance(m, _Traced)]
+    why = "was traced in training mode" if traced else None
     try:
         root.train(mode) if mode else root.eval()
-    except Exception as error:
+    except Exception as error:  # exported modules refuse
         for module in root.modules():
             module.training = mode
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-        return [
-            f"the classifier's {type(root).__name__} refuses to change its mode ({reason}), so "
-            "that it may have been evaluated in training mode"
-        ]
-    return []
+        why = f"refuses to change its mode ({reason})"
+    if why is None:
+        return []
+    return [
+        f"the classifier's {type(root).__name__} {why}, so that it may have been evaluated in "
+        "training mode; give it in eval mode from the start"
+    ]
 
 
 def _buffers(module: nn.Module) -> list[tuple[str, Tensor | None]]:
