@@ -345,6 +345,20 @@ def test_seeds_of_one_region_do_not_alarm():
     assert bulk.warnings == ()
 
 
+def test_a_score_of_ones_own_may_work_in_place_and_is_evaluated_in_eval_mode():
+    class Coordinate(torch.nn.Module):
+        def forward(self, x):
+            assert not self.training
+            return x.mul_(2)[:, 0]
+
+    classifier, score = (lambda x: x[:, 0] - 0.95), Coordinate()
+    with pytest.warns(RareEventWarning, match="training mode"):
+        found = estimate(classifier, UniformSphere(8), splitting=SMALL, score=score)
+    assert score.training
+    plain = estimate(classifier, UniformSphere(8), splitting=SMALL, score=lambda x: 2 * x[:, 0])
+    assert found.replicates == plain.replicates
+
+
 def test_seeds_are_found_in_the_dtype_of_the_classifier():
     for dtype in (torch.float32, torch.float64):
         network = ReLUNetwork(5, 8, 1, generator=seeded(), dtype=dtype)

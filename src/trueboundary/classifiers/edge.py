@@ -167,12 +167,12 @@ def _names(code: CodeType) -> set[str]:
 
 
 @contextmanager
-def evaluated(classifier: Classifier) -> Iterator[tuple[str, ...]]:
+def evaluated(classifier: Any) -> Iterator[tuple[str, ...]]:
     """Hold a classifier in eval mode; afterwards its mode and buffers are as before.
 
     Parameters
     ----------
-    classifier : callable
+    classifier : callable or collection of them
         Any classifier; modules that a function uses are found where Python can tell.
 
     Yields

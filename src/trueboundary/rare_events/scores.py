@@ -80,7 +80,8 @@ class ScoreFunction:
             return self._normalised(x)
         with torch.no_grad():
             margins = margin(self.classifier, x)
-            score = self.score(x) if callable(self.score) else self.sign * margins
+            # A function of the user's may work in place, too.
+            score = self.score(x.clone()) if callable(self.score) else self.sign * margins
             return self._guided(score, margins)
 
     def _normalised(self, x: Tensor) -> Tensor:

@@ -422,7 +422,7 @@ class SplittingStages:
             If there is no generator, or it is on another device.
         """
         splitting = self.splitting
-        with evaluated(self.classifier):
+        with evaluated((self.classifier, self.score)):
             return run_pilot(
                 self._system(generator),
                 splitting.n_particles,
@@ -462,7 +462,7 @@ class SplittingStages:
         check_integer("n_replicates", n_replicates, minimum=1)
         climbed = pilot if pilot.reached else replace(pilot, levels=(0.0,), steps=())
         splitting = self.splitting
-        with evaluated(self.classifier):
+        with evaluated((self.classifier, self.score)):
             return run_replicates(
                 self._system(generator),
                 climbed,
@@ -539,7 +539,7 @@ class SplittingStages:
         replicates = Replicates.joined(parts)
         doubts = _doubts(self.splitting, pilot, replicates)
         n_evaluations = pilot.n_evaluations + replicates.n_evaluations
-        with evaluated(self.classifier) as sentences:
+        with evaluated((self.classifier, self.score)) as sentences:
             doubts += sentences
             if self._problem is not None:
                 doubts += output_doubts(
