@@ -278,3 +278,29 @@ def test_double_precision_classifiers_get_double_precision_points() -> None:
     spy = Spy(pair.density_0, pair.density_1)
     tb.error_rate(spy, pair, method="sampling", n_points=100)
     assert set(seen) == {torch.float64}
+
+
+@pytest.mark.parametrize("boundary", [-1.1, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0])
+def test_rules_of_the_norm_are_exact_wherever_their_boundary_is_moved(boundary):
+    problem = tb.ConcentricSpheres(4, radius=2.0)
+    # A margin of exactly 0 is class 0, on the inner sphere and on the outer one.
+    expected = [float(boundary < 1), float(boundary >= 2)]
+    moved = SphereBayes(4, 2.0)
+    moved.boundary.data.fill_(boundary)
+    rules = [moved, tb.TruncatedSum(4, 4, math.copysign(boundary**2, boundary))]
+    for rule in rules:
+        rates = tb.error_rate(rule, problem)
+        assert [rate.method for rate in rates] == ["exact", "exact"]
+        assert [rate.value for rate in rates] == expected
+    found = tb.distances(moved, problem, n_points=3)
+    for each, error_rate in zip(found, expected, strict=True):
+        if boundary not in (1.0, 2.0):  # where a margin of 0 is an error for certificates
+            assert ((each.upper == 0) == bool(error_rate)).all()
+
+
+def test_an_ellipsoid_that_is_the_outer_sphere_calls_all_of_it_class_0():
+    network = tb.QuadraticNetwork(2, 2, generator=torch.Generator().manual_seed(0))
+    for name, value in (("hidden_weight", torch.eye(2) / 2), ("weight", 1.0), ("bias", -1.0)):
+        network.get_parameter(name).data.copy_(torch.as_tensor(value))
+    rates = tb.error_rate(network, tb.ConcentricSpheres(2, radius=2.0))
+    assert [(rate.method, rate.value) for rate in rates] == [("exact", 0.0), ("exact", 1.0)]

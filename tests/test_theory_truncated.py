@@ -169,8 +169,8 @@ def test_spheres_that_almost_touch_or_are_far_apart(radius: float) -> None:
 
 
 def test_the_central_limit_needs_a_variance() -> None:
-    # All coordinates are seen and their sum is the threshold itself, which the rule calls outer.
-    assert truncated.log_errors(5, 5, 1.0, method="clt").inner == 0.0
-    assert truncated.log_errors(5, 5, 4.0, radius=2.0, method="clt").outer == -math.inf
-    assert truncated.log_errors(5, 5, 4.0, radius=2.0).outer == -math.inf
+    # All coordinates are seen and their sum is the threshold itself, which the rule calls inner.
+    for method in ("clt", "exact"):
+        assert truncated.log_errors(5, 5, 1.0, method=method).inner == -math.inf
+        assert truncated.log_errors(5, 5, 4.0, radius=2.0, method=method).outer == 0.0
     assert truncated.log_errors(5, 2, 1e300, method="clt").outer <= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ from trueboundary.classifiers import (
 from trueboundary.classifiers.ellipsoid import Ellipsoid
 from trueboundary.classifiers.integrity import Disagreement, departure, require_agreement
 from trueboundary.densities import LowRankGaussian
-from trueboundary.measure.proofs import WithEllipsoid, with_ellipsoid
+from trueboundary.measure.proofs import with_ellipsoid
 from trueboundary.problems import ConcentricSpheres, MixtureProblem, Problem, TableProblem
 from trueboundary.problems.base import BLOCK_SIZE
 from trueboundary.theory.log_ratios import LowRankNormal, pair_log_error
@@ -77,25 +78,39 @@ def exact_error_rates(classifier: Classifier, problem: Problem) -> ExactRates | 
 
 
 def _on_spheres(classifier: Any, problem: ConcentricSpheres) -> ExactRates | str:
-    subject = with_ellipsoid(classifier)
-    if subject is not None:
-        _require_ellipsoid(subject, problem)
+    if isinstance(classifier, SphereBayes):
+        boundary = classifier.boundary.item()
+        _require_margins(classifier, problem, lambda x: np.linalg.norm(x, axis=1), boundary)
+        # A margin of exactly 0 is class 0.
+        both = (boundary < 1, boundary >= problem.radius)
+        log_both = [0.0 if is_wrong else -math.inf for is_wrong in both]
+        return ExactRates((log_both[0], log_both[1]), "all points of a sphere have the same norm")
     if isinstance(classifier, TruncatedSum):
-        log_both = log_errors(
-            classifier.dim, classifier.k, classifier.threshold.item(), radius=problem.radius
-        )
+        k, threshold = classifier.k, classifier.threshold.item()
+        _require_margins(classifier, problem, lambda x: (x[:, :k] ** 2).sum(axis=1), threshold)
+        errors = log_errors(classifier.dim, k, threshold, radius=problem.radius)
         reason = "a sum of squared coordinates has a beta distribution on a sphere"
-        return ExactRates((log_both.inner, log_both.outer), reason)
+        return ExactRates((errors.inner, errors.outer), reason)
+    subject = with_ellipsoid(classifier)
     if subject is None:
         return "no exact form is known for a quadratic network without a bias"
-    return _of_ellipsoid(subject.ellipsoid(), problem)
-
-
-def _require_ellipsoid(subject: WithEllipsoid, problem: Problem) -> None:
-    """Raise unless a classifier's margins at random points are those of its ellipsoid."""
     for points in _sample(problem):
         margins, rounding = ellipsoid_margins(subject.ellipsoid(), points)
         require_agreement(subject, points, margins, rounding, "an exact error rate")
+    return _of_ellipsoid(subject.ellipsoid(), problem)
+
+
+def _require_margins(
+    classifier: Classifier,
+    problem: Problem,
+    size: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
+    boundary: float,
+) -> None:
+    """Raise unless a classifier's margins at random points are their sizes over a boundary."""
+    for points in _sample(problem):
+        sizes = size(points)
+        rounding = math.sqrt(points.shape[1]) * sizes + abs(boundary)
+        require_agreement(classifier, points, sizes - boundary, rounding, "an exact error rate")
 
 
 def _sample(problem: Problem) -> list[npt.NDArray[np.float64]]:
@@ -141,9 +156,9 @@ def _of_ellipsoid(ellipsoid: Ellipsoid, problem: ConcentricSpheres) -> ExactRate
         ellipsoid_weights(ellipsoid.alphas, sphere="outer", radius=problem.radius),
     )
     reason = "the error set is an ellipsoid's, whose measure is a Gaussian quadratic form's tail"
-    return ExactRates(
-        (float(log_tail(inner, tail=tail)), float(log_tail(outer, tail=tail))), reason
-    )
+    # Where the ellipsoid is the outer sphere itself all margins are 0, which is class 0.
+    log_outer = float(log_tail(outer, tail=tail)) if outer.any() else 0.0
+    return ExactRates((float(log_tail(inner, tail=tail)), log_outer), reason)
 
 
 def _is_its_pair(classifier: Classifier, problem: MixtureProblem) -> bool:

@@ -216,7 +216,7 @@ def with_ellipsoid(classifier: BinaryClassifier) -> WithEllipsoid | None:
         if classifier.bias.item() == 0:  # a cone
             return None
         return WithEllipsoid(classifier, classifier.ellipsoid(), lambda m: m)
-    if isinstance(classifier, SphereBayes):
+    if isinstance(classifier, SphereBayes) and classifier.boundary.item() > 0:
         boundary = classifier.boundary.item()
         alphas = np.full(classifier.dim, boundary**-2)
         # |x| - b becomes |x|^2 / b^2 - 1.

@@ -1,6 +1,6 @@
 r"""Error rates of a classifier that sees only the first k coordinates of a point on a sphere.
 
-The rule sum_{i <= k} x_i^2 >= b separates the unit sphere from the sphere of radius R (Gilmer et
+The rule sum_{i <= k} x_i^2 > b separates the unit sphere from the sphere of radius R (Gilmer et
 al., 2018, Section 4.1). On the unit sphere the sum has the distribution Beta(k/2, (d - k)/2), on
 the outer one R^2 times that, so both error rates are incomplete beta functions:
 I_{1-b}((d - k)/2, k/2) inside and I_{b/R^2}(k/2, (d - k)/2) outside.
@@ -43,7 +43,7 @@ class LogErrors(NamedTuple):
 def log_errors(
     dim: int, k: int, threshold: float, *, radius: float = 1.3, method: Method = "exact"
 ) -> LogErrors:
-    """Return the log error rates of the rule sum_{i <= k} x_i^2 >= threshold.
+    """Return the log error rates of the rule sum_{i <= k} x_i^2 > threshold.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def log_errors(
     if method == "clt":
         return LogErrors(_clt(dim, k, threshold, 1), _clt(dim, k, share, -1))
     if k == dim:  # the sum is the squared norm itself
-        return LogErrors(0.0 if threshold <= 1 else -math.inf, 0.0 if share > 1 else -math.inf)
+        return LogErrors(0.0 if threshold < 1 else -math.inf, 0.0 if share >= 1 else -math.inf)
     if threshold <= 0:
         return LogErrors(0.0, -math.inf)
     a, b = 0.5 * k, 0.5 * (dim - k)
@@ -276,8 +276,8 @@ def _clt(dim: int, k: int, share: float, sign: int) -> float:
     share, rest = share / unit, (1 - share) / unit
     mean = k / unit - share * dim
     std = math.sqrt(2) * math.hypot(math.sqrt(k) * rest, math.sqrt(dim - k) * share)
-    if std == 0:  # all coordinates are seen, and their sum is the threshold: the rule says outer
-        return 0.0 if sign > 0 else -math.inf
+    if std == 0:  # all coordinates are seen, and their sum is the threshold: the rule says inner
+        return -math.inf if sign > 0 else 0.0
     return float(special.log_ndtr(sign * mean / std))
 
 
