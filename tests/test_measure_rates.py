@@ -304,3 +304,12 @@ def test_an_ellipsoid_that_is_the_outer_sphere_calls_all_of_it_class_0():
         network.get_parameter(name).data.copy_(torch.as_tensor(value))
     rates = tb.error_rate(network, tb.ConcentricSpheres(2, radius=2.0))
     assert [(rate.method, rate.value) for rate in rates] == [("exact", 0.0), ("exact", 1.0)]
+
+
+def test_two_gaussians_that_are_the_same_are_both_class_0():
+    density = LowRankGaussian(torch.zeros(3).double(), torch.zeros(3, 1).double(), 1.0)
+    problem = tb.MixtureProblem(density, density)
+    classifier = problem.bayes_classifier(dtype=torch.float64)
+    for method in ("exact", "sampling"):
+        rates = tb.error_rate(classifier, problem, method=method, n_points=100)
+        assert [rate.value for rate in rates] == [0.0, 1.0]

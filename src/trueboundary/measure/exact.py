@@ -192,8 +192,9 @@ def _of_pair(classifier: BayesOptimal, problem: MixtureProblem) -> ExactRates:
         for density in (problem.density_0, problem.density_1)
     )  # fmt: skip
     odds = classifier.log_prior_odds
-    both = (
-        pair_log_error(zero, one, log_odds=-odds),
-        pair_log_error(one, zero, log_odds=odds),
-    )
+    log_zero = pair_log_error(zero, one, log_odds=-odds)
+    log_one = pair_log_error(one, zero, log_odds=odds)
+    if log_zero == log_one == -math.inf:  # equally likely everywhere, which is class 0
+        log_one = 0.0
+    both = (log_zero, log_one)
     return ExactRates(both, "the log odds of two Gaussians are a generalised chi-square variable")
