@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from trueboundary.attacks import ManifoldAttack
-from trueboundary.attacks.domains import Space, Sphere
 from trueboundary.certificates import (
     RelaxationCertificate,
     angles_of_chords,
@@ -21,6 +20,7 @@ from trueboundary.certificates import (
     proven_error_bound,
 )
 from trueboundary.classifiers import ReLUNetwork
+from trueboundary.domains import Space, Sphere
 from trueboundary.problems import ConcentricSpheres, OnlineStream
 from trueboundary.training import TrainingConfig, train
 

@@ -22,7 +22,7 @@ from trueboundary.attacks import (
     Space,
     Sphere,
 )
-from trueboundary.attacks.domains import norm
+from trueboundary.domains import norm
 
 Margin = Callable[[Tensor], Tensor]
 

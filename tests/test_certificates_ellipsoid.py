@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize
 
-from trueboundary.attacks.domains import Box, Shell, Space, Sphere
 from trueboundary.certificates import (
     EllipsoidCertificate,
     nearest_ellipsoid,
     nearest_ellipsoid_error,
 )
 from trueboundary.classifiers import QuadraticNetwork
+from trueboundary.domains import Box, Shell, Space, Sphere
 from trueboundary.theory import caps
 from trueboundary.theory.quadratic_forms import ellipsoid_log_error
 

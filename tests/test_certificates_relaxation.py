@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trueboundary.attacks import ManifoldAttack, OffManifoldAttack
-from trueboundary.attacks.domains import Shell, Space, Sphere
 from trueboundary.certificates import (
     RelaxationCertificate,
     bounds,
@@ -22,6 +21,7 @@ from trueboundary.certificates import (
     interval_bounds,
 )
 from trueboundary.classifiers import ReLUNetwork
+from trueboundary.domains import Shell, Space, Sphere
 
 Layers = list[tuple[Tensor, Tensor]]
 Region = Literal["ball", "cap"]

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trueboundary.attacks.domains import Box, Space
 from trueboundary.certificates import SVMCertificate
 from trueboundary.certificates.svm import _rbf_radius
 from trueboundary.classifiers import RBFSVM, LinearSVM, SphereBayes, fit_rbf_svm
+from trueboundary.domains import Box, Space
 
 
 def labels_of(svm: LinearSVM | RBFSVM, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from trueboundary.attacks import Space
 from trueboundary.densities import DiscreteTable, LowRankGaussian, MixtureOfFactorAnalyzers
+from trueboundary.measure import error_rate
 from trueboundary.problems import (
     MixtureProblem,
     OnlineStream,
@@ -58,12 +59,13 @@ def test_no_classifier_beats_the_optimal_one(problem):
     assert abs(error - expected.mean()) < 4 * (expected.mean() / len(x)) ** 0.5
 
 
-def test_bayes_error_of_spherical_gaussians_is_known():
+def test_the_error_rate_of_spherical_gaussians_is_known():
     zero, one = (
         LowRankGaussian(torch.tensor([m, 0.0, 0.0]), torch.zeros(3, 0), 1.0) for m in (-1.0, 1.0)
     )
-    for rate in MixtureProblem(zero, one).bayes_error(n_points=20_000):
-        assert rate.method == "sampling"
+    problem = MixtureProblem(zero, one)
+    optimal = problem.bayes_classifier()
+    for rate in error_rate(optimal, problem, n_points=20_000, method="sampling"):
         assert rate.low < 0.158655 < rate.high
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trueboundary.attacks.domains import Sphere
+from trueboundary.domains import Sphere
 from trueboundary.problems import ConcentricSpheres, block_generator
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from trueboundary.experiments import Measurement, Verdict
+from trueboundary.figures import COLOURS, CYCLE, new_figure, save_figure
 from trueboundary.report.build import build_report
-from trueboundary.report.figures import COLOURS, CYCLE, new_figure, save_figure
 from trueboundary.report.words import duration, measured_value, number
 from trueboundary.runs import Plan, Store, execute, write_plan
 

@@ -551,7 +551,7 @@ def _draw(problem: Problem, n: int, seed: int, part: str) -> tuple[Tensor, Tenso
 def _write_sheet(problem: ImageProblem, x: Tensor, y: Tensor, folder: Path) -> None:
     """Draw a sheet with samples of both classes."""
     # Drawing is heavy to import and wanted here only.
-    from trueboundary.report.figures import PNG_DPI, new_figure
+    from trueboundary.figures import PNG_DPI, new_figure
 
     figure, axes = new_figure(1, 2, width=7.0, height=3.4)
     for label, ax in enumerate(axes):

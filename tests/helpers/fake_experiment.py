@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trueboundary.experiments import Analysis, Experiment, Measurement, Panel
-from trueboundary.report.figures import add_legend, new_figure
+from trueboundary.figures import add_legend, new_figure
 from trueboundary.runs import RunConfig, RunResult
 
 SCALES = {

@@ -9,10 +9,10 @@ from trueboundary.attacks.base import (
     in_chunks,
 )
 from trueboundary.attacks.carlini_wagner import CarliniWagnerL2
-from trueboundary.attacks.domains import Box, Domain, Shell, Space, Sphere
 from trueboundary.attacks.log_density import ComponentClassifier, LogDensityGradient
 from trueboundary.attacks.manifold import ManifoldAttack
 from trueboundary.attacks.off_manifold import OffManifoldAttack
+from trueboundary.domains import Box, Domain, Shell, Space, Sphere
 
 __all__ = [
     "Attack",

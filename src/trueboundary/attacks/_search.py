@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from trueboundary.attacks.base import AttackStatus, Search, Target
-from trueboundary.attacks.domains import dot, norm, per_sample, unit
+from trueboundary.domains import dot, norm, per_sample, unit
 
 _FIRST_STEP = 0.01  # default step, of the distance at which an error is expected
 _SHORTEST_STEP = 1e-7  # of the first step: a climb does not try shorter ones

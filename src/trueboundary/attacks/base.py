@@ -22,7 +22,6 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from trueboundary.attacks.domains import Domain, Space, norm, per_sample
 from trueboundary.classifiers import (
     Classifier,
     ClassifierWarning,
@@ -31,6 +30,7 @@ from trueboundary.classifiers import (
     margin_and_gradient,
     probability_doubts,
 )
+from trueboundary.domains import Domain, Space, norm, per_sample
 from trueboundary.theory.intervals import censored_median
 
 __all__ = [

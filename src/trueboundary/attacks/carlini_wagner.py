@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trueboundary.attacks._search import find_crossing
 from trueboundary.attacks.base import Attack, AttackStatus, Search, Target
-from trueboundary.attacks.domains import Box, Domain, Space, dot, norm, per_sample, unit
+from trueboundary.domains import Box, Domain, Space, dot, norm, per_sample, unit
 
 __all__ = ["CarliniWagnerL2"]
 

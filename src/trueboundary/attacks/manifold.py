@@ -15,7 +15,7 @@ from trueboundary.attacks._search import (
     nearest_error,
 )
 from trueboundary.attacks.base import Attack, Search, Target
-from trueboundary.attacks.domains import Domain, Sphere
+from trueboundary.domains import Domain, Sphere
 
 __all__ = ["ManifoldAttack"]
 

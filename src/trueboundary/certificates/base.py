@@ -65,7 +65,7 @@ class Certificate(Protocol):
         y : array or Tensor of shape (n,)
             Labels, 0 or 1.
         domain : Domain, optional
-            Where errors count, one of :mod:`trueboundary.attacks.domains`; all of space if None.
+            Where errors count, one of :mod:`trueboundary.domains`; all of space if None.
 
         Returns
         -------

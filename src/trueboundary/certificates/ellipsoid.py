@@ -147,7 +147,7 @@ class EllipsoidCertificate:
     Examples
     --------
     >>> import torch
-    >>> from trueboundary.attacks.domains import Sphere
+    >>> from trueboundary.domains import Sphere
     >>> from trueboundary.classifiers import QuadraticNetwork
     >>> network = QuadraticNetwork.perfect(dim=3, width=6)
     >>> x, y = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0])
@@ -190,8 +190,8 @@ class EllipsoidCertificate:
         # torch comes in with the domains: the functions above work without it.
         from torch import nn
 
-        from trueboundary.attacks.domains import Shell, Space, Sphere
         from trueboundary.classifiers.integrity import require_agreement, require_own
+        from trueboundary.domains import Shell, Space, Sphere
 
         if not hasattr(classifier, "ellipsoid"):
             raise TypeError(

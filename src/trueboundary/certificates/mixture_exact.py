@@ -117,7 +117,7 @@ class MixtureCertificate:
             If shapes or labels do not fit, a point is not finite, or the classifier's margins are
             not those of its densities.
         """
-        from trueboundary.attacks.domains import Space
+        from trueboundary.domains import Space
 
         user = type(self).__name__
         pair = Classes.build(classifier, user)

@@ -34,7 +34,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from trueboundary.attacks.domains import Sphere
 from trueboundary.certificates.base import (
     BoolArray,
     CertificateResult,
@@ -43,6 +42,7 @@ from trueboundary.certificates.base import (
     check_points,
 )
 from trueboundary.classifiers.integrity import require_agreement, require_own
+from trueboundary.domains import Sphere
 from trueboundary.theory import _checks
 
 __all__ = ["RelaxationCertificate", "bounds", "certified_at", "interval_bounds"]
@@ -199,7 +199,7 @@ class RelaxationCertificate:
     Examples
     --------
     >>> import torch
-    >>> from trueboundary.attacks.domains import Sphere
+    >>> from trueboundary.domains import Sphere
     >>> from trueboundary.certificates import RelaxationCertificate
     >>> from trueboundary.classifiers import ReLUNetwork
     >>> network = ReLUNetwork(3, 16, 1, generator=torch.Generator().manual_seed(0)).eval()
@@ -229,7 +229,7 @@ class RelaxationCertificate:
         y : Tensor or array of shape (n,)
             Labels, 0 or 1.
         domain : Domain, optional
-            Where errors count, one of :mod:`trueboundary.attacks.domains`.
+            Where errors count, one of :mod:`trueboundary.domains`.
 
         Returns
         -------

@@ -91,9 +91,9 @@ class SVMCertificate:
             not those of its parameters.
         """
         # torch comes in with the classifiers: it is not needed to import this module.
-        from trueboundary.attacks.domains import Space
         from trueboundary.classifiers.integrity import require_agreement, require_kind
         from trueboundary.classifiers.svm import RBFSVM, LinearSVM
+        from trueboundary.domains import Space
 
         require_kind(
             classifier,

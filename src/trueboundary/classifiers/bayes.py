@@ -9,9 +9,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from trueboundary._checks import check_real
 from trueboundary.classifiers.base import BinaryClassifier
 from trueboundary.classifiers.storage import register
-from trueboundary.densities._checks import check_real
 from trueboundary.densities.discrete import DiscreteTable
 from trueboundary.densities.low_rank import LowRankGaussian
 from trueboundary.densities.mixture import MixtureOfFactorAnalyzers

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, leaky_relu
 
+from trueboundary._checks import check_integer
+from trueboundary._tensors import check_floating
 from trueboundary.classifiers.base import BinaryClassifier
 from trueboundary.classifiers.storage import register
-from trueboundary.densities._checks import check_floating, check_integer
 
 _Layer = TypeVar("_Layer", nn.Conv2d, nn.Linear)
 _SLOPE = 0.2  # of LeakyReLU below zero, TensorFlow's default

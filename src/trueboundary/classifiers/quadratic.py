@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trueboundary._checks import check_integer, check_real
+from trueboundary._tensors import check_floating, drawing_device
 from trueboundary.classifiers.base import BinaryClassifier
 from trueboundary.classifiers.ellipsoid import Ellipsoid
 from trueboundary.classifiers.storage import register
-from trueboundary.densities._checks import check_floating, check_integer, check_real, drawing_device
 
 
 @register

@@ -9,10 +9,11 @@ from typing import Any, Literal, Self, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from trueboundary._checks import check_integer
+from trueboundary._tensors import check_floating
 from trueboundary.classifiers.base import BinaryClassifier
 from trueboundary.classifiers.integrity import Disagreement
 from trueboundary.classifiers.storage import register
-from trueboundary.densities._checks import check_floating, check_integer
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
 BatchNorm = Literal["before-activation", "after-activation"]

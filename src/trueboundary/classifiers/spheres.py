@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trueboundary._checks import check_integer, check_real
+from trueboundary._tensors import check_floating
 from trueboundary.classifiers.base import BinaryClassifier
 from trueboundary.classifiers.storage import register
-from trueboundary.densities._checks import check_floating, check_integer, check_real
 
 
 @register

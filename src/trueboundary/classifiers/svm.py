@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trueboundary._checks import check_integer, check_real
 from trueboundary.classifiers.base import BinaryClassifier
 from trueboundary.classifiers.storage import register
-from trueboundary.densities._checks import check_integer, check_real
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -170,13 +169,11 @@ def _carry_out(
 
 def _write_record(name: str, jobs: Sequence[Job], folder: Path) -> None:
     """Write which run belongs to which point: folders' names are hashes."""
+    from trueboundary.regular_files import write_atomically
     from trueboundary.runs import strict_json
 
-    file = folder / "sweeps" / f"{name}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(strict_json.dumps([asdict(job.plan) for job in jobs]), encoding="utf-8")
-    os.replace(temporary, file)
+    record = strict_json.dumps([asdict(job.plan) for job in jobs])
+    write_atomically(folder / "sweeps" / f"{name}.json", record.encode())
 
 
 def _goals(jobs: Sequence[Job]) -> list[RunConfig]:

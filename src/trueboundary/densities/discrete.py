@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.types import _size
 
-from trueboundary.densities._checks import drawing_device
+from trueboundary._tensors import drawing_device
 from trueboundary.densities._parameters import check_tensor
 
 _SUM_TOLERANCE = 1e-4

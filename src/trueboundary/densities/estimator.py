@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from trueboundary.densities._checks import check_integer, check_real
+from trueboundary._checks import check_integer, check_real
 from trueboundary.densities._starts import LABELLERS, Survey, start, survey
 from trueboundary.densities.em import (
     EMPTY_COUNT,

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.types import _size
 
-from trueboundary.densities._checks import check_floating, check_integer
+from trueboundary._checks import check_integer
+from trueboundary._tensors import check_floating
 from trueboundary.densities._parameters import (
     check_alike,
     check_noise,

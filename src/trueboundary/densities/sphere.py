@@ -10,12 +10,8 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.types import _size
 
-from trueboundary.densities._checks import (
-    check_floating,
-    check_integer,
-    check_real,
-    drawing_device,
-)
+from trueboundary._checks import check_integer, check_real
+from trueboundary._tensors import check_floating, drawing_device
 
 
 class SphereConstraint(constraints.Constraint):

@@ -165,7 +165,7 @@ def _scatter(runs: Mapping[str, Run], pair: str) -> Panel:
 
 def draw_scatter(found: Mapping[str, Floats]) -> Figure:
     """Draw the distances of two attacks against each other, classifiers side by side."""
-    from trueboundary.report.figures import COLOURS, new_figure
+    from trueboundary.figures import COLOURS, new_figure
 
     figure, axes = new_figure(len(found), width=2.7 * len(found), height=3.2)
     for block, (name, values) in zip(axes, found.items(), strict=True):
@@ -197,7 +197,7 @@ def _means(rows: list[Row], pair: str) -> Panel:
 
 def draw_means(rows: list[Row]) -> Figure:
     """Draw mean distances by classifier, attacks in colours."""
-    from trueboundary.report.figures import CYCLE, new_figure
+    from trueboundary.figures import CYCLE, new_figure
 
     figure, (axes,) = new_figure(width=7.6, height=4.4)
     names = list(ATTACKS.values())

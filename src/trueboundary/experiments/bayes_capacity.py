@@ -186,7 +186,7 @@ def _panel(rows: Rows, optima: Rows) -> Panel:
 
 def draw_sweeps(rows: Rows, optima: Rows) -> Figure:
     """Draw the mean attack along each sweep, data sets in colours."""
-    from trueboundary.report.figures import COLOURS, CYCLE, add_legend, new_figure
+    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 
     figure, panels = new_figure(3, width=10.5, height=3.8)
     colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]

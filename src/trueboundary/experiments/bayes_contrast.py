@@ -255,7 +255,7 @@ def _overview(runs: Mapping[str, Run], pair: str) -> Panel:
 
 def draw_overview(sheets: Mapping[str, Sheet]) -> Figure:
     """Draw samples above attacked samples, a block for each classifier."""
-    from trueboundary.report.figures import new_figure
+    from trueboundary.figures import new_figure
 
     figure, axes = new_figure(len(sheets), width=2.3 * len(sheets), height=3.1)
     for block, (name, sheet) in zip(axes, sheets.items(), strict=True):
@@ -288,7 +288,7 @@ def _means(rows: list[Row], predicted: float) -> Panel:
 
 def draw_means(rows: list[Row], predicted: float) -> Figure:
     """Draw mean distances by pair and variant, attacks in colours."""
-    from trueboundary.report.figures import COLOURS, CYCLE, new_figure
+    from trueboundary.figures import COLOURS, CYCLE, new_figure
 
     figure, (axes,) = new_figure(width=7.6, height=4.2)
     pairs = list(dict.fromkeys(r["pair"] for r in rows))

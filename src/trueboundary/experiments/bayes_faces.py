@@ -204,7 +204,7 @@ def _paper_mean(row: Row) -> float | str:
 
 def draw_means(rows: Rows, contrast: Rows) -> Figure:
     """Draw mean attacks by attribute, classifiers in colours."""
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     names = list(dict.fromkeys(row["dataset"] for row in rows))
     figure, (axes,) = new_figure(width=7.6, height=1.6 + 0.55 * len(names))

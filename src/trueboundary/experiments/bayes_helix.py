@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Panel
-from trueboundary.experiments.networks import check_at_least
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -55,10 +55,10 @@ class HelixFit(RunConfig):
 
     def __post_init__(self) -> None:
         for n in self.n_components:
-            check_at_least("n_components", n, 1)
-        check_at_least("n_train", self.n_train, max(self.n_components))
-        check_at_least("n_test", self.n_test, 1)
-        check_at_least("n_init", self.n_init, 1)
+            check_integer("n_components", n, minimum=1)
+        check_integer("n_train", self.n_train, minimum=max(self.n_components))
+        check_integer("n_test", self.n_test, minimum=1)
+        check_integer("n_init", self.n_init, minimum=1)
 
     def cost(self) -> float:
         """Return the time of some hundred iterations per start."""
@@ -199,7 +199,7 @@ def _named(point: Sequence[float]) -> dict[str, float]:
 def _draw_space(run: Run, shown: int) -> Figure:
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 
-    from trueboundary.report.figures import CYCLE, new_figure
+    from trueboundary.figures import CYCLE, new_figure
 
     figure, (flat,) = new_figure(width=6.4, height=5.6)
     flat.remove()
@@ -242,7 +242,7 @@ def _likelihood_panel(run: Run, rows: Sequence[Mapping[str, Any]], truth: float)
 
 
 def _draw_likelihoods(run: Run, rows: Sequence[Mapping[str, Any]], truth: float) -> Figure:
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     figure, (left, right) = new_figure(2, width=9.6, height=3.9)
     sizes = [row["n_components"] for row in rows]

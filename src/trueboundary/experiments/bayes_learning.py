@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Panel
 from trueboundary.experiments.bayes_planar import narrow_pair
-from trueboundary.experiments.networks import check_at_least
 from trueboundary.experiments.pairs import (
     attacked_distances,
     decisions,
@@ -82,9 +82,9 @@ class LearnedBoundary(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_train", self.n_train, 4)
+        check_integer("n_train", self.n_train, minimum=4)
         for name in ("n_steps", "n_points", "resolution"):
-            check_at_least(name, getattr(self, name), 2)
+            check_integer(name, getattr(self, name), minimum=2)
 
     def cost(self) -> float:
         """Return the time of training and attack."""
@@ -267,7 +267,7 @@ def _panel(runs: Mapping[str, Run], rows: Sequence[Mapping[str, Any]]) -> Panel:
 
 
 def _draw(runs: Mapping[str, Run], rows: Sequence[Mapping[str, Any]]) -> Figure:
-    from trueboundary.report.figures import COLOURS, new_figure
+    from trueboundary.figures import COLOURS, new_figure
 
     figure, grid = new_figure(len(_LEARNERS), len(_DATA), width=13.0, height=7.6)
     names = [(data, learner) for data in _DATA for learner in _LEARNERS]

@@ -137,7 +137,7 @@ def _bars(rows: Rows) -> Panel:
 
 def draw_noise(rows: Rows) -> Figure:
     """Draw the mean attack against the noise, one panel per data set."""
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     names = list(dict.fromkeys(row["dataset"] for row in rows))
     figure, panels = new_figure(len(names), width=max(5.6, 4.2 * len(names)), height=3.8)
@@ -205,7 +205,7 @@ def _pictures(run: Run) -> Pictures:
 
 def draw_samples(pictures: Mapping[tuple[str, float], Pictures]) -> Figure:
     """Draw one row of samples per data set and noise."""
-    from trueboundary.report.figures import new_figure
+    from trueboundary.figures import new_figure
 
     figure, panels = new_figure(1, len(pictures), width=7.2, height=0.3 + 1.1 * len(pictures))
     for axes, ((name, noise_std), images) in zip(panels, pictures.items(), strict=True):

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary import theory
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.networks import check_at_least
 from trueboundary.experiments.pairs import (
     attacked_distances,
     certified_distances,
@@ -78,8 +78,8 @@ class PlanarDistances(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 2)
-        check_at_least("resolution", self.resolution, 2)
+        check_integer("n_points", self.n_points, minimum=2)
+        check_integer("resolution", self.resolution, minimum=2)
 
     def cost(self) -> float:
         """Return the time of the attack, where there is one."""
@@ -135,7 +135,7 @@ class NarrowSweep(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 2)
+        check_integer("n_points", self.n_points, minimum=2)
         if not all(0 < ratio < 1 for ratio in self.ratios):
             raise ValueError(f"ratios must lie strictly between 0 and 1, got {list(self.ratios)}")
 
@@ -451,7 +451,7 @@ def _shown_points(runs: Mapping[str, Run], panel: str, label: int) -> Array:
 
 
 def _draw_regions(runs: Mapping[str, Run]) -> Figure:
-    from trueboundary.report.figures import COLOURS, new_figure
+    from trueboundary.figures import COLOURS, new_figure
 
     figure, grid = new_figure(4, 2, width=11.0, height=6.1)
     for axes, panel in zip(grid, (*TOP, *BOTTOM), strict=True):
@@ -488,7 +488,7 @@ def _distances_panel(
 
 
 def _draw_distances(runs: Mapping[str, Run]) -> Figure:
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     figure, (left, middle, right) = new_figure(3, width=11.0, height=3.7)
     styles = {"a": ("inner", "-"), "b": ("inner", "--"), "e": ("outer", "-"), "f": ("outer", "--")}
@@ -538,7 +538,7 @@ def _limits_panel(sweep: Sequence[Mapping[str, Any]], leaks: Sequence[Mapping[st
 
 
 def _draw_limits(sweep: Sequence[Mapping[str, Any]], leaks: Sequence[Mapping[str, Any]]) -> Figure:
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     figure, (left, right) = new_figure(2, width=9.6, height=3.9)
     for geometry, colour in zip(_GEOMETRIES, ("inner", "outer"), strict=True):

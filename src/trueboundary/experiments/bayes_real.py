@@ -205,7 +205,7 @@ def _transfer_panel(rows: Rows) -> Panel:
 
 def draw_transfer(rows: Rows) -> Figure:
     """Draw the accuracies by data set and training."""
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     names = list(dict.fromkeys(row["dataset"] for row in rows))
     figure, (axes,) = new_figure(width=max(5.6, 1.5 * len(names) + 2), height=3.9)
@@ -257,7 +257,7 @@ def _paper_mean(row: Row) -> float | str:
 
 def draw_attacks(rows: Rows) -> Figure:
     """Draw the mean attacks by data set and classifier."""
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     names = list(dict.fromkeys(row["dataset"] for row in rows))
     figure, (axes,) = new_figure(width=max(5.6, 1.5 * len(names) + 2), height=3.9)
@@ -289,7 +289,7 @@ def draw_attacks(rows: Rows) -> Figure:
 
 
 def _crosses(axes: Axes, points: list[tuple[float, float]], label: str | None) -> None:
-    from trueboundary.report.figures import COLOURS
+    from trueboundary.figures import COLOURS
 
     if points:
         x, y = zip(*points, strict=True)

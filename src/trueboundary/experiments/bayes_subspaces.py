@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.images import (
     AttackName,
@@ -22,7 +23,6 @@ from trueboundary.experiments.images import (
     reason,
     without_data,
 )
-from trueboundary.experiments.networks import check_at_least
 from trueboundary.experiments.summaries import mean_of_points, ratio_of_means
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -56,7 +56,7 @@ class SubspaceDistances(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 1)
+        check_integer("n_points", self.n_points, minimum=1)
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the fitted mixtures."""
@@ -178,7 +178,7 @@ def _histograms(runs: Mapping[str, Run], pairs: list[str]) -> Panel:
 
 def draw_histograms(found: Mapping[str, Floats]) -> Figure:
     """Draw one histogram per pair."""
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     figure, axes = new_figure(len(found), width=max(5.0, 3.2 * len(found)), height=3.2)
     end = max(float(values.max()) for values in found.values())
@@ -220,7 +220,7 @@ def _scatter(runs: Mapping[str, Run], pairs: list[str]) -> Panel:
 
 def draw_scatter(rows: list[Row], pairs: list[str]) -> Figure:
     """Draw attacks and certificates against half the subspace distance, pair by pair."""
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     figure, axes = new_figure(len(pairs), width=max(5.0, 3.2 * len(pairs)), height=3.4)
     finite = [r["attack"] for r in rows if math.isfinite(r["attack"])]

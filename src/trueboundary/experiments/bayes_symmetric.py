@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.images import (
     Accuracy,
@@ -28,7 +29,6 @@ from trueboundary.experiments.images import (
     reason,
     without_data,
 )
-from trueboundary.experiments.networks import check_at_least
 from trueboundary.experiments.sheets import Sheet, draw_sheet, sheet_rows
 from trueboundary.experiments.summaries import (
     Estimate,
@@ -88,8 +88,8 @@ class GammaPath(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_train", self.n_train, 2)
-        check_at_least("n_points", self.n_points, 1)
+        check_integer("n_train", self.n_train, minimum=2)
+        check_integer("n_points", self.n_points, minimum=1)
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the fitted mixtures."""
@@ -380,7 +380,7 @@ def _means(rows: list[Row]) -> Panel:
 
 def draw_means(rows: list[Row]) -> Figure:
     """Draw the mean attacks by pair, classifiers in colours."""
-    from trueboundary.report.figures import COLOURS, CYCLE, new_figure
+    from trueboundary.figures import COLOURS, CYCLE, new_figure
 
     figure, (axes,) = new_figure(width=7.6, height=4.2)
     pairs = list(dict.fromkeys(r["pair"] for r in rows))
@@ -437,7 +437,7 @@ def _accuracies(rows: list[Row]) -> Panel:
 
 def draw_accuracies(rows: list[Row]) -> Figure:
     """Draw clean and attacked accuracy by classifier and pair."""
-    from trueboundary.report.figures import COLOURS, new_figure
+    from trueboundary.figures import COLOURS, new_figure
 
     figure, (axes,) = new_figure(width=7.6, height=0.28 * len(rows) + 1.4)
     for index, r in enumerate(reversed(rows)):
@@ -516,7 +516,7 @@ def path_panel(path: Run, chosen: float, *, name: str, words: str) -> Panel:
 
 def draw_path(rows: list[Row], chosen: float, linear_mean: float, linear_accuracy: float) -> Figure:
     """Draw accuracy and mean attack against gamma."""
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     figure, (left, right) = new_figure(2, width=9.0, height=3.8)
     gammas = [r["gamma"] for r in rows]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary import theory
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.networks import check_at_least
 from trueboundary.experiments.pairs import certified_distances, draw
 from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.plurals import plural
@@ -59,8 +59,8 @@ class SphericalPair(RunConfig):
 
     def __post_init__(self) -> None:
         for name in ("dim", "n_attacked"):
-            check_at_least(name, getattr(self, name), 1)
-        check_at_least("n_points", self.n_points, max(2, self.n_attacked))
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("n_points", self.n_points, minimum=max(2, self.n_attacked))
         if self.n_attacked > _BLOCK:
             raise ValueError(f"n_attacked must be at most {_BLOCK}, got {self.n_attacked}")
         if not self.std > 0:
@@ -155,9 +155,9 @@ class SubspaceRobustness(RunConfig):
 
     def __post_init__(self) -> None:
         for name in ("n_factors", "n_components"):
-            check_at_least(name, getattr(self, name), 1)
-        check_at_least("dim", self.dim, self.n_factors + 1)
-        check_at_least("n_points", self.n_points, 2)
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("dim", self.dim, minimum=self.n_factors + 1)
+        check_integer("n_points", self.n_points, minimum=2)
         if not all(std > 0 for std in self.noise_stds):
             raise ValueError(f"noise_stds must be positive, got {list(self.noise_stds)}")
 
@@ -386,7 +386,7 @@ def _pairs_panel(
 def _draw_pairs(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Figure:
     from scipy.stats import norm
 
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     figure, (axes,) = new_figure(width=7.2, height=4.2)
     colours = dict(zip((settings["pair_std"], 0.1), ("inner", "outer"), strict=True))
@@ -436,7 +436,7 @@ def _subspaces_panel(curves: Sequence[Mapping[str, Any]]) -> Panel:
 
 
 def _draw_subspaces(curves: Sequence[Mapping[str, Any]]) -> Figure:
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     figure, (axes,) = new_figure(width=7.2, height=4.2)
     axes.axhline(1.0, color=COLOURS["truth"], linewidth=0.9)

@@ -154,7 +154,7 @@ def _panel(rows: Rows, optima: Rows) -> Panel:
 
 def draw_trades(rows: Rows, optima: Rows) -> Figure:
     """Draw mean attack and accuracy against beta, data sets in colours."""
-    from trueboundary.report.figures import COLOURS, CYCLE, add_legend, new_figure
+    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 
     figure, (left, right) = new_figure(2, width=9.4, height=4.0)
     colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]

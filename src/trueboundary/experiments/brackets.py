@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.networks import (
     FINAL,
     SPHERES,
     AttackedPoints,
     Sphere,
     TrainedNetwork,
-    check_at_least,
     load_model,
 )
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -88,8 +88,8 @@ class SplittingRate(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_attacks", self.n_attacks, 1)
-        check_at_least("n_replicates", self.n_replicates, 2)
+        check_integer("n_attacks", self.n_attacks, minimum=1)
+        check_integer("n_replicates", self.n_replicates, minimum=2)
 
     @property
     def in_pieces(self) -> bool:
@@ -295,7 +295,7 @@ class BracketedDistances(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 2)
+        check_integer("n_points", self.n_points, minimum=2)
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the trained network."""
@@ -308,8 +308,8 @@ class BracketedDistances(RunConfig):
 
     def compute(self, context: Context) -> RunResult:
         """Attack and certify the same points."""
-        from trueboundary.attacks.domains import Sphere as SphereDomain
         from trueboundary.certificates import RelaxationCertificate
+        from trueboundary.domains import Sphere as SphereDomain
 
         attack = AttackedPoints(
             self.network,
@@ -352,7 +352,7 @@ class CertifiedRate(RunConfig):
     confidence: float = 0.99
 
     def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 1)
+        check_integer("n_points", self.n_points, minimum=1)
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the network and the pilot."""

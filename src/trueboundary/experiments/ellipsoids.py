@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.networks import (
     FINAL,
     SPHERES,
     Sphere,
     TrainedNetwork,
-    check_at_least,
     load_model,
     snapshot_name,
     snapshot_steps,
@@ -160,7 +160,7 @@ class EllipsoidDistances(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 2)
+        check_integer("n_points", self.n_points, minimum=2)
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the network's alphas."""

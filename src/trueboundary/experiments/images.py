@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.networks import (
     FINAL,
     Schedule,
-    check_at_least,
     joined,
     load_model,
     snapshot_name,
@@ -106,8 +106,8 @@ class FittedMixtures(RunConfig):
     def __post_init__(self) -> None:
         if self.dataset not in get_args(Dataset):
             raise ValueError(f"dataset must be one of {get_args(Dataset)}, got {self.dataset!r}")
-        check_at_least("n_factors", self.n_factors, 1)
-        check_at_least("max_iter", self.max_iter, 1)
+        check_integer("n_factors", self.n_factors, minimum=1)
+        check_integer("max_iter", self.max_iter, minimum=1)
 
     @property
     def words(self) -> str:
@@ -278,8 +278,8 @@ class TrainedCNN(TrainedClassifier):
 
     def __post_init__(self) -> None:
         for name in ("width", "depth", "n_steps", "batch_size"):
-            check_at_least(name, getattr(self, name), 1)
-        check_at_least("n_train", self.n_train, 0)
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("n_train", self.n_train, minimum=0)
         if self.architecture not in get_args(Architecture):
             raise ValueError(f"architecture must be one of {get_args(Architecture)}")
 
@@ -371,8 +371,8 @@ class TrainedSVM(TrainedClassifier):
     n_gamma: int = 2000
 
     def __post_init__(self) -> None:
-        check_at_least("n_train", self.n_train, 2)
-        check_at_least("n_gamma", self.n_gamma, 2)
+        check_integer("n_train", self.n_train, minimum=2)
+        check_integer("n_gamma", self.n_gamma, minimum=2)
         if self.kernel not in get_args(Kernel):
             raise ValueError(f"kernel must be one of {get_args(Kernel)}, got {self.kernel!r}")
 
@@ -444,7 +444,7 @@ class Accuracy(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 1)
+        check_integer("n_points", self.n_points, minimum=1)
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the mixtures and the classifier."""
@@ -519,7 +519,7 @@ class AttackedImages(RunConfig):
 
     def __post_init__(self) -> None:
         for name in ("n_points", "cw_steps", "cw_searches"):
-            check_at_least(name, getattr(self, name), 1)
+            check_integer(name, getattr(self, name), minimum=1)
         if self.attack not in get_args(AttackName):
             raise ValueError(f"attack must be one of {get_args(AttackName)}, got {self.attack!r}")
 

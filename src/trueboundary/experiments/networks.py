@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from trueboundary._checks import check_integer
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays
 
@@ -104,10 +105,10 @@ class TrainedNetwork(RunConfig):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_at_least("dim", self.dim, 2)
+        check_integer("dim", self.dim, minimum=2)
         for name in ("width", "depth", "n_steps", "batch_size"):
-            check_at_least(name, getattr(self, name), 1)
-        check_at_least("n_train", self.n_train, 0)
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("n_train", self.n_train, minimum=0)
         if not (math.isfinite(self.radius) and self.radius > 1):
             raise ValueError(f"radius must be above 1, the inner sphere's, got {self.radius}")
         if self.schedule not in get_args(Schedule):
@@ -242,7 +243,7 @@ class ErrorCount(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 1)
+        check_integer("n_points", self.n_points, minimum=1)
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the trained network, or the chunks of a count that is large."""
@@ -407,8 +408,8 @@ class AttackedPoints(RunConfig):
 
     def __post_init__(self) -> None:
         for name in ("n_points", "n_steps", "n_restarts"):
-            check_at_least(name, getattr(self, name), 1)
-        check_at_least("refine_steps", self.refine_steps, 0)
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("refine_steps", self.refine_steps, minimum=0)
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the trained network, or the chunks of a job that is large."""
@@ -561,20 +562,13 @@ def load_model(run: Run, name: str, device: str = "cpu") -> BinaryClassifier:
     return from_arrays(*run.result.models[name]).to(device).eval()
 
 
-def check_at_least(name: str, value: int, minimum: int) -> None:
-    """Raise a ValueError unless `value` is an integer of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{name} must be an integer of at least {minimum}, got {value!r}")
-
-
 def _count_errors(model: BinaryClassifier, x: Any, label: int) -> int:
     import torch
 
-    from trueboundary.classifiers import margin
+    from trueboundary.classifiers import margin, misclassified
 
     with torch.no_grad():
-        margins = margin(model, x)
-    return int((margins > 0 if label == 0 else margins <= 0).sum())
+        return int(misclassified(margin(model, x), label).sum())
 
 
 def _seconds_per_point(network: TrainedNetwork) -> float:

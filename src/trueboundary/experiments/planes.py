@@ -84,7 +84,7 @@ def draw_plane(
     """
     from matplotlib.patches import Circle
 
-    from trueboundary.report.figures import COLOURS
+    from trueboundary.figures import COLOURS
 
     line = np.linspace(-extent, extent, len(margins))
     lowest = min(-1.0, 2 * float(margins.min()))

@@ -73,7 +73,7 @@ class Sheet:
 
 def draw_sheet(sheets: Mapping[str, Sheet]) -> Figure:
     """Draw images, attacked images, changes and the histogram of changes, a column for each."""
-    from trueboundary.report.figures import new_figure
+    from trueboundary.figures import new_figure
 
     n = len(sheets)
     figure, axes = new_figure(n, 2, width=max(6.4, 3.1 * n), height=5.2)
@@ -107,7 +107,7 @@ def draw_images(axes: Axes, sheet: Sheet, *, with_labels: bool) -> None:
 
 def draw_changes(axes: Axes, sheet: Sheet) -> None:
     """Draw the histogram of changes of pixels, on a logarithmic scale."""
-    from trueboundary.report.figures import COLOURS
+    from trueboundary.figures import COLOURS
 
     share = sheet.change_count / max(1, sheet.change_count.sum())
     axes.stairs(np.maximum(share, 1e-7), CHANGE_EDGES, fill=True, color=COLOURS["inner"])

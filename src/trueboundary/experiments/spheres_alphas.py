@@ -198,7 +198,7 @@ def _histograms(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     paper[: len(PAPER_BARS)] = PAPER_BARS
 
     def draw() -> Figure:
-        from trueboundary.report.figures import COLOURS, add_legend, new_figure
+        from trueboundary.figures import COLOURS, add_legend, new_figure
 
         figure, axes = new_figure(len(finals), width=4.2 * len(finals), height=4.2)
         for ax, (n_train, heights) in zip(axes, counts.items(), strict=True):
@@ -257,7 +257,7 @@ def _progress(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     curves[f"d = {settings['perfect_dim']}, online"] = (small, settings["perfect_dim"])
 
     def draw() -> Figure:
-        from trueboundary.report.figures import COLOURS, add_legend, new_figure
+        from trueboundary.figures import COLOURS, add_legend, new_figure
 
         figure, (left, right) = new_figure(2, width=9.6)
         left.hist(small.arrays["alphas"][-1], bins=30, color=COLOURS["sky"])

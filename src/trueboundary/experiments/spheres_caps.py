@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trueboundary import theory
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.networks import check_at_least
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class CapDistances(RunConfig):
 
     def __post_init__(self) -> None:
         for dim in self.dims:
-            check_at_least("dims", dim, 2)
-        check_at_least("n_points", self.n_points, 2)
+            check_integer("dims", dim, minimum=2)
+        check_integer("n_points", self.n_points, minimum=2)
 
     def cost(self) -> float:
         """Return the time for two random numbers per point and a few quadratures."""
@@ -271,7 +271,7 @@ def _distance_panel(rows: list[dict[str, Any]]) -> Panel:
 
 
 def _draw_distances(rows: list[dict[str, Any]]) -> Figure:
-    from trueboundary.report.figures import CYCLE, add_legend, new_figure
+    from trueboundary.figures import CYCLE, add_legend, new_figure
 
     figure, (axes,) = new_figure(width=7.0, height=4.6)
     dims = [d for d in sorted({row["dim"] for row in rows}) if d in (3, 10, 60, 100, 500, 2000)]
@@ -311,7 +311,7 @@ def _edge_panel(edges: list[dict[str, Any]]) -> Panel:
 def _draw_edges(edges: list[dict[str, Any]]) -> Figure:
     from scipy.stats import norm
 
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     figure, (axes,) = new_figure(height=3.4)
     limit = float(norm.isf(1e-4))

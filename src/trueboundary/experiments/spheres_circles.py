@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import (
     FINAL,
     SPHERES,
     TrainedNetwork,
-    check_at_least,
     load_model,
 )
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -45,8 +45,8 @@ class CircleGrid(RunConfig):
     resolution: int = 201
 
     def __post_init__(self) -> None:
-        check_at_least("n_angles", self.n_angles, 1)
-        check_at_least("resolution", self.resolution, 2)
+        check_integer("n_angles", self.n_angles, minimum=1)
+        check_integer("resolution", self.resolution, minimum=2)
         if self.network.dim != 2 or self.network.n_train == 0:
             raise ValueError(
                 "circles need a network of dim=2 trained on a fixed set, got "
@@ -152,7 +152,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 def draw_circles(arrays: Mapping[str, Any], wrong: Mapping[str, Any], extent: float) -> Figure:
     """Draw decision region, circles, training points and errors."""
     from trueboundary.experiments.planes import draw_plane
-    from trueboundary.report.figures import COLOURS, new_figure
+    from trueboundary.figures import COLOURS, new_figure
 
     figure, (axes,) = new_figure(width=4.8, height=5.0)
     draw_plane(axes, arrays["picture"], extent)

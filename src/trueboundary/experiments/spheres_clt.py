@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.ellipsoids import (
     METHODS,
@@ -24,7 +25,7 @@ from trueboundary.experiments.ellipsoids import (
     log10_error,
     quadratic_network,
 )
-from trueboundary.experiments.networks import SPHERES, TrainedNetwork, check_at_least
+from trueboundary.experiments.networks import SPHERES, TrainedNetwork
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays
@@ -67,7 +68,7 @@ class EllipsoidCounts(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 1)
+        check_integer("n_points", self.n_points, minimum=1)
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the network's alphas."""
@@ -123,8 +124,8 @@ class RandomEllipsoids(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_cases", self.n_cases, 1)
-        check_at_least("n_points", self.n_points, 1)
+        check_integer("n_cases", self.n_cases, minimum=1)
+        check_integer("n_points", self.n_points, minimum=1)
 
     def compute(self, context: Context) -> RunResult:
         """Draw and compare."""
@@ -350,7 +351,7 @@ def _panel(table: list[dict[str, Any]], settings: Mapping[str, Any]) -> Panel:
     sizes = settings["train_sizes"]
 
     def draw() -> Figure:
-        from trueboundary.report.figures import new_figure
+        from trueboundary.figures import new_figure
 
         figure, axes = new_figure(2, len(sizes), width=10.0, height=3.4 * len(sizes) + 0.9)
         cells = [(n_train, sphere) for n_train in sizes for sphere in SPHERES]
@@ -378,7 +379,7 @@ def _panel(table: list[dict[str, Any]], settings: Mapping[str, Any]) -> Panel:
 
 
 def _draw_rates(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    from trueboundary.report.figures import COLOURS
+    from trueboundary.figures import COLOURS
 
     styles = {
         "exact": ("-", "truth"),

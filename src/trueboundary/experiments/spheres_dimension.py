@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from trueboundary import theory
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import (
     FINAL,
     SPHERES,
     AttackedPoints,
     TrainedNetwork,
-    check_at_least,
     load_model,
 )
 from trueboundary.plurals import plural
@@ -63,7 +63,7 @@ class ErrorSearch(RunConfig):
 
     def __post_init__(self) -> None:
         for name in ("n_points", "n_steps", "n_restarts"):
-            check_at_least(name, getattr(self, name), 1)
+            check_integer(name, getattr(self, name), minimum=1)
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the trained network."""
@@ -207,7 +207,7 @@ def dimension_measurement(
 
 def draw_dimensions(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw success and the worst margin over the dimension."""
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     figure, (left, right) = new_figure(2, width=9.0, height=3.8)
     n_seeds = len({row["seed"] for row in rows})

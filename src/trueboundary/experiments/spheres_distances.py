@@ -204,7 +204,7 @@ def _histograms(runs: Mapping[str, Run], names: list[str]) -> Panel:
 
 def draw_histograms(distances: Mapping[str, Values], norms: Values) -> Figure:
     """Draw the distances of the two searches, and the norms of the errors between the spheres."""
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     figure, (left, right) = new_figure(2, width=9.0, height=3.8)
     for (search, values), colour in zip(distances.items(), ("inner", "green"), strict=True):
@@ -250,7 +250,7 @@ def _summary(rows: Rows) -> Panel:
 
 def draw_means(rows: Rows) -> Figure:
     """Draw mean distances by sphere and search, networks in colours."""
-    from trueboundary.report.figures import COLOURS, CYCLE, add_legend, new_figure
+    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 
     figure, (axes,) = new_figure(width=8.0, height=4.6)
     places = [(sphere, _SEARCH_WORDS[search]) for sphere in SPHERES for search in SEARCHES]

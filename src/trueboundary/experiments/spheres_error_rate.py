@@ -98,7 +98,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 
 def draw_rates(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw rates and intervals on a logarithmic axis, networks side by side."""
-    from trueboundary.report.figures import COLOURS, CYCLE, add_legend, new_figure
+    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 
     figure, (axes,) = new_figure(width=6.4, height=4.2)
     networks = list(dict.fromkeys(row["network"] for row in rows))

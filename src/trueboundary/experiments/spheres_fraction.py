@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from trueboundary import theory
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.networks import check_at_least
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class RequiredFractions(RunConfig):
 
     def __post_init__(self) -> None:
         for dim in self.dims:
-            check_at_least("dims", dim, 2)
+            check_integer("dims", dim, minimum=2)
         if any(exponent >= 0 for exponent in self.log10_errors):
             raise ValueError(f"log10_errors must be negative, got {list(self.log10_errors)}")
 
@@ -166,7 +166,7 @@ def _panel(rows: Sequence[Mapping[str, Any]]) -> Panel:
 
 
 def _draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    from trueboundary.report.figures import COLOURS, CYCLE, add_legend, new_figure
+    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 
     figure, (axes,) = new_figure(width=7.0, height=4.6)
     chosen = [e for e in sorted({row["log10_error"] for row in rows}) if e in (-2, -6, -10, -14)]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Panel
 from trueboundary.experiments.ellipsoids import RADIUS
-from trueboundary.experiments.networks import check_at_least
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ class HardExamples(RunConfig):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_at_least("dim", self.dim, 2)
+        check_integer("dim", self.dim, minimum=2)
         for name in ("width", "max_steps", "batch_size", "check_every"):
-            check_at_least(name, getattr(self, name), 1)
+            check_integer(name, getattr(self, name), minimum=1)
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if (self.examples == "attacked") != (self.n_attack_steps > 0):
@@ -239,7 +239,7 @@ def _panel(
     runs: Mapping[str, Run], rows: list[dict[str, Any]], settings: Mapping[str, Any]
 ) -> Panel:
     def draw() -> Figure:
-        from trueboundary.report.figures import CYCLE, add_legend, new_figure
+        from trueboundary.figures import CYCLE, add_legend, new_figure
 
         figure, (left, right) = new_figure(2, width=11.0, height=4.4)
         labels = [row["examples"] for row in rows]
@@ -270,7 +270,7 @@ def _panel(
 
 
 def _draw_steps(axes: Any, rows: list[dict[str, Any]]) -> None:
-    from trueboundary.report.figures import COLOURS, CYCLE
+    from trueboundary.figures import COLOURS, CYCLE
 
     for index, row in enumerate(rows):
         reached = row["n_steps"] is not None

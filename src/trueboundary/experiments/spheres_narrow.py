@@ -70,7 +70,7 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     lowest = min(filter(math.isfinite, [*exponents, *PAPER.values()]))
 
     def draw() -> Figure:
-        from trueboundary.report.figures import COLOURS, add_legend, new_figure
+        from trueboundary.figures import COLOURS, add_legend, new_figure
 
         figure, (left, right) = new_figure(2, width=9.6)
         first = next(iter(runs.values()))

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from trueboundary import theory
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import (
     ATTACK_CHUNK,
     FINAL,
     TrainedNetwork,
-    check_at_least,
     joined,
     load_model,
     small_relu_network,
@@ -66,7 +66,7 @@ class NormScan(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 1)
+        check_integer("n_points", self.n_points, minimum=1)
         _check_norms(self.norms, self.middle)
 
     def needs(self) -> Mapping[str, RunConfig]:
@@ -82,7 +82,7 @@ class NormScan(RunConfig):
         """Count the errors at each norm."""
         import torch
 
-        from trueboundary.classifiers import margin
+        from trueboundary.classifiers import margin, misclassified
         from trueboundary.problems import block_generator
 
         model = load_model(context.inputs["network"], FINAL, self.network.device)
@@ -95,8 +95,7 @@ class NormScan(RunConfig):
                 x = norm * density.sample((n,), generator=generator)
                 with torch.no_grad():
                     margins = margin(model, x.to(self.network.device))
-                wrong = margins <= 0 if norm > self.middle else margins > 0
-                n_errors[index] += int(wrong.sum())
+                n_errors[index] += int(misclassified(margins, int(norm > self.middle)).sum())
             context.progress((index + 1) / len(self.norms))
         return RunResult(
             {"n_points": self.n_points}, {"norm": np.array(self.norms), "n_errors": n_errors}
@@ -138,7 +137,7 @@ class NormAttack(RunConfig):
 
     def __post_init__(self) -> None:
         for name in ("n_points", "n_steps", "n_restarts"):
-            check_at_least(name, getattr(self, name), 1)
+            check_integer(name, getattr(self, name), minimum=1)
         _check_norms(self.norms, self.middle)
 
     def needs(self) -> Mapping[str, RunConfig]:
@@ -344,7 +343,7 @@ def _extreme(attacked: Rows, *, smallest: bool) -> Measurement:
 
 def draw_norms(rows: Rows, attacked: Rows) -> Figure:
     """Draw both curves over the norm."""
-    from trueboundary.report.figures import COLOURS, new_figure
+    from trueboundary.figures import COLOURS, new_figure
 
     figure, (axes,) = new_figure(width=7.6, height=4.4)
     norms = [row["norm"] for row in rows]

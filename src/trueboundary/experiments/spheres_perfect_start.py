@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.ellipsoids import Floats
-from trueboundary.experiments.networks import check_at_least
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -103,10 +103,10 @@ class PerfectStart(RunConfig):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_at_least("dim", self.dim, 2)
-        check_at_least("width", self.width, self.dim)
+        check_integer("dim", self.dim, minimum=2)
+        check_integer("width", self.width, minimum=self.dim)
         for name in ("n_steps", "n_points", "batch_size"):
-            check_at_least(name, getattr(self, name), 1)
+            check_integer(name, getattr(self, name), minimum=1)
         if not self.kappa > 0:
             raise ValueError(f"kappa must be positive, got {self.kappa}")
 
@@ -301,7 +301,7 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     )
 
     def draw() -> Figure:
-        from trueboundary.report.figures import COLOURS, add_legend, new_figure
+        from trueboundary.figures import COLOURS, add_legend, new_figure
 
         figure, axes = new_figure(3, width=12.6, height=4.0)
         for ax, (key, label, paper) in zip(axes, quantities, strict=True):

@@ -101,7 +101,7 @@ def _remark(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> str:
 
 def _panel(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> Panel:
     def draw() -> Figure:
-        from trueboundary.report.figures import COLOURS, add_legend, new_figure
+        from trueboundary.figures import COLOURS, add_legend, new_figure
 
         figure, (left, right) = new_figure(2, width=10.0, height=4.2)
         for sphere in SPHERES:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import (
     FINAL,
     TrainedNetwork,
-    check_at_least,
     load_model,
     small_relu_network,
 )
@@ -90,9 +90,9 @@ class Slices(RunConfig):
 
     def __post_init__(self) -> None:
         for name in ("n_attack_steps", "resolution", "n_angles", "n_circle"):
-            check_at_least(name, getattr(self, name), 1)
-        check_at_least("n_starts", self.n_starts, 2)
-        check_at_least("n_radii", self.n_radii, 2)
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("n_starts", self.n_starts, minimum=2)
+        check_integer("n_radii", self.n_radii, minimum=2)
         if self.network.dim < 4:
             raise ValueError(f"slices need at least 4 dimensions, got {self.network.dim}")
 
@@ -311,7 +311,7 @@ def confident_measurement(radii: Array, margins: Array) -> Measurement:
 def draw_slices(pictures: Mapping[str, Array], extent: float) -> Figure:
     """Draw the three slices side by side."""
     from trueboundary.experiments.planes import draw_plane
-    from trueboundary.report.figures import new_figure
+    from trueboundary.figures import new_figure
 
     figure, panels = new_figure(len(SLICES), width=10.5, height=3.6)
     for axes, name in zip(panels, SLICES, strict=True):

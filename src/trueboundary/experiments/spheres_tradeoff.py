@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trueboundary import theory
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import (
     FINAL,
@@ -17,7 +18,6 @@ from trueboundary.experiments.networks import (
     AttackedPoints,
     ErrorCount,
     TrainedNetwork,
-    check_at_least,
     load_model,
     snapshot_name,
     snapshot_steps,
@@ -57,9 +57,9 @@ class SnapshotTradeoff(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 1)
-        check_at_least("n_attack_points", self.n_attack_points, 2)
-        check_at_least("n_attack_steps", self.n_attack_steps, 1)
+        check_integer("n_points", self.n_points, minimum=1)
+        check_integer("n_attack_points", self.n_attack_points, minimum=2)
+        check_integer("n_attack_steps", self.n_attack_steps, minimum=1)
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the trained network."""
@@ -354,7 +354,7 @@ def _panel(rows: Sequence[dict[str, Any]], dim: int) -> Panel:
 
 
 def _draw(rows: Sequence[dict[str, Any]], dim: int) -> Figure:
-    from trueboundary.report.figures import COLOURS, CYCLE, add_legend, new_figure
+    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 
     figure, axes = new_figure(2, width=11.0, height=4.8)
     markers = {"quadratic": "s", "small": "o", "large": "^"}

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.ellipsoids import (
     METHODS,
@@ -19,7 +20,7 @@ from trueboundary.experiments.ellipsoids import (
     log10_error,
     quadratic_network,
 )
-from trueboundary.experiments.networks import SPHERES, check_at_least
+from trueboundary.experiments.networks import SPHERES
 from trueboundary.experiments.spectra import MEAN_ALPHA, SHAPES, shape, std_for_clt
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -61,7 +62,7 @@ class ShapeErrors(RunConfig):
     estimates: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        check_at_least("dim", self.dim, 11)
+        check_integer("dim", self.dim, minimum=11)
 
     def cost(self) -> float:
         """Two exact tails and eight formulas per shape and estimate."""
@@ -174,7 +175,7 @@ def _at_paper(rows: list[Row], dim: int) -> Panel:
 
 
 def _draw_shapes(rows: list[Row]) -> Figure:
-    from trueboundary.report.figures import COLOURS, new_figure
+    from trueboundary.figures import COLOURS, new_figure
 
     figure, panels = new_figure(2, width=10.5, height=4.6)
     names = [name for name in SHAPES if any(row["shape"] == name for row in rows)]
@@ -229,7 +230,7 @@ def _deviations(shapes: list[Row], trained: list[Row]) -> Panel:
 
 
 def _draw_deviations(shapes: list[Row], trained: list[Row]) -> Figure:
-    from trueboundary.report.figures import new_figure
+    from trueboundary.figures import new_figure
 
     figure, panels = new_figure(2, width=10.5, height=4.6)
     titles = ("ellipsoids of all shapes", "trained networks")
@@ -248,7 +249,7 @@ def _draw_deviations(shapes: list[Row], trained: list[Row]) -> Figure:
 
 
 def _draw_gaps(axes: Axes, rows: list[Row]) -> None:
-    from trueboundary.report.figures import COLOURS
+    from trueboundary.figures import COLOURS
 
     for method in APPROXIMATIONS:
         marker, colour, label = _STYLES[method]

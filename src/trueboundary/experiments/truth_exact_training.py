@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Panel
 from trueboundary.experiments.ellipsoids import RADIUS, log10_error
-from trueboundary.experiments.networks import SPHERES, check_at_least
+from trueboundary.experiments.networks import SPHERES
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -129,9 +130,9 @@ class ObjectiveTraining(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("dim", self.dim, 2)
+        check_integer("dim", self.dim, minimum=2)
         for name in ("width", "max_steps", "batch_size", "look_every"):
-            check_at_least(name, getattr(self, name), 1)
+            check_integer(name, getattr(self, name), minimum=1)
         if self.objective not in get_args(Objective):
             raise ValueError(f"there is no objective {self.objective!r}")
 
@@ -297,7 +298,7 @@ def _panel(runs: Mapping[str, Run], rows: list[Row]) -> Panel:
 
 
 def _draw(runs: Mapping[str, Run]) -> Figure:
-    from trueboundary.report.figures import COLOURS, new_figure
+    from trueboundary.figures import COLOURS, new_figure
 
     figure, panels = new_figure(3, width=12.0, height=4.2)
     seen = set()

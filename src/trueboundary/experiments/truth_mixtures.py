@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from trueboundary import theory
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.images import (
     ImageTask,
@@ -23,7 +24,6 @@ from trueboundary.experiments.images import (
     reason,
     without_data,
 )
-from trueboundary.experiments.networks import check_at_least
 from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -57,7 +57,7 @@ class MixtureBrackets(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("n_points", self.n_points, 1)
+        check_integer("n_points", self.n_points, minimum=1)
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the fitted mixtures."""
@@ -166,7 +166,7 @@ def _remark(r: Row) -> str:
 
 def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     def draw() -> Figure:
-        from trueboundary.report.figures import COLOURS, add_legend, new_figure
+        from trueboundary.figures import COLOURS, add_legend, new_figure
 
         figure, axes = new_figure(2, width=9.6, height=3.8)
         for panel, variant in zip(axes, VARIANTS, strict=True):

@@ -181,7 +181,7 @@ def _rates(rows: list[Row]) -> Panel:
 
 
 def _draw_rates(rows: list[Row]) -> Figure:
-    from trueboundary.report.figures import COLOURS, new_figure
+    from trueboundary.figures import COLOURS, new_figure
 
     figure, (axes,) = new_figure(width=8.0, height=3.6)
     positive = [row["splitting_low"] for row in rows if row["splitting_low"] > 0]
@@ -249,7 +249,7 @@ def _distances(runs: Mapping[str, Run], rows: list[Row]) -> Panel:
 
 
 def _draw_distances(brackets: Mapping[str, Mapping[str, Any]], rows: list[Row]) -> Figure:
-    from trueboundary.report.figures import COLOURS, new_figure
+    from trueboundary.figures import COLOURS, new_figure
 
     figure, panels = new_figure(2, width=9.5, height=4.2)
     for axes, row in zip(panels, rows, strict=True):

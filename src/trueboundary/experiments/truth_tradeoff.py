@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trueboundary import theory
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.brackets import BracketedDistances, SplittingRate, bracket_ratios
 from trueboundary.experiments.ellipsoids import (
@@ -26,7 +27,6 @@ from trueboundary.experiments.networks import (
     FINAL,
     SPHERES,
     TrainedNetwork,
-    check_at_least,
     small_relu_network,
     snapshot_name,
     snapshot_steps,
@@ -79,8 +79,8 @@ class ShapeDistances(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least("dim", self.dim, 11)
-        check_at_least("n_points", self.n_points, 2)
+        check_integer("dim", self.dim, minimum=11)
+        check_integer("n_points", self.n_points, minimum=2)
 
     def cost(self) -> float:
         """Return the cost of projecting every point for every shape and rate."""
@@ -346,7 +346,7 @@ def _fig5(quadratic: list[Row], relu: list[Row], dim: int) -> Panel:
 
 
 def _draw_fig5(quadratic: list[Row], relu: list[Row], dim: int) -> Figure:
-    from trueboundary.report.figures import COLOURS, new_figure
+    from trueboundary.figures import COLOURS, new_figure
 
     figure, panels = new_figure(2, width=11.0, height=5.0)
     least = min([-8.0, *(row["log10_error"] for row in [*quadratic, *relu])])
@@ -421,7 +421,7 @@ def _ratios(rows: list[Row]) -> Panel:
 
 
 def _draw_ratios(rows: list[Row]) -> Figure:
-    from trueboundary.report.figures import COLOURS, CYCLE, new_figure
+    from trueboundary.figures import COLOURS, CYCLE, new_figure
 
     dims = sorted({row["dim"] for row in rows})
     figure, panels = new_figure(len(dims), width=1.5 + 3.3 * len(dims), height=4.4)

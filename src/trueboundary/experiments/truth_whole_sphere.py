@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks import (
     FINAL,
     SPHERES,
     Sphere,
     TrainedNetwork,
-    check_at_least,
     load_model,
 )
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -52,7 +52,7 @@ class WholeSphere(RunConfig):
     max_cells: int
 
     def __post_init__(self) -> None:
-        check_at_least("max_cells", self.max_cells, 1)
+        check_integer("max_cells", self.max_cells, minimum=1)
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the trained network."""
@@ -153,7 +153,7 @@ def _panel(rows: list[Row]) -> Panel:
 
 
 def _draw(rows: list[Row]) -> Figure:
-    from trueboundary.report.figures import COLOURS, add_legend, new_figure
+    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     figure, (axes,) = new_figure(width=6.0, height=4.0)
     for sphere, marker in zip(SPHERES, ("o", "s"), strict=True):

@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 from scipy.ndimage import distance_transform_edt
 
+from trueboundary._checks import check_integer
 from trueboundary.attacks import Attack, CarliniWagnerL2, LogDensityGradient, ManifoldAttack
-from trueboundary.attacks.domains import Domain, Shell, Space, Sphere
 from trueboundary.certificates import Certificate, MixtureCertificate, bracket
 from trueboundary.classifiers import BayesOptimal, Classifier, dtype_of, evaluated
 from trueboundary.classifiers.integrity import Disagreement
-from trueboundary.densities._checks import check_integer
 from trueboundary.devices import check_device
+from trueboundary.domains import Domain, Shell, Space, Sphere
 from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import table_errors
 from trueboundary.measure.proofs import Proof, default_proof

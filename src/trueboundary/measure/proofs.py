@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from trueboundary.attacks.domains import Box, Domain, Space
 from trueboundary.certificates import (
     Certificate,
     EllipsoidCertificate,
@@ -42,6 +41,7 @@ from trueboundary.classifiers import (
 from trueboundary.classifiers.base import BinaryClassifier, CallableClassifier
 from trueboundary.classifiers.integrity import Disagreement, departure, require_agreement
 from trueboundary.densities import DiscreteTable
+from trueboundary.domains import Box, Domain, Space
 
 __all__ = ["Proof", "WithEllipsoid", "default_proof", "with_ellipsoid"]
 

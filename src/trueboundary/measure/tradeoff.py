@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from trueboundary._checks import check_integer
 from trueboundary.attacks import Attack
 from trueboundary.certificates import Certificate
 from trueboundary.classifiers import Classifier
-from trueboundary.densities._checks import check_integer
 from trueboundary.measure.brackets import Distances, distances
 from trueboundary.measure.rates import ErrorRate, Method, error_rate
 from trueboundary.problems import ConcentricSpheres

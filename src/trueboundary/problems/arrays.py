@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueboundary.densities._checks import check_floating, check_integer
+from trueboundary._checks import check_integer
+from trueboundary._tensors import check_floating
 from trueboundary.problems.seeding import block_generator
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from trueboundary._checks import check_integer
+from trueboundary._tensors import check_floating, drawing_device
 from trueboundary.classifiers.base import BinaryClassifier
-from trueboundary.densities._checks import check_floating, check_integer, drawing_device
 from trueboundary.problems.seeding import block_generator
 
 if TYPE_CHECKING:
-    from trueboundary.attacks.domains import Domain
+    from trueboundary.domains import Domain
 
 BLOCK_SIZE = 8192
 

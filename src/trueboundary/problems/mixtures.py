@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trueboundary._checks import check_integer
+from trueboundary._tensors import check_floating, drawing_device
 from trueboundary.classifiers.bayes import BayesOptimal, check_densities, check_prior
 from trueboundary.densities import (
     LowRankGaussian,
@@ -17,13 +19,11 @@ from trueboundary.densities import (
     density_from_arrays,
     density_to_arrays,
 )
-from trueboundary.densities._checks import check_floating, check_integer, drawing_device
 from trueboundary.devices import check_device
 from trueboundary.problems.base import Problem, check_label
 
 if TYPE_CHECKING:
-    from trueboundary.attacks.domains import Space
-    from trueboundary.measure import ErrorRate
+    from trueboundary.domains import Space
 
 Array = np.ndarray[Any, np.dtype[Any]]
 GaussianDensity = LowRankGaussian | MixtureOfFactorAnalyzers
@@ -177,38 +177,9 @@ class MixtureProblem(Problem):
         zero, one = (self.density(label, dtype=dtype) for label in (0, 1))
         return BayesOptimal(zero, one, prior=self.prior, hardest_component=hardest_component)
 
-    def bayes_error(self, *, n_points: int = 100_000, seed: int = 0) -> tuple[ErrorRate, ErrorRate]:
-        """Return the lowest possible error rate on each class, by sampling, with its interval.
-
-        Parameters
-        ----------
-        n_points : int
-            Random points per class.
-        seed : int
-            Seed of the points.
-
-        Returns
-        -------
-        tuple of ErrorRate
-            For class 0 and class 1.
-
-        Examples
-        --------
-        >>> from trueboundary.problems import planar_problem
-        >>> zero, one = planar_problem("a").bayes_error(n_points=1000)
-        >>> zero.n_points, zero.value < 0.01
-        (1000, True)
-        """
-        # Measuring stands above problems; only this convenience reaches up, and only when asked.
-        from trueboundary.measure import error_rate
-
-        return error_rate(
-            self.bayes_classifier(), self, n_points=n_points, seed=seed, method="sampling"
-        )
-
     def domain(self, label: int) -> Space:
         """Return all of space, since Gaussian noise leaves no point out."""
-        from trueboundary.attacks.domains import Space
+        from trueboundary.domains import Space
 
         check_label(label)
         return Space()

@@ -12,7 +12,7 @@ import hashlib
 
 import torch
 
-from trueboundary.densities._checks import check_integer
+from trueboundary._checks import check_integer
 from trueboundary.devices import check_device
 
 

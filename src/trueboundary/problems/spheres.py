@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from trueboundary._checks import check_integer, check_real
 from trueboundary.classifiers.spheres import SphereBayes
 from trueboundary.densities import UniformSphere
-from trueboundary.densities._checks import check_integer, check_real
 from trueboundary.problems.base import Problem, check_label
 
 if TYPE_CHECKING:
-    from trueboundary.attacks.domains import Sphere
+    from trueboundary.domains import Sphere
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class ConcentricSpheres(Problem):
     def domain(self, label: int) -> Sphere:
         """Return the sphere of class `label`, for attacks that must stay on it."""
         # Attacks stand above problems; only this convenience reaches up, and only when asked.
-        from trueboundary.attacks.domains import Sphere
+        from trueboundary.domains import Sphere
 
         return Sphere(self.radii[check_label(label)])
 

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from trueboundary.densities._checks import check_floating, check_integer
+from trueboundary._checks import check_integer
+from trueboundary._tensors import check_floating
 from trueboundary.devices import check_device
 from trueboundary.problems.base import BLOCK_SIZE, Problem
 from trueboundary.problems.seeding import block_generator

@@ -11,13 +11,14 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from trueboundary._checks import check_integer
+from trueboundary._tensors import check_floating, drawing_device
 from trueboundary.classifiers.bayes import BayesOptimal, check_densities, check_prior
 from trueboundary.densities import DiscreteTable
-from trueboundary.densities._checks import check_floating, check_integer, drawing_device
 from trueboundary.problems.base import Problem, check_label
 
 if TYPE_CHECKING:
-    from trueboundary.attacks.domains import Space
+    from trueboundary.domains import Space
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -178,7 +179,7 @@ class TableProblem(Problem):
 
     def domain(self, label: int) -> Space:
         """Return all of space; of its points only those of the grid have a class."""
-        from trueboundary.attacks.domains import Space
+        from trueboundary.domains import Space
 
         check_label(label)
         return Space()

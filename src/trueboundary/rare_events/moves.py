@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trueboundary._tensors import check_floating
 from trueboundary.densities import (
     DiscreteTable,
     LowRankGaussian,
     MixtureOfFactorAnalyzers,
     UniformSphere,
 )
-from trueboundary.densities._checks import check_floating
 from trueboundary.problems import Problem
 from trueboundary.problems.base import check_label
 

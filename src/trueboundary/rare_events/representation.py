@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from trueboundary.attacks import Attack, AttackResult, ManifoldAttack
-from trueboundary.attacks.domains import Domain, Space, Sphere
 from trueboundary.classifiers import Classifier, dtype_of
+from trueboundary.domains import Domain, Space, Sphere
 from trueboundary.problems import Problem
 from trueboundary.rare_events._particles import System, adapted
 from trueboundary.rare_events.moves import InvariantMove, SphereMove, move_for

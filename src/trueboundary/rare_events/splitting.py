@@ -13,8 +13,9 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from trueboundary._checks import check_integer, check_real
+from trueboundary._tensors import check_floating
 from trueboundary.classifiers import Classifier, dtype_of, evaluated
-from trueboundary.densities._checks import check_floating, check_integer, check_real
 from trueboundary.devices import check_device
 from trueboundary.plurals import plural
 from trueboundary.problems.base import Problem, check_label

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from trueboundary.experiments.base import Panel, Table
+from trueboundary.figures import save_figure
 from trueboundary.report.collect import ClaimRow
-from trueboundary.report.figures import save_figure
 from trueboundary.runs import strict_json
 
 _NAME = re.compile(r"\w[\w.-]*")

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
+from trueboundary.regular_files import write_atomically
 from trueboundary.runs.config import Context, Run, RunConfig
 from trueboundary.runs.pool import THREAD_VARIABLES, NoWorkerError, WorkerDiedError
 from trueboundary.runs.store import DamagedRunError, Store
@@ -444,10 +445,8 @@ def _progress_writer(folder: Path) -> Callable[[float], None]:
         if now - last[0] < POLL_INTERVAL:
             return
         last[0] = now
-        temporary = folder / "progress.tmp"
         with suppress(OSError):  # a full disk must not end a computation for its progress bar
-            temporary.write_text(repr(float(fraction)), encoding="ascii")
-            os.replace(temporary, folder / "progress")
+            write_atomically(folder / "progress", repr(float(fraction)).encode())
 
     return report
 

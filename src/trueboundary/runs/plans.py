@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from trueboundary.regular_files import read_regular, reason
+from trueboundary.regular_files import read_regular, reason, write_atomically
 from trueboundary.runs import strict_json
 
 #: Layout of a plan file.
@@ -101,11 +100,8 @@ def _check_values(values: Any) -> None:
 def write_plan(root: Path, plan: Plan) -> Path:
     """Write ``<root>/plans/<experiment>.json``, replacing an earlier plan of the experiment."""
     file = plan_file(root, plan.experiment)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     record = {"schema": PLAN_SCHEMA, **asdict(plan)}
-    temporary.write_text(strict_json.seal(record), encoding="utf-8", newline="\n")
-    os.replace(temporary, file)
+    write_atomically(file, strict_json.seal(record).encode())
     return file
 
 

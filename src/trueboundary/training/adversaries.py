@@ -10,9 +10,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from trueboundary._checks import check_real
 from trueboundary.attacks.base import AttackResult
 from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork
-from trueboundary.densities._checks import check_real
 
 
 class Adversary(Protocol):

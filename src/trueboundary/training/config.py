@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from trueboundary.densities._checks import check_integer, check_real
+from trueboundary._checks import check_integer, check_real
 
 Schedule = Literal["constant", "linear"]
 Array = np.ndarray[Any, np.dtype[Any]]

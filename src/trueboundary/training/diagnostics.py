@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from trueboundary._checks import check_integer
 from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork, evaluated, margin
-from trueboundary.densities._checks import check_integer
 from trueboundary.problems.streams import Stream
 from trueboundary.training.adversaries import Adversary
 from trueboundary.training.config import TrainingConfig

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from trueboundary._checks import check_integer, check_real
 from trueboundary.classifiers import BinaryClassifier
-from trueboundary.densities._checks import check_integer, check_real
 from trueboundary.training.loop import cross_entropy
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from trueboundary.attacks import Box, Domain, Shell, Space, Sphere
-from trueboundary.attacks.domains import norm, unit
+from trueboundary.domains import norm, unit
 
 DOMAINS: dict[str, Domain] = {
     "space": Space(),
