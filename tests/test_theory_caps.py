@@ -241,7 +241,7 @@ def test_amplification_can_prove_that_there_are_no_errors() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: caps.angle(1, 0.1), "dim must be an integer of at least 2"),
+        (lambda: caps.angle(1, 0.1), "dim must be at least 2"),
         (lambda: caps.angle(2.5, 0.1), "dim must be an integer"),
         (lambda: caps.angle(3), "exactly one of measure and log_measure"),
         (lambda: caps.angle(3, 0.1, log_measure=-1.0), "exactly one"),
@@ -254,13 +254,13 @@ def test_amplification_can_prove_that_there_are_no_errors() -> None:
         (lambda: caps.measure_for_mean_distance(3, -1.0), "distance must lie in"),
         (lambda: caps.gaussian_mean_distance(3, 0.0), "strictly between 0 and 1"),
         (lambda: caps.gaussian_mean_distance(3, 0.1, form="v2"), "form must be one of"),
-        (lambda: caps.amplified_error_bound(3, 0, 0.1), "n must be an integer of at least 1"),
+        (lambda: caps.amplified_error_bound(3, 0, 0.1), "n must be at least 1"),
         (lambda: caps.amplified_error_bound(3, 5, 9.0), "certified_angle must lie in"),
     ],
 )
 def test_bad_input(call: object, message: str) -> None:
     assert callable(call)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         call()
 
 
@@ -309,7 +309,7 @@ def test_numbers_that_are_none_get_a_sentence(value: object) -> None:
         lambda: caps.amplified_error_bound(3, 10, 0.1, n_exceptions=value),
         lambda: caps.amplified_error_bound(3, 10, 0.1, confidence=value),
     ):
-        with pytest.raises(ValueError, match=r"must .*, got .*\.$"):
+        with pytest.raises((ValueError, TypeError), match=r"must .*, got .*\.$"):
             call()
 
 

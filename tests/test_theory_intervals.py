@@ -75,8 +75,8 @@ def test_median_interval_with_failures_and_few_values() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: clopper_pearson(1, 0), "n must be an integer of at least 1"),
-        (lambda: clopper_pearson(-1, 5), "n_events must be an integer of at least 0"),
+        (lambda: clopper_pearson(1, 0), "n must be at least 1"),
+        (lambda: clopper_pearson(-1, 5), "n_events must be at least 0"),
         (lambda: clopper_pearson(6, 5), "at most n = 5"),
         (lambda: clopper_pearson(1, 5, 1.0), "confidence must lie strictly"),
         (lambda: clopper_pearson(1, 5, side="lower"), "side must be one of"),
@@ -100,7 +100,7 @@ def test_intervals_scale_with_their_values(unit: float) -> None:
 
 @pytest.mark.parametrize("n", [math.nan, math.inf, 10**400, "3", None, True, 0.5])
 def test_a_number_of_trials_that_is_none(n: object) -> None:
-    with pytest.raises(ValueError, match="n must be"):
+    with pytest.raises((ValueError, TypeError), match="n must be"):
         clopper_pearson(0, n)  # type: ignore[arg-type]
 
 

@@ -138,9 +138,9 @@ def test_too_few_dimensions() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: truncated.log_errors(1, 1, 0.5), "dim must be an integer of at least 2"),
+        (lambda: truncated.log_errors(1, 1, 0.5), "dim must be at least 2"),
         (lambda: truncated.log_errors(5, 6, 0.5), "k must be at most dim = 5"),
-        (lambda: truncated.log_errors(5, 0, 0.5), "k must be an integer of at least 1"),
+        (lambda: truncated.log_errors(5, 0, 0.5), "k must be at least 1"),
         (lambda: truncated.log_errors(5, 2, math.nan), "threshold must be a finite"),
         (
             lambda: truncated.log_errors(5, 2, 0.5, radius=1.0),

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from trueboundary import _checks
 from trueboundary.certificates.base import FloatArray
-from trueboundary.theory import _checks
 from trueboundary.theory.caps import log_amplified_error_bound
 
 __all__ = ["ProvenErrorBound", "angles_of_chords", "choose_angle", "proven_error_bound"]
@@ -158,7 +158,7 @@ def choose_angle(
     0.1
     """
     angles = np.sort(np.minimum(_angles("pilot_angles", pilot_angles), math.pi))
-    n_points = _checks.integer("n_points", n_points, 1)
+    n_points = _checks.check_integer("n_points", n_points, minimum=1)
     n_pilot = len(angles)
     candidates, seen = np.unique(angles, return_index=True)  # as many angles are smaller
     limits = []

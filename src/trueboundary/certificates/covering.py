@@ -20,9 +20,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
+from trueboundary import _checks
 from trueboundary.certificates.base import FloatArray
 from trueboundary.certificates.relaxation import bounds_in_blocks, prepare, require_same_margins
-from trueboundary.theory import _checks
 
 __all__ = ["SphereProof", "prove_sphere_error_free"]
 
@@ -119,7 +119,7 @@ def prove_sphere_error_free(
     'error'
     """
     radius = _checks.positive("radius", radius)
-    max_cells = _checks.integer("max_cells", max_cells, 1)
+    max_cells = _checks.check_integer("max_cells", max_cells, minimum=1)
     if label not in (0, 1):
         raise ValueError(f"label must be 0 or 1, got {label!r}.")
     layers = prepare(network)

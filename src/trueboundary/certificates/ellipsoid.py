@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from trueboundary._checks import choice, finite_array, outer_radius
 from trueboundary.certificates.base import (
     BoolArray,
     CertificateResult,
@@ -22,7 +23,6 @@ from trueboundary.certificates.base import (
     check_points,
 )
 from trueboundary.certificates.quadric import project_quadric
-from trueboundary.theory._checks import choice, finite_array, outer_radius
 from trueboundary.theory.quadratic_forms import above_inverse_square
 
 __all__ = ["EllipsoidCertificate", "nearest_ellipsoid", "nearest_ellipsoid_error"]

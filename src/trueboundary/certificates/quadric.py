@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from trueboundary._checks import finite_array
 from trueboundary.certificates.base import BoolArray, FloatArray
-from trueboundary.theory._checks import finite_array
 
 __all__ = ["QuadricProjection", "project_quadric"]
 

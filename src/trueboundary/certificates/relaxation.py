@@ -34,6 +34,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from trueboundary import _checks
 from trueboundary.certificates.base import (
     BoolArray,
     CertificateResult,
@@ -43,7 +44,6 @@ from trueboundary.certificates.base import (
 )
 from trueboundary.classifiers.integrity import require_agreement, require_own
 from trueboundary.domains import Sphere
-from trueboundary.theory import _checks
 
 __all__ = ["RelaxationCertificate", "bounds", "certified_at", "interval_bounds"]
 

@@ -14,8 +14,8 @@ even where :math:`\lambda` has not converged to its last digit.
 import numpy as np
 import numpy.typing as npt
 
+from trueboundary._checks import finite_array
 from trueboundary.certificates.base import FloatArray
-from trueboundary.theory._checks import finite_array
 
 __all__ = ["trust_region_minimum"]
 

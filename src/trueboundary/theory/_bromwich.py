@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special
 
-from trueboundary.theory._checks import FloatArray
+from trueboundary._checks import FloatArray
 
 LOG_2 = math.log(2)
 _NEGLIGIBLE = 44.0  # the path is cut where the integrand is below exp(-44) of its peak

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from scipy import optimize, special
 
-from trueboundary.theory import _checks
+from trueboundary import _checks
 from trueboundary.theory._beta import log_betainc, stirling_remainder
 from trueboundary.theory.intervals import clopper_pearson
 

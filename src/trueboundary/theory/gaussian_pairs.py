@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from trueboundary.theory._checks import (
+from trueboundary._checks import (
+    check_integer,
     finite,
     finite_array,
-    integer,
     moderate,
     moderate_array,
     moderate_positive,
@@ -184,7 +184,7 @@ def conditional_gaussian(
     (array([1.]), array([[1.]]))
     """
     mu, sigma = _gaussian(mean, covariance)
-    axis = integer("axis", axis, 0)
+    axis = check_integer("axis", axis, minimum=0)
     if len(mu) < 2 or axis >= len(mu):
         raise ValueError(f"axis must be below d = {len(mu)}, and d at least 2, got {axis}.")
     rest = np.delete(np.arange(len(mu)), axis)
@@ -302,8 +302,8 @@ def outlier_attack_size(
     0.501
     """
     small, large = _increasing_stds(noise_std, outlier_std)
-    n_factors = integer("n_factors", n_factors, 0)
-    n_outside = integer("dim", dim, n_factors + 1) - n_factors
+    n_factors = check_integer("n_factors", n_factors, minimum=0)
+    n_outside = check_integer("dim", dim, minimum=n_factors + 1) - n_factors
     gap = 2 * n_outside * math.log(large / small) + 2 * math.log(
         positive("weight_ratio", weight_ratio)
     )
@@ -496,7 +496,7 @@ def _tables(
 ) -> tuple[FloatArray, FloatArray, int]:
     first = finite_array("table_1", table_1, min_ndim=1)
     second = finite_array("table_2", table_2, min_ndim=1)
-    axis = integer("axis", axis, 0)
+    axis = check_integer("axis", axis, minimum=0)
     if first.shape != second.shape or axis >= first.ndim:
         raise ValueError(
             f"tables must have one shape, with an axis {axis}, got {first.shape} and "

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from trueboundary.theory import _checks
+from trueboundary import _checks
 
 __all__ = ["Interval", "censored_median", "clopper_pearson", "median_interval", "t_interval"]
 
@@ -58,8 +58,8 @@ def clopper_pearson(
     >>> clopper_pearson(0, 10_000_000, side="upper").high  # doctest: +ELLIPSIS
     2.9957...e-07
     """
-    n = _checks.integer("n", n, 1)
-    n_events = _checks.integer("n_events", n_events, 0)
+    n = _checks.check_integer("n", n, minimum=1)
+    n_events = _checks.check_integer("n_events", n_events, minimum=0)
     if n_events > n:
         raise ValueError(f"n_events must be at most n = {n}, got {n_events}.")
     confidence = _checks.open_fraction("confidence", confidence)

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from trueboundary.theory._checks import finite, finite_array, moderate_array
+from trueboundary._checks import finite, finite_array, moderate_array
 from trueboundary.theory.quadratic_forms import log_tail
 
 __all__ = ["LogRatio", "LowRankNormal", "log_ratio", "pair_log_error"]

@@ -19,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from trueboundary.theory import _checks
+from trueboundary import _checks
+from trueboundary._checks import FloatArray
 from trueboundary.theory._bromwich import (
     QuadraticForm,
     log1mexp,
     log_upper_tail,
     solve_increasing,
 )
-from trueboundary.theory._checks import FloatArray
 
 __all__ = [
     "chernoff_log_bound",

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueboundary.theory import _checks
+from trueboundary import _checks
 from trueboundary.theory._bromwich import QuadraticForm, contour_of
 from trueboundary.theory.quadratic_forms import binary_scale, ellipsoid_weights, make_form
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from scipy import optimize, special
 
-from trueboundary.theory import _checks
+from trueboundary import _checks
 from trueboundary.theory._beta import log_betainc
 
 __all__ = [
@@ -264,7 +264,7 @@ def required_dimensions(
 def _setting(dim: int, k: int, radius: float) -> tuple[int, int, float]:
     """Return the checked setting of a truncated rule."""
     dim = _checks.dimension(dim)
-    k = _checks.integer("k", k, 1)
+    k = _checks.check_integer("k", k, minimum=1)
     if k > dim:
         raise ValueError(f"k must be at most dim = {dim}, got {k}.")
     return dim, k, _checks.outer_radius(radius)
