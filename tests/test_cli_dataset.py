@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save as format_safetensors
 
 from trueboundary.cli import main
@@ -252,6 +253,32 @@ class TestMistakes:
         Path("photos/dark/\x1b[2J.png").write_bytes(b"none")
         self.expect(capsys, small(), r"photos/dark/\x1b[2J.png is not an image")
 
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("--noise-std", "1e200"),
+            ("--noise-std", "1e-200"),
+            ("--outlier-std", "1e200"),
+            ("--outlier-step", "1e200"),
+            ("--seed", str(2**32)),
+        ],
+    )
+    def test_what_no_float_holds_is_refused_before_the_images_are_read(self, capsys, option, value):
+        self.expect(capsys, small(option, value, images="nowhere"), option, "got")
+
+    def test_points_without_room_are_refused_before_the_fit(self, capsys):
+        write_images(Path("photos"))
+        status = small("--n-train", "1" + 13 * "0")
+        self.expect(capsys, status, "10,000,000,000,030 points", "GB left")
+
+    def test_a_disk_that_is_full_is_said_in_one_sentence(self, capsys, monkeypatch):
+        def full(*_, **__):
+            raise SafetensorError("Error while serializing: No space left on device")
+
+        monkeypatch.setattr("trueboundary.datasets.save_file", full)
+        write_images(Path("photos"))
+        self.expect(capsys, small(), "could not be written to set", "No space left", "kept")
+
     def test_no_images(self, capsys):
         self.expect(capsys, small(images="nowhere"), "there are no images at nowhere")
 
@@ -439,6 +466,7 @@ def without(card, name):
 
 
 FORGERIES = {
+    "a format that is true": (lambda c: {**c, "format": True}, "format is no whole number"),
     "no files": (lambda c: {**c, "files": {}}, "must name the files"),
     "a file less": (
         lambda c: {**c, "files": without(c["files"], "test.safetensors")},

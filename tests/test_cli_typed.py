@@ -88,6 +88,26 @@ def test_a_path_that_is_empty_or_of_nobody_is_refused(capsys, typed):
     assert not list(Path.cwd().iterdir())
 
 
+@pytest.mark.parametrize("name", ["CELEBA", "CIFAR10", "MNIST", "CACHE"])
+def test_a_variable_that_holds_no_path_is_named(capsys, monkeypatch, name):
+    for other in ("CELEBA", "CIFAR10", "MNIST", "CACHE"):
+        monkeypatch.delenv(f"TRUEBOUNDARY_{other}", raising=False)
+    variable = f"TRUEBOUNDARY_{name}"
+    monkeypatch.setenv(variable, "~nobody-of-this-name/x")
+    images = "mnist" if name == "CACHE" else name.lower()
+    words = ["--attribute", "Male"] if images == "celeba" else ["--classes", "0", "6"]
+    assert main(["dataset", "make", images, *words, "--out", "new"]) == 2
+    assert f"{variable}: there is no home folder ~nobody" in capsys.readouterr().err
+    assert main(["doctor"]) == 0
+    assert f"{variable}: there is no home folder ~nobody" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("typed", ["", " ", "~nobody-of-this-name/photos"])
+def test_images_at_no_path_are_refused(capsys, typed):
+    assert main(["dataset", "make", typed, "--out", "new"]) == 2
+    assert re.search("path is empty|no home folder", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import struct
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from trueboundary.plurals import plural
 from trueboundary.problems.base import Problem
 from trueboundary.problems.images import ImageProblem
 from trueboundary.problems.mixtures import other_subspace_distance
-from trueboundary.regular_files import open_regular, read_regular
+from trueboundary.regular_files import open_regular, read_regular, reason
 from trueboundary.runs import strict_json
 from trueboundary.theory.intervals import censored_median, clopper_pearson, t_interval
 from trueboundary.tiles import tile
@@ -161,7 +163,8 @@ def make_dataset(
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
-    with new_folder(folder, last="card.json") as draft:
+    with new_folder(folder, last="card.json") as draft, _told(folder):
+        check_room(draft, n_train + n_test, problem.dim)
         say("drawing points")
         parts = {
             part: _draw(problem, n, seed, part)
@@ -194,11 +197,49 @@ def make_dataset(
         }
         say("writing the card")
         (draft / "card.md").write_text(card_text(card), encoding="utf-8")
-        card["files"] = {name: _checksum(draft / name, _MAX_FILE_BYTES) for name in _FILES}
+        card["files"] = {name: _checksum(draft / name, _largest(name, card)) for name in _FILES}
         card["checksum"] = _card_checksum(card)
         (draft / "card.json").write_text(strict_json.dumps(card), encoding="utf-8")
     stored = strict_json.loads(strict_json.dumps(card))
     return Dataset(problem, *parts["train"], *parts["test"], stored)
+
+
+def check_room(folder: Path, n_points: int, dim: int) -> None:
+    """Refuse points for which the disk has no room, before anything is drawn or fitted.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are to lie; it need not be there yet.
+    n_points, dim : int
+        How many points of how many float32 numbers.
+
+    Raises
+    ------
+    OSError
+        If there is no room.
+    """
+    home = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    needed, free = n_points * (4 * dim + 8), shutil.disk_usage(home).free
+    if needed > free:
+        raise OSError(
+            f"{n_points:,} points of {dim:,} numbers need {needed / 1e9:,.3f} GB, and the disk of "
+            f"{home} has {free / 1e9:,.3f} GB left; draw fewer, or choose another folder."
+        )
+
+
+@contextmanager
+def _told(folder: str | Path) -> Iterator[None]:
+    """Say in one sentence what a system or a library says of files that cannot be written."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno is None:
+            raise  # it is a sentence of our own
+        raise OSError(
+            f"the data set could not be written to {folder} ({reason(error)}); nothing of it was "
+            "kept."
+        ) from error
 
 
 def load_dataset(folder: str | Path) -> Dataset:
@@ -257,10 +298,8 @@ def _read_card(folder: Path) -> dict[str, Any]:
         if version in _READABLE:
             _check_card(card)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else error
-        raise ValueError(
-            f"{card_file} is not a data set's card ({reason}); make it anew."
-        ) from None
+        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{card_file} is not a data set's card ({why}); make it anew.") from None
     if version not in _READABLE:
         raise ValueError(
             f"{card_file} has format {version!r}, expected {_FORMAT}; make it anew, or read it "
@@ -271,7 +310,11 @@ def _read_card(folder: Path) -> dict[str, Any]:
 
 
 def _check_card(card: dict[str, Any]) -> None:
-    if card["format"] > 1 and card["checksum"] != _card_checksum(card):
+    if type(card["format"]) is not int:
+        raise ValueError("its format is no whole number")
+    # Cards of the first format had no checksum.
+    sealed = card["format"] > 1 or "checksum" in card
+    if sealed and card["checksum"] != _card_checksum(card):
         raise ValueError("it was damaged or changed since it was written")
     if set(card["files"]) != set(_FILES):
         raise ValueError(f"it must name the files {', '.join(_FILES)} and no others")

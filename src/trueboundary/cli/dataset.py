@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ import typer
 from typer.core import TyperCommand
 
 from trueboundary.cli.errors import UserError, nearest
-from trueboundary.cli.paths import path as typed_path
+from trueboundary.cli.paths import path as path_option
 from trueboundary.plain_text import printable
 from trueboundary.plurals import plural
+from trueboundary.typed_paths import typed_path
 
 if TYPE_CHECKING:
     from trueboundary.data import ImageData
@@ -90,7 +90,7 @@ def make(
     ],
     out: Annotated[
         Path,
-        typer.Option(parser=typed_path, help="Folder for the data set; must be new or empty."),
+        typer.Option(parser=path_option, help="Folder for the data set; must be new or empty."),
     ],
     classes: Annotated[
         tuple[str, str] | None,
@@ -138,7 +138,7 @@ def make(
     celeba: Annotated[
         Path | None,
         typer.Option(
-            parser=typed_path, help="CelebA's folder; else TRUEBOUNDARY_CELEBA says where."
+            parser=path_option, help="CelebA's folder; else TRUEBOUNDARY_CELEBA says where."
         ),
     ] = None,
     attribute: Annotated[
@@ -148,7 +148,14 @@ def make(
 ) -> None:  # fmt: skip
     """Fit mixtures to the images of two classes and draw a data set from them."""
     from trueboundary.new_folders import check_new_folder
-    from trueboundary.problems.images import VARIANTS, Outlier, fit_image_problem
+    from trueboundary.problems.images import (
+        LARGEST_FIT_SEED,
+        LARGEST_STD,
+        LEAST_STD,
+        VARIANTS,
+        Outlier,
+        fit_image_problem,
+    )
 
     if variant not in VARIANTS:
         hint = nearest(variant, VARIANTS)
@@ -165,22 +172,28 @@ def make(
         if value is not None and value < minimum:
             raise UserError(f"{name} must be at least {minimum}, got {value}")
     for name, number in (("--noise-std", noise_std), ("--outlier-std", outlier_std)):
-        if not 0 < number < math.inf:
-            raise UserError(f"{name} must be a finite number above 0, got {number}")
-    if not math.isfinite(outlier_step):
+        if not LEAST_STD <= number <= LARGEST_STD:
+            raise UserError(
+                f"{name} must be a finite number above 0 (between {LEAST_STD:g} and "
+                f"{LARGEST_STD:g}), got {number}"
+            )
+    if not abs(outlier_step) <= LARGEST_STD:
         raise UserError(f"--outlier-step must be a finite number, got {outlier_step}")
+    if seed > LARGEST_FIT_SEED:
+        raise UserError(f"--seed must be at most {LARGEST_FIT_SEED}, got {seed}")
     if not 0 < outlier_weight < 1:
         raise UserError(f"--outlier-weight must lie strictly between 0 and 1, got {outlier_weight}")
     if not 0 <= held_out < 1:
         raise UserError(f"--held-out must be at least 0 and below 1, got {held_out}")
-    _answer(lambda: str(check_new_folder(out)))
+    place = Path(_answer(lambda: str(check_new_folder(out))))
 
     def work() -> str:
-        from trueboundary.datasets import card_text, make_dataset
+        from trueboundary.datasets import card_text, check_room, make_dataset
 
         outlier = Outlier(outlier_std, outlier_rank, outlier_step, outlier_weight)
         _say(f"reading {images}")
         found = _read(images, classes, size, celeba, attribute, seed, held_out)
+        check_room(place, n_train + n_test, math.prod(found.image_shape))
         n_components, n_factors = _sizes(found, components, factors)
         _say(f"fitting mixtures to {plural(len(found.x), 'image')}")
         problem = fit_image_problem(
@@ -217,7 +230,7 @@ def make(
 @app.command("load", epilog="[bold]Example[/]\n\n  trueboundary dataset load digits")
 def load(
     folder: Annotated[
-        Path, typer.Argument(parser=typed_path, metavar="DIR", help="A data set's folder.")
+        Path, typer.Argument(parser=path_option, metavar="DIR", help="A data set's folder.")
     ],
 ) -> None:
     """Check every file of a data set and print its card."""
@@ -329,7 +342,7 @@ def _load(
 
     if celeba is None and attribute is not None and images != "celeba":
         raise UserError("--attribute is for CelebA: say 'dataset make celeba --celeba PATH'")
-    path = Path(images).expanduser()
+    path = typed_path(images)
     kind = "celeba" if celeba is not None else images.lower()
     if kind not in ("mnist", "celeba", "cifar10"):
         kind = _kind(path)
@@ -372,7 +385,9 @@ def _place(path: Path, images: str, variable: str, what: str) -> Path:
     """Return the path that was typed, or that an environment variable holds for a mere name."""
     if images.lower() not in ("celeba", "cifar10"):
         return path
-    value = os.environ.get(variable)
-    if not value:
+    from trueboundary.data.locations import folder_from_environment
+
+    chosen = folder_from_environment(variable)
+    if chosen is None:
         raise UserError(f"say where the files are: let {variable} name {what}")
-    return Path(value).expanduser()
+    return chosen

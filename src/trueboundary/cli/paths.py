@@ -6,6 +6,8 @@ from pathlib import Path
 
 import typer
 
+from trueboundary.typed_paths import typed_path
+
 
 def path(text: str) -> Path:
     """Return a path that was typed, with ``~`` as the home folder it stands for.
@@ -17,15 +19,10 @@ def path(text: str) -> Path:
     typer.BadParameter
         If it is empty, as from a variable that is not set, or the home of nobody.
     """
-    if not text.strip():
-        raise typer.BadParameter("a path is empty; '.' is the folder you are in")
     try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        name = Path(text).parts[0]
-        raise typer.BadParameter(
-            f"there is no home folder {name}; write ./{text} for a file of that name"
-        ) from None
+        return typed_path(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def address_or_path(text: str) -> str:

@@ -29,7 +29,12 @@ def experiments_table(experiments: Iterable[Experiment]) -> tuple[Table, list[st
 
     Costs are for one core. Where images are there and damaged, runs on them cannot be planned.
     """
-    table = _table("id", "paper", "place", "title")
+    experiments = list(experiments)
+    table = _table("id and title", "paper", "place")
+    # An id is typed and must not be broken: the title lies below it, which leaves room for both
+    # on a terminal of 80 columns.
+    table.box, table.padding = None, (0, 2, 0, 0)
+    table.columns[0].min_width = max(len(experiment.id) for experiment in experiments)
     for scale in SCALES:
         table.add_column(scale, justify="right", no_wrap=True)
     reasons: dict[str, None] = {}
@@ -41,8 +46,8 @@ def experiments_table(experiments: Iterable[Experiment]) -> tuple[Table, list[st
             except (ValueError, OSError) as error:
                 costs.append("?")
                 reasons[str(error)] = None
-        about = (experiment.paper, experiment.place, experiment.title)
-        table.add_row(f"[bold]{escape(experiment.id)}[/]", *map(escape, about), *costs)
+        name = f"[bold]{escape(experiment.id)}[/]\n[dim]{escape(experiment.title)}[/]"
+        table.add_row(name, escape(experiment.paper), escape(experiment.place), *costs)
     return table, list(reasons)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pooch
+
+from trueboundary.typed_paths import typed_path
 
 CACHE_VARIABLE = "TRUEBOUNDARY_CACHE"
 MNIST_VARIABLE = "TRUEBOUNDARY_MNIST"
@@ -47,14 +50,23 @@ def cache_folder(cache: str | Path | None = None) -> Path:
     >>> cache_folder("somewhere").name
     'somewhere'
     """
-    chosen = cache or os.environ.get(CACHE_VARIABLE)
+    chosen = cache or folder_from_environment(CACHE_VARIABLE)
     return Path(chosen or pooch.os_cache("trueboundary")).expanduser()
 
 
 def folder_from_environment(variable: str) -> Path | None:
-    """Return the path that an environment variable holds, or None."""
+    """Return the path that an environment variable holds, or None.
+
+    Raises
+    ------
+    ValueError
+        If it is none, such as the home of nobody; the message names the variable.
+    """
     value = os.environ.get(variable)
-    return Path(value).expanduser() if value else None
+    try:
+        return typed_path(value) if value else None
+    except ValueError as error:
+        raise ValueError(f"{variable}: {error}") from None
 
 
 def find_data(cache: str | Path | None = None) -> dict[str, DataLocation]:
@@ -76,24 +88,33 @@ def find_data(cache: str | Path | None = None) -> dict[str, DataLocation]:
     >>> sorted(find_data())
     ['cache', 'celeba', 'cifar10', 'mnist']
     """
-    folder = cache_folder(cache)
-    return {
-        "cache": _described(folder, "it is made when something is downloaded."),
-        "mnist": _find_mnist(folder),
-        "celeba": _find_by_variable(
+    found: dict[str, Callable[[], DataLocation]] = {
+        "cache": lambda: _described(
+            cache_folder(cache), "it is made when something is downloaded."
+        ),
+        "mnist": lambda: _find_mnist(cache),
+        "celeba": lambda: _find_by_variable(
             CELEBA_VARIABLE, "--celeba", "the folder with img_align_celeba"
         ),
-        "cifar10": _find_by_variable(
+        "cifar10": lambda: _find_by_variable(
             CIFAR10_VARIABLE, "--cifar10", "cifar-10-python.tar.gz or its folder"
         ),
     }
+    return {name: _or_why_not(look) for name, look in found.items()}
 
 
-def _find_mnist(folder: Path) -> DataLocation:
+def _or_why_not(look: Callable[[], DataLocation]) -> DataLocation:
+    try:
+        return look()
+    except ValueError as error:  # a variable that holds no path
+        return DataLocation(None, False, f"{error}.")
+
+
+def _find_mnist(cache: str | Path | None) -> DataLocation:
     chosen = folder_from_environment(MNIST_VARIABLE)
     if chosen is not None:
         return _described(chosen, f"set {MNIST_VARIABLE} to a folder of IDX files or unset it.")
-    return _described(folder / "mnist", "it is downloaded when first needed.")
+    return _described(cache_folder(cache) / "mnist", "it is downloaded when first needed.")
 
 
 def _find_by_variable(variable: str, option: str, what: str) -> DataLocation:

@@ -25,6 +25,10 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 # Principal directions of the images that a fit keeps, for the choice of outliers.
 _N_DIRECTIONS = 64
+#: Standard deviations of noise: points are stored as float32, which holds the squares of these.
+LEAST_STD, LARGEST_STD = 1e-18, 1e18
+#: What the fit's generators take at most.
+LARGEST_FIT_SEED = 2**32 - 1
 # Above this dimension principal directions are found by random projections, not from covariances.
 _COVARIANCE_DIM = 2048
 
@@ -61,9 +65,12 @@ class Outlier:
     weight: float = 0.01
 
     def __post_init__(self) -> None:
-        check_real("outlier noise_std", self.noise_std, above=0.0)
+        _check_std("outlier noise_std", self.noise_std)
         check_integer("outlier rank", self.rank, minimum=1)
-        check_real("outlier step", self.step)
+        if abs(check_real("outlier step", self.step)) > LARGEST_STD:
+            raise ValueError(
+                f"outlier step must lie within {LARGEST_STD:g} of 0, got {self.step!r}."
+            )
         if not 0 < check_real("outlier weight", self.weight) < 1:
             raise ValueError(
                 f"outlier weight must lie strictly between 0 and 1, got {self.weight!r}."
@@ -395,6 +402,8 @@ def fit_images(
     """
     # All is checked before the first class is fitted: a fit may take hours.
     seed = check_integer("seed", seed, minimum=0)
+    if seed > LARGEST_FIT_SEED:
+        raise ValueError(f"seed must be at most {LARGEST_FIT_SEED:,} for a fit, got {seed}.")
     x, rows = _rows_by_class(x, y)
     if not all(map(len, rows)):
         raise ValueError("y must hold the labels 0 and 1, and each at least once.")
@@ -513,13 +522,20 @@ def variant_settings(
     TypeError, ValueError
         If one is of the wrong type or out of range, also where it does not count.
     """
-    noise_std = check_real("noise_std", noise_std, above=0.0)
+    noise_std = _check_std("noise_std", noise_std)
     settings: dict[str, Any] = {"variant": check_variant(variant)}
     if variant != "as-fitted":
         settings |= {"noise_std": noise_std, "equalise_spectrum": bool(equalise_spectrum)}
     if variant == "asymmetric":
         settings["outlier"] = {name: getattr(outlier, name) for name in _OUTLIER_FIELDS}
     return settings
+
+
+def _check_std(name: str, value: Any) -> float:
+    std = check_real(name, value, above=0.0)
+    if not LEAST_STD <= std <= LARGEST_STD:
+        raise ValueError(f"{name} must lie between {LEAST_STD:g} and {LARGEST_STD:g}, got {std!r}.")
+    return std
 
 
 def check_variant(variant: str) -> Variant:
