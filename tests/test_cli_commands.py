@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from trueboundary.cli import main
+from trueboundary.runs import read_plan, write_plan
 
 HELPERS = Path(__file__).parent / "helpers"
 
@@ -92,6 +93,7 @@ sys.path.insert(0, {str(HELPERS)!r})
 import pytest
 from register import register
 from trueboundary.cli import main
+from trueboundary.runs import read_plan, write_plan
 if __name__ == "__main__":
     register(pytest.MonkeyPatch())
     sys.exit(main(["run", "sums", "--scale", "smoke", "--out", "out", "--set", "mode=slow"]))
@@ -349,6 +351,18 @@ def test_a_plan_of_other_settings_is_not_replaced_without_a_word(capsys):
     assert run("--set", "n_terms=20", "--seed", "1") == 0
     said = capsys.readouterr().err
     assert "out held other settings of sums (seed 0 where this command has 1, n_terms 10 " in said
+
+
+def test_words_of_a_plan_do_not_steer_the_terminal(capsys):
+    assert run() == 0
+    file = Path("out/plans/sums.json")
+    plan = read_plan(file)
+    write_plan(Path("out"), replace(plan, settings={**plan.settings, "n_terms": "\x1b[2J"}))
+    capsys.readouterr()
+    assert run() == 0
+    said = capsys.readouterr().err
+    assert r"n_terms \x1b[2J where this command has" in said
+    assert "\x1b" not in said
 
 
 def test_the_table_is_of_what_the_command_ran_alone(capsys, monkeypatch):

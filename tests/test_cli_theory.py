@@ -66,6 +66,14 @@ def test_fraction(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["k"] == truncated.required_dimensions(3000, 1e-14) == 1091
 
 
+def test_where_no_fraction_suffices_it_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["fraction", "--dim", "100", "--error", "1e-14", "--radius", "1.01", "--json"]
+    assert main(["theory", *words]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["k"] is None
+    assert "no number of coordinates up to 97 gives an error rate of 1e-14" in printed.err
+
+
 def test_table_shows_the_same_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["theory", "fraction", "--dim", "10", "--error", "1e-2"]) == 0
     assert "k          None" in capsys.readouterr().out

@@ -120,6 +120,15 @@ def test_images_at_no_path_are_refused(capsys, typed):
         (["run", "sums", "--set", "n_terms=5", "--set", "n_terms=6"], "n_terms is given twice"),
         (["run", "sums", "--set", "powers=2", "--set", " powers =3"], "powers is given twice"),
         (["run", "sums", "--seed", "99999999999999999999"], "--seed"),
+        (["run", "sums", "--seed", "two"], "got 'two'"),
+        (["run", "sums", "--workers", "0"], "got '0'"),
+        (["theory", "cap", "--dim", "1e3", "--measure", ".1"], "got '1e3'"),
+        (["run", "sums", "--seed", "1", "--seed=2"], "--seed is given twice, as '1' and '2'"),
+        (["run", "sums", "--out", "a", "--out", "b"], "--out is given twice, as 'a' and 'b'"),
+        (
+            ["dataset", "make", "photos", "--classes", "a", "b", "--classes", "c", "d"],
+            "--classes is given twice, as 'a b' and 'c d'",
+        ),
     ],
 )
 def test_mistakes_are_answered_with_what_to_type(capsys, arguments, says):

@@ -333,6 +333,7 @@ def test_ctrl_c_ends_a_sweep_whose_jobs_do_not_start(answer, tmp_path):
     [
         (None, "cannot be read as one: No such file"),
         ("a: [", "cannot be read as one"),
+        ("a: " + 20_000 * "[", "cannot be read as one"),
         ("cores: 1", "has no section 'jobqueue'"),
         ("jobqueue: {}", "must name one batch system .*got none"),
         ("jobqueue: {slrm: {cores: 1}}", "must name one batch system .*slurm.*got slrm"),
@@ -346,6 +347,13 @@ def test_a_bad_file_is_said_in_one_sentence(tmp_path, monkeypatch, content, says
     with pytest.raises(ClusterError, match=says) as caught, open_cluster("batch.yaml"):
         pass
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("where", ["tcp://", "tcp://host", "tcp://host:port", "tcp://:8786"])
+def test_an_address_without_host_or_port_is_refused_at_once(monkeypatch, where):
+    monkeypatch.setattr(cluster, "_connect", None)
+    with pytest.raises(ClusterError, match="give a host and a port"), open_cluster(where):
+        pass
 
 
 def test_nobody_at_an_address_is_said_in_one_sentence(monkeypatch):

@@ -438,6 +438,15 @@ def test_a_run_of_another_form_is_damaged(root, changes):
     assert "is damaged" in report(root)
 
 
+def test_nothing_in_a_page_steers_a_terminal(root):
+    forge_run(root, info={"started": "\x1b[2J", "versions": {"torch\x1b[31m": "\x1b]0;x\x07"}})
+    assert report(root) == ""
+    page = (root / "index.html").read_text()
+    assert "\x1b" not in page
+    assert "\x07" not in page
+    assert r"\x1b[2J" in page
+
+
 def test_strange_words_of_a_run_reach_the_page_and_break_nothing(root):
     strange = {"seconds": 1e11, "started": ["<script>", "\ud800"], "python": {"a": None},
                "versions": {"\udcff": [1]}}  # fmt: skip

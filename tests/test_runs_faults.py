@@ -184,6 +184,15 @@ def test_a_disk_too_full_for_the_store_itself_is_said(tmp_path, monkeypatch):
         Store(tmp_path / "new").identity()
 
 
+def test_a_run_that_is_a_link_to_nothing_is_computed_again_and_kept(tmp_path):
+    store = Store(tmp_path)
+    store.path(RunConfig()).parent.mkdir()
+    store.path(RunConfig()).symlink_to("archive-that-is-gone")
+    assert store.load(RunConfig()) is None
+    store.save(RunConfig(), RunResult({"distance": 0.18}), {})
+    assert store.load(RunConfig()).summary == {"distance": 0.18}
+
+
 def test_stores_tell_one_another_apart(tmp_path, monkeypatch):
     one, other = Store(tmp_path / "one"), Store(tmp_path / "other")
     assert not one.is_same("anything")

@@ -22,6 +22,8 @@ from trueboundary.cli.errors import (
     nearest,
 )
 from trueboundary.cli.paths import path
+from trueboundary.cli.typed_commands import Command
+from trueboundary.plain_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,7 +44,7 @@ app = typer.Typer(
 )
 
 app.add_typer(dataset.app)
-app.command("sweep", epilog=sweep.EPILOG)(sweep.sweep)
+app.command("sweep", cls=Command, epilog=sweep.EPILOG)(sweep.sweep)
 app.add_typer(theory.app)
 app.add_typer(measure.app)
 
@@ -91,7 +93,7 @@ def _common(
     """Adversarial robustness measured where the truth is known."""
 
 
-@app.command("list", epilog=_example("trueboundary list"))
+@app.command("list", cls=Command, epilog=_example("trueboundary list"))
 def list_experiments() -> None:
     """Show every experiment: id, paper, figure or section, and its cost at each scale."""
     from trueboundary.cli.tables import experiments_table
@@ -108,11 +110,12 @@ def list_experiments() -> None:
 
 
 @app.command(
+    cls=Command,
     epilog=_example(
         "trueboundary run spheres-fraction --scale quick --out results/fraction",
         "trueboundary run spheres-tradeoff --set dim=100 --set n_steps=2000",
         "trueboundary run bayes-cifar --cifar10 cifar-10-python.tar.gz --workers 2",
-    )
+    ),
 )
 def run(
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Experiments by id.")],
@@ -141,9 +144,10 @@ def run(
 
 
 @app.command(
+    cls=Command,
     epilog=_example(
         "trueboundary reproduce spheres --scale quick --workers 2 --out results/quick",
-    )
+    ),
 )
 def reproduce(
     group: Annotated[
@@ -193,11 +197,12 @@ def _no_group(name: str, groups: Sequence[str]) -> str:
 
 
 @app.command(
+    cls=Command,
     epilog=_example(
         "trueboundary report results/quick",
         "trueboundary report results/quick --readme README.md",
         "trueboundary report /media/archive/quick --out report",
-    )
+    ),
 )
 def report(
     folder: Annotated[
@@ -239,7 +244,7 @@ def report(
         raise typer.Exit(1)
 
 
-@app.command(epilog=_example("trueboundary doctor"))
+@app.command(cls=Command, epilog=_example("trueboundary doctor"))
 def doctor() -> None:
     """Show what the results depend on here: versions, devices, threads and data found."""
     from trueboundary.cli.doctor import checks
@@ -338,7 +343,7 @@ def _console() -> Console:
 
 
 def _complain(message: str) -> None:
-    typer.echo(f"trueboundary: {message}", err=True)
+    typer.echo(f"trueboundary: {printable(message)}", err=True)
 
 
 def _stop(message: str, status: int) -> NoReturn:

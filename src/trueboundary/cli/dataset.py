@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from trueboundary.cli.errors import UserError, nearest
 from trueboundary.cli.paths import path as path_option
+from trueboundary.cli.typed_commands import Command
 from trueboundary.plain_text import printable
 from trueboundary.plurals import plural
 from trueboundary.typed_paths import typed_path
@@ -48,7 +48,7 @@ class _Images:
     is_digits: bool
 
 
-class _MakeCommand(TyperCommand):
+class _MakeCommand(Command):
     """A command that notices when an option of two values takes another option for one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -227,7 +227,7 @@ def make(
     typer.echo(f"Data set: {printable(str(out))}")
 
 
-@app.command("load", epilog="[bold]Example[/]\n\n  trueboundary dataset load digits")
+@app.command("load", cls=Command, epilog="[bold]Example[/]\n\n  trueboundary dataset load digits")
 def load(
     folder: Annotated[
         Path, typer.Argument(parser=path_option, metavar="DIR", help="A data set's folder.")

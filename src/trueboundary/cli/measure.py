@@ -13,6 +13,7 @@ import typer
 
 from trueboundary.cli.errors import LARGEST_SEED, UserError, nearest
 from trueboundary.cli.paths import path
+from trueboundary.cli.typed_commands import Command
 
 if TYPE_CHECKING:
     from trueboundary.classifiers.base import BinaryClassifier
@@ -44,6 +45,7 @@ _Subject = tuple["BinaryClassifier", "ConcentricSpheres"]
 
 @app.command(
     "error",
+    cls=Command,
     epilog="[bold]Example[/]\n\n  trueboundary measure error "
     "results/quick/runs/TrainedNetwork-0926b08d34ea1da2 --method splitting --json",
 )
@@ -81,6 +83,7 @@ def error(
 
 @app.command(
     "distance",
+    cls=Command,
     epilog="[bold]Example[/]\n\n  trueboundary measure distance "
     "results/quick/runs/TrainedNetwork-0926b08d34ea1da2 --n-points 50",
 )

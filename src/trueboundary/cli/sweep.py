@@ -15,6 +15,7 @@ from rich.console import Console
 
 from trueboundary.cli.errors import UserError, check_device, check_folder, describe_failures
 from trueboundary.cli.paths import address_or_path, path
+from trueboundary.plain_text import printable
 from trueboundary.plurals import plural
 
 if TYPE_CHECKING:
@@ -261,7 +262,7 @@ def _console() -> Console:
 
 
 def _complain(message: str) -> None:
-    typer.echo(f"trueboundary: {message}", err=True)
+    typer.echo(f"trueboundary: {printable(message)}", err=True)
 
 
 def _stop(message: str, status: int) -> NoReturn:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from trueboundary.cli.errors import UserError
+from trueboundary.cli.typed_commands import Command
 
 app = typer.Typer(
     name="theory",
@@ -26,6 +27,7 @@ Dim = Annotated[int, typer.Option(help="Dimension of the sphere, at least 2.")]
 
 @app.command(
     "cap",
+    cls=Command,
     epilog="[bold]Example[/]\n\n  trueboundary theory cap --dim 500 --measure 1e-7\n\n"
     "  trueboundary theory cap --dim 500 --distance 0.18 --json",
 )
@@ -77,6 +79,7 @@ def cap(
 
 @app.command(
     "ellipsoid",
+    cls=Command,
     epilog="[bold]Example[/]\n\n  trueboundary theory ellipsoid 0.36x250 1.232x250",
 )
 def ellipsoid(
@@ -109,6 +112,7 @@ def ellipsoid(
 
 @app.command(
     "fraction",
+    cls=Command,
     epilog="[bold]Example[/]\n\n  trueboundary theory fraction --dim 3000 --error 1e-14",
 )
 def fraction(
@@ -142,6 +146,12 @@ def fraction(
         },
         as_json,
     )
+    if k is None:
+        typer.echo(
+            f"trueboundary: no number of coordinates up to {dim - 3:,} gives an error rate of "
+            f"{error:g}",
+            err=True,
+        )
 
 
 class _user_errors:

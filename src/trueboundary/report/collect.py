@@ -256,7 +256,7 @@ def _analysis_without_data(experiment: Experiment) -> Analysis:
 def _why_missing(store: Store, name: str, folder: str) -> tuple[str, str]:
     text = store.read_failure(folder)
     if text is not None:
-        first = printable(text.partition("\n")[0])
+        first = printable(text.strip().partition("\n")[0]) or "without a word"
         happened = "was" if first.startswith("not started") else "failed:"
         return f"Its run {name!r} {happened} {first}", text
     return f"Its run {name!r} has not finished; running again goes on with it.", ""

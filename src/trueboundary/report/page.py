@@ -8,8 +8,9 @@ from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 
-from trueboundary import __version__
+from trueboundary import __version__, plain_text
 from trueboundary.experiments.base import SCALES, read_settings
 from trueboundary.experiments.claims import Verdict
 from trueboundary.report import words
@@ -68,11 +69,22 @@ def render_page(material: Material, pictures: Mapping[str, Sequence[Picture]]) -
 @cache
 def _template() -> Template:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_visible,
     )
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
     source = resources.files("trueboundary.report").joinpath("page.html.j2").read_text("utf-8")
     return environment.from_string(source)
+
+
+def _visible(value: Any) -> Any:
+    """Return words with what would steer a terminal as escapes: pages are looked at there, too."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\n".join(map(plain_text.printable, value.split("\n")))
 
 
 def _distinct(values: Any) -> str:

@@ -6,6 +6,7 @@ This is the one place that knows of Dask, and it loads Dask when it is asked for
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import threading
 import time
@@ -31,6 +32,7 @@ _COUNT_INTERVAL = 2.0
 #: Name of the worker resource of which an item on a graphics card takes one.
 DEVICE_RESOURCE = "device"
 
+_ADDRESS = re.compile(r"\w+://[^\s/:]+:\d{1,5}/?|\w+://\[[^\s/]+\]:\d{1,5}/?")
 _ADDRESSES = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
 
 
@@ -117,6 +119,12 @@ class _Counter:
 
 @contextmanager
 def _from_address(where: str) -> Iterator[tuple[str, Sequence[str]]]:
+    # Dask's client takes 20 seconds and a traceback to end where an address has no such form.
+    if not _ADDRESS.fullmatch(where):
+        raise ClusterError(
+            f"{where} is not the address of a scheduler, such as tcp://host:8786: give a host and "
+            "a port"
+        )
     yield where, ()
 
 
@@ -209,7 +217,7 @@ def _read_configuration(where: str) -> dict[str, Any]:
     yaml = _load("yaml")
     try:
         content = yaml.safe_load(read_text(Path(where)))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise ClusterError(
             f"--cluster takes an address like tcp://host:8786 or a YAML file, and {where} cannot "

@@ -243,9 +243,9 @@ class Store:
             try:
                 intact = self.load(config) is not None
             except DamagedRunError:
-                self.discard(config)
                 intact = False
             if not intact:
+                self.discard(config)  # also a link that leads to nothing
                 os.rename(folder, target)
         _sync_folder(target.parent)
 
@@ -366,7 +366,8 @@ def _read_table(file: Path, checksum: str) -> Arrays:
         if digest.hexdigest() != checksum:
             raise ValueError(f"{file.name} has changed since it was written")
         stream.seek(0)
-        return load_tensors(stream.read(MAX_TABLE))
+        # Python sets memory aside for all that is asked for, whether it comes or not.
+        return load_tensors(stream.read(os.fstat(stream.fileno()).st_size))
 
 
 def _write(file: Path, content: bytes) -> None:
