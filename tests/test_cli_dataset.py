@@ -39,10 +39,10 @@ def write_images(folder, n=20, size=8):
 
 
 def small(*arguments, images="photos", out="set"):
-    return main(
-        ["dataset", "make", images, "--out", out, "--n-train", "60", "--n-test", "30",
-         "--components", "1", "--factors", "2", *arguments]
-    )  # fmt: skip
+    usual = {"--n-train": "60", "--n-test": "30", "--components": "1", "--factors": "2"}
+    typed = {argument.partition("=")[0] for argument in arguments}
+    rest = [word for option in usual.items() if option[0] not in typed for word in option]
+    return main(["dataset", "make", images, "--out", out, *rest, *arguments])
 
 
 @pytest.fixture
