@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trueboundary.plain_text import printable
 from trueboundary.report.collect import ClaimRow, Material, Section, collect_material
 from trueboundary.report.files import Picture, write_claims_json, write_picture, write_text
 from trueboundary.report.markdown import claims_markdown
 from trueboundary.report.page import render_page
-from trueboundary.report.words import printable
 from trueboundary.runs import Plan
 from trueboundary.runs.locking import locked
 

@@ -81,14 +81,3 @@ def exact_value(judgement: Judgement | None) -> str:
     if judgement is None or judgement.measurement is None or judgement.measurement.exact is None:
         return "–"
     return number(judgement.measurement.exact)
-
-
-def printable(text: str) -> str:
-    r"""Return `text` without anything that could steer a terminal or break a line.
-
-    Examples
-    --------
-    >>> printable("café \x1b[2J")
-    'café \\x1b[2J'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
