@@ -15,7 +15,6 @@ __all__ = [
     "number",
     "paper_value",
     "plural",
-    "printable",
     "setting",
 ]
 
