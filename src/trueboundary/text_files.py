@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+from trueboundary.regular_files import UnfitFileError, read_regular, reason
+
 #: More than any file that is written by hand.
 _LIMIT = 16 * 2**20
 
@@ -36,12 +38,10 @@ def read_text(file: Path) -> str:
     >>> read_text(file)
     'a = 1\r\n'
     """
-    if file.exists() and not file.is_file():  # reading a pipe or a device may never end
-        raise ValueError(f"{file} is not a file" + (" but a folder" if file.is_dir() else ""))
-    with file.open("rb") as stream:
-        content = stream.read(_LIMIT + 1)
-    if len(content) > _LIMIT:
-        raise ValueError(f"{file} is larger than {_LIMIT // 2**20} MiB, which no such file is")
+    try:
+        content = read_regular(file, _LIMIT)
+    except UnfitFileError as error:
+        raise ValueError(reason(error)) from error
     for mark, name in _OTHERS.items():
         if content.startswith(mark):
             raise ValueError(f"{file} is written in {name}; save it as UTF-8")
