@@ -1,11 +1,14 @@
 """The house has an order: what every room may import, found in the code itself."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import trueboundary
+from trueboundary.experiments import experiments
+from trueboundary.experiments.papers import PAPERS, modules
 
 PACKAGE = Path(trueboundary.__file__).parent
 
@@ -94,3 +97,18 @@ def test_the_library_prints_nothing(file: Path) -> None:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "print"]
+
+
+def test_no_two_files_have_one_name() -> None:
+    names = Counter(file.name for file in FILES)
+    shared = {name for name, n in names.items() if n > 1}
+    assert shared <= {"__init__.py", "base.py"}
+
+
+def test_an_experiment_is_found_by_its_name() -> None:
+    for paper in PAPERS:
+        files = {file.stem for file in (PACKAGE / "experiments" / paper).glob(f"{paper}_*.py")}
+        assert files == {name.rsplit(".", 1)[1] for name in modules(paper)}
+    for experiment in experiments().values():
+        name = experiment.id.replace("-", "_")
+        assert (PACKAGE / "experiments" / experiment.paper / f"{name}.py").is_file()

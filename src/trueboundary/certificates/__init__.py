@@ -17,16 +17,16 @@ from trueboundary.certificates.amplification import (
     proven_error_bound,
 )
 from trueboundary.certificates.base import Certificate, CertificateResult
-from trueboundary.certificates.ellipsoid import (
+from trueboundary.certificates.ellipsoid_exact import (
     EllipsoidCertificate,
     nearest_ellipsoid,
     nearest_ellipsoid_error,
 )
-from trueboundary.certificates.gaussian_pairs import nearest_pair_error
+from trueboundary.certificates.gaussian_pair_exact import nearest_pair_error
+from trueboundary.certificates.mixture_bounds import LipschitzMixtureCertificate
 from trueboundary.certificates.mixture_exact import MixtureBracket, MixtureCertificate, bracket
-from trueboundary.certificates.mixtures import LipschitzMixtureCertificate
 from trueboundary.certificates.quadric import QuadricProjection, project_quadric
-from trueboundary.certificates.svm import SVMCertificate
+from trueboundary.certificates.svm_bounds import SVMCertificate
 from trueboundary.certificates.trust_region import trust_region_minimum
 
 if TYPE_CHECKING:

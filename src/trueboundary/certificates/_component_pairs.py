@@ -11,7 +11,7 @@ from scipy import special
 
 from trueboundary.certificates._blends import Blend, Expansion, shift_weight
 from trueboundary.certificates.base import BoolArray, FloatArray
-from trueboundary.certificates.mixtures import (
+from trueboundary.certificates.mixture_bounds import (
     _Components,
     _Prepared,
     _radius,

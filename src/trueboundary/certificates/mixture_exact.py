@@ -43,7 +43,7 @@ from trueboundary.certificates.base import (
     check_labels,
     check_points,
 )
-from trueboundary.certificates.mixtures import _radius
+from trueboundary.certificates.mixture_bounds import _radius
 
 __all__ = ["MixtureBracket", "MixtureCertificate", "bracket"]
 

@@ -25,8 +25,8 @@ from trueboundary.classifiers.edge import (
 from trueboundary.classifiers.ellipsoid import Ellipsoid, max_margin_alpha
 from trueboundary.classifiers.quadratic import QuadraticNetwork
 from trueboundary.classifiers.relu import ReLUNetwork
-from trueboundary.classifiers.spheres import SphereBayes, TruncatedSum
-from trueboundary.classifiers.storage import from_arrays, register, to_arrays
+from trueboundary.classifiers.sphere_rules import SphereBayes, TruncatedSum
+from trueboundary.classifiers.stored_classifiers import from_arrays, register, to_arrays
 from trueboundary.classifiers.svm import (
     RBFSVM,
     GammaPath,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trueboundary._checks import check_real
 from trueboundary.classifiers.base import BinaryClassifier
-from trueboundary.classifiers.storage import register
+from trueboundary.classifiers.stored_classifiers import register
 from trueboundary.densities.discrete import DiscreteTable
 from trueboundary.densities.low_rank import LowRankGaussian
 from trueboundary.densities.mixture import MixtureOfFactorAnalyzers

@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool2d, leaky_relu
 from trueboundary._checks import check_integer
 from trueboundary._tensors import check_floating
 from trueboundary.classifiers.base import BinaryClassifier
-from trueboundary.classifiers.storage import register
+from trueboundary.classifiers.stored_classifiers import register
 
 _Layer = TypeVar("_Layer", nn.Conv2d, nn.Linear)
 _SLOPE = 0.2  # of LeakyReLU below zero, TensorFlow's default

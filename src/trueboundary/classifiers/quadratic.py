@@ -13,7 +13,7 @@ from trueboundary._checks import check_integer, check_real
 from trueboundary._tensors import check_floating, drawing_device
 from trueboundary.classifiers.base import BinaryClassifier
 from trueboundary.classifiers.ellipsoid import Ellipsoid
-from trueboundary.classifiers.storage import register
+from trueboundary.classifiers.stored_classifiers import register
 
 
 @register

@@ -13,7 +13,7 @@ from trueboundary._checks import check_integer
 from trueboundary._tensors import check_floating
 from trueboundary.classifiers.base import BinaryClassifier
 from trueboundary.classifiers.integrity import Disagreement
-from trueboundary.classifiers.storage import register
+from trueboundary.classifiers.stored_classifiers import register
 
 _Layer = TypeVar("_Layer", bound=nn.Module)
 BatchNorm = Literal["before-activation", "after-activation"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trueboundary._checks import check_integer, check_real
 from trueboundary.classifiers.base import BinaryClassifier
-from trueboundary.classifiers.storage import register
+from trueboundary.classifiers.stored_classifiers import register
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

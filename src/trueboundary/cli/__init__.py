@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from trueboundary.cli.commands import app
 from trueboundary.cli.errors import UserError
-from trueboundary.cli.streams import OutputError, readable_streams
+from trueboundary.cli.output_streams import OutputError, readable_streams
 from trueboundary.plain_text import printable
 
 __all__ = ["main"]

@@ -96,7 +96,7 @@ def _common(
 @app.command("list", cls=Command, epilog=_example("trueboundary list"))
 def list_experiments() -> None:
     """Show every experiment: id, paper, figure or section, and its cost at each scale."""
-    from trueboundary.cli.tables import experiments_table
+    from trueboundary.cli.terminal_tables import experiments_table
     from trueboundary.experiments import experiments
 
     found = list(experiments().values())
@@ -248,7 +248,7 @@ def report(
 def doctor() -> None:
     """Show what the results depend on here: versions, devices, threads and data found."""
     from trueboundary.cli.doctor import checks
-    from trueboundary.cli.tables import checks_table
+    from trueboundary.cli.terminal_tables import checks_table
 
     _console().print(checks_table(checks()))
 
@@ -277,9 +277,9 @@ def _run(
     out: Path | None,
     overrides: Sequence[str],
 ) -> None:
-    from trueboundary.cli.tables import claims_table
+    from trueboundary.cli.terminal_tables import claims_table
     from trueboundary.cli.work import carry_out, default_folder, find_others, plan_jobs
-    from trueboundary.report.words import plural
+    from trueboundary.report.measured_values import plural
     from trueboundary.runs import StoreError, WorkerDiedError
 
     check_scale(scale)

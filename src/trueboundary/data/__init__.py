@@ -4,7 +4,7 @@ from trueboundary.data.celeba import CelebA, fingerprint_celeba, load_celeba, st
 from trueboundary.data.cifar import load_cifar10
 from trueboundary.data.folders import load_image_folder
 from trueboundary.data.idx import decode_idx, encode_idx, load_idx_folder, read_idx
-from trueboundary.data.images import ImageData
+from trueboundary.data.image_data import ImageData
 from trueboundary.data.locations import DataLocation, cache_folder, find_data
 from trueboundary.data.mnist import load_mnist
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trueboundary.data.files import Files, existing, open_files
-from trueboundary.data.images import (
+from trueboundary.data.image_data import (
     Floats,
     ImageData,
     Labels,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from trueboundary.data.files import existing, read_tar
-from trueboundary.data.images import ImageData, Labels
+from trueboundary.data.image_data import ImageData, Labels
 from trueboundary.data.pickles import load_arrays
 from trueboundary.data.pixels import Pixels
 from trueboundary.regular_files import read_regular

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from trueboundary.data.files import existing
-from trueboundary.data.images import ImageData
+from trueboundary.data.image_data import ImageData
 from trueboundary.data.pixels import Pixels, area_resize, decode_image, is_image
 from trueboundary.regular_files import read_regular
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trueboundary.data.files import existing
-from trueboundary.data.images import ImageData
+from trueboundary.data.image_data import ImageData
 from trueboundary.regular_files import open_regular, read_at_most
 
 # The third byte of an IDX file says what the numbers are; all are stored big-endian.

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pooch
 
 from trueboundary.data.idx import decode_idx, encode_idx, load_idx_folder, read_idx
-from trueboundary.data.images import ImageData
+from trueboundary.data.image_data import ImageData
 from trueboundary.data.locations import MNIST_VARIABLE, cache_folder, folder_from_environment
 from trueboundary.data.pickles import load_arrays
 from trueboundary.regular_files import write_atomically

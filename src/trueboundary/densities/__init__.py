@@ -6,10 +6,10 @@ from trueboundary.densities.estimator import MixtureOfFactorAnalyzersEM
 from trueboundary.densities.low_rank import LowRankGaussian
 from trueboundary.densities.mixture import MixtureOfFactorAnalyzers
 from trueboundary.densities.sphere import SphereConstraint, UniformSphere
-from trueboundary.densities.storage import from_arrays as density_from_arrays
-from trueboundary.densities.storage import load as load_density
-from trueboundary.densities.storage import save as save_density
-from trueboundary.densities.storage import to_arrays as density_to_arrays
+from trueboundary.densities.stored_densities import from_arrays as density_from_arrays
+from trueboundary.densities.stored_densities import load as load_density
+from trueboundary.densities.stored_densities import save as save_density
+from trueboundary.densities.stored_densities import to_arrays as density_to_arrays
 
 __all__ = [
     "DiscreteTable",

@@ -34,7 +34,7 @@ from trueboundary.densities.em import (
     relative_to,
 )
 from trueboundary.densities.mixture import MixtureOfFactorAnalyzers
-from trueboundary.densities.storage import read_folder, write_folder
+from trueboundary.densities.stored_densities import read_folder, write_folder
 
 Batches = Callable[[], Iterable[ArrayLike]]
 Shard = Callable[[], ArrayLike]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 
+from trueboundary.experiments.papers import PAPERS, read_table
 from trueboundary.runs import Run, RunConfig, total_cost
 
 if TYPE_CHECKING:  # the command line lists experiments without loading matplotlib
@@ -120,8 +119,8 @@ class Experiment:
     ----------
     id : str
         Name on the command line.
-    paper : {"spheres", "bayes", "truth"}
-        Group that ``trueboundary reproduce`` runs it in.
+    paper : str
+        Folder of the paper, the group that ``trueboundary reproduce`` runs it in.
     place : str
         Figure or section of the paper.
     title : str
@@ -139,7 +138,7 @@ class Experiment:
     """
 
     id: str
-    paper: Literal["spheres", "bayes", "truth"]
+    paper: str
     place: str
     title: str
     question: str
@@ -216,8 +215,7 @@ def read_settings(experiment: str) -> list[Setting]:
 
 @cache
 def _scales() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-    text = resources.files("trueboundary.experiments").joinpath("scales.toml").read_text("utf-8")
-    return tomllib.loads(text)
+    return {name: table for paper in PAPERS for name, table in read_table(paper, "scales").items()}
 
 
 def _setting(experiment: str, name: str, entry: Mapping[str, Any]) -> Setting:

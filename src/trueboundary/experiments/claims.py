@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from importlib import resources
 from typing import Any, Literal, get_args
 
 from trueboundary.experiments.base import Measurement, read_settings
+from trueboundary.experiments.papers import read_table
 from trueboundary.experiments.wording import number, setting
 
 Test = Literal["interval", "at most", "at least", "statement"]
@@ -120,13 +119,12 @@ def read_claims(paper: str) -> list[Claim]:
     ValueError
         If an entry is incomplete.
     """
-    folder = resources.files("trueboundary.experiments")
-    text = folder.joinpath(f"claims-{paper}.toml").read_text("utf-8")
-    entries = [each for entry in tomllib.loads(text)["claim"] for each in expand_entry(entry)]
+    stated = read_table(paper, "claims")["claim"]
+    entries = [each for entry in stated for each in expand_entry(entry)]
     claims = [parse_claim(paper, entry) for entry in entries]
     twice = [id for id, n in Counter(claim.id for claim in claims).items() if n > 1]
     if twice:
-        raise ValueError(f"claims-{paper}.toml: more than one entry is called {twice[0]}")
+        raise ValueError(f"{paper}/claims.toml: more than one entry is called {twice[0]}")
     return claims
 
 
@@ -167,7 +165,7 @@ def parse_claim(paper: str, entry: Mapping[str, Any]) -> Claim:
     ValueError
         If it lacks something, has something unknown, or contradicts itself.
     """
-    where = f"claims-{paper}.toml: entry {entry.get('id', 'without an id')}"
+    where = f"{paper}/claims.toml: entry {entry.get('id', 'without an id')}"
     fields = dict(entry)
     fields["depends_on"] = tuple(fields.get("depends_on", ()))
     try:

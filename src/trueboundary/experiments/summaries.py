@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trueboundary import theory
 from trueboundary.experiments.base import Measurement
-from trueboundary.experiments.networks import Schedule
+from trueboundary.experiments.networks.trained_networks import Schedule
 from trueboundary.plurals import plural
 
 Values = NDArray[np.floating]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trueboundary.certificates.ellipsoid import ellipsoid_margins
-from trueboundary.certificates.mixtures import require_own_odds
+from trueboundary.certificates.ellipsoid_exact import ellipsoid_margins
+from trueboundary.certificates.mixture_bounds import require_own_odds
 from trueboundary.classifiers import (
     BayesOptimal,
     Classifier,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trueboundary._checks import check_integer, check_real
 from trueboundary.densities import MixtureOfFactorAnalyzers, MixtureOfFactorAnalyzersEM
-from trueboundary.densities.storage import SPEC_FILE, read_folder, write_folder
+from trueboundary.densities.stored_densities import SPEC_FILE, read_folder, write_folder
 from trueboundary.new_folders import new_folder
 from trueboundary.problems.mixtures import MixtureProblem, _stored_densities
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trueboundary._checks import check_integer, check_real
-from trueboundary.classifiers.spheres import SphereBayes
+from trueboundary.classifiers.sphere_rules import SphereBayes
 from trueboundary.densities import UniformSphere
 from trueboundary.problems.base import Problem, check_label
 

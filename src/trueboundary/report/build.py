@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trueboundary.plain_text import printable
 from trueboundary.report.collect import ClaimRow, Material, Section, collect_material
-from trueboundary.report.files import Picture, write_claims_json, write_picture, write_text
+from trueboundary.report.figure_files import Picture, write_claims_json, write_picture, write_text
 from trueboundary.report.markdown import claims_markdown
 from trueboundary.report.page import render_page
 from trueboundary.runs import Plan

@@ -13,18 +13,12 @@ from markupsafe import Markup
 from trueboundary import __version__, plain_text
 from trueboundary.experiments.base import SCALES, read_settings
 from trueboundary.experiments.claims import Verdict
-from trueboundary.report import words
+from trueboundary.experiments.papers import title as paper_title
+from trueboundary.report import measured_values as words
 from trueboundary.report.collect import Material
-from trueboundary.report.files import Picture
+from trueboundary.report.figure_files import Picture
 from trueboundary.report.summary import summary, verdict_counts
 from trueboundary.runs import Plan
-
-#: What the papers are called in headings.
-PAPERS: Mapping[str, str] = {
-    "spheres": "Adversarial Spheres (Gilmer et al., 2018)",
-    "bayes": "A Bayes-Optimal View on Adversarial Examples (Richardson and Weiss, 2021)",
-    "truth": "Truth instead of estimates",
-}
 
 #: A word and a sign for each verdict: colour alone tells too few readers.
 _MARKS = {
@@ -48,9 +42,9 @@ def render_page(material: Material, pictures: Mapping[str, Sequence[Picture]]) -
     papers = list(dict.fromkeys(section.experiment.paper for section in material.sections))
     plans = material.plans
     return _template().render(
-        title=" · ".join(PAPERS[paper].split(" (")[0] for paper in papers) or "Nothing",
+        title=" · ".join(paper_title(paper).split(" (")[0] for paper in papers) or "Nothing",
         version=__version__,
-        papers=[PAPERS[paper] for paper in papers],
+        papers=[paper_title(paper) for paper in papers],
         scales=_distinct(plan.scale for plan in plans),
         seeds=_distinct(plan.seed for plan in plans),
         devices=_distinct(plan.device for plan in plans),

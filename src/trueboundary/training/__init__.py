@@ -2,10 +2,10 @@
 
 from trueboundary.training.adversaries import Adversary, ExactWorstCase, OnManifoldAdversary
 from trueboundary.training.checkpoints import CheckpointWarning
-from trueboundary.training.config import TrainingConfig, TrainingResult
 from trueboundary.training.diagnostics import LogitGap, steps_until_perfect, train_eval_gap
 from trueboundary.training.loop import Loss, cross_entropy, train
 from trueboundary.training.trades import TRADES, divergence
+from trueboundary.training.training_config import TrainingConfig, TrainingResult
 
 __all__ = [
     "TRADES",

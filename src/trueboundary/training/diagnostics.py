@@ -12,8 +12,8 @@ from trueboundary._checks import check_integer
 from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork, evaluated, margin
 from trueboundary.problems.streams import Stream
 from trueboundary.training.adversaries import Adversary
-from trueboundary.training.config import TrainingConfig
 from trueboundary.training.loop import train
+from trueboundary.training.training_config import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from trueboundary.problems.seeding import block_generator
 from trueboundary.problems.streams import Stream
 from trueboundary.training.adversaries import Adversary
 from trueboundary.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from trueboundary.training.config import Array, TrainingConfig, TrainingResult
+from trueboundary.training.training_config import Array, TrainingConfig, TrainingResult
 
 Snapshot = Callable[[int, BinaryClassifier], Mapping[str, Any] | None]
 

@@ -1,0 +1,240 @@
+"""Whether two kinds of attack find the same distances (Richardson and Weiss 2021, C.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.images.image_runs import (
+    AttackName,
+    ImageTask,
+    distances,
+    missing_data,
+    planned_attack,
+    planned_classifiers,
+    planned_fit,
+)
+from trueboundary.experiments.summaries import mean_of_points, median_of_points
+from trueboundary.plurals import plural
+from trueboundary.runs import Run, RunConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Floats = NDArray[np.floating[Any]]
+Row = dict[str, Any]
+
+ATTACKS: Mapping[AttackName, str] = {
+    "gradient": "gradient, computed steps",
+    "gradient-fixed": "gradient, fixed steps",
+    "cw-paper": "Carlini-Wagner, the paper's settings",
+    "cw": "Carlini-Wagner, constants by distance",
+}
+OPTIMAL, OPTIMAL_ASYMMETRIC = "optimal, symmetric", "optimal, asymmetric"
+ATTACKED = (OPTIMAL, OPTIMAL_ASYMMETRIC, "linear SVM", "RBF SVM")
+CLAIMS = ("B1.16",)
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Attack the optimal classifiers and the SVMs in every way."""
+    runs: dict[str, RunConfig] = {}
+    fit = planned_fit(settings, settings["pairs"][0], seed)
+    symmetric, asymmetric = (
+        ImageTask(fit, variant, settings["noise_std"]) for variant in ("symmetric", "asymmetric")
+    )
+    classifiers = planned_classifiers(settings, symmetric, seed, device)
+    attacked = {
+        OPTIMAL: (symmetric, None),
+        OPTIMAL_ASYMMETRIC: (asymmetric, None),
+        "linear SVM": (symmetric, classifiers["linear SVM"]),
+        "RBF SVM": (symmetric, classifiers["RBF SVM"]),
+    }
+    for name, (task, classifier) in attacked.items():
+        for attack in attacks_on(name):
+            runs[f"{name}/{attack}"] = planned_attack(settings, task, classifier, attack, seed)
+    return runs
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Compare the attacks point by point."""
+    missing = missing_data(runs)
+    if missing:
+        return Analysis(remarks=[missing], without_data=CLAIMS)
+    rows = [row(runs, name, attack) for name in ATTACKED for attack in attacks_on(name)]
+    pair = settings["pairs"][0]
+    return Analysis(
+        panels=[_scatter(runs, pair), _means(rows, pair)],
+        measurements=measure(runs),
+        remarks=_remarks(rows, runs),
+    )
+
+
+def attacks_on(name: str) -> list[AttackName]:
+    """Return the attacks on one classifier; the asymmetric problem is spared the slowest."""
+    return [a for a in ATTACKS if (name, a) != (OPTIMAL_ASYMMETRIC, "cw-paper")]
+
+
+def row(runs: Mapping[str, Run], name: str, attack: AttackName) -> Row:
+    """Return the distances of one attack in a few numbers."""
+    run = runs[f"{name}/{attack}"]
+    found = distances(run)
+    mean, low, high = mean_of_points(found)
+    return {
+        "attacked": name,
+        "attack": ATTACKS[attack],
+        "mean_distance": mean,
+        "low": low,
+        "high": high,
+        "median": median_of_points(found)[0],
+        "n_points": len(found),
+        "n_failed": int((~np.isfinite(found)).sum()),
+        "mean_gradients": float(run.arrays["n_backward"].mean()),
+    }
+
+
+def ratios(runs: Mapping[str, Run], name: str, other: AttackName) -> Floats:
+    """Return the gradient attack's distance over another attack's, where both succeeded."""
+    one, two = distances(runs[f"{name}/gradient"]), distances(runs[f"{name}/{other}"])
+    # A point on the boundary itself has distance 0 for either attack.
+    both = np.isfinite(one) & np.isfinite(two) & (two > 0)
+    quotient: Floats = one[both] / two[both]
+    return quotient
+
+
+def measure(runs: Mapping[str, Run]) -> dict[str, Measurement]:
+    """Return the measurement of the claim, if both attacks ever succeeded."""
+    found = ratios(runs, OPTIMAL, "cw-paper")
+    value, low, high = mean_of_points(found)
+    if math.isnan(value):
+        return {}
+    n = len(distances(runs[f"{OPTIMAL}/gradient"]))
+    note = (
+        f"Computed steps over Carlini-Wagner with the paper's settings, both found at {len(found)} "
+        f"of {plural(n, 'point')} of the symmetric problem; ratios from {found.min():.2f} to "
+        f"{found.max():.2f}."
+    )
+    return {"B1.16": Measurement(value, low, high, n=len(found), note=note)}
+
+
+def _remarks(rows: list[Row], runs: Mapping[str, Run]) -> list[str]:
+    remarks = []
+    for name in ATTACKED:
+        found = ratios(runs, name, "cw")
+        if len(found):
+            remarks.append(
+                f"{name}: computed gradient steps end {found.mean():.3f} times as far as "
+                "Carlini-Wagner with constants in units of distance, in the mean over "
+                f"{plural(len(found), 'point')}."
+            )
+    for r in rows:
+        if r["n_failed"]:
+            remarks.append(
+                f"{r['attacked']}: {r['attack']} failed at {r['n_failed']} of {r['n_points']} "
+                "points."
+            )
+    return remarks
+
+
+def _scatter(runs: Mapping[str, Run], pair: str) -> Panel:
+    found = {
+        name: np.stack([distances(runs[f"{name}/{attack}"]) for attack in ("cw", "gradient")])
+        for name in ATTACKED
+    }
+    found = {name: values[:, np.isfinite(values).all(axis=0)] for name, values in found.items()}
+    return Panel(
+        name="attacks-scatter",
+        title=f"The gradient attack and Carlini-Wagner, point by point, on {pair}",
+        caption=(
+            "Distance found by computed gradient steps against that found by Carlini-Wagner with "
+            "constants in units of distance. On the line both agree; above it Carlini-Wagner came "
+            "nearer. Points where either failed are left out."
+        ),
+        draw=lambda: draw_scatter(found),
+        data=[
+            {"attacked": name, "carlini_wagner": float(cw), "gradient": float(gradient)}
+            for name, values in found.items()
+            for cw, gradient in values.T
+        ],
+    )
+
+
+def draw_scatter(found: Mapping[str, Floats]) -> Figure:
+    """Draw the distances of two attacks against each other, classifiers side by side."""
+    from trueboundary.figures import COLOURS, new_figure
+
+    figure, axes = new_figure(len(found), width=2.7 * len(found), height=3.2)
+    for block, (name, values) in zip(axes, found.items(), strict=True):
+        end = 1.05 * max(values.max(initial=0.0), 0.1)
+        block.plot([0, end], [0, end], color=COLOURS["truth"], linewidth=0.9)
+        block.plot(*values, "o", ms=3, alpha=0.6, color=COLOURS["inner"])
+        block.set_xlim(0, end)
+        block.set_ylim(0, end)
+        block.set_aspect("equal")
+        block.set_title(name)
+        block.set_xlabel("Carlini-Wagner (L2)")
+    axes[0].set_ylabel("gradient attack (L2)")
+    return figure
+
+
+def _means(rows: list[Row], pair: str) -> Panel:
+    return Panel(
+        name="attacks-means",
+        title=f"Four attacks on {pair}",
+        caption=(
+            "Mean L2 over successful attacks with 95 % intervals, and where an attack failed, at "
+            "how many points. The paper's settings of Carlini-Wagner try constants up to 1 on raw "
+            "logits, too small for margins as flat as those of SVMs."
+        ),
+        draw=lambda: draw_means(rows),
+        data=rows,
+    )
+
+
+def draw_means(rows: list[Row]) -> Figure:
+    """Draw mean distances by classifier, attacks in colours."""
+    from trueboundary.figures import CYCLE, new_figure
+
+    figure, (axes,) = new_figure(width=7.6, height=4.4)
+    names = list(ATTACKS.values())
+    for r in rows:
+        index = names.index(r["attack"])
+        place = ATTACKED.index(r["attacked"]) + 0.18 * (index - 1.5)
+        first = r["attacked"] == ATTACKED[0]
+        mean = r["mean_distance"]
+        if math.isfinite(mean):
+            ends = [[mean - (r["low"] or mean)], [(r["high"] or mean) - mean]]
+            axes.errorbar(place, mean, yerr=ends, fmt="o", color=CYCLE[index], capsize=3)
+        if r["n_failed"]:
+            axes.text(
+                place,
+                0.12 + (0.0 if math.isnan(mean) else r["high"] or mean),
+                f"{r['n_failed']} of {r['n_points']} failed",
+                rotation=90,
+                ha="center",
+                va="bottom",
+                fontsize=8,
+                color=CYCLE[index],
+            )
+        if first:
+            axes.plot([], [], "o", color=CYCLE[index], label=r["attack"])
+    axes.set_xticks(range(len(ATTACKED)), ATTACKED)
+    axes.set_ylabel("mean L2 of the attack")
+    axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
+    axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper center")
+    return figure
+
+
+EXPERIMENT = Experiment(
+    id="bayes-attacks",
+    paper="bayes",
+    place="Appendix C.2",
+    title="The gradient attack against Carlini-Wagner",
+    question="Do a simple gradient attack and Carlini-Wagner find the same distances?",
+    plan=plan,
+    analyse=analyse,
+)

@@ -1,0 +1,248 @@
+"""Figure 9: whether wider, deeper and longer trained networks come nearer to the optimum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.images.attack_tables import (
+    Rows,
+    Settings,
+    attack_row,
+    attacks_on,
+    describe_row,
+    error_bars,
+    image_task,
+    nearest_distances,
+    under,
+    words_of,
+)
+from trueboundary.experiments.images.image_runs import ImageTask, TrainedCNN
+from trueboundary.experiments.networks.trained_networks import FINAL, snapshot_name
+from trueboundary.experiments.summaries import ratio_of_means
+from trueboundary.runs import Run, RunConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: What is varied, with the words for it, and the claim about its ends.
+SWEEPS: Mapping[str, tuple[str, str]] = {
+    "width": ("channels of the first layer", "B1.10a"),
+    "depth": ("convolution layers", "B1.10c"),
+    "samples": ("training samples", "B1.10b"),
+}
+#: Mean attacks in the journal version's Figure 9, read from its vector graphics, by data set.
+PAPER: Mapping[str, Mapping[str, Mapping[int, float]]] = {
+    "celeba/Male": {
+        "width": {4: 0.79, 8: 0.87, 16: 0.78, 32: 0.71},
+        "depth": {8: 0.81, 12: 0.74, 16: 0.70, 20: 0.72, 24: 0.67},
+        "samples": {50_000: 0.69, 1_000_000: 0.85},
+    },
+    "celeba/Smiling": {
+        "width": {4: 0.75, 8: 0.69, 16: 0.72, 32: 0.73},
+        "depth": {8: 0.84, 12: 0.80, 16: 0.82, 20: 0.75, 24: 0.82},
+        "samples": {50_000: 0.81, 1_000_000: 0.70},
+    },
+}
+_SHALLOWEST = 8
+
+
+def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
+    """Train one network per width and per depth, keep one at each number of samples, attack all."""
+    runs: dict[str, RunConfig] = {}
+    for name in settings["dataset"]:
+        task = image_task(name, settings, seed)
+        runs |= under(f"{name}/optimal", attacks_on(task, None, settings, seed))
+        for label, (network, model) in _networks(task, settings, seed, device).items():
+            found = attacks_on(task, network, settings, seed, model=model)
+            runs |= under(f"{name}/{label}", found)
+    return runs
+
+
+def _networks(
+    task: ImageTask, settings: Settings, seed: int, device: str
+) -> dict[str, tuple[TrainedCNN, str]]:
+    """Return the networks and which of their stored models is meant, by sweep and value."""
+    networks: dict[str, tuple[TrainedCNN, str]] = {}
+    n_samples = settings["n_samples"]
+    for width in settings["widths"]:
+        network = _network(task, settings, width, _SHALLOWEST, n_samples, seed, device)
+        networks[f"width-{width}"] = (network, FINAL)
+    for depth in settings["depths"]:
+        network = _network(task, settings, settings["width"], depth, n_samples, seed, device)
+        networks[f"depth-{depth}"] = (network, FINAL)
+    counts = settings["sample_counts"]
+    longest = _network(
+        task, settings, settings["width"], _SHALLOWEST, counts[-1], seed, device, counts[:-1]
+    )
+    for count in counts[:-1]:
+        networks[f"samples-{count}"] = (longest, snapshot_name(count // settings["batch_size"]))
+    networks[f"samples-{counts[-1]}"] = (longest, FINAL)
+    return networks
+
+
+def _network(
+    task: ImageTask,
+    settings: Settings,
+    width: int,
+    depth: int,
+    n_samples: int,
+    seed: int,
+    device: str,
+    kept: Sequence[int] = (),
+) -> TrainedCNN:
+    batch = settings["batch_size"]
+    return TrainedCNN(
+        task,
+        0,
+        seed,
+        architecture="strided",
+        width=width,
+        depth=depth,
+        n_steps=max(1, n_samples // batch),
+        batch_size=batch,
+        learning_rate=settings["learning_rate"],
+        snapshots=tuple(max(1, count // batch) for count in kept),
+        device=device,
+    )
+
+
+def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
+    """Tabulate the mean attacks along each sweep, and hold the last against the first."""
+    rows = sweep_rows(runs, settings)
+    names = settings["dataset"]
+    optima = [attack_row(runs, f"{name}/optimal", dataset=name) for name in names]
+    remarks = [describe_row(row, f"{words_of(row['dataset'])}, optimal") for row in optima]
+    remarks += [
+        describe_row(row, f"{words_of(row['dataset'])}, {SWEEPS[row['sweep']][0]} {row['value']:,}")
+        for row in rows
+    ]
+    return Analysis(
+        panels=[_panel(rows, optima)],
+        measurements=measure(runs, rows, names),
+        remarks=remarks,
+    )
+
+
+def sweep_rows(runs: Mapping[str, Run], settings: Settings) -> Rows:
+    """Return one row per data set, sweep and value."""
+    values = {
+        "width": settings["widths"],
+        "depth": settings["depths"],
+        "samples": settings["sample_counts"],
+    }
+    return [
+        attack_row(runs, f"{name}/{sweep}-{value}", dataset=name, sweep=sweep, value=value)
+        for name in settings["dataset"]
+        for sweep in SWEEPS
+        for value in values[sweep]
+    ]
+
+
+def measure(runs: Mapping[str, Run], rows: Rows, names: Sequence[str]) -> dict[str, Measurement]:
+    """Return the mean attack at the last value of each sweep over that at the first.
+
+    Of several data sets the largest ratio counts; a sweep without one has no measurement.
+    """
+    measurements: dict[str, Measurement] = {}
+    for sweep, (_, claim) in SWEEPS.items():
+        ends = [_ends(runs, rows, sweep, name) for name in names]
+        known = [found for found in ends if not math.isnan(found.value)]
+        if known:
+            measurements[claim] = max(known, key=lambda found: float(found.value))
+    return measurements
+
+
+def _ends(runs: Mapping[str, Run], rows: Rows, sweep: str, name: str) -> Measurement:
+    along = [row for row in rows if (row["dataset"], row["sweep"]) == (name, sweep)]
+    first, last = (
+        nearest_distances(runs, f"{name}/{sweep}-{along[end]['value']}") for end in (0, -1)
+    )
+    ratio, low, high = ratio_of_means(last, first)
+    note = (
+        f"{words_of(name)}: {along[-1]['value']:,} against {along[0]['value']:,} "
+        f"{SWEEPS[sweep][0]}. One network each; the interval is over points."
+    )
+    cells = [row for row in rows if row["sweep"] == sweep]
+    return Measurement(ratio, low, high, n=len(first), cells=cells, note=note)
+
+
+def _panel(rows: Rows, optima: Rows) -> Panel:
+    return Panel(
+        name="capacity",
+        title="Mean attacks on wider, deeper and longer trained networks",
+        caption=(
+            "Mean L2 size of the smallest perturbation found that changes the decision, with 95 % "
+            "intervals over points; every network is trained on fresh samples of the symmetric "
+            "problem at each step. Dashed: the optimal classifier of the same problem. Crosses: "
+            "the paper's networks, where the data set is one of the paper's."
+        ),
+        draw=lambda: draw_sweeps(rows, optima),
+        data=[row | {"sweep": "optimal", "value": ""} for row in optima] + rows,
+    )
+
+
+def draw_sweeps(rows: Rows, optima: Rows) -> Figure:
+    """Draw the mean attack along each sweep, data sets in colours."""
+    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
+
+    figure, panels = new_figure(3, width=10.5, height=3.8)
+    colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]
+    top = max([*(row["mean_l2"] for row in [*rows, *optima] if row["mean_l2"] > 0), 0.1])
+    for axes, (sweep, (words, _)) in zip(panels, SWEEPS.items(), strict=True):
+        for index, optimum in enumerate(optima):
+            colour, name = colours[index % len(colours)], optimum["dataset"]
+            along = [row for row in rows if row["dataset"] == name and row["sweep"] == sweep]
+            along = [row for row in along if not math.isnan(row["mean_l2"])]
+            style: Any = {"color": colour}
+            axes.axhline(optimum["mean_l2"], linestyle="--", **style)
+            if along:
+                axes.errorbar(
+                    [row["value"] for row in along],
+                    [row["mean_l2"] for row in along],
+                    yerr=error_bars(along),
+                    fmt="o-",
+                    capsize=3,
+                    label=words_of(name),
+                    **style,
+                )
+            paper = PAPER.get(name, {}).get(sweep, {})
+            if paper:
+                label = "the paper's" if index == 0 else None
+                axes.plot(
+                    list(paper), list(paper.values()), "x", color=COLOURS["paper"], label=label
+                )
+        if sweep != "depth":
+            axes.set_xscale("log")
+        values = sorted({row["value"] for row in rows if row["sweep"] == sweep})
+        axes.set_xticks(values, [_short(value) for value in values])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel(words)
+        axes.set_ylim(0, 1.35 * top)
+    panels[0].set_ylabel("mean L2 of the attack")
+    panels[0].plot([], [], "--", color=COLOURS["truth"], label="optimal classifier")
+    add_legend(panels[0], location="upper left")
+    return figure
+
+
+def _short(value: int) -> str:
+    """Return a number as an axis has room for: 20,000 as 20K."""
+    if value >= 1_000_000:
+        return f"{value / 1_000_000:g}M"
+    return f"{value / 1000:g}K" if value >= 1000 else str(value)
+
+
+EXPERIMENT = Experiment(
+    id="bayes-capacity",
+    paper="bayes",
+    place="Figure 9",
+    title="Wider, deeper and longer trained networks",
+    question=(
+        "Do networks with more channels, more layers or more training samples come nearer to the "
+        "robustness of the optimal classifier?"
+    ),
+    plan=plan,
+    analyse=analyse,
+)

@@ -1,0 +1,321 @@
+"""Faces: what the paper shows on CelebA, run where its users have it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.bayes import (
+    bayes_capacity,
+    bayes_noise,
+    bayes_real,
+    bayes_trades,
+    face_claims,
+)
+from trueboundary.experiments.bayes.bayes_subspaces import SubspaceDistances, draw_histograms
+from trueboundary.experiments.bayes.bayes_symmetric import GammaPath, path_panel, path_remark
+from trueboundary.experiments.bayes.face_claims import CLASSIFIERS, PAPER_ASYMMETRIC, PAPER_MEANS
+from trueboundary.experiments.images.attack_tables import (
+    ATTACKS,
+    Row,
+    Rows,
+    Settings,
+    attack_row,
+    attacks_on,
+    describe_row,
+    error_bars,
+    image_task,
+    under,
+    words_of,
+)
+from trueboundary.experiments.images.image_runs import (
+    AttackedImages,
+    distances,
+    planned_classifiers,
+)
+from trueboundary.experiments.images.sheets import Sheet, draw_sheet, sheet_rows
+from trueboundary.plurals import plural
+from trueboundary.runs import Run, RunConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Images in CelebA's training set.
+_N_TRAINING_FACES = 162_770
+#: Pictures of each class in a sheet.
+_N_SHOWN = 2
+
+
+def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
+    """Attack all classifiers of every attribute, and repeat the paper's sweeps on some."""
+    runs: dict[str, RunConfig] = {}
+    for name in settings["dataset"]:
+        task = image_task(name, settings, seed)
+        runs[f"{name}/fit"] = task.fit
+        classifiers = planned_classifiers(settings, task, seed, device)
+        for words, classifier in classifiers.items():
+            if classifier is not None:
+                runs[f"{name}/{words}"] = classifier
+            runs |= under(f"{name}/{words}", attacks_on(task, classifier, settings, seed))
+    for name in settings["sweep_dataset"]:
+        n_points = settings["n_points"]
+        for variant in ("symmetric", "asymmetric"):
+            task = image_task(name, settings, seed, variant=variant)
+            runs |= under(f"{name}/{variant}", attacks_on(task, None, settings, seed))
+            fixed = AttackedImages(task, None, "gradient-fixed", n_points, seed=seed)
+            runs[f"{name}/{variant}/gradient-fixed"] = fixed
+        symmetric = image_task(name, settings, seed)
+        runs[f"{name}/subspaces"] = SubspaceDistances(symmetric, n_points, seed)
+        runs[f"{name}/gammas"] = GammaPath(symmetric, settings["n_gamma"], n_points, seed)
+    for part, experiment in _parts().items():
+        found = experiment.plan(part_settings(settings, part), seed, device)
+        runs |= under(part, found)
+    return runs
+
+
+def _parts() -> Mapping[str, Experiment]:
+    """Return the experiments that are repeated on faces."""
+    return {
+        "capacity": bayes_capacity.EXPERIMENT,
+        "noise": bayes_noise.EXPERIMENT,
+        "trades": bayes_trades.EXPERIMENT,
+        "real": bayes_real.EXPERIMENT,
+    }
+
+
+def part_settings(settings: Settings, part: str) -> dict[str, Any]:
+    """Return the settings of one of the repeated experiments."""
+    if part == "real":
+        return {**settings, "dataset": settings["real_dataset"]}
+    width = settings["width" if part == "noise" else "sweep_width"]
+    return {**settings, "dataset": settings["sweep_dataset"], "width": width}
+
+
+def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
+    """Tabulate every attribute, and let the repeated experiments analyse their own runs."""
+    rows = [
+        attack_row(runs, f"{name}/{classifier}", dataset=name, classifier=classifier)
+        for name in settings["dataset"]
+        for classifier in CLASSIFIERS
+    ]
+    contrast = [
+        attack_row(runs, f"{name}/asymmetric", dataset=name, classifier="optimal, asymmetric")
+        for name in settings["sweep_dataset"]
+    ]
+    fits = [runs[f"{name}/fit"] for name in settings["dataset"]]
+    notes = [note for fit in fits for note in fit.summary.get("data_notes", ())]
+    remarks = list(dict.fromkeys(notes))
+    remarks += [_fit_remark(runs[f"{name}/fit"], name) for name in settings["dataset"]]
+    remarks += [
+        describe_row(row, f"{words_of(row['dataset'])}, {row['classifier']}")
+        for row in [*rows, *contrast]
+    ]
+    remarks += [_subspace_remark(runs, name) for name in settings["sweep_dataset"]]
+    panels = [_means(rows, contrast), _subspaces(runs, settings)]
+    for name in settings["sweep_dataset"]:
+        remarks.append(f"{words_of(name)}. {path_remark(runs[f'{name}/gammas'])}")
+        if name in settings["dataset"]:
+            panels.append(_gammas(runs, name))
+    panels += [_sheet(runs, name, settings) for name in settings["dataset"]]
+    measurements = face_claims.of_all(runs, rows)
+    measurements |= face_claims.of_contrast(runs, settings["sweep_dataset"])
+    for part, experiment in _parts().items():
+        own = {
+            name.removeprefix(f"{part}/"): run
+            for name, run in runs.items()
+            if name.startswith(f"{part}/")
+        }
+        used = part_settings(settings, part)
+        found = experiment.analyse(own, used)
+        panels += [replace(panel, name=f"faces-{panel.name}") for panel in found.panels]
+        remarks += found.remarks
+        measurements |= {f"{claim}-faces": m for claim, m in found.measurements.items()}
+        measurements |= _table_claims(part, own, used)
+    return Analysis(
+        panels=panels,
+        # Where an attack never succeeds there is no mean to compare.
+        measurements={claim: m for claim, m in measurements.items() if not math.isnan(m.value)},
+        remarks=remarks,
+        reductions=_fewer_photographs(fits),
+    )
+
+
+def _table_claims(part: str, runs: Mapping[str, Run], settings: Settings) -> dict[str, Measurement]:
+    """Return what one of the repeated experiments says of the paper's rows and curves."""
+    names = settings["dataset"]
+    if part == "capacity":
+        return face_claims.of_sweeps(bayes_capacity.sweep_rows(runs, settings))
+    if part == "trades":
+        return face_claims.of_trades(bayes_trades.beta_rows(runs, settings))
+    if part == "real":
+        rows = bayes_real.attack_rows(runs, names)
+        return face_claims.of_real(rows, bayes_real.transfer_rows(runs, names))
+    return {}
+
+
+def _fewer_photographs(fits: Sequence[Run]) -> list[str]:
+    """Say where the mixtures were fitted to fewer faces than CelebA has for training."""
+    n = min(sum(c["n_images"] for c in fit.summary["fit"]["classes"]) for fit in fits)
+    if n >= _N_TRAINING_FACES:
+        return []
+    return [
+        f"mixtures were fitted to {plural(n, 'face')}, of the {_N_TRAINING_FACES:,} for training"
+    ]
+
+
+def _fit_remark(fit: Run, name: str) -> str:
+    classes = fit.summary["fit"]["classes"]
+    sizes = " and ".join(
+        f"{c['n_components']} to {plural(c['n_images'], 'image')}" for c in classes
+    )
+    factors = plural(fit.summary["fit"]["n_factors"], "factor")
+    return f"{words_of(name)}: mixtures of {factors}, {sizes}."
+
+
+def _subspace_remark(runs: Mapping[str, Run], name: str) -> str:
+    distance = runs[f"{name}/subspaces"].arrays["distance"]
+    return (
+        f"{words_of(name)}: half the mean distance to the other class's nearest subspace is "
+        f"{distance.mean() / 2:.2f} over {len(distance)} points (the paper, for Male: 3.1)."
+    )
+
+
+def _means(rows: Rows, contrast: Rows) -> Panel:
+    return Panel(
+        name="faces-means",
+        title="Mean attacks on the symmetric problems made from faces",
+        caption=(
+            "Mean L2 size of the smallest perturbation found that changes the decision, with 95 % "
+            "intervals over points, for the optimal classifier and three trained ones; diamonds: "
+            "the optimal classifier of the asymmetric problem. Crosses: the paper's values, for "
+            "64 x 64 pixels and twenty times as many faces."
+        ),
+        draw=lambda: draw_means(rows, contrast),
+        data=[row | {"paper": _paper_mean(row)} for row in [*rows, *contrast]],
+    )
+
+
+def _paper_mean(row: Row) -> float | str:
+    name, classifier = row["dataset"], row["classifier"]
+    if classifier not in CLASSIFIERS:
+        return PAPER_ASYMMETRIC.get(name, "")
+    means = PAPER_MEANS.get(name)
+    return "" if means is None else means[CLASSIFIERS.index(classifier)]
+
+
+def draw_means(rows: Rows, contrast: Rows) -> Figure:
+    """Draw mean attacks by attribute, classifiers in colours."""
+    from trueboundary.figures import COLOURS, add_legend, new_figure
+
+    names = list(dict.fromkeys(row["dataset"] for row in rows))
+    figure, (axes,) = new_figure(width=7.6, height=1.6 + 0.55 * len(names))
+    colours = dict(zip(CLASSIFIERS, ("truth", "inner", "orange", "green"), strict=True))
+    for index, (classifier, colour) in enumerate(colours.items()):
+        along = [row for row in rows if row["classifier"] == classifier]
+        along = [row for row in along if not math.isnan(row["mean_l2"])]
+        heights = [-names.index(row["dataset"]) + 0.15 * (1.5 - index) for row in along]
+        axes.errorbar(
+            [row["mean_l2"] for row in along],
+            heights,
+            xerr=error_bars(along),
+            fmt="o",
+            ms=4,
+            capsize=2,
+            color=COLOURS[colour],
+            label=classifier,
+        )
+        known = [(row, y) for row, y in zip(along, heights, strict=True) if _paper_mean(row) != ""]
+        axes.plot(
+            [_paper_mean(row) for row, _ in known],
+            [height for _, height in known],
+            "x",
+            color=COLOURS["paper"],
+            label="the paper's" if known and index == 0 else None,
+        )
+    shown = [row for row in contrast if row["dataset"] in names and row["mean_l2"] > 0]
+    axes.plot(
+        [row["mean_l2"] for row in shown],
+        [-names.index(row["dataset"]) + 0.34 for row in shown],
+        "D",
+        ms=5,
+        color=COLOURS["truth"],
+        label="optimal, asymmetric",
+    )
+    axes.set_yticks([-i for i in range(len(names))], [words_of(name) for name in names])
+    axes.set_ylim(-len(names) + 0.4, 0.6)
+    axes.set_xlim(0, 1.45 * axes.get_xlim()[1])
+    axes.set_xlabel("mean L2 of the attack")
+    add_legend(axes, location="center right")
+    return figure
+
+
+def _subspaces(runs: Mapping[str, Run], settings: Settings) -> Panel:
+    found = {
+        words_of(name): runs[f"{name}/subspaces"].arrays["distance"]
+        for name in settings["sweep_dataset"]
+    }
+    return Panel(
+        name="faces-subspaces",
+        title="Distances to the other class's nearest subspace",
+        caption=(
+            "Distance from test points of the symmetric problem to the nearest component subspace "
+            "of the other class. Dashed: its mean; the paper has 6.2 for Male."
+        ),
+        draw=lambda: draw_histograms(found),
+        data=[
+            {"dataset": name, "distance": float(value)}
+            for name, values in found.items()
+            for value in values
+        ],
+    )
+
+
+def _gammas(runs: Mapping[str, Run], name: str) -> Panel:
+    chosen = runs[f"{name}/RBF SVM"].summary["gamma"]
+    place = f"faces-gamma-{name.replace('/', '-').lower()}"
+    return path_panel(runs[f"{name}/gammas"], chosen, name=place, words=words_of(name))
+
+
+def _sheet(runs: Mapping[str, Run], name: str, settings: Settings) -> Panel:
+    attacked = {classifier: f"{name}/{classifier}" for classifier in CLASSIFIERS}
+    if name in settings["sweep_dataset"]:
+        attacked["asymmetric"] = f"{name}/asymmetric"
+    sheets = {
+        words: Sheet.from_run(_nearer(runs, prefix), _N_SHOWN) for words, prefix in attacked.items()
+    }
+    return Panel(
+        name=f"faces-sheet-{name.replace('/', '-').lower()}",
+        title=f"{words_of(name)}: samples, attacked samples and changes",
+        caption=(
+            "Samples of the fitted mixtures, not photographs; the same attacked, for each "
+            "classifier of the symmetric problem; the change (grey is none); and the changes of "
+            "all pixels. The last column, where there is one, is the optimal classifier of the "
+            "asymmetric problem."
+        ),
+        draw=lambda: draw_sheet(sheets),
+        data=sheet_rows(name, sheets),
+    )
+
+
+def _nearer(runs: Mapping[str, Run], prefix: str) -> Run:
+    """Return the attack whose pictures are shown: of the most successes, that of the nearest."""
+    names = (f"{prefix}/{attack}" for attack in ATTACKS)
+    found = [runs[name] for name in names if name in runs]
+    return min(found, key=lambda run: (-run.summary["n_changed"], distances(run).sum()))
+
+
+EXPERIMENT = Experiment(
+    id="bayes-faces",
+    paper="bayes",
+    place="Figures 1, 4, 6, 9-16",
+    title="Faces",
+    question=(
+        "Are the optimal classifiers of problems made from faces robust, and the trained ones not?"
+    ),
+    plan=plan,
+    analyse=analyse,
+    on_request="it needs CelebA, which you bring",
+)

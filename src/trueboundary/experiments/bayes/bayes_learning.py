@@ -1,0 +1,300 @@
+"""Figure 5: a brittle classifier because the best one is, or because of how it was learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueboundary._checks import check_integer
+from trueboundary.experiments.base import Analysis, Experiment, Panel
+from trueboundary.experiments.bayes.bayes_planar import narrow_pair
+from trueboundary.experiments.bayes.boundary import (
+    attacked_distances,
+    decisions,
+    draw,
+    draw_regions,
+    gaussian_pair_distances,
+    grid_distances,
+)
+from trueboundary.experiments.networks.planes import square_points
+from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.problems import MixtureProblem
+
+Array = NDArray[np.float64]
+Data = Literal["asymmetric", "asymmetric, inside", "symmetric"]
+Learner = Literal["optimal", "rbf", "narrow rbf", "linear", "network", "network, usual start"]
+
+_DATA: tuple[Data, ...] = ("asymmetric", "asymmetric, inside", "symmetric")
+_LEARNERS: Mapping[Learner, str] = {
+    "optimal": "optimal",
+    "rbf": "RBF SVM",
+    "narrow rbf": "RBF SVM, narrowest",
+    "linear": "linear, bad start",
+    "network": "network, bad start",
+    "network, usual start": "network, usual start",
+}
+_EXTENTS: Mapping[Data, float] = {"asymmetric": 4.0, "asymmetric, inside": 2.0, "symmetric": 3.0}
+_BATCH_SIZE, _WIDTH, _DEPTH = 50, 64, 2
+#: Bad starts: a linear classifier's weight on the second coordinate, which tells nothing in the
+#: symmetric data, and the factor by which a network's first weights on it are larger than usual.
+_BAD_WEIGHT, _BAD_FACTOR = 40.0, 30.0
+
+
+@dataclass(frozen=True)
+class LearnedBoundary(RunConfig):
+    """A classifier learned from points in the plane, and distances to its errors.
+
+    Parameters
+    ----------
+    data : {"asymmetric", "asymmetric, inside", "symmetric"}
+        Which two Gaussians.
+    learner : str
+        Which classifier.
+    n_train : int
+        Training points of each class.
+    n_steps : int
+        Steps of stochastic gradient descent (Adam).
+    n_points : int
+        Test points of each class.
+    resolution : int
+        Points along each side of the picture.
+    seed : int
+        Seed of points, starts and order.
+    """
+
+    data: Data
+    learner: Learner
+    n_train: int
+    n_steps: int
+    n_points: int
+    resolution: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("n_train", self.n_train, minimum=4)
+        for name in ("n_steps", "n_points", "resolution"):
+            check_integer(name, getattr(self, name), minimum=2)
+
+    def cost(self) -> float:
+        """Return the time of training and attack."""
+        trained = self.learner in ("linear", "network", "network, usual start")
+        return 0.1 + (7e-4 * self.n_steps if trained else 0.0) + 2e-3 * self.n_points
+
+    def problem(self) -> MixtureProblem:
+        """Return the two Gaussians."""
+        from trueboundary.problems import MixtureProblem, planar_gaussian, planar_problem
+
+        if self.data == "asymmetric":
+            return planar_problem("e")
+        if self.data == "asymmetric, inside":
+            return narrow_pair(0.02, 0.0)
+        # The second coordinate varies little and says nothing about the class.
+        return MixtureProblem(
+            planar_gaussian((-1.5, 0.0), (0.3, 0.05)), planar_gaussian((1.5, 0.0), (0.3, 0.05))
+        )
+
+    def compute(self, context: Context) -> RunResult:
+        """Learn, then attack the test points that are classified correctly."""
+        problem = self.problem()
+        classifier = self.learn(problem).double().eval()
+        grid = square_points(_EXTENTS[self.data], self.resolution)
+        regions = decisions(classifier, grid)
+        arrays: dict[str, Any] = {"regions": regions}
+        for label in (0, 1):
+            x = draw(problem, self.n_points, label, self.seed, "test points")
+            arrays[f"points_{label}"] = x.numpy()
+            if self.learner == "optimal":
+                distance = gaussian_pair_distances(problem, x, label)
+            else:
+                # The margins of networks from bad starts lead many a gradient astray.
+                climbed = attacked_distances(classifier, x, label, seed=self.seed)
+                distance = np.minimum(climbed, grid_distances(x, label, grid, regions))
+            arrays[f"distance_{label}"] = distance
+        return RunResult({}, arrays)
+
+    def learn(self, problem: MixtureProblem) -> BinaryClassifier:
+        """Return the classifier that the learner ends with."""
+        import torch
+
+        from trueboundary.classifiers import choose_gamma, fit_rbf_svm
+
+        if self.learner == "optimal":
+            return problem.bayes_classifier(dtype=torch.float64)
+        x, y = self._training_set(problem)
+        if self.learner == "rbf":
+            # scikit-learn's usual width
+            return fit_rbf_svm(x, y, gamma=1 / (2 * float(x.var(correction=0))))
+        if self.learner == "narrow rbf":
+            path = choose_gamma(x[::2], y[::2], x[1::2], y[1::2])
+            return fit_rbf_svm(x, y, gamma=path.gamma)
+        return self._descend(x, y)
+
+    def _training_set(self, problem: MixtureProblem) -> tuple[Tensor, Tensor]:
+        import torch
+
+        parts = [draw(problem, self.n_train, k, self.seed, "training points") for k in (0, 1)]
+        y = torch.arange(2).repeat_interleave(self.n_train)
+        return torch.cat(parts), y
+
+    def _descend(self, x: Tensor, y: Tensor) -> BinaryClassifier:
+        from trueboundary.problems import ArraySample
+        from trueboundary.training import TrainingConfig, train
+
+        model = self._start()
+        points = x.to(next(model.parameters()).dtype)
+        rate = 0.05 if self.learner == "linear" else 1e-3
+        train(
+            model,
+            ArraySample(points, y, _BATCH_SIZE, self.seed),
+            TrainingConfig(self.n_steps, learning_rate=rate),
+        )
+        return model
+
+    def _start(self) -> BinaryClassifier:
+        import torch
+
+        from trueboundary.classifiers import LinearSVM, ReLUNetwork
+        from trueboundary.problems import block_generator
+
+        if self.learner == "linear":
+            start = LinearSVM(torch.tensor([0.0, _BAD_WEIGHT]), 0.0)
+            # It is stored frozen, for use; here it is only where descent begins.
+            for parameter in start.parameters():
+                parameter.requires_grad_(True)
+            return start
+        generator = block_generator(self.seed, 0, purpose="initial weights")
+        network = ReLUNetwork(2, _WIDTH, _DEPTH, batch_norm=None, generator=generator)
+        if self.learner == "network":
+            with torch.no_grad():
+                network.linear[0].weight[:, 1].mul_(_BAD_FACTOR)  # type: ignore[index]
+        return network
+
+
+def _plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    del device  # two dimensions
+    return {
+        f"{data} {learner}": LearnedBoundary(
+            data,
+            learner,
+            settings["n_train"],
+            settings["n_steps"],
+            settings["n_points"],
+            settings["resolution"],
+            seed,
+        )
+        for data in _DATA
+        for learner in _LEARNERS
+    }
+
+
+def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    del settings
+    rows = [
+        _row(data, learner, runs[f"{data} {learner}"]) for data in _DATA for learner in _LEARNERS
+    ]
+    return Analysis(panels=[_panel(runs, rows)], remarks=_remarks(rows))
+
+
+def _row(data: Data, learner: Learner, run: Run) -> dict[str, Any]:
+    row: dict[str, Any] = {"data": data, "classifier": _LEARNERS[learner]}
+    right = []
+    for label in (0, 1):
+        distance = run.arrays[f"distance_{label}"]
+        correct = distance[distance > 0]
+        mean, low, high = mean_of_points(correct)
+        right.append((distance > 0).mean())
+        row |= {
+            f"mean_distance_{label}": mean,
+            f"low_{label}": low,
+            f"high_{label}": high,
+            f"n_correct_{label}": len(correct),
+            f"n_failed_{label}": int(np.isinf(correct).sum()),
+        }
+    return row | {"accuracy": float(np.mean(right))}
+
+
+def _remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = {(row["data"], row["classifier"]): row for row in rows}
+
+    def words(data: Data, learner: Learner) -> str:
+        row = found[data, _LEARNERS[learner]]
+        near = f"{row['mean_distance_0']:.3f} and {row['mean_distance_1']:.3f}"
+        return f"{near} (accuracy {row['accuracy']:.3f})"
+
+    return [
+        "Mean distances of class 0 and class 1 to the nearest error, symmetric data: "
+        f"{words('symmetric', 'optimal')} for the optimal classifier, "
+        f"{words('symmetric', 'rbf')} for the RBF SVM; from bad starts "
+        f"{words('symmetric', 'linear')} for the linear classifier and "
+        f"{words('symmetric', 'network')} for the network; "
+        f"{words('symmetric', 'network, usual start')} for the network from its usual start.",
+        "Asymmetric data, one class inside the other: "
+        f"{words('asymmetric, inside', 'optimal')} for the optimal classifier and "
+        f"{words('asymmetric, inside', 'rbf')} for the RBF SVM: robustness would cost accuracy.",
+        "Asymmetric data, classes apart: the optimal classifier is brittle, "
+        f"{words('asymmetric', 'optimal')}, but nothing forces a learner to be: the RBF SVM has "
+        f"{words('asymmetric', 'rbf')}. That the optimal boundary is near does not by itself "
+        "explain why a learned one is.",
+        "The largest gamma that keeps the accuracy, the paper's rule, makes a bubble around one "
+        f"class in the plane: {words('symmetric', 'narrow rbf')} on the symmetric data.",
+    ]
+
+
+def _panel(runs: Mapping[str, Run], rows: Sequence[Mapping[str, Any]]) -> Panel:
+    return Panel(
+        name="bayes-fig5",
+        title="Brittle by nature or by learning (Fig. 5)",
+        caption="Decision regions with test points; under each picture, accuracy and mean distance "
+        "of correctly classified points of class 0 (blue) and 1 (red) to the nearest error: exact "
+        "for the optimal classifier, otherwise the nearest that an attack or the grid finds. First "
+        "two rows: one class is narrow, and the optimal boundary encloses it. Last row: the "
+        "optimal boundary is far from both classes, but gradient descent from a bad start ends as "
+        "accurate and much nearer, while the RBF SVM stays far.",
+        draw=lambda: _draw(runs, rows),
+        data=rows,
+    )
+
+
+def _draw(runs: Mapping[str, Run], rows: Sequence[Mapping[str, Any]]) -> Figure:
+    from trueboundary.figures import COLOURS, new_figure
+
+    figure, grid = new_figure(len(_LEARNERS), len(_DATA), width=13.0, height=7.6)
+    names = [(data, learner) for data in _DATA for learner in _LEARNERS]
+    for axes, (data, learner), row in zip(grid, names, rows, strict=True):
+        run, extent = runs[f"{data} {learner}"], _EXTENTS[data]
+        draw_regions(axes, run.arrays["regions"], -extent, extent)
+        for label, colour in enumerate((COLOURS["inner"], COLOURS["outer"])):
+            points = run.arrays[f"points_{label}"][:100]
+            axes.plot(points[:, 0], points[:, 1], ".", color=colour, ms=2.0)
+        axes.set(xlim=(-extent, extent), ylim=(-extent, extent), xticks=[], yticks=[])
+        axes.set_xlabel(
+            f"{row['accuracy']:.3f} right, at "
+            f"{row['mean_distance_0']:.2f} and {row['mean_distance_1']:.2f}"
+        )
+        if data == _DATA[0]:
+            axes.set_title(_LEARNERS[learner])
+        if learner == "optimal":
+            axes.set_ylabel(data)
+    return figure
+
+
+EXPERIMENT = Experiment(
+    id="bayes-learning",
+    paper="bayes",
+    place="Fig. 5",
+    title="Brittle because the best classifier is, or because of how it was learned",
+    question="Can a learner end with a brittle classifier where the best one is robust?",
+    plan=_plan,
+    analyse=_analyse,
+)

@@ -1,0 +1,235 @@
+"""Figure 10: whether fifty times more noise changes the robustness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.images.attack_tables import (
+    Rows,
+    Settings,
+    attack_row,
+    attacks_on,
+    describe_row,
+    error_bars,
+    image_task,
+    nearest_distances,
+    under,
+    words_of,
+)
+from trueboundary.experiments.images.image_runs import TrainedCNN
+from trueboundary.experiments.summaries import ratio_of_means
+from trueboundary.runs import Run, RunConfig
+from trueboundary.tiles import tile
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Pictures = NDArray[np.floating[Any]]
+
+#: What is attacked, with the claim about its ratio.
+CLASSIFIERS: Mapping[str, str] = {"optimal": "B1.11a", "CNN": "B1.11b"}
+#: Pictures of each class in a row of the sheet.
+_N_SHOWN = 4
+
+
+def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
+    """Train a network and attack both classifiers at each noise, with the same mixtures."""
+    runs: dict[str, RunConfig] = {}
+    for name in settings["dataset"]:
+        for noise_std in settings["noise_stds"]:
+            task = image_task(name, settings, seed, noise_std=noise_std)
+            network = TrainedCNN(
+                task,
+                settings["n_train"],
+                seed,
+                width=settings["width"],
+                n_steps=settings["n_steps"],
+                learning_rate=settings["learning_rate"],
+                device=device,
+            )
+            place = f"{name}/{noise_std:g}"
+            runs |= under(f"{place}/optimal", attacks_on(task, None, settings, seed))
+            runs |= under(f"{place}/CNN", attacks_on(task, network, settings, seed))
+    return runs
+
+
+def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
+    """Hold the mean attacks at the largest noise against those at the smallest."""
+    rows = noise_rows(runs, settings)
+    remarks = [
+        describe_row(row, f"{words_of(row['dataset'])}, noise {row['noise_std']:g}, "
+                     f"{row['classifier']}")
+        for row in rows
+    ]  # fmt: skip
+    return Analysis(
+        panels=[_sheet(runs, settings), _bars(rows)],
+        measurements=measure(runs, settings, rows),
+        remarks=remarks,
+    )
+
+
+def noise_rows(runs: Mapping[str, Run], settings: Settings) -> Rows:
+    """Return one row per data set, noise and classifier."""
+    return [
+        attack_row(
+            runs,
+            f"{name}/{noise_std:g}/{classifier}",
+            dataset=name,
+            noise_std=noise_std,
+            classifier=classifier,
+        )
+        for name in settings["dataset"]
+        for noise_std in settings["noise_stds"]
+        for classifier in CLASSIFIERS
+    ]
+
+
+def measure(runs: Mapping[str, Run], settings: Settings, rows: Rows) -> dict[str, Measurement]:
+    """Return the mean attack at the largest noise over that at the smallest, by claim.
+
+    Of several data sets the ratio farthest from 1 counts; without any there is no measurement.
+    """
+    measurements: dict[str, Measurement] = {}
+    for classifier, claim in CLASSIFIERS.items():
+        cells = [row for row in rows if row["classifier"] == classifier]
+        ratios = [_ratio(runs, settings, name, classifier) for name in settings["dataset"]]
+        known = [found for found in ratios if found.value > 0]
+        if known:
+            worst = max(known, key=lambda found: abs(math.log(found.value)))
+            measurements[claim] = replace(worst, cells=cells)
+    return measurements
+
+
+def _ratio(runs: Mapping[str, Run], settings: Settings, name: str, classifier: str) -> Measurement:
+    small, large = min(settings["noise_stds"]), max(settings["noise_stds"])
+    above, below = (
+        nearest_distances(runs, f"{name}/{noise:g}/{classifier}") for noise in (large, small)
+    )
+    ratio, low, high = ratio_of_means(above, below)
+    note = (
+        f"{words_of(name)}, noise {large:g} against {small:g}. The points differ in the size of "
+        "their noise alone; the interval is over points."
+    )
+    return Measurement(ratio, low, high, n=len(above), note=note)
+
+
+def _bars(rows: Rows) -> Panel:
+    return Panel(
+        name="noise",
+        title="Mean attacks at little and at much noise",
+        caption=(
+            "Mean L2 size of the smallest perturbation found that changes the decision of the "
+            "optimal classifier and of a network trained on the same problem, with 95 % intervals "
+            "over points, against the noise added to every pixel. The mixtures differ in nothing "
+            "else."
+        ),
+        draw=lambda: draw_noise(rows),
+        data=rows,
+    )
+
+
+def draw_noise(rows: Rows) -> Figure:
+    """Draw the mean attack against the noise, one panel per data set."""
+    from trueboundary.figures import COLOURS, add_legend, new_figure
+
+    names = list(dict.fromkeys(row["dataset"] for row in rows))
+    figure, panels = new_figure(len(names), width=max(5.6, 4.2 * len(names)), height=3.8)
+    top = max([*(row["mean_l2"] for row in rows if row["mean_l2"] > 0), 0.1])
+    for axes, name in zip(panels, names, strict=True):
+        for classifier, colour in (("optimal", "truth"), ("CNN", "inner")):
+            along = [
+                row for row in rows if (row["dataset"], row["classifier"]) == (name, classifier)
+            ]
+            axes.errorbar(
+                [row["noise_std"] for row in along],
+                [row["mean_l2"] for row in along],
+                yerr=error_bars(along),
+                fmt="o--" if classifier == "optimal" else "o-",
+                color=COLOURS[colour],
+                capsize=3,
+                label=classifier,
+            )
+        axes.set_xscale("log")
+        noises = sorted({row["noise_std"] for row in rows})
+        axes.set_xticks(noises, [f"{noise:g}" for noise in noises])
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(noises[0] / 2, noises[-1] * 2)
+        axes.set_ylim(0, 1.35 * top)
+        axes.set_xlabel("standard deviation of the noise in each pixel")
+        axes.set_title(words_of(name))
+    panels[0].set_ylabel("mean L2 of the attack")
+    add_legend(panels[0], location="upper right")
+    return figure
+
+
+def _sheet(runs: Mapping[str, Run], settings: Settings) -> Panel:
+    pictures = {
+        (name, noise_std): _pictures(runs[f"{name}/{noise_std:g}/optimal/gradient"])
+        for name in settings["dataset"]
+        for noise_std in settings["noise_stds"]
+    }
+    data: Rows = [
+        {
+            "dataset": name,
+            "noise_std": noise_std,
+            "share_below_0": float((values < 0).mean()),
+            "share_above_1": float((values > 1).mean()),
+        }
+        for (name, noise_std), values in pictures.items()
+    ]
+    return Panel(
+        name="noise-samples",
+        title="Samples with little and with much noise",
+        caption=(
+            "The first samples of either class at each noise. Values beyond black and white, which "
+            "the problems have, are drawn as black and white."
+        ),
+        draw=lambda: draw_samples(pictures),
+        data=data,
+    )
+
+
+def _pictures(run: Run) -> Pictures:
+    """Return a few kept samples of either class as images (n, height, width, channels)."""
+    channels, height, width = run.summary["image_shape"]
+    images = run.arrays["original"].reshape(-1, channels, height, width)
+    return np.moveaxis(images[: 2 * _N_SHOWN], 1, -1)
+
+
+def draw_samples(pictures: Mapping[tuple[str, float], Pictures]) -> Figure:
+    """Draw one row of samples per data set and noise."""
+    from trueboundary.figures import new_figure
+
+    figure, panels = new_figure(1, len(pictures), width=7.2, height=0.3 + 1.1 * len(pictures))
+    for axes, ((name, noise_std), images) in zip(panels, pictures.items(), strict=True):
+        _, height, width, channels = images.shape
+        flat = np.moveaxis(images, -1, 1).reshape(len(images), -1)
+        strip = tile([flat], (channels, height, width))
+        axes.imshow(strip.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.grid(visible=False)
+        axes.set_ylabel(
+            f"{words_of(name)}\nnoise {noise_std:g}", rotation=0, ha="right", va="center"
+        )
+    return figure
+
+
+EXPERIMENT = Experiment(
+    id="bayes-noise",
+    paper="bayes",
+    place="Figure 10",
+    title="Fifty times more noise",
+    question=(
+        "Does the noise in every pixel decide how robust the optimal classifier and a network are?"
+    ),
+    plan=plan,
+    analyse=analyse,
+)

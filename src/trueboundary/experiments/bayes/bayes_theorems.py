@@ -1,0 +1,478 @@
+"""Theorems 1 and 2 of the journal version: when the optimal classifier is robust."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueboundary import theory
+from trueboundary._checks import check_integer
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.bayes.boundary import certified_distances, draw
+from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.plurals import plural
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from trueboundary.problems import MixtureProblem
+
+Array = NDArray[np.float64]
+
+#: Separation of the two means; every length is in units of it.
+_SEPARATION = 1.0
+_BLOCK = 250
+
+
+@dataclass(frozen=True)
+class SphericalPair(RunConfig):
+    """Distances to the boundary between two equal spherical Gaussians.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension.
+    std : float
+        Standard deviation, in units of the distance of the means.
+    n_points : int
+        Points of class 0 whose exact distance is measured.
+    n_attacked : int
+        How many of them, the first ones, are attacked, too.
+    seed : int
+        Seed of the means and points.
+    """
+
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
+
+    dim: int
+    std: float
+    n_points: int
+    n_attacked: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "n_attacked"):
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("n_points", self.n_points, minimum=max(2, self.n_attacked))
+        if self.n_attacked > _BLOCK:
+            raise ValueError(f"n_attacked must be at most {_BLOCK}, got {self.n_attacked}")
+        if not self.std > 0:
+            raise ValueError(f"std must be positive, got {self.std}")
+
+    def cost(self) -> float:
+        """Return the time of drawing every coordinate of every point."""
+        return 0.1 + 1.5e-8 * self.dim * self.n_points
+
+    def compute(self, context: Context) -> RunResult:
+        """Measure the exact distances along the line of the means, and attack in full."""
+        import torch
+
+        from trueboundary.attacks import LogDensityGradient
+        from trueboundary.problems import block_generator
+
+        problem, direction = self.problem()
+        distances = []
+        for start in range(0, self.n_points, _BLOCK):
+            n = min(_BLOCK, self.n_points - start)
+            generator = block_generator(self.seed, start // _BLOCK, purpose="spherical pair")
+            x = problem.sample_class(n, 0, generator=generator, dtype=torch.float32)
+            # The means lie at -1/2 and +1/2 on the line, the boundary at 0.
+            distances.append((-(x.double() @ direction)).numpy())
+            if start == 0:
+                points = x[: self.n_attacked].double()
+            context.progress((start + n) / self.n_points)
+        labels = torch.zeros(len(points), dtype=torch.int64)
+        classifier = problem.bayes_classifier(dtype=torch.float64)
+        attacked = LogDensityGradient()(classifier, points, labels).distance
+        return RunResult(
+            {"n_points": self.n_points},
+            {
+                "distance": np.concatenate(distances),
+                "attacked": attacked.numpy(),
+                "proven": certified_distances(classifier, points, 0),
+            },
+        )
+
+    def problem(self) -> tuple[MixtureProblem, Tensor]:
+        """Return the problem, and the unit vector from the mean of class 0 to that of class 1."""
+        import torch
+
+        from trueboundary.densities import LowRankGaussian
+        from trueboundary.problems import MixtureProblem, block_generator
+
+        generator = block_generator(self.seed, 0, purpose="direction of the means")
+        direction = torch.randn(self.dim, dtype=torch.float64, generator=generator)
+        direction /= direction.norm()
+        zero, one = (
+            LowRankGaussian(
+                sign * _SEPARATION / 2 * direction,
+                torch.zeros(self.dim, 0, dtype=torch.float64),
+                self.std**2,
+            )
+            for sign in (-1.0, 1.0)
+        )
+        return MixtureProblem(zero, one), direction
+
+
+@dataclass(frozen=True)
+class SubspaceRobustness(RunConfig):
+    """Certified radii of two mixtures of factor analyzers as their noise vanishes.
+
+    Parameters
+    ----------
+    dim : int
+        Dimension.
+    n_factors : int
+        Dimension of each subspace.
+    n_components : int
+        Components per class.
+    noise_stds : tuple of float
+        Standard deviations of the noise, in units of the factors' standard deviation.
+    n_points : int
+        Points per class.
+    equal_spectra : bool
+        Whether all singular values are 1; otherwise they lie between 1/2 and 2.
+    seed : int
+        Seed of subspaces and points.
+    """
+
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
+
+    dim: int
+    n_factors: int
+    n_components: int
+    noise_stds: tuple[float, ...]
+    n_points: int
+    equal_spectra: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_factors", "n_components"):
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("dim", self.dim, minimum=self.n_factors + 1)
+        check_integer("n_points", self.n_points, minimum=2)
+        if not all(std > 0 for std in self.noise_stds):
+            raise ValueError(f"noise_stds must be positive, got {list(self.noise_stds)}")
+
+    def cost(self) -> float:
+        """Return the time of attacks and certificates."""
+        return 0.2 + 2e-3 * self.n_points * len(self.noise_stds)
+
+    def compute(self, context: Context) -> RunResult:
+        """Certify and attack the points at every noise."""
+        import torch
+
+        from trueboundary.attacks import LogDensityGradient
+        from trueboundary.problems import other_subspace_distance
+
+        arrays: dict[str, Any] = {}
+        for index, std in enumerate(self.noise_stds):
+            problem = self.problem(std)
+            classifier = problem.bayes_classifier(dtype=torch.float64)
+            parts: dict[str, list[Any]] = {"half": [], "proven": [], "found": []}
+            for label in (0, 1):
+                x = draw(problem, self.n_points, label, self.seed, "subspace points")
+                y = torch.full((len(x),), label)
+                parts["half"].append(other_subspace_distance(problem, x, y).numpy() / 2)
+                parts["proven"].append(certified_distances(classifier, x, label))
+                parts["found"].append(LogDensityGradient()(classifier, x, y).distance.numpy())
+            arrays |= {f"{key}_{index}": np.concatenate(value) for key, value in parts.items()}
+            context.progress((index + 1) / len(self.noise_stds))
+        return RunResult({"lemma_error": self._lemma_error()}, arrays)
+
+    def problem(self, noise_std: float) -> MixtureProblem:
+        """Return the problem with all noise of one standard deviation."""
+        import torch
+
+        from trueboundary.densities import MixtureOfFactorAnalyzers
+        from trueboundary.problems import MixtureProblem, block_generator
+
+        generator = block_generator(self.seed, 0, purpose="subspaces")
+        densities = []
+        for _ in range(2):
+            shape = (self.n_components, self.dim, self.n_factors)
+            raw = torch.randn(shape, dtype=torch.float64, generator=generator)
+            spectrum = torch.ones(self.n_components, 1, self.n_factors, dtype=torch.float64)
+            if not self.equal_spectra:
+                powers = torch.rand(spectrum.shape, dtype=torch.float64, generator=generator)
+                spectrum = 4.0 ** (powers - 0.5)
+            means = torch.randn(shape[:2], dtype=torch.float64, generator=generator)
+            densities.append(
+                MixtureOfFactorAnalyzers(
+                    torch.full((self.n_components,), 1 / self.n_components, dtype=torch.float64),
+                    # Typical points of two components are some four factor deviations apart.
+                    means * (4 / math.sqrt(2 * self.dim)),
+                    torch.linalg.qr(raw)[0] * spectrum,
+                    noise_std**2,
+                )
+            )
+        return MixtureProblem(densities[0], densities[1])
+
+    def _lemma_error(self) -> float:
+        """Return by how many nats Lemma A.1, its signs corrected, misses a log density."""
+        import torch
+
+        std = self.noise_stds[0]
+        problem = self.problem(std)
+        component = problem.density_0.component(0)  # type: ignore[union-attr]
+        x = draw(problem, 1, 0, self.seed, "lemma")[0]
+        a, offset = component.loadings, x - component.mean
+        gram = a.T @ a / std**2 + torch.eye(self.n_factors, dtype=torch.float64)
+        z = torch.linalg.solve(gram, a.T @ offset / std**2)
+        least = float((a @ z - offset).square().sum() / (2 * std**2) + z.square().sum() / 2)
+        volume = 0.5 * float(torch.linalg.slogdet(gram)[1])
+        constant = 0.5 * self.dim * math.log(2 * math.pi * std**2)
+        return abs(-least - volume - constant - float(component.log_prob(x)))
+
+
+def _plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    del device  # exact computations in float64
+    n, n_attacked = settings["n_points"], settings["n_attacked"]
+    pairs: dict[str, RunConfig] = {
+        f"pair {dim} {std}": SphericalPair(dim, std, n, n_attacked, seed)
+        for dim, std in _pairs(settings)
+    }
+    subspaces: dict[str, RunConfig] = {
+        name: SubspaceRobustness(
+            settings["subspace_dim"],
+            settings["n_factors"],
+            settings["n_components"],
+            tuple(settings["noise_stds"]),
+            settings["n_subspace_points"],
+            equal,
+            seed,
+        )
+        for name, equal in (("equal", True), ("unequal", False))
+    }
+    return pairs | subspaces
+
+
+def _pairs(settings: Mapping[str, Any]) -> list[tuple[int, float]]:
+    """Return dimension and standard deviation of the pairs, the one that decides first."""
+    dim, std = settings["dim"], settings["pair_std"]
+    return [(dim, std), (dim, 0.1), (2, std), (2, 0.1)]
+
+
+def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    pairs = [_pair_row(runs[f"pair {dim} {std}"], dim, std) for dim, std in _pairs(settings)]
+    noise_stds = tuple(settings["noise_stds"])
+    curves = [
+        row
+        for name in ("equal", "unequal")
+        for row in _subspace_rows(name, runs[name].arrays, noise_stds)
+    ]
+    return Analysis(
+        panels=[_pairs_panel(runs, pairs, settings), _subspaces_panel(curves)],
+        measurements={
+            "B1.4": _theorem_1(runs[f"pair {settings['dim']} {settings['pair_std']}"], pairs),
+            "B1.5": _theorem_2(curves),
+        },
+        remarks=_remarks(pairs, curves, runs["equal"].summary["lemma_error"]),
+    )
+
+
+def _pair_row(run: Run, dim: int, std: float) -> dict[str, Any]:
+    distance, attacked = run.arrays["distance"], run.arrays["attacked"]
+    exact = distance[: len(attacked)]
+    return {
+        "dim": dim,
+        "std": std,
+        "mean_over_half": float(distance.mean() / (_SEPARATION / 2)),
+        "share_nearer_than_half": float((distance < _SEPARATION / 2).mean()),
+        "n": len(distance),
+        "n_attacked": len(attacked),
+        "worst_attack_over_exact": float((attacked / exact)[exact > 0].max(initial=1.0)),
+        "median_proven_over_exact": float(np.median((run.arrays["proven"] / exact)[exact > 0])),
+    }
+
+
+def _theorem_1(run: Run, pairs: Sequence[Mapping[str, Any]]) -> Measurement:
+    value, low, high = mean_of_points(run.arrays["distance"] / (_SEPARATION / 2))
+    row = pairs[0]
+    return Measurement(
+        value,
+        low,
+        high,
+        n=row["n"],
+        exact=1.0,
+        cells=pairs,
+        note=f"{row['share_nearer_than_half']:.3f} of the points are nearer than d/2 (in theory "
+        f"half of them). An attack in all {row['dim']:,} dimensions on "
+        f"{plural(row['n_attacked'], 'point')} needs at most {row['worst_attack_over_exact']:.6f} "
+        "times the exact distance.",
+    )
+
+
+def _subspace_rows(
+    name: str, arrays: Mapping[str, Array], noise_stds: Sequence[float]
+) -> list[dict[str, Any]]:
+    rows = []
+    for index, std in enumerate(noise_stds):
+        half, proven, found = (arrays[f"{key}_{index}"] for key in ("half", "proven", "found"))
+        rows.append(
+            {
+                "spectra": name,
+                "noise_std": std,
+                "smallest_proven": float((proven / half).min()),
+                "median_proven": theory.intervals.censored_median(proven / half),
+                "smallest_found": float((found / half).min()),
+                "median_found": theory.intervals.censored_median(found / half),
+                "mean_half_distance": float(half.mean()),
+                "n": len(half),
+            }
+        )
+    return rows
+
+
+def _theorem_2(curves: Sequence[Mapping[str, Any]]) -> Measurement:
+    equal = [row for row in curves if row["spectra"] == "equal"]
+    last = min(equal, key=lambda row: float(row["noise_std"]))
+    return Measurement(
+        last["smallest_proven"],
+        n=last["n"],
+        cells=curves,
+        note=f"At noise_std {last['noise_std']:g}; the attack's smallest distance is "
+        f"{last['smallest_found']:.4f} times the same half distance.",
+    )
+
+
+def _remarks(
+    pairs: Sequence[Mapping[str, Any]],
+    curves: Sequence[Mapping[str, Any]],
+    lemma_error: float,
+) -> list[str]:
+    high, low = pairs[0], pairs[2]
+    unequal = min(
+        (row for row in curves if row["spectra"] == "unequal"), key=lambda r: float(r["noise_std"])
+    )
+    noisy = max(curves, key=lambda row: float(row["noise_std"]))
+    return [
+        "The distances of theorem 1 do not depend on the dimension, but the general certificate "
+        f"does: it proves {low['median_proven_over_exact']:.2f} of the exact distance (median) in "
+        f"{low['dim']} dimensions and {high['median_proven_over_exact']:.2f} in {high['dim']:,}, "
+        "where the noise of all coordinates together is longer than the way to the boundary.",
+        "Theorem 2 asks for equal singular values, and its limit does not need them: with values "
+        f"between 1/2 and 2 the smallest certified radius is {unequal['smallest_proven']:.4f} "
+        f"of half the subspace distance at noise_std {unequal['noise_std']:g}.",
+        f"Far from the limit it fails: at noise_std {noisy['noise_std']:g} the smallest certified "
+        f"radius is {noisy['smallest_proven']:.2f} of half the subspace distance, and the smallest "
+        f"attack {noisy['smallest_found']:.2f}.",
+        f"Lemma A.1, with both signs corrected, gives a log density to {lemma_error:.0e} nat.",
+    ]
+
+
+def _pairs_panel(
+    runs: Mapping[str, Run], pairs: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> Panel:
+    return Panel(
+        name="theorem-1",
+        title="Distances to the boundary between spherical Gaussians (Theorem 1)",
+        caption="Share of points whose nearest error is within a distance, at two noises in two "
+        "dimensions and in many (dots, which coincide), and the exact distribution with mean d/2 "
+        "and standard deviation sigma (lines). Crosses: attacks in all dimensions. Smaller noise "
+        "brings all points to d/2; more dimensions change nothing.",
+        draw=lambda: _draw_pairs(runs, settings),
+        data=pairs,
+    )
+
+
+def _draw_pairs(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Figure:
+    from scipy.stats import norm
+
+    from trueboundary.figures import COLOURS, add_legend, new_figure
+
+    figure, (axes,) = new_figure(width=7.2, height=4.2)
+    colours = dict(zip((settings["pair_std"], 0.1), ("inner", "outer"), strict=True))
+    grid = np.linspace(0.15, 0.85, 400)
+    for std in colours:
+        axes.plot(grid, norm.cdf(grid, _SEPARATION / 2, std), color=COLOURS["truth"], lw=0.9)
+    shares = np.array([0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98])
+    for (dim, std), marker in zip(_pairs(settings), "oo++", strict=True):
+        arrays = runs[f"pair {dim} {std}"].arrays
+        axes.plot(
+            np.quantile(arrays["distance"], shares),
+            shares,
+            marker,
+            color=COLOURS[colours[std]] if marker == "o" else COLOURS["truth"],
+            ms=6 if marker == "o" else 9,
+            label=f"{dim:,} dimensions, sigma = {std:g} d",
+        )
+    for std in colours:
+        arrays = runs[f"pair {settings['dim']} {std}"].arrays
+        ranked = arrays["attacked"]
+        share = [float((arrays["distance"] <= value).mean()) for value in ranked]
+        axes.plot(ranked, share, "x", color=COLOURS["green"], ms=7, mew=1.6)
+    axes.plot([], [], "x", color=COLOURS["green"], mew=1.6, label="attacked")
+    axes.plot([], [], color=COLOURS["truth"], lw=0.9, label="exact")
+    axes.axvline(_SEPARATION / 2, color=COLOURS["grey"], linestyle=":", linewidth=0.9)
+    axes.set(
+        xlim=(0.15, 1.15),
+        ylim=(0, 1.03),
+        xlabel="distance to the nearest error, in units of the means' distance d",
+        ylabel="share of class 0",
+    )
+    add_legend(axes, location="center right")
+    return figure
+
+
+def _subspaces_panel(curves: Sequence[Mapping[str, Any]]) -> Panel:
+    return Panel(
+        name="theorem-2",
+        title="From noise to half the distance of the subspaces (Theorem 2)",
+        caption="Distance to the nearest error over half the distance to the nearest subspace of "
+        "the other class, bracketed by certificate (below) and attack (above), for the worst "
+        "point and the median, as the noise vanishes. Dashes: singular values that are not equal, "
+        "which the theorem does not allow for and its limit does not mind.",
+        draw=lambda: _draw_subspaces(curves),
+        data=curves,
+    )
+
+
+def _draw_subspaces(curves: Sequence[Mapping[str, Any]]) -> Figure:
+    from trueboundary.figures import COLOURS, add_legend, new_figure
+
+    figure, (axes,) = new_figure(width=7.2, height=4.2)
+    axes.axhline(1.0, color=COLOURS["truth"], linewidth=0.9)
+    kinds = {
+        "median_found": ("outer", "attack, median"),
+        "smallest_found": ("orange", "attack, smallest"),
+        "median_proven": ("sky", "certificate, median"),
+        "smallest_proven": ("inner", "certificate, smallest"),
+    }
+    for key, (colour, label) in kinds.items():
+        for name, style in (("equal", "o-"), ("unequal", "--")):
+            rows = [row for row in curves if row["spectra"] == name]
+            axes.plot(
+                [row["noise_std"] for row in rows],
+                [row[key] for row in rows],
+                style,
+                color=COLOURS[colour],
+                ms=4,
+                label=label if name == "equal" else None,
+            )
+    axes.set(
+        xscale="log",
+        xlabel="noise_std, in units of the factors' standard deviation",
+        ylabel="distance / half the subspace distance",
+    )
+    axes.set_ylim(bottom=0.0)
+    add_legend(axes, location="lower left")
+    return figure
+
+
+EXPERIMENT = Experiment(
+    id="bayes-theorems",
+    paper="bayes",
+    place="journal version, Theorems 1 and 2",
+    title="When the optimal classifier is provably robust",
+    question="How exactly, and from what noise on, do the two robustness theorems hold?",
+    plan=_plan,
+    analyse=_analyse,
+)

@@ -1,0 +1,130 @@
+"""Pictures of attacked images, and of how much their pixels change, as figures show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueboundary.experiments.images.image_runs import CHANGE_EDGES
+from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.tiles import Floats, tile
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from trueboundary.runs import Run
+
+Rows = list[dict[str, Any]]
+
+#: A change of a pixel by more than this is called visible, as in the paper.
+VISIBLE = 5 / 255
+_GAP = 1  # pixels between pictures
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What one column of a sheet shows: images, attacked images and all changes of pixels.
+
+    Parameters
+    ----------
+    original, adversarial : ndarray
+        Pixels of some images, shape ``(n, dim)``.
+    image_shape : tuple of int
+        Channels, height and width.
+    change_count : ndarray
+        Pixels of all attacked images, by their change; see `count_changes`.
+    distance : ndarray
+        L2 distances of all attacked images, infinite where the attack failed.
+    """
+
+    original: Floats
+    adversarial: Floats
+    image_shape: tuple[int, int, int]
+    change_count: NDArray[np.int64]
+    distance: Floats
+
+    @classmethod
+    def from_run(cls, run: Run, per_class: int = 2) -> Sheet:
+        """Read an `AttackedImages`, with at most `per_class` pictures of each class."""
+        labels = run.arrays["label"][run.arrays["kept"]]
+        rows = np.concatenate([np.flatnonzero(labels == c)[:per_class] for c in (0, 1)])
+        channels, height, width = run.summary["image_shape"]
+        return cls(
+            run.arrays["original"][rows],
+            run.arrays["adversarial"][rows],
+            (channels, height, width),
+            run.arrays["change_count"],
+            run.arrays["distance"],
+        )
+
+    @property
+    def visible_share(self) -> float:
+        """Share of the pixels that change by more than 5/255; 0 where no attack succeeded."""
+        middles = (CHANGE_EDGES[:-1] + CHANGE_EDGES[1:]) / 2
+        # Bins are a level wide and centred on levels: the sixth level is the first beyond five.
+        beyond = np.abs(middles) > VISIBLE + 0.25 / 255
+        return float(self.change_count[beyond].sum() / max(1, self.change_count.sum()))
+
+
+def draw_sheet(sheets: Mapping[str, Sheet]) -> Figure:
+    """Draw images, attacked images, changes and the histogram of changes, a column for each."""
+    from trueboundary.figures import new_figure
+
+    n = len(sheets)
+    figure, axes = new_figure(n, 2, width=max(6.4, 3.1 * n), height=5.2)
+    for index, (name, sheet) in enumerate(sheets.items()):
+        draw_images(axes[index], sheet, with_labels=index == 0)
+        found = np.isfinite(sheet.distance).any()
+        mean = f"mean L2 {mean_of_points(sheet.distance)[0]:.2f}" if found else "no success"
+        axes[index].set_title(f"{name}: {mean}")
+        draw_changes(axes[n + index], sheet)
+    axes[n].set_ylabel("share of pixels")
+    top = max(a.get_ylim()[1] for a in axes[n:])
+    for histogram in axes[n:]:
+        histogram.set_ylim(1e-6, top)
+    return figure
+
+
+def draw_images(axes: Axes, sheet: Sheet, *, with_labels: bool) -> None:
+    """Draw originals, attacked images and changes (grey is no change) below each other."""
+    rows = [sheet.original, sheet.adversarial, 0.5 + sheet.adversarial - sheet.original]
+    picture = tile(rows, sheet.image_shape, gap=_GAP)
+    axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.grid(visible=False)
+    height = sheet.image_shape[1]
+    places = [i * (height + _GAP) + height / 2 for i in range(len(rows))]
+    axes.set_xticks([])
+    axes.set_yticks(places, ["sample", "attacked", "change"] if with_labels else [""] * len(rows))
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def draw_changes(axes: Axes, sheet: Sheet) -> None:
+    """Draw the histogram of changes of pixels, on a logarithmic scale."""
+    from trueboundary.figures import COLOURS
+
+    share = sheet.change_count / max(1, sheet.change_count.sum())
+    axes.stairs(np.maximum(share, 1e-7), CHANGE_EDGES, fill=True, color=COLOURS["inner"])
+    for edge in (-VISIBLE, VISIBLE):
+        axes.axvline(edge, color=COLOURS["truth"], linewidth=0.8, linestyle=":")
+    axes.set_yscale("log")
+    axes.set_xlim(-0.5, 0.5)
+    axes.set_xlabel("change of a pixel (white - black = 1)")
+    axes.set_title(f"{100 * sheet.visible_share:.0f} % beyond 5/255")
+
+
+def sheet_rows(pair: str, sheets: Mapping[str, Sheet]) -> Rows:
+    """Return the histograms of a sheet as rows of a table, empty bins left out."""
+    middles = (CHANGE_EDGES[:-1] + CHANGE_EDGES[1:]) / 2
+    return [
+        {"pair": pair, "attacked": name, "change": round(float(middle), 6), "n_pixels": int(count)}
+        for name, sheet in sheets.items()
+        for middle, count in zip(middles, sheet.change_count, strict=True)
+        if count
+    ]

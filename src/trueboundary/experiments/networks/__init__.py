@@ -1,0 +1,1 @@
+"""Networks trained on the concentric spheres, and what is measured on them."""

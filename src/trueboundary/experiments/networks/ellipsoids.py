@@ -1,0 +1,261 @@
+"""Exact error rates of trained quadratic networks, which several experiments read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueboundary._checks import check_integer
+from trueboundary.experiments.networks.trained_networks import (
+    FINAL,
+    SPHERES,
+    Sphere,
+    TrainedNetwork,
+    load_model,
+    snapshot_name,
+    snapshot_steps,
+)
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.runs.config import Arrays
+
+if TYPE_CHECKING:  # matplotlib is loaded when a figure is drawn
+    from matplotlib.axes import Axes
+
+Floats = NDArray[np.float64]
+
+RADIUS = 1.3
+#: How an error rate is computed: exactly, by the paper's central limit theorem, by the same on the
+#: sphere itself, by the saddle-point formula, and Chernoff's upper bound.
+METHODS = ("exact", "clt", "sphere-clt", "lugannani-rice", "chernoff")
+
+
+def quadratic_network(
+    settings: Mapping[str, Any],
+    seed: int,
+    device: str,
+    *,
+    n_train: int = 0,
+    radius: float = RADIUS,
+) -> TrainedNetwork:
+    """Return a quadratic network with an experiment's settings, trained on `n_train` points.
+
+    Experiments with equal settings, the number of snapshots included, share the network.
+
+    Parameters
+    ----------
+    settings : mapping
+        With ``dim``, ``width``, ``n_steps``, ``learning_rate``, ``schedule`` and, where snapshots
+        are wanted, ``n_snapshots``, the last step included.
+    seed : int
+        Seed of initialisation, points and order.
+    device : str
+        Where to train.
+    n_train : int
+        Size of the training set; 0 for online training.
+    radius : float
+        Radius of the outer sphere.
+    """
+    n_steps = settings["n_steps"]
+    return TrainedNetwork(
+        dim=settings["dim"],
+        architecture="quadratic",
+        width=settings["width"],
+        depth=1,
+        n_steps=n_steps,
+        n_train=n_train,
+        radius=radius,
+        learning_rate=settings["learning_rate"],
+        schedule=settings["schedule"],
+        initial_bias=settings["initial_bias"],
+        # The last step is stored as the final network anyway.
+        snapshots=snapshot_steps(n_steps, settings.get("n_snapshots", 1))[:-1],
+        seed=seed,
+        device=device,
+    )
+
+
+@dataclass(frozen=True)
+class EllipsoidErrors(RunConfig):
+    """The alphas of every stored model of a quadratic network, and its error rates.
+
+    The result's arrays have one row per stored model, in the order of training: ``step``,
+    ``alphas`` (ascending), ``n_wrong``, ``n_above`` (alphas above 1), ``scale`` (minus the bias)
+    and, for each method and sphere, ``"<method>-<sphere>"``, the log10 of the error rate.
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        A quadratic network.
+    """
+
+    network: TrainedNetwork
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def cost(self) -> float:
+        """Eigenvalues and ten tail probabilities for each stored model."""
+        per_model = 3e-10 * self.network.dim**3 + 4e-5 * self.network.dim
+        return (1 + len(self.network.snapshots)) * per_model
+
+    def compute(self, context: Context) -> RunResult:
+        """Read the alphas off each model and compute what follows from them."""
+        from trueboundary.classifiers import QuadraticNetwork
+
+        names = {snapshot_name(step): step for step in self.network.snapshots}
+        names[FINAL] = self.network.n_steps
+        rows = []
+        for name, step in names.items():
+            model = load_model(context.inputs["network"], name)
+            if not isinstance(model, QuadraticNetwork):
+                raise TypeError(f"only a quadratic network has alphas, got {type(model).__name__}")
+            rows.append(self._row(step, model.alphas(), -model.bias.item()))
+            context.progress(len(rows) / len(names))
+        return RunResult({}, {key: np.array([row[key] for row in rows]) for key in rows[0]})
+
+    def _row(self, step: int, alphas: Floats, scale: float) -> dict[str, Any]:
+        radius = self.network.radius
+        errors = {
+            f"{method}-{sphere}": log10_error(
+                alphas, sphere, radius=radius, method=method, inverted=scale < 0
+            )
+            for method in METHODS
+            for sphere in SPHERES
+        }
+        return {
+            "step": step,
+            "alphas": alphas,
+            "n_wrong": count_wrong(alphas, radius),
+            "n_above": int((alphas > 1).sum()),
+            "scale": scale,
+        } | errors
+
+
+@dataclass(frozen=True)
+class EllipsoidDistances(RunConfig):
+    """Exact distances from random points to the nearest errors of every stored model.
+
+    The arrays ``inner`` and ``outer``, of shape (models, points), hold chord lengths in the order
+    of training: infinite where a model makes no error on that sphere, and NaN for a model whose
+    signs are turned, so that its ellipsoid says what is right. All models see the same points.
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        A quadratic network.
+    n_points : int
+        Random points per sphere.
+    seed : int
+        Seed of the points.
+    """
+
+    network: TrainedNetwork
+    n_points: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("n_points", self.n_points, minimum=2)
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the network's alphas."""
+        return {"errors": EllipsoidErrors(self.network)}
+
+    def cost(self) -> float:
+        """Return the cost of projecting every point for every model and sphere."""
+        return 2 * (1 + len(self.network.snapshots)) * self.n_points * self.network.dim * 3e-7
+
+    def compute(self, context: Context) -> RunResult:
+        """Measure, in the axes of each ellipsoid: uniform points stay uniform in them."""
+        import torch
+
+        from trueboundary.certificates import nearest_ellipsoid_error
+
+        errors, problem = context.inputs["errors"].arrays, self.network.problem()
+        arrays: Arrays = {}
+        for label, sphere in enumerate(SPHERES):
+            blocks = problem.blocks(
+                self.n_points, seed=self.seed, label=label, dtype=torch.float64, purpose="distances"
+            )
+            points = torch.cat([x for x, _ in blocks]).numpy()
+            found = np.full((len(errors["scale"]), self.n_points), np.nan)
+            for index in np.flatnonzero(errors["scale"] > 0):
+                found[index] = nearest_ellipsoid_error(
+                    points, errors["alphas"][index], sphere=sphere, radius=problem.radius
+                )
+                context.progress((label + (index + 1) / len(found)) / 2)
+            arrays[sphere] = found
+        return RunResult({"n_points": self.n_points}, arrays)
+
+
+def count_wrong(alphas: Floats, radius: float = RADIUS) -> int:
+    """Return how many alphas lie outside [1/R^2, 1]."""
+    return int(((alphas > 1) | (alphas < 1 / radius**2)).sum())
+
+
+def log10_error(
+    alphas: Floats,
+    sphere: Sphere,
+    *,
+    radius: float = RADIUS,
+    method: str = "exact",
+    inverted: bool = False,
+) -> float:
+    """Return the log10 of an ellipsoid's error rate on one sphere, -inf if it makes no error.
+
+    Parameters
+    ----------
+    alphas : ndarray of shape (d,)
+        Coefficients of the ellipsoid.
+    sphere : {"inner", "outer"}
+        Where the points are.
+    radius : float
+        Radius of the outer sphere.
+    method : str
+        One of `METHODS`.
+    inverted : bool
+        Whether the network has its signs turned, so that it calls the inside outer.
+    """
+    from trueboundary.theory import quadratic_forms
+
+    tails: dict[str, Callable[[Floats], Any]] = {
+        "exact": quadratic_forms.log_tail,
+        "clt": quadratic_forms.clt_log_tail,
+        "sphere-clt": quadratic_forms.sphere_clt_log_tail,
+        "lugannani-rice": quadratic_forms.lugannani_rice_log_tail,
+        "chernoff": quadratic_forms.chernoff_log_bound,
+    }
+    weights = quadratic_forms.ellipsoid_weights(alphas, sphere=sphere, radius=radius)
+    return float(tails[method](-weights if inverted else weights)) / math.log(10)
+
+
+def last(run: Run, name: str) -> float:
+    """Return what a run of `EllipsoidErrors` holds about the fully trained network."""
+    return float(run.arrays[name][-1])
+
+
+def last_of(runs: Sequence[Run], name: str) -> Floats:
+    """Return `last` for several networks, shape ``(n_networks,)``."""
+    return np.array([last(run, name) for run in runs])
+
+
+def power_of_ten(exponent: float) -> str:
+    """Return an error rate for a figure or a sentence, from its log10.
+
+    Examples
+    --------
+    >>> power_of_ten(-12.34), power_of_ten(float("-inf"))
+    ('$10^{-12.3}$', '0')
+    """
+    return f"$10^{{{exponent:.1f}}}$" if math.isfinite(exponent) else "0"
+
+
+def mark_right_alphas(axes: Axes, radius: float = RADIUS) -> None:
+    """Draw the paper's red lines at 1/R^2 and 1, between which all alphas have to be."""
+    for value in (1 / radius**2, 1.0):
+        axes.axvline(value, color="red", linewidth=1.2)

@@ -1,0 +1,299 @@
+"""Figure 3 (left) of Gilmer et al. (2018): most alphas are wrong, and errors are rare all the same.
+
+A quadratic network is perfect when each of its d alphas lies in [1/R^2, 1]. Trained on a finite
+sample it misses that for most of them; trained online for long enough, for none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.ellipsoids import (
+    EllipsoidErrors,
+    Floats,
+    last,
+    last_of,
+    log10_error,
+    mark_right_alphas,
+    power_of_ten,
+    quadratic_network,
+)
+from trueboundary.experiments.networks.trained_networks import SPHERES, TrainedNetwork
+from trueboundary.experiments.summaries import over_networks
+from trueboundary.plurals import plural
+from trueboundary.runs import Run, RunConfig
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Heights of the 50 bars of the paper's histogram (500 alphas, N = 100,000), read off the figure.
+PAPER_BARS = (
+    *(51, 23, 16, 14, 13, 12, 10, 13, 11, 11, 11, 10, 10, 11, 11, 10, 10, 10, 12, 9, 11, 10, 10),
+    *(10, 9, 9, 10, 7, 9, 10, 8, 9, 8, 8, 8, 8, 8, 8, 7, 6, 7, 6, 6, 7, 4, 5, 5, 3, 4, 2),
+)
+#: The bars divide the interval from 0 to this alpha evenly.
+PAPER_MAXIMUM = 1.957
+
+N_SAMPLED = 10_000_000  # points per sphere in which the paper saw no error
+
+
+def paper_alphas() -> Floats:
+    """Return 500 alphas with the paper's histogram, spread evenly inside each bar."""
+    width = PAPER_MAXIMUM / len(PAPER_BARS)
+    bars = [(i + (np.arange(n) + 0.5) / n) * width for i, n in enumerate(PAPER_BARS)]
+    return np.concatenate(bars)
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Return the alphas of every network: each training set, and the smaller perfect network."""
+    if 0 not in settings["train_sizes"]:
+        raise ValueError(
+            "train_sizes must hold 0, the online training that the others are compared "
+            f"with, got {list(settings['train_sizes'])}"
+        )
+    runs: dict[str, RunConfig] = {}
+    small = dict(settings) | {
+        name: settings[f"perfect_{name}"] for name in ("dim", "width", "n_steps")
+    }
+    for s in range(seed, seed + settings["n_seeds"]):
+        for n_train in settings["train_sizes"]:
+            network = quadratic_network(settings, s, device, n_train=n_train)
+            runs[_name(n_train, s - seed)] = EllipsoidErrors(network)
+        runs[_small(s - seed)] = EllipsoidErrors(quadratic_network(small, s, device))
+    return runs
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Count wrong alphas and compute the error rates that they amount to."""
+    finite = _seeds(runs, settings, settings["train_sizes"][0])
+    online = _seeds(runs, settings, 0)
+    worse = np.maximum(*(last_of(finite, f"exact-{sphere}") for sphere in SPHERES))
+    expected = N_SAMPLED * 10**worse
+    return Analysis(
+        panels=(_histograms(runs, settings), _progress(runs, settings)),
+        measurements={
+            "A2.3": Measurement(
+                float(last_of(online, "n_wrong").max()),
+                n=len(online),
+                note=f"The largest over seeds, of {settings['dim']} alphas.",
+            ),
+            "A2.4a": over_networks(last_of(finite, "n_wrong"), f"Of {settings['dim']} alphas."),
+            "A2.4b": over_networks(
+                expected, "The exact error rate times 10 million, on the worse sphere."
+            ),
+            "A2.5": over_networks(last_of(finite, "clt-inner"), _all_errors(finite)),
+        },
+        remarks=[
+            _paper_remark(),
+            _start_remark(runs, settings),
+            *_perfect_remark(runs, settings),
+            *_epoch_remarks(settings),
+        ],
+    )
+
+
+def _name(n_train: int, index: int) -> str:
+    return f"{f'n{n_train}' if n_train else 'online'}-seed{index}"
+
+
+def _small(index: int) -> str:
+    return f"small-seed{index}"
+
+
+def _seeds(runs: Mapping[str, Run], settings: Mapping[str, Any], n_train: int) -> list[Run]:
+    return [runs[_name(n_train, index)] for index in range(settings["n_seeds"])]
+
+
+def _title(n_train: int) -> str:
+    return f"N = {n_train:,}" if n_train else "online"
+
+
+def _all_errors(runs: Sequence[Run]) -> str:
+    """Say what the other method and the other sphere give."""
+    parts = [
+        f"{method} {sphere} {last_of(runs, f'{method}-{sphere}').mean():.2f}"
+        for sphere in SPHERES
+        for method in ("exact", "clt")
+    ]
+    return f"log10 of the error rates: {', '.join(parts)}."
+
+
+def _paper_remark() -> str:
+    alphas = paper_alphas()
+    exact, clt = (
+        {sphere: log10_error(alphas, sphere, method=method) for sphere in SPHERES}
+        for method in ("exact", "clt")
+    )
+    return (
+        "The bars of the paper's own figure give, by the central limit theorem, an error rate of "
+        f"10^{clt['inner']:.1f} on the inner sphere, the paper's number to reading accuracy, and "
+        f"of 10^{clt['outer']:.1f} on the outer one, which the paper leaves out; exactly they "
+        f"are 10^{exact['inner']:.1f} and 10^{exact['outer']:.1f}. On the outer sphere that is "
+        f"{N_SAMPLED * 10 ** exact['outer']:.0f} errors among 10 million points."
+    )
+
+
+def _start_remark(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> str:
+    n_train = settings["train_sizes"][0]
+    arrays = runs[_name(n_train, 0)].arrays
+    words = [
+        f"10^{arrays['exact-inner'][i]:.1f} inner, 10^{arrays['exact-outer'][i]:.1f} outer and "
+        f"{arrays['n_wrong'][i]:.0f} wrong alphas at step {arrays['step'][i]:,.0f}"
+        for i in (0, -1)
+    ]
+    return (
+        "The start is part of the answer: it gives the alphas a mean of 0.8, near the best one, so "
+        "that low error rates need no training. With "
+        f"{_training_words(n_train)}, exactly: {words[0]}; {words[1]}."
+    )
+
+
+def _training_words(n_train: int) -> str:
+    return f"N = {n_train:,}" if n_train else "online training"
+
+
+def _epoch_remarks(settings: Mapping[str, Any]) -> list[str]:
+    n_seen = settings["n_steps"] * TrainedNetwork.batch_size
+    return [
+        f"N = {n_train:,} is less than one epoch here ({plural(n_seen, 'point')} are drawn): it "
+        "cannot be told from online training."
+        for n_train in settings["train_sizes"]
+        if n_train > n_seen
+    ]
+
+
+def _perfect_remark(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list[str]:
+    small = [runs[_small(index)] for index in range(settings["n_seeds"])]
+    wrong = last_of(small, "n_wrong")
+    remark = (
+        f"At d = {settings['perfect_dim']}, with {settings['perfect_width']} hidden units, online "
+        f"training leaves {', '.join(f'{n:.0f}' for n in wrong)} wrong alphas after "
+        f"{settings['perfect_n_steps']:,} steps."
+    )
+    if wrong[0] == 0:
+        remark += (
+            f" The central limit theorem still gives that perfect network error rates of "
+            f"10^{last(small[0], 'clt-inner'):.1f} on the inner and "
+            f"10^{last(small[0], 'clt-outer'):.1f} on the outer sphere; exactly they are 0."
+        )
+    return [remark]
+
+
+def _histograms(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
+    finals = {n: runs[_name(n, 0)].arrays["alphas"][-1] for n in settings["train_sizes"]}
+    highest = max(PAPER_MAXIMUM, *(float(alphas.max()) for alphas in finals.values()))
+    width = PAPER_MAXIMUM / len(PAPER_BARS)
+    # A little more than the highest, so that rounding never drops it; a wild alpha of a network
+    # that has hardly been trained must not make thousands of bars.
+    n_bars = min(math.ceil(highest / width + 1e-6), 4 * len(PAPER_BARS))
+    edges = np.arange(n_bars + 1) * width
+    counts = {n: np.histogram(np.minimum(a, edges[-1]), edges)[0] for n, a in finals.items()}
+    paper = np.zeros(n_bars, dtype=int)
+    paper[: len(PAPER_BARS)] = PAPER_BARS
+
+    def draw() -> Figure:
+        from trueboundary.figures import COLOURS, add_legend, new_figure
+
+        figure, axes = new_figure(len(finals), width=4.2 * len(finals), height=4.2)
+        for ax, (n_train, heights) in zip(axes, counts.items(), strict=True):
+            run = runs[_name(n_train, 0)]
+            ax.bar(edges[:-1], heights, width, align="edge", color=COLOURS["sky"], label="measured")
+            if n_train == settings["train_sizes"][0]:
+                ax.stairs(paper, edges, color=COLOURS["paper"], linewidth=1.5, label="paper")
+            mark_right_alphas(ax)
+            ax.set(xlabel=r"$\alpha_i$", ylabel="number of alphas", xlim=(0, edges[-1]))
+            # Headroom, so that the text never lies on the bars.
+            ax.set_ylim(0, 1.75 * max(heights.max(), max(PAPER_BARS)))
+            ax.set_title(f"{_title(n_train)}: {int(last(run, 'n_wrong'))} of {settings['dim']}")
+            _write_errors(ax, run)
+            add_legend(ax, location="center right")
+        return figure
+
+    return Panel(
+        "fig3-left",
+        "Figure 3 (left): the alphas of trained quadratic networks",
+        "Alphas after training on samples of different sizes (columns), with the number of wrong "
+        "ones in the title. A network is perfect when all lie between the red lines, at 1/R^2 and "
+        "1. The step line is the paper's histogram. The error rates are of both spheres: the paper "
+        "gives the central limit theorem's on the inner sphere alone.",
+        draw,
+        [
+            {"n_train": n, "from": edges[i], "to": edges[i + 1], "count": int(heights[i])}
+            for n, heights in counts.items()
+            for i in range(n_bars)
+        ],
+    )
+
+
+def _write_errors(axes: Axes, run: Run) -> None:
+    rows = [
+        f"{sphere}: exact {power_of_ten(last(run, f'exact-{sphere}'))}, "
+        f"CLT {power_of_ten(last(run, f'clt-{sphere}'))}"
+        for sphere in SPHERES
+    ]
+    axes.text(
+        0.97,
+        0.97,
+        "\n".join(["error rates", *rows]),
+        transform=axes.transAxes,
+        ha="right",
+        va="top",
+        fontsize=9,
+    )
+
+
+def _progress(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
+    small = runs[_small(0)]
+    curves = {
+        f"d = {settings['dim']}, {_title(n)}": (runs[_name(n, 0)], settings["dim"])
+        for n in settings["train_sizes"]
+    }
+    curves[f"d = {settings['perfect_dim']}, online"] = (small, settings["perfect_dim"])
+
+    def draw() -> Figure:
+        from trueboundary.figures import COLOURS, add_legend, new_figure
+
+        figure, (left, right) = new_figure(2, width=9.6)
+        left.hist(small.arrays["alphas"][-1], bins=30, color=COLOURS["sky"])
+        mark_right_alphas(left)
+        left.set(xlabel=r"$\alpha_i$", ylabel="number of alphas")
+        left.set_title(f"d = {settings['perfect_dim']}: {int(last(small, 'n_wrong'))} wrong")
+        for label, (run, dim) in curves.items():
+            right.plot(run.arrays["step"], run.arrays["n_wrong"] / dim, "o-", label=label)
+        right.set(xscale="log", xlabel="training steps", ylabel="share of wrong alphas")
+        right.set(ylim=(-0.03, 1.5), yticks=np.linspace(0, 1, 6))  # room for the legend
+        add_legend(right, location="upper right")
+        return figure
+
+    return Panel(
+        "perfect-network",
+        "On the way to a perfect network",
+        "Left: the alphas of a smaller network after online training; between the red lines they "
+        "are right. Right: share of wrong alphas during training.",
+        draw,
+        [
+            {"network": label, "step": int(step), "n_wrong": int(wrong), "dim": dim}
+            for label, (run, dim) in curves.items()
+            for step, wrong in zip(run.arrays["step"], run.arrays["n_wrong"], strict=True)
+        ],
+    )
+
+
+EXPERIMENT = Experiment(
+    id="spheres-alphas",
+    paper="spheres",
+    place="Fig. 3 left, section 4",
+    title="The alphas of trained quadratic networks",
+    question=(
+        "How many of a trained quadratic network's alphas are wrong, and how rare are its errors "
+        "on either sphere nevertheless?"
+    ),
+    plan=plan,
+    analyse=analyse,
+)

@@ -1,0 +1,186 @@
+"""The ReLU network in two dimensions (Gilmer et al. 2018, Fig. 2 right)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trueboundary._checks import check_integer
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.trained_networks import (
+    FINAL,
+    SPHERES,
+    TrainedNetwork,
+    load_model,
+)
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class CircleGrid(RunConfig):
+    """Margins of a network on both circles and on a square around them.
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        A network of two dimensions, trained on a fixed set.
+    n_angles : int
+        Angles per circle, evenly spaced.
+    extent : float
+        Half the width of the square.
+    resolution : int
+        Points along each of its sides.
+    """
+
+    network: TrainedNetwork
+    n_angles: int
+    extent: float = 1.6
+    resolution: int = 201
+
+    def __post_init__(self) -> None:
+        check_integer("n_angles", self.n_angles, minimum=1)
+        check_integer("resolution", self.resolution, minimum=2)
+        if self.network.dim != 2 or self.network.n_train == 0:
+            raise ValueError(
+                "circles need a network of dim=2 trained on a fixed set, got "
+                f"dim={self.network.dim} with n_train={self.network.n_train}"
+            )
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def cost(self) -> float:
+        """Two operations per parameter and point."""
+        size = self.network.width * (2 + self.network.width)
+        return (2 * self.n_angles + self.resolution**2) * (3e-6 + 2 * size / 7e10)
+
+    def compute(self, context: Context) -> RunResult:
+        """Evaluate the network on both circles, the square and its own training points."""
+        from trueboundary.experiments.networks.planes import (
+            evaluate_plane,
+            polar_points,
+            square_points,
+        )
+
+        model = load_model(context.inputs["network"], FINAL, self.network.device)
+        plane = np.eye(2)
+        angles = 2 * math.pi * np.arange(self.n_angles) / self.n_angles
+        radii = self.network.problem().radii
+        arrays: dict[str, Any] = {
+            f"margin_{sphere}": evaluate_plane(model, plane, polar_points(angles, [radius])[0])
+            for sphere, radius in zip(SPHERES, radii, strict=True)
+        }
+        arrays["angle"] = angles
+        arrays["picture"] = evaluate_plane(
+            model, plane, square_points(self.extent, self.resolution)
+        )
+        arrays["train_x"], arrays["train_y"] = self._training_points()
+        return RunResult({"n_angles": self.n_angles, "extent": self.extent}, arrays)
+
+    def _training_points(self) -> tuple[Any, Any]:
+        """Return the training set: the batches of the first epoch."""
+        import torch
+
+        from trueboundary.problems import FiniteSample
+
+        network = self.network
+        stream = FiniteSample(network.problem(), network.n_train, network.batch_size, network.seed)
+        batches = [stream.batch(step) for step in range(-(-network.n_train // network.batch_size))]
+        x = torch.cat([x for x, _ in batches])[: network.n_train]
+        y = torch.cat([y for _, y in batches])[: network.n_train]
+        return x.numpy(), y.numpy()
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Train in two dimensions and look at both circles."""
+    network = TrainedNetwork(
+        dim=2,
+        architecture="relu",
+        width=settings["width"],
+        depth=2,
+        n_steps=settings["n_steps"],
+        n_train=settings["n_train"],
+        seed=seed,
+        device=device,
+    )
+    return {"grid": CircleGrid(network, settings["resolution"])}
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Count the errors on the grid of angles."""
+    arrays = runs["grid"].arrays
+    # A margin of exactly 0 is class 0, as for argmax.
+    wrong = {"inner": arrays["margin_inner"] > 0, "outer": arrays["margin_outer"] <= 0}
+    n = sum(len(errors) for errors in wrong.values())
+    n_wrong = sum(int(errors.sum()) for errors in wrong.values())
+    counts = [
+        {"sphere": sphere, "n_angles": len(errors), "n_errors": int(errors.sum())}
+        for sphere, errors in wrong.items()
+    ]
+    panel = Panel(
+        name="fig2-right",
+        title="The ReLU network in two dimensions",
+        caption=(
+            f"Green: classified as inner by the network that was trained on {settings['n_train']} "
+            "points (dots). Black: the two circles of the data. Red: the boundary of largest "
+            "margin. The network has interpolated between the points, and errors on the circles, "
+            "were there any, would show as orange arcs."
+        ),
+        draw=lambda: draw_circles(arrays, wrong, runs["grid"].summary["extent"]),
+        data=[
+            {"angle": float(angle), "margin_inner": float(inner), "margin_outer": float(outer)}
+            for angle, inner, outer in zip(
+                arrays["angle"], arrays["margin_inner"], arrays["margin_outer"], strict=True
+            )
+        ],
+    )
+    measurement = Measurement(
+        value=n_wrong / n,
+        n=n,
+        cells=counts,
+        note=f"{n_wrong} of {n:,} grid points on the two circles, for one trained network.",
+    )
+    closest = min(float(-arrays["margin_inner"].max()), float(arrays["margin_outer"].min()))
+    remark = f"The smallest margin (logit) of a correct class on either circle is {closest:.3g}."
+    return Analysis([panel], {"A1.8": measurement}, [remark])
+
+
+def draw_circles(arrays: Mapping[str, Any], wrong: Mapping[str, Any], extent: float) -> Figure:
+    """Draw decision region, circles, training points and errors."""
+    from trueboundary.experiments.networks.planes import draw_plane
+    from trueboundary.figures import COLOURS, new_figure
+
+    figure, (axes,) = new_figure(width=4.8, height=5.0)
+    draw_plane(axes, arrays["picture"], extent)
+    for label, sphere in enumerate(SPHERES):
+        points = arrays["train_x"][arrays["train_y"] == label]
+        axes.plot(*points.T, ".", color=COLOURS[sphere], label=f"training points, {sphere}")
+        radius = float(np.linalg.norm(points, axis=1).mean()) if len(points) else math.nan
+        bad = arrays["angle"][wrong[sphere]]
+        if len(bad):
+            axes.plot(
+                radius * np.cos(bad), radius * np.sin(bad), "s", color=COLOURS["orange"], ms=3
+            )
+    axes.set_xlabel("first coordinate")
+    axes.set_ylabel("second coordinate")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+EXPERIMENT = Experiment(
+    id="spheres-circles",
+    paper="spheres",
+    place="Fig. 2 right",
+    title="The ReLU network in two dimensions",
+    question="Does a network trained on 100 points in the plane err anywhere on the two circles?",
+    plan=plan,
+    analyse=analyse,
+)

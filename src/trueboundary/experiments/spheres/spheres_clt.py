@@ -1,0 +1,431 @@
+"""Sections 4 and 4.1 of Gilmer et al. (2018): when a quadratic network is wrong, and how often.
+
+Error rates of quadratic networks during training, exactly and by every approximation: the paper's
+central limit theorem, the same on the sphere, the saddle-point formula of Lugannani and Rice,
+Chernoff's bound (the concentration inequality of the paper's first footnote), and counting.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trueboundary._checks import check_integer
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.ellipsoids import (
+    METHODS,
+    RADIUS,
+    EllipsoidErrors,
+    Floats,
+    count_wrong,
+    log10_error,
+    quadratic_network,
+)
+from trueboundary.experiments.networks.trained_networks import SPHERES, TrainedNetwork
+from trueboundary.plurals import plural
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.runs.config import Arrays
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: Error rates from which on 10 million random points show enough errors to measure them by.
+MEASURABLE = -6.0
+_NAMES = {
+    "exact": "exact",
+    "clt": "central limit theorem",
+    "sphere-clt": "CLT on the sphere",
+    "lugannani-rice": "Lugannani-Rice",
+    "chernoff": "Chernoff's bound",
+}
+
+
+@dataclass(frozen=True)
+class EllipsoidCounts(RunConfig):
+    """Errors of every stored model of a quadratic network among random points.
+
+    The arrays have one row per stored model, in the order of `EllipsoidErrors`:
+    ``inner`` and ``outer``, numbers of errors. All models see the same points, drawn in the axes
+    of each ellipsoid, which changes nothing for uniform points.
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        A quadratic network.
+    n_points : int
+        Points per sphere; those of the outer sphere are the inner ones, scaled.
+    seed : int
+        Seed of the points.
+    """
+
+    network: TrainedNetwork
+    n_points: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("n_points", self.n_points, minimum=1)
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the network's alphas."""
+        return {"errors": EllipsoidErrors(self.network)}
+
+    def cost(self) -> float:
+        """Drawing the points is nearly all of it."""
+        return self.n_points * self.network.dim * 2e-8
+
+    def compute(self, context: Context) -> RunResult:
+        """Count, block by block."""
+        import torch
+
+        arrays = context.inputs["errors"].arrays
+        alphas, sign = arrays["alphas"], np.sign(arrays["scale"])
+        counts: Arrays = {sphere: np.zeros(len(alphas), dtype=np.int64) for sphere in SPHERES}
+        done = 0
+        blocks = self.network.problem().blocks(
+            self.n_points, seed=self.seed, label=0, dtype=torch.float64, purpose="ellipsoids"
+        )
+        for x, _ in blocks:
+            sums = x.square().numpy() @ alphas.T
+            counts["inner"] += (sign * (sums - 1) >= 0).sum(axis=0)
+            counts["outer"] += (sign * (self.network.radius**2 * sums - 1) <= 0).sum(axis=0)
+            done += len(x)
+            context.progress(done / self.n_points)
+        return RunResult({"n_points": self.n_points}, counts)
+
+
+@dataclass(frozen=True)
+class RandomEllipsoids(RunConfig):
+    """Whether exact error rates vanish just when the paper says so, over random ellipsoids.
+
+    Each case draws a dimension from 2 to 6, a centre and a spread of the alphas, some of them
+    exactly on 1 or 1/R^2, and in one case of four turns the network's signs. Counting errors among
+    random points checks the exact rates by a way of its own.
+
+    Parameters
+    ----------
+    n_cases : int
+        Number of ellipsoids.
+    n_points : int
+        Random points per ellipsoid and sphere.
+    radius : float
+        Radius of the outer sphere.
+    seed : int
+        Seed of the cases and points.
+    """
+
+    n_cases: int = 400
+    n_points: int = 2000
+    radius: float = RADIUS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("n_cases", self.n_cases, minimum=1)
+        check_integer("n_points", self.n_points, minimum=1)
+
+    def compute(self, context: Context) -> RunResult:
+        """Draw and compare."""
+        generator = np.random.default_rng(self.seed)
+        rows = []
+        for case in range(self.n_cases):
+            rows.append(self._case(generator))
+            context.progress((case + 1) / self.n_cases)
+        counted = {name: sum(row[name] for row in rows) for name in rows[0]}
+        return RunResult(counted | {"n_cases": self.n_cases})
+
+    def _case(self, generator: np.random.Generator) -> dict[str, bool]:
+        alphas, inverted = self._draw(generator)
+        rates = {s: log10_error(alphas, s, radius=self.radius, inverted=inverted) for s in SPHERES}
+        low, high = 1 / self.radius**2, 1.0
+        perfect = count_wrong(alphas, self.radius) == 0 and not inverted
+        none = all(math.isinf(rate) for rate in rates.values())
+        return {
+            "n_perfect": perfect,
+            "n_inverted": inverted,
+            "n_equivalence_holds": perfect == none,
+            "n_inner_holds": inverted
+            or bool((alphas > high).any()) == math.isfinite(rates["inner"]),
+            "n_outer_holds": inverted
+            or bool((alphas < low).any()) == math.isfinite(rates["outer"]),
+            "n_counts_agree": self._counts_agree(generator, alphas, inverted, rates),
+        }
+
+    def _draw(self, generator: np.random.Generator) -> tuple[Floats, bool]:
+        dim = int(generator.integers(2, 7))
+        spread = float(generator.choice([0.05, 0.2, 0.6]))
+        alphas = np.abs(generator.normal(generator.uniform(0.5, 1.1), spread, dim))
+        limits = generator.choice([1.0, 1 / self.radius**2], dim)
+        on_limit = generator.random(dim) < 0.2
+        return np.where(on_limit, limits, alphas), bool(generator.random() < 0.25)
+
+    def _counts_agree(
+        self,
+        generator: np.random.Generator,
+        alphas: Floats,
+        inverted: bool,
+        rates: Mapping[Any, float],
+    ) -> bool:
+        """Say whether counts are within five standard deviations, and 0 where the rate is 0."""
+        x = generator.standard_normal((self.n_points, len(alphas)))
+        sums = (x**2 @ alphas) / (x**2).sum(axis=1)
+        sign = -1 if inverted else 1
+        # On a boundary that is a sphere of the data, rounding would decide.
+        wrong = {
+            "inner": sign * (sums - 1) > 1e-12,
+            "outer": sign * (1 - self.radius**2 * sums) > 1e-12,
+        }
+        for sphere, rate in rates.items():
+            p, count = 10.0**rate, int(wrong[sphere].sum())
+            deviation = 5 * math.sqrt(self.n_points * p * (1 - min(p, 1.0))) + (0 < p < 1)
+            if abs(count - self.n_points * p) > deviation:
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class BestMean(RunConfig):
+    """The mean alpha that makes the larger of the two exact error rates smallest.
+
+    The alphas are evenly spread around their mean. One rate rises with the mean and the other
+    falls, so the best mean is where they meet.
+
+    Parameters
+    ----------
+    dim : int
+        Number of alphas.
+    std : float
+        Their standard deviation.
+    radius : float
+        Radius of the outer sphere.
+    """
+
+    dim: int = 500
+    std: float = 0.3
+    radius: float = RADIUS
+
+    def compute(self, context: Context) -> RunResult:
+        """Solve for the crossing."""
+        from scipy.optimize import brentq
+
+        shape = math.sqrt(3) * self.std * ((2 * np.arange(self.dim) + 1) / self.dim - 1)
+
+        def imbalance(mean: float) -> float:
+            inner, outer = (
+                log10_error(mean + shape, sphere, radius=self.radius) for sphere in SPHERES
+            )
+            return inner - outer
+
+        best = float(brentq(imbalance, 1 / self.radius**2, 1.0, xtol=1e-12))
+        rate = log10_error(best + shape, "inner", radius=self.radius)
+        return RunResult({"mean_alpha": best, "log10_error": rate})
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Return the exact rates and the counts of each network, and the two checks."""
+    runs: dict[str, RunConfig] = {
+        "random-ellipsoids": RandomEllipsoids(seed=seed),
+        "best-mean": BestMean(),
+    }
+    for n_train in settings["train_sizes"]:
+        network = quadratic_network(settings, seed, device, n_train=n_train)
+        runs[f"errors-{n_train}"] = EllipsoidErrors(network)
+        runs[f"counts-{n_train}"] = EllipsoidCounts(network, settings["n_points"], seed)
+    return runs
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Compare every way to an error rate, on both spheres and all along the training."""
+    table = error_table(runs, settings)
+    measured = {
+        **_equivalences(runs["random-ellipsoids"]),
+        "A2.8": _worst_clt(table),
+        "A2.9": Measurement(
+            runs["best-mean"].summary["mean_alpha"],
+            note=(
+                "Both error rates are then 10^"
+                f"{runs['best-mean'].summary['log10_error']:.2f}. By exact error rates."
+            ),
+        ),
+        "F1": _worst_chernoff(table),
+    }
+    return Analysis(
+        panels=(_panel(table, settings),),
+        measurements={claim: found for claim, found in measured.items() if found is not None},
+        remarks=[_counting_remark(table)],
+    )
+
+
+def error_table(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row per network, stored step and sphere: log10 error rates by every method."""
+    from trueboundary.theory.intervals import clopper_pearson
+
+    rows = []
+    for n_train in settings["train_sizes"]:
+        errors, counts = runs[f"errors-{n_train}"], runs[f"counts-{n_train}"]
+        n_points = counts.summary["n_points"]
+        for i, step in enumerate(errors.arrays["step"]):
+            for sphere in SPHERES:
+                n_errors = int(counts.arrays[sphere][i])
+                low, high = clopper_pearson(n_errors, n_points)
+                rows.append(
+                    {"n_train": n_train, "step": int(step), "sphere": sphere}
+                    | {method: float(errors.arrays[f"{method}-{sphere}"][i]) for method in METHODS}
+                    | {
+                        "n_errors": n_errors,
+                        "n_points": n_points,
+                        "rate": n_errors / n_points,
+                        "low": low,
+                        "high": high,
+                    }
+                )
+    return rows
+
+
+def _equivalences(run: Run) -> dict[str, Measurement]:
+    found, n = run.summary, run.summary["n_cases"]
+    note = (
+        f"{n} random ellipsoids in 2 to 6 dimensions, {found['n_perfect']} of them perfect and "
+        f"{found['n_inverted']} with both signs turned; counted errors agree with the exact rates "
+        f"in {found['n_counts_agree']}."
+    )
+    counted = found["n_counts_agree"] == n
+    one_sided = found["n_inner_holds"] == found["n_outer_holds"] == n
+    return {
+        "A2.1": Measurement(counted and found["n_equivalence_holds"] == n, n=n, note=note),
+        "A2.2": Measurement(counted and one_sided, n=n, note=note),
+    }
+
+
+def _worst_clt(table: list[dict[str, Any]]) -> Measurement | None:
+    cells = [
+        {"n_train": row["n_train"], "step": row["step"], "sphere": row["sphere"]}
+        | {"log10 exact": row["exact"], "log10 CLT": row["clt"]}
+        for row in table
+        if row["exact"] >= MEASURABLE
+    ]
+    if not cells:
+        return None  # no snapshot has errors that sampling could see
+    worst = max(cells, key=lambda row: abs(row["log10 CLT"] - row["log10 exact"]))
+    deepest = max(
+        (row for row in table if math.isfinite(row["exact"])),
+        key=lambda row: abs(row["clt"] - row["exact"]),
+    )
+    return Measurement(
+        abs(worst["log10 CLT"] - worst["log10 exact"]),
+        n=len(cells),
+        cells=cells,
+        note=(
+            f"Largest on the {worst['sphere']} sphere at step {worst['step']:,}. Where sampling "
+            f"sees nothing it is off by up to {abs(deepest['clt'] - deepest['exact']):.1f} powers "
+            f"of ten ({deepest['sphere']} sphere, exactly 10^{deepest['exact']:.1f})."
+        ),
+    )
+
+
+def _worst_chernoff(table: list[dict[str, Any]]) -> Measurement | None:
+    gaps = [row["chernoff"] - row["exact"] for row in table if math.isfinite(row["exact"])]
+    if not gaps:
+        return None  # no snapshot makes any error
+    return Measurement(
+        max(gaps),
+        n=len(gaps),
+        note=f"The smallest is {min(gaps):.2f}.",
+    )
+
+
+def _counting_remark(table: list[dict[str, Any]]) -> str:
+    inside = sum(row["low"] <= 10 ** row["exact"] <= row["high"] for row in table)
+    seen = [row for row in table if row["n_errors"] > 0]
+    return (
+        f"Counting {plural(table[0]['n_points'], 'point')} per sphere sees errors of {len(seen)} "
+        f"of {plural(len(table), 'pair')} of snapshot and sphere; the exact rate lies in the 95 % "
+        f"interval of the count for {inside} of the {len(table)}."
+    )
+
+
+def _panel(table: list[dict[str, Any]], settings: Mapping[str, Any]) -> Panel:
+    sizes = settings["train_sizes"]
+
+    def draw() -> Figure:
+        from trueboundary.figures import new_figure
+
+        figure, axes = new_figure(2, len(sizes), width=10.0, height=3.4 * len(sizes) + 0.9)
+        cells = [(n_train, sphere) for n_train in sizes for sphere in SPHERES]
+        for ax, (n_train, sphere) in zip(axes, cells, strict=True):
+            rows = [r for r in table if r["n_train"] == n_train and r["sphere"] == sphere]
+            _draw_rates(ax, rows)
+            words = f"N = {n_train:,}" if n_train else "online"
+            ax.set_title(f"{sphere} sphere, {words}")
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9
+        )
+        return figure
+
+    return Panel(
+        "error-rates",
+        "Error rates during training, by every method",
+        "Error rate of quadratic networks at several steps of training. Counting needs rates above "
+        "one in the number of points; the exact values do not. The central limit theorem, the "
+        "paper's method, parts from them in the tail, in either direction; the saddle-point "
+        "formula lies on them, and Chernoff's bound stays a factor above.",
+        draw,
+        table,
+    )
+
+
+def _draw_rates(axes: Axes, rows: list[dict[str, Any]]) -> None:
+    from trueboundary.figures import COLOURS
+
+    styles = {
+        "exact": ("-", "truth"),
+        "clt": ("x--", "paper"),
+        "sphere-clt": ("+--", "orange"),
+        "lugannani-rice": ("o", "green"),
+        "chernoff": ("v:", "grey"),
+    }
+    steps = [row["step"] for row in rows]
+    for method, (style, colour) in styles.items():
+        values = [row[method] if math.isfinite(row[method]) else math.nan for row in rows]
+        axes.plot(
+            steps,
+            values,
+            style,
+            color=COLOURS[colour],
+            label=_NAMES[method],
+            linewidth=2.2 if method == "exact" else 1.1,
+            markersize=5,
+            markerfacecolor="none",
+        )
+    seen = [row for row in rows if row["n_errors"] > 0]
+    middle = np.log10([row["rate"] for row in seen]) if seen else np.empty(0)
+    below = middle - np.log10([row["low"] for row in seen]) if seen else np.empty(0)
+    above = np.log10([row["high"] for row in seen]) - middle if seen else np.empty(0)
+    axes.errorbar(
+        [row["step"] for row in seen],
+        middle,
+        yerr=[below, above],
+        fmt="s",
+        color=COLOURS["sky"],
+        markersize=4,
+        label="counted, with 95 % interval",
+    )
+    axes.set(xscale="log", xlabel="training steps", ylabel=r"$\log_{10}$ of the error rate")
+
+
+EXPERIMENT = Experiment(
+    id="spheres-clt",
+    paper="spheres",
+    place="Sections 4 and 4.1, footnote 1",
+    title="Exact and approximate error rates",
+    question=(
+        "When does a quadratic network make errors, and which estimates of their rate can be "
+        "trusted where sampling sees none?"
+    ),
+    plan=plan,
+    analyse=analyse,
+)

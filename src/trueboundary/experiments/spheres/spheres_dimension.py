@@ -1,0 +1,241 @@
+"""Up to which dimension no error can be found by attack (Gilmer et al. 2018, Section 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from trueboundary import theory
+from trueboundary._checks import check_integer
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.trained_networks import (
+    FINAL,
+    SPHERES,
+    AttackedPoints,
+    TrainedNetwork,
+    load_model,
+)
+from trueboundary.plurals import plural
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Rows = list[dict[str, Any]]
+
+MODES = ("nearest", "worst_case")
+_PAPER_DIM = 60
+
+
+@dataclass(frozen=True)
+class ErrorSearch(RunConfig):
+    """A search for any error on either sphere, with a stated budget.
+
+    Both manifold attacks start from every point: the one that stops at the first error, with steps
+    of 0.001, and the one that climbs to the worst point, with steps that adapt and so reach the
+    whole sphere.
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        Which network.
+    n_points : int
+        Random points per sphere.
+    n_steps : int
+        Largest number of steps from each start.
+    n_restarts : int
+        Starts per point.
+    seed : int
+        Seed of the points and starts.
+    """
+
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
+
+    network: TrainedNetwork
+    n_points: int
+    n_steps: int
+    n_restarts: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_points", "n_steps", "n_restarts"):
+            check_integer(name, getattr(self, name), minimum=1)
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def cost(self) -> float:
+        """Forward and backward for every step of every start."""
+        size = self.network.width * (self.network.dim + self.network.width)
+        n_starts = len(SPHERES) * len(MODES) * self.n_points * self.n_restarts
+        return n_starts * self.n_steps * (2e-6 + 6 * size / 7e10)
+
+    def compute(self, context: Context) -> RunResult:
+        """Attack both spheres in both modes."""
+        import torch
+
+        from trueboundary.attacks import ManifoldAttack
+
+        model = load_model(context.inputs["network"], FINAL, self.network.device)
+        attacks = {
+            "nearest": ManifoldAttack("nearest", self.n_steps, 1e-3, self.n_restarts),
+            "worst_case": ManifoldAttack("worst_case", self.n_steps, 1e-2, self.n_restarts),
+        }
+        summary: dict[str, Any] = {"n_points": self.n_points}
+        arrays: dict[str, Any] = {}
+        for label, sphere in enumerate(SPHERES):
+            x, y = AttackedPoints(
+                self.network, self.n_points, sphere=sphere, seed=self.seed
+            ).points()
+            for mode in MODES:
+                generator = torch.Generator().manual_seed(self.seed)
+                result = attacks[mode](model, x, y, generator=generator)
+                name = f"{sphere}/{mode}"
+                wrongness = (1 - 2 * label) * result.endpoint_margin.double().cpu().numpy()
+                arrays[f"distance/{name}"] = result.distance.double().cpu().numpy()
+                summary[f"n_found/{name}"] = int(result.success.sum())
+                summary[f"worst/{name}"] = float(wrongness.max())
+                context.progress((2 * label + MODES.index(mode) + 1) / 4)
+        return RunResult(summary, arrays)
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Train and attack every seed in every dimension."""
+    runs: dict[str, RunConfig] = {}
+    for dim in settings["dims"]:
+        for index in range(settings["n_seeds"]):
+            network = TrainedNetwork(
+                dim=dim,
+                architecture="relu",
+                width=settings["width"],
+                depth=2,
+                n_steps=settings["n_steps"],
+                learning_rate=settings["learning_rate"],
+                schedule=settings["schedule"],
+                seed=seed + index,
+                device=device,
+            )
+            runs[f"d{dim}/seed-{index}"] = ErrorSearch(
+                network,
+                settings["n_attack_points"],
+                settings["n_attack_steps"],
+                settings["n_restarts"],
+                seed=seed + index,
+            )
+    return runs
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Find the largest dimension without an error."""
+    rows = [
+        search_row(runs[f"d{dim}/seed-{index}"], dim, index)
+        for dim in settings["dims"]
+        for index in range(settings["n_seeds"])
+    ]
+    panel = Panel(
+        name="dimension",
+        title="Errors found by attack, by dimension",
+        caption=(
+            f"Share of {plural(2 * settings['n_attack_points'], 'random point')}, half of them on "
+            "each sphere, from which an attack finds an error, one mark per trained network, "
+            "with 95 % intervals. The paper finds none up to about 60 dimensions (dashed). "
+            "Right: the largest wrong margin (logit) that any search reached; an error is a "
+            "value of 0 or more."
+        ),
+        draw=lambda: draw_dimensions(rows),
+        data=rows,
+    )
+    remark = (
+        "Finding none is a statement about the attack as well as about the network: more points, "
+        "steps or restarts can only lower the dimension, and longer training can raise it."
+    )
+    return Analysis([panel], {"A1.9": dimension_measurement(rows, settings)}, [remark])
+
+
+def search_row(run: Run, dim: int, index: int) -> dict[str, Any]:
+    """Return how many points of a network led to an error, and how close the others came."""
+    distances = {
+        f"{sphere}/{mode}": run.arrays[f"distance/{sphere}/{mode}"]
+        for sphere in SPHERES
+        for mode in MODES
+    }
+    found = [
+        np.isfinite(distances[f"{sphere}/nearest"]) | np.isfinite(distances[f"{sphere}/worst_case"])
+        for sphere in SPHERES
+    ]
+    n_found, n = sum(int(errors.sum()) for errors in found), sum(len(e) for e in found)
+    low, high = theory.intervals.clopper_pearson(n_found, n)
+    row: dict[str, Any] = {
+        "dim": dim,
+        "seed": index,
+        "n_points": n,
+        "n_found": n_found,
+        "low": low,
+        "high": high,
+        "nearest_error": min(float(values.min()) for values in distances.values()),
+        "worst": max(run.summary[f"worst/{name}"] for name in distances),
+    }
+    return row | {
+        f"n_found_{sphere}": int(e.sum()) for sphere, e in zip(SPHERES, found, strict=True)
+    }
+
+
+def dimension_measurement(
+    rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+) -> Measurement:
+    """Return the largest dimension of the grid up to which no network shows an error."""
+    dims = sorted({row["dim"] for row in rows})
+    with_errors = {row["dim"] for row in rows if row["n_found"]}
+    clean = [dim for dim in dims if not any(bad <= dim for bad in with_errors)]
+    n_seeds = len({row["seed"] for row in rows})
+    note = (
+        f"On the grid {', '.join(map(str, dims))}; {n_seeds} trained per dimension. Budget: "
+        f"{plural(settings['n_attack_points'], 'point')} per sphere, {settings['n_restarts']} "
+        f"starts each, up to {settings['n_attack_steps']} steps, for each of two attacks."
+    )
+    if not clean:
+        note += " Errors were found in the smallest dimension of the grid already."
+    elif clean[-1] == dims[-1]:
+        note += " No errors were found in any dimension of the grid."
+    return Measurement(float(clean[-1]) if clean else 0.0, n=n_seeds, cells=rows, note=note)
+
+
+def draw_dimensions(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw success and the worst margin over the dimension."""
+    from trueboundary.figures import COLOURS, add_legend, new_figure
+
+    figure, (left, right) = new_figure(2, width=9.0, height=3.8)
+    n_seeds = len({row["seed"] for row in rows})
+    for index, row in enumerate(rows):
+        x = row["dim"] + 1.2 * (row["seed"] - (n_seeds - 1) / 2)
+        share = row["n_found"] / row["n_points"]
+        bar = [[max(0.0, share - row["low"])], [max(0.0, row["high"] - share)]]
+        label = "one trained network" if index == 0 else None
+        left.errorbar(x, share, bar, fmt="o", color=COLOURS["inner"], capsize=3, label=label)
+        if math.isfinite(row["worst"]):
+            right.plot(x, row["worst"], "o", color=COLOURS["inner"], label=label)
+    right.axhline(0.0, color=COLOURS["truth"], linewidth=0.9)
+    for axes in (left, right):
+        axes.axvline(_PAPER_DIM, color=COLOURS["paper"], linestyle="--", label="the paper's 60")
+        axes.set_xlabel("dimension d")
+    left.set_ylim(-0.03, 1.03)
+    left.set_ylabel("share of points with an error found")
+    right.set_ylabel("largest wrong margin (logit)")
+    add_legend(left, location="upper left")
+    return figure
+
+
+EXPERIMENT = Experiment(
+    id="spheres-dimension",
+    paper="spheres",
+    place="Section 3",
+    title="The largest dimension without errors that an attack finds",
+    question="In which dimensions can no error of the ReLU network be found by attack?",
+    plan=plan,
+    analyse=analyse,
+)

@@ -1,0 +1,358 @@
+"""How near errors are to random points, on and off the spheres (Gilmer et al. 2018, Section 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueboundary import theory
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.trained_networks import (
+    SPHERES,
+    AttackedPoints,
+    ErrorCount,
+    Surface,
+    TrainedNetwork,
+    small_relu_network,
+)
+from trueboundary.experiments.summaries import (
+    SCHEDULE_WORDS,
+    mean_measurement,
+    mean_of_points,
+    other_schedule,
+    over_networks,
+    ratio_of_means,
+    share_measurement,
+)
+from trueboundary.plurals import plural
+from trueboundary.runs import Run, RunConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Rows = list[dict[str, Any]]
+Values = NDArray[np.floating[Any]]
+
+#: What is searched: on the sphere as published, the same refined, and between the spheres.
+SEARCHES: Mapping[str, tuple[Surface, bool]] = {
+    "sphere": ("sphere", False),
+    "sphere-refined": ("sphere", True),
+    "shell": ("shell", True),
+}
+_SEARCH_WORDS = {
+    "sphere": "on the sphere",
+    "sphere-refined": "on the sphere, refined",
+    "shell": "between the spheres",
+}
+PAPER_DISTANCES = {"sphere": 0.18, "shell": 0.0796}
+PAPER_NORM = 1.07
+_RADII = dict(zip(SPHERES, (1.0, 1.3), strict=True))
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Attack and count for every seed, and for one network of the other schedule."""
+    runs: dict[str, RunConfig] = {}
+    for index in range(settings["n_seeds"]):
+        network = small_relu_network(settings, seed + index, device)
+        n_test_points = settings["n_test_points"]
+        runs |= _network_runs(f"seed-{index}", network, settings, n_test_points, seed + index)
+    schedule = other_schedule(settings["schedule"])
+    compared = small_relu_network(settings, seed, device, schedule=schedule)
+    n_test_points = settings["n_compared_test_points"]
+    return runs | _network_runs("compared", compared, settings, n_test_points, seed)
+
+
+def _network_runs(
+    name: str, network: TrainedNetwork, settings: Mapping[str, Any], n_test_points: int, seed: int
+) -> dict[str, RunConfig]:
+    runs: dict[str, RunConfig] = {f"{name}/count": ErrorCount(network, n_test_points, seed=seed)}
+    for sphere in SPHERES:
+        for search, (surface, refined) in SEARCHES.items():
+            runs[f"{name}/{sphere}/{search}"] = AttackedPoints(
+                network,
+                settings["n_points"],
+                settings["n_attack_steps"],
+                sphere,
+                surface,
+                refine_steps=settings["n_refine_steps"] if refined else 0,
+                seed=seed,
+            )
+    return runs
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Summarise the distances by network, sphere and search."""
+    main, compared = settings["schedule"], other_schedule(settings["schedule"])
+    names = [f"seed-{index}" for index in range(settings["n_seeds"])]
+    rows: Rows = []
+    for name in [*names, "compared"]:
+        words = SCHEDULE_WORDS[compared if name == "compared" else main]
+        if name != "compared" and len(names) > 1:
+            words += f", {name.replace('-', ' ')}"
+        rows += distance_rows(runs, name, words, settings["dim"])
+    return Analysis(
+        panels=[_histograms(runs, names), _summary(rows)],
+        measurements=measure(runs, names),
+        remarks=_remarks(runs, rows, settings),
+    )
+
+
+def measure(runs: Mapping[str, Run], names: list[str]) -> dict[str, Measurement]:
+    """Return the measurement of each claim from the networks called `names`."""
+    on_sphere = [_distances(runs, name, "inner", "sphere") for name in names]
+    off_sphere = [_distances(runs, name, "inner", "shell") for name in names]
+    norms = [
+        np.where(np.isfinite(distances), runs[f"{name}/inner/shell"].arrays["norm"], math.inf)
+        for name, distances in zip(names, off_sphere, strict=True)
+    ]
+    found = min(int(np.isfinite(distances).sum()) for distances in on_sphere)
+    note = "The network with the fewest." if len(names) > 1 else "One network."
+    return {
+        "A1.2": share_measurement(found, len(on_sphere[0]), note),
+        "A1.3": mean_measurement(on_sphere, "The published attack, up to the first error met."),
+        "A1.4a": mean_measurement(off_sphere, "Shortened along the boundary."),
+        "A1.4b": mean_measurement(norms),
+        "A1.5": _ratio(on_sphere, off_sphere),
+    }
+
+
+def _ratio(on_sphere: list[Values], off_sphere: list[Values]) -> Measurement:
+    ratios = [ratio_of_means(on, off) for on, off in zip(on_sphere, off_sphere, strict=True)]
+    if len(ratios) > 1:
+        return over_networks(np.array([ratio for ratio, _, _ in ratios]))
+    value, low, high = ratios[0]
+    both = int((np.isfinite(on_sphere[0]) & np.isfinite(off_sphere[0])).sum())
+    points = plural(both, "point")
+    note = f"Over the {points} with both errors. One network: the interval is over points."
+    return Measurement(value, low, high, n=both, note=note)
+
+
+def distance_rows(runs: Mapping[str, Run], name: str, words: str, dim: int) -> Rows:
+    """Return one row per sphere and search with the mean distance and what bounds it.
+
+    ``cap_at_limit`` is the largest mean distance that an error set of the measure of the one-sided
+    95 % limit of the error rate can have on that sphere: the distance to a spherical cap.
+    """
+    rows: Rows = []
+    summary = runs[f"{name}/count"].summary
+    for sphere in SPHERES:
+        n_errors, n = summary[f"n_errors_{sphere}"], summary["n_points"]
+        limit = theory.intervals.clopper_pearson(n_errors, n, side="upper").high
+        cap = theory.caps.mean_distance(dim, limit, radius=_RADII[sphere])
+        for search in SEARCHES:
+            distances = _distances(runs, name, sphere, search)
+            mean, low, high = mean_of_points(distances)
+            rows.append(
+                {
+                    "network": words,
+                    "sphere": sphere,
+                    "search": _SEARCH_WORDS[search],
+                    "mean_distance": mean,
+                    "low": low,
+                    "high": high,
+                    "n_points": len(distances),
+                    "n_failed": int((~np.isfinite(distances)).sum()),
+                    "mean_norm": _mean_norm(runs[f"{name}/{sphere}/{search}"]),
+                    "n_errors": n_errors,
+                    "n_test_points": n,
+                    "error_rate_limit": limit,
+                    "cap_at_limit": None if search == "shell" else cap,
+                }
+            )
+    return rows
+
+
+def _distances(runs: Mapping[str, Run], name: str, sphere: str, search: str) -> Values:
+    distances: Values = runs[f"{name}/{sphere}/{search}"].arrays["distance"]
+    return distances
+
+
+def _mean_norm(run: Run) -> float:
+    found = np.isfinite(run.arrays["distance"])
+    return float(run.arrays["norm"][found].mean()) if found.any() else math.nan
+
+
+def _histograms(runs: Mapping[str, Run], names: list[str]) -> Panel:
+    def pooled(search: str, array: str) -> Values:
+        parts = [runs[f"{name}/inner/{search}"].arrays for name in names]
+        return np.concatenate([part[array][np.isfinite(part["distance"])] for part in parts])
+
+    distances = {search: pooled(search, "distance") for search in PAPER_DISTANCES}
+    norms = pooled("shell", "norm")
+    data: Rows = [
+        {"search": _SEARCH_WORDS[search], "distance": float(value), "norm": float(norm)}
+        for search in PAPER_DISTANCES
+        for value, norm in zip(distances[search], pooled(search, "norm"), strict=True)
+    ]
+    return Panel(
+        name="distances-histogram",
+        title="Distances from random inner points to the nearest errors",
+        caption=(
+            "Left: L2 distance to the nearest error found on the inner sphere and to the nearest "
+            "found anywhere between the spheres. Right: the norm of the latter; halfway between "
+            "the spheres is 1.15. Dashed: the paper's means. Points from which no error was found "
+            "are left out."
+        ),
+        draw=lambda: draw_histograms(distances, norms),
+        data=data,
+    )
+
+
+def draw_histograms(distances: Mapping[str, Values], norms: Values) -> Figure:
+    """Draw the distances of the two searches, and the norms of the errors between the spheres."""
+    from trueboundary.figures import COLOURS, add_legend, new_figure
+
+    figure, (left, right) = new_figure(2, width=9.0, height=3.8)
+    for (search, values), colour in zip(distances.items(), ("inner", "green"), strict=True):
+        if len(values):
+            label = f"{_SEARCH_WORDS[search]}, mean {values.mean():.4f}"
+            left.hist(values, bins=12, color=COLOURS[colour], alpha=0.7, label=label)
+    # The upper third of either plot is the legend's.
+    paper: Any = {"color": COLOURS["paper"], "linestyle": "--", "ymax": 2 / 3}
+    left.axvline(PAPER_DISTANCES["shell"], **paper, label="the paper's means, 0.0796 and 0.18")
+    left.axvline(PAPER_DISTANCES["sphere"], **paper)
+    left.set_xlim(left=0)
+    left.set_xlabel("L2 distance to the nearest error found")
+    left.set_ylabel("number of points")
+    if len(norms):
+        label = f"mean {norms.mean():.4f}"
+        right.hist(norms, bins=12, color=COLOURS["green"], alpha=0.7, label=label)
+    right.axvline(PAPER_NORM, **paper, label=f"the paper's mean, {PAPER_NORM}")
+    right.axvline(1.15, color=COLOURS["truth"], linestyle=":", ymax=2 / 3, label="halfway, 1.15")
+    right.set_xlabel("norm of the nearest error between the spheres")
+    right.set_ylabel("number of points")
+    for axes in (left, right):
+        axes.set_ylim(top=1.5 * max(1.0, axes.get_ylim()[1]))
+        add_legend(axes, location="upper left")
+    return figure
+
+
+def _summary(rows: Rows) -> Panel:
+    return Panel(
+        name="distances-means",
+        title="Mean distances on and off the spheres",
+        caption=(
+            "Mean L2 distance to the nearest error found, with 95 % intervals, for the two "
+            "learning-rate schedules at equal steps. Black ticks: the largest mean distance that "
+            "an error set on the sphere can have whose measure is the 95 % upper limit of the "
+            "network's error rate (the distance to a spherical cap); a smaller set can be "
+            "farther. Crosses: the paper's values. The refined search shortens each distance "
+            "along the boundary."
+        ),
+        draw=lambda: draw_means(rows),
+        data=rows,
+    )
+
+
+def draw_means(rows: Rows) -> Figure:
+    """Draw mean distances by sphere and search, networks in colours."""
+    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
+
+    figure, (axes,) = new_figure(width=8.0, height=4.6)
+    places = [(sphere, _SEARCH_WORDS[search]) for sphere in SPHERES for search in SEARCHES]
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    for index, network in enumerate(networks):
+        colour = CYCLE[index % len(CYCLE)]
+        label: str | None = network
+        for row in (row for row in rows if row["network"] == network):
+            y = len(places) - 1 - places.index((row["sphere"], row["search"]))
+            height = y + 0.14 * ((len(networks) - 1) / 2 - index)
+            if row["cap_at_limit"] is not None:
+                axes.plot(row["cap_at_limit"], height, "|", color=COLOURS["truth"], ms=11, mew=1.8)
+            if math.isnan(row["mean_distance"]):
+                continue
+            low, high = (row[end] or row["mean_distance"] for end in ("low", "high"))
+            bar = [[row["mean_distance"] - low], [high - row["mean_distance"]]]
+            axes.errorbar(
+                row["mean_distance"],
+                height,
+                xerr=bar,
+                fmt="o",
+                color=colour,
+                capsize=3,
+                label=label,
+            )
+            label = None
+    for search, paper in PAPER_DISTANCES.items():
+        y = len(places) - 1 - places.index(("inner", _SEARCH_WORDS[search]))
+        label = "the paper's" if search == "sphere" else None
+        axes.plot(paper, y, "x", color=COLOURS["paper"], ms=9, mew=2, label=label)
+    axes.plot([], [], "|", color=COLOURS["truth"], ms=11, mew=1.8, label="cap at the rate's limit")
+    axes.set_yticks(
+        range(len(places)), [f"{sphere}, {search}" for sphere, search in reversed(places)]
+    )
+    axes.set_ylim(-0.6, len(places) - 0.4)
+    left, right = axes.get_xlim()
+    axes.set_xlim(0, right + 0.35 * (right - max(0.0, left)))
+    axes.set_xlabel("mean L2 distance to the nearest error found")
+    add_legend(axes, location="lower right")
+    return figure
+
+
+def _remarks(runs: Mapping[str, Run], rows: Rows, settings: Mapping[str, Any]) -> list[str]:
+    remarks = []
+    for row in rows:
+        if row["search"] != _SEARCH_WORDS["sphere"]:
+            continue
+        remarks.append(
+            f"{row['sphere'].capitalize()} sphere, {row['network']}: errors in "
+            f"{row['n_errors']:,} of {plural(row['n_test_points'], 'point')}, mean distance "
+            f"{row['mean_distance']:.4f}. An error set that measures the rate's upper limit of "
+            f"{row['error_rate_limit']:.2g} can be at most {row['cap_at_limit']:.4f} away in the "
+            "mean."
+        )
+    ordered = _rate_orders_distance(rows)
+    if ordered is not None:
+        remarks.append(
+            "The distance is not a property of the architecture alone: both networks have the same "
+            f"initialisation and {settings['n_steps']:,} steps on the same points, and differ only "
+            "in the learning-rate schedule. The larger error rate comes with the nearer errors."
+            if ordered
+            else "Here the network with the larger error rate has not the nearer errors."
+        )
+    refined, off = (
+        _distances(runs, "seed-0", "inner", search) for search in ("sphere-refined", "shell")
+    )
+    ratio, low, high = ratio_of_means(refined, off)
+    if low is not None and high is not None:
+        remarks.append(
+            "With the distances on the sphere shortened along the boundary too, errors on it are "
+            f"{ratio:.2f} times as far as errors off it, 95 % interval [{low:.2f}, {high:.2f}]."
+        )
+    return remarks
+
+
+def _rate_orders_distance(rows: Rows) -> bool | None:
+    """Whether, of the first and the compared network, more inner errors go with nearer ones.
+
+    None where the counts do not tell the rates apart, or no error was found by the search.
+    """
+    inner = [
+        row for row in rows if row["sphere"] == "inner" and row["search"] == _SEARCH_WORDS["sphere"]
+    ]
+    first, compared = inner[0], inner[-1]
+    rates, other_rates = (
+        theory.intervals.clopper_pearson(row["n_errors"], row["n_test_points"])
+        for row in (first, compared)
+    )
+    alike = rates.low <= other_rates.high and other_rates.low <= rates.high
+    if alike or math.isnan(first["mean_distance"]) or math.isnan(compared["mean_distance"]):
+        return None
+    more = other_rates.low > rates.high
+    nearer = compared["mean_distance"] < first["mean_distance"]
+    return bool(more == nearer)
+
+
+EXPERIMENT = Experiment(
+    id="spheres-distances",
+    paper="spheres",
+    place="Section 3",
+    title="Distances to the nearest errors, on and off the spheres",
+    question="How far from random points are the nearest errors, on the sphere and off it?",
+    plan=plan,
+    analyse=analyse,
+)

@@ -1,0 +1,147 @@
+"""How often the trained ReLU network errs on random points (Gilmer et al. 2018, Section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trueboundary import theory
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.trained_networks import (
+    SPHERES,
+    ErrorCount,
+    small_relu_network,
+)
+from trueboundary.experiments.summaries import SCHEDULE_WORDS, other_schedule
+from trueboundary.plurals import plural
+from trueboundary.runs import Run, RunConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Rows = list[dict[str, Any]]
+
+#: Points per sphere on which the paper's network made no error.
+PAPER_POINTS = 10_000_000
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Return a count per seed, and one for the other learning-rate schedule."""
+    runs: dict[str, RunConfig] = {
+        f"seed-{index}": ErrorCount(
+            small_relu_network(settings, seed + index, device),
+            settings["n_points"],
+            seed=seed + index,
+        )
+        for index in range(settings["n_seeds"])
+    }
+    compared = small_relu_network(
+        settings, seed, device, schedule=other_schedule(settings["schedule"])
+    )
+    runs["compared"] = ErrorCount(compared, settings["n_compared_points"], seed=seed)
+    return runs
+
+
+def rate_rows(run: Run, network: str) -> Rows:
+    """Return one row per sphere with the error rate and its 95 % limits.
+
+    ``low`` and ``high`` are two-sided, ``upper_limit`` is one-sided: what can be said of a rate
+    when no error was seen.
+    """
+    rows: Rows = []
+    for sphere in SPHERES:
+        n, n_errors = run.summary["n_points"], run.summary[f"n_errors_{sphere}"]
+        low, high = theory.intervals.clopper_pearson(n_errors, n)
+        upper = theory.intervals.clopper_pearson(n_errors, n, side="upper").high
+        rows.append(
+            {
+                "network": network,
+                "sphere": sphere,
+                "n_points": n,
+                "n_errors": n_errors,
+                "rate": n_errors / n,
+                "low": low,
+                "high": high,
+                "upper_limit": upper,
+            }
+        )
+    return rows
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Count the errors and say what rate they allow."""
+    main, compared = settings["schedule"], other_schedule(settings["schedule"])
+    rows: Rows = []
+    for index in range(settings["n_seeds"]):
+        name = SCHEDULE_WORDS[main] + (f", seed {index}" if settings["n_seeds"] > 1 else "")
+        rows += rate_rows(runs[f"seed-{index}"], name)
+    compared_rows = rate_rows(runs["compared"], SCHEDULE_WORDS[compared])
+    panel = Panel(
+        name="error-rate",
+        title="Error rate on random points of each sphere",
+        caption=(
+            "Share of random points that the network gets wrong, with 95 % Clopper-Pearson "
+            "intervals. A triangle marks a count of zero: it stands at the upper limit, and the "
+            "rate may be anything below. The line is the limit that the paper's count of zero "
+            "errors in 10 million points allows."
+        ),
+        draw=lambda: draw_rates([*rows, *compared_rows]),
+        data=[*rows, *compared_rows],
+    )
+    measurement = Measurement(
+        value=all(row["n_errors"] == 0 for row in rows),
+        n=settings["n_points"],
+        cells=rows,
+        note=" ".join(_sentence(row) for row in rows),
+    )
+    remark = f"At equal steps, {SCHEDULE_WORDS[compared]}: " + " ".join(
+        _sentence(row, named=False) for row in compared_rows
+    )
+    return Analysis([panel], {"A1.1": measurement}, [remark])
+
+
+def draw_rates(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw rates and intervals on a logarithmic axis, networks side by side."""
+    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
+
+    figure, (axes,) = new_figure(width=6.4, height=4.2)
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    for place, network in enumerate(networks):
+        shift = 0.12 * (place - (len(networks) - 1) / 2)
+        colour = CYCLE[place % len(CYCLE)]
+        for row in (row for row in rows if row["network"] == network):
+            x = SPHERES.index(row["sphere"]) + shift
+            label = network if row["sphere"] == SPHERES[0] else None
+            if row["n_errors"] == 0:
+                axes.plot(x, row["upper_limit"], "v", color=colour, label=label)
+                continue
+            bar = [[row["rate"] - row["low"]], [row["high"] - row["rate"]]]
+            axes.errorbar(x, row["rate"], bar, fmt="o", color=colour, capsize=4, label=label)
+    limit = theory.intervals.clopper_pearson(0, PAPER_POINTS, side="upper").high
+    axes.axhline(limit, color=COLOURS["paper"], label="limit of the paper's 0 in 10 million")
+    axes.set_yscale("log")
+    axes.set_ylim(limit / 3, max(1e-2, *(30 * row["high"] for row in rows)))  # room for the legend
+    axes.set_xlim(-0.5, len(SPHERES) - 0.5)
+    axes.set_xticks(range(len(SPHERES)), [f"{sphere} sphere" for sphere in SPHERES])
+    axes.set_ylabel("error rate (share of random points)")
+    add_legend(axes, location="upper right")
+    return figure
+
+
+def _sentence(row: Mapping[str, Any], *, named: bool = True) -> str:
+    who = f" ({row['network']})" if named else ""
+    return (
+        f"{row['n_errors']:,} of {plural(row['n_points'], 'point')} of the {row['sphere']} sphere "
+        f"are errors{who}: with 95 % confidence the rate is below {row['upper_limit']:.2g}."
+    )
+
+
+EXPERIMENT = Experiment(
+    id="spheres-error-rate",
+    paper="spheres",
+    place="Section 3",
+    title="Errors of the ReLU network on random points",
+    question="How many of millions of random points of either sphere does the network get wrong?",
+    plan=plan,
+    analyse=analyse,
+)

@@ -1,0 +1,125 @@
+"""Section 4.1 of Gilmer et al. (2018): a network half as wide as perfection needs is accurate.
+
+With fewer hidden units than dimensions the remaining alphas are 0, so there are always errors on
+the outer sphere; in high dimension they are rare all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.ellipsoids import (
+    EllipsoidErrors,
+    last,
+    last_of,
+    mark_right_alphas,
+    quadratic_network,
+)
+from trueboundary.experiments.networks.trained_networks import SPHERES
+from trueboundary.experiments.summaries import over_networks
+from trueboundary.runs import Run, RunConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: log10 of the error rates that the paper estimates at d = 2000 with 1000 hidden units.
+PAPER = {"inner": -21.0, "outer": -9.0}
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Return the alphas of one network per seed."""
+    return {
+        f"seed{index}": EllipsoidErrors(quadratic_network(settings, seed + index, device))
+        for index in range(settings["n_seeds"])
+    }
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Compute the error rates on both spheres, exactly and as the paper does."""
+    return Analysis(
+        panels=(_panel(runs, settings),),
+        measurements={
+            "A2.12a": _measure(runs, settings, "inner"),
+            "A2.12b": _measure(runs, settings, "outer"),
+        },
+    )
+
+
+def _measure(runs: Mapping[str, Run], settings: Mapping[str, Any], sphere: str) -> Measurement:
+    exact = last_of(list(runs.values()), f"exact-{sphere}").mean()
+    return over_networks(
+        last_of(list(runs.values()), f"clt-{sphere}"),
+        f"Exactly, 10^{exact:.1f} (mean exponent). Measured at d = {settings['dim']} with "
+        f"{settings['width']} hidden units; exponents grow in proportion to d.",
+    )
+
+
+def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
+    rows = [
+        {"run": name, "sphere": sphere, "method": method, "log10_error": last(run, key)}
+        for name, run in runs.items()
+        for sphere in SPHERES
+        for method in ("exact", "clt")
+        for key in (f"{method}-{sphere}",)
+    ]
+
+    exponents = [float(row["log10_error"]) for row in rows]
+    lowest = min(filter(math.isfinite, [*exponents, *PAPER.values()]))
+
+    def draw() -> Figure:
+        from trueboundary.figures import COLOURS, add_legend, new_figure
+
+        figure, (left, right) = new_figure(2, width=9.6)
+        first = next(iter(runs.values()))
+        left.hist(first.arrays["alphas"][-1], bins=40, color=COLOURS["sky"])
+        mark_right_alphas(left)
+        left.set(xlabel=r"$\alpha_i$", ylabel="number of alphas", yscale="log")
+        left.set_title(f"d = {settings['dim']}, {settings['width']} hidden units")
+        for method, marker, colour in (("exact", "o", "truth"), ("clt", "x", "sky")):
+            shown = [row for row in rows if row["method"] == method]
+            right.plot(
+                [SPHERES.index(row["sphere"]) for row in shown],
+                [row["log10_error"] for row in shown],
+                marker,
+                color=COLOURS[colour],
+                label="exact" if method == "exact" else "central limit theorem",
+            )
+        right.plot(
+            range(2),
+            [PAPER[sphere] for sphere in SPHERES],
+            "_",
+            markersize=22,
+            color=COLOURS["paper"],
+            label="paper (CLT, d = 2000)",
+        )
+        right.set_xticks(range(2), SPHERES)
+        right.set(
+            xlim=(-0.5, 1.5),
+            ylim=(1.1 * lowest, -0.3 * lowest),
+            ylabel=r"$\log_{10}$ of the error rate",
+        )
+        add_legend(right, location="upper left")
+        return figure
+
+    return Panel(
+        "narrow-network",
+        "A network half as wide as it would have to be",
+        "Left: the alphas of the first seed; as many are 0 as there are hidden units missing. "
+        "Right: error rates on both spheres, one point per seed, beside the paper's estimates.",
+        draw,
+        rows,
+    )
+
+
+EXPERIMENT = Experiment(
+    id="spheres-narrow",
+    paper="spheres",
+    place="Section 4.1",
+    title="A quadratic network that is too narrow to be perfect",
+    question="How rare are the errors of a network with half as many hidden units as dimensions?",
+    plan=plan,
+    analyse=analyse,
+)

@@ -1,0 +1,390 @@
+"""Accuracy of the ReLU network at every norm (Gilmer et al. 2018, Fig. 2 left)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from trueboundary import theory
+from trueboundary._checks import check_integer
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.trained_networks import (
+    ATTACK_CHUNK,
+    FINAL,
+    TrainedNetwork,
+    joined,
+    load_model,
+    small_relu_network,
+)
+from trueboundary.plurals import plural
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.runs.config import Arrays
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from trueboundary.classifiers import BinaryClassifier
+
+Rows = list[dict[str, Any]]
+
+#: Norms that are attacked, and at which random points are drawn.
+ATTACKED_NORMS = tuple(round(0.1 * tenth, 1) for tenth in range(3, 31))
+#: Random points are drawn at some more, where the accuracy changes fast.
+NORMS = tuple(sorted({*ATTACKED_NORMS, 1.05, 1.12, 1.14, 1.16, 1.18, 1.25}))
+PAPER_NORMS = (0.6, 2.4)
+_MIDDLE = 1.15
+_BLOCK_SIZE = 5000
+
+
+@dataclass(frozen=True)
+class NormScan(RunConfig):
+    """Errors among random points of given norms, against the rule "outer above `middle`".
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        Which network.
+    norms : tuple of float
+        Norms, none equal to `middle`.
+    n_points : int
+        Random points per norm.
+    middle : float
+        Norm above which a point counts as outer.
+    seed : int
+        Seed of the points.
+    """
+
+    network: TrainedNetwork
+    norms: tuple[float, ...]
+    n_points: int
+    middle: float = _MIDDLE
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("n_points", self.n_points, minimum=1)
+        _check_norms(self.norms, self.middle)
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def cost(self) -> float:
+        """Two operations per parameter and point."""
+        size = self.network.width * (self.network.dim + self.network.width)
+        return len(self.norms) * self.n_points * (3e-6 + 2 * size / 7e10)
+
+    def compute(self, context: Context) -> RunResult:
+        """Count the errors at each norm."""
+        import torch
+
+        from trueboundary.classifiers import margin, misclassified
+        from trueboundary.problems import block_generator
+
+        model = load_model(context.inputs["network"], FINAL, self.network.device)
+        density = self.network.problem().density(0)
+        n_errors = np.zeros(len(self.norms), dtype=np.int64)
+        for index, norm in enumerate(self.norms):
+            generator = block_generator(self.seed, index, purpose="norms")
+            for start in range(0, self.n_points, _BLOCK_SIZE):
+                n = min(_BLOCK_SIZE, self.n_points - start)
+                x = norm * density.sample((n,), generator=generator)
+                with torch.no_grad():
+                    margins = margin(model, x.to(self.network.device))
+                n_errors[index] += int(misclassified(margins, int(norm > self.middle)).sum())
+            context.progress((index + 1) / len(self.norms))
+        return RunResult(
+            {"n_points": self.n_points}, {"norm": np.array(self.norms), "n_errors": n_errors}
+        )
+
+
+@dataclass(frozen=True)
+class NormAttack(RunConfig):
+    """Errors found by attack on spheres of given norms.
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        Which network.
+    norms : tuple of float
+        Norms of the spheres, none equal to `middle`.
+    n_points : int
+        Random starting points per norm.
+    n_steps, n_restarts : int
+        Budget of the worst-case manifold attack.
+    step_size : float
+        Length of its first step, as a fraction of the norm.
+    middle : float
+        Norm above which a point counts as outer.
+    seed : int
+        Seed of the points.
+    """
+
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
+
+    network: TrainedNetwork
+    norms: tuple[float, ...]
+    n_points: int
+    n_steps: int
+    n_restarts: int = 1
+    step_size: float = 1e-2
+    middle: float = _MIDDLE
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_points", "n_steps", "n_restarts"):
+            check_integer(name, getattr(self, name), minimum=1)
+        _check_norms(self.norms, self.middle)
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network, or the norms of a job that is large."""
+        return self.pieces() or {"network": self.network}
+
+    def pieces(self) -> dict[str, AttackedNorm]:
+        """Return the work items of a large job; empty for one that is done in one piece."""
+        if self.n_points * self.n_restarts <= ATTACK_CHUNK:
+            return {}
+        return {
+            f"norm-{index}": AttackedNorm(**self.field_values(), index=index)
+            for index in range(len(self.norms))
+        }
+
+    def cost(self) -> float:
+        """Return about the time of the attack, or of putting its pieces together."""
+        return 0.1 if self.pieces() else self.seconds() * len(self.norms)
+
+    def seconds(self) -> float:
+        """Return about the time of one norm: both passes, for every step of every start."""
+        size = self.network.width * (self.network.dim + self.network.width)
+        return self.n_points * self.n_restarts * self.n_steps * (2e-6 + 6 * size / 5e10)
+
+    def compute(self, context: Context) -> RunResult:
+        """Attack each norm to convergence, or put together what runs of their own attacked."""
+        if pieces := self.pieces():
+            arrays = joined([context.inputs[name].arrays for name in pieces])
+        else:
+            model = load_model(context.inputs["network"], FINAL, self.network.device)
+            parts = []
+            for index in range(len(self.norms)):
+                parts.append(self.attack_norm(model, index))
+                context.progress((index + 1) / len(self.norms))
+            arrays = joined(parts)
+        return RunResult({"n_points": self.n_points}, arrays)
+
+    def attack_norm(self, model: BinaryClassifier, index: int) -> Arrays:
+        """Attack `model` on the sphere of one norm: errors found and the worst margin."""
+        import torch
+
+        from trueboundary.attacks import ManifoldAttack
+        from trueboundary.problems import block_generator
+
+        norm = self.norms[index]
+        generator = block_generator(self.seed, index, purpose="attacked norms")
+        density = self.network.problem().density(0)
+        x = norm * density.sample((self.n_points,), generator=generator)
+        label = int(norm > self.middle)
+        attack = ManifoldAttack("worst_case", self.n_steps, self.step_size * norm, self.n_restarts)
+        y = torch.full((self.n_points,), label)
+        result = attack(model, x.to(self.network.device), y, generator=generator)
+        margins = result.endpoint_margin
+        return {
+            "norm": np.array([norm]),
+            "n_found": np.array([int(result.success.sum())], dtype=np.int64),
+            "worst_margin": np.array([float(margins.min() if label else margins.max())]),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackedNorm(NormAttack):
+    """A part of a large `NormAttack`, whose fields it has: the sphere of one norm.
+
+    Parameters
+    ----------
+    index : int
+        Which of the norms.
+    """
+
+    index: int
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def cost(self) -> float:
+        """Return about the time of one norm."""
+        return self.seconds()
+
+    def compute(self, context: Context) -> RunResult:
+        """Attack the same points, from the same starts, as a job in one piece would."""
+        model = load_model(context.inputs["network"], FINAL, self.network.device)
+        return RunResult({}, self.attack_norm(model, self.index))
+
+
+def _check_norms(norms: tuple[float, ...], middle: float) -> None:
+    if not norms or any(not (math.isfinite(norm) and norm > 0) for norm in norms):
+        raise ValueError(f"norms must be positive numbers, got {norms}")
+    if middle in norms:
+        raise ValueError(f"a point of norm {middle} has no right class; leave that norm out")
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Scan and attack the network that the other experiments share."""
+    network = small_relu_network(settings, seed, device)
+    return {
+        "random": NormScan(network, NORMS, settings["n_points"], seed=seed),
+        "attack": NormAttack(
+            network,
+            ATTACKED_NORMS,
+            settings["n_attack_points"],
+            settings["n_attack_steps"],
+            settings["n_restarts"],
+            seed=seed,
+        ),
+    }
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Turn counts into accuracies, and find the norms at which errors were found."""
+    rows = accuracy_rows(runs["random"])
+    attack = runs["attack"]
+    n_points = attack.summary["n_points"]
+    attacked: Rows = [
+        {
+            "norm": float(norm),
+            "n_attacked": n_points,
+            "n_found": int(found),
+            "worst_margin": float(margin),
+        }
+        for norm, found, margin in zip(
+            *(attack.arrays[name] for name in ("norm", "n_found", "worst_margin")), strict=True
+        )
+    ]
+    panel = Panel(
+        name="fig2-left",
+        title="Accuracy at every norm",
+        caption=(
+            f"Accuracy on {plural(settings['n_points'], 'random point')} of each norm, where "
+            "points of norm above 1.15 count as outer, and what is left of it when each of "
+            f"{plural(n_points, 'random point')} may move anywhere on the sphere of its norm to "
+            "find an error. The paper finds errors by attack from norm 0.6 to 2.4 (dashed)."
+        ),
+        draw=lambda: draw_norms(rows, attacked),
+        data=[*rows, *attacked],
+    )
+    measurements = {
+        "A1.7a": curve_measurement(rows),
+        "A1.7b": _extreme(attacked, smallest=True),
+        "A1.7c": _extreme(attacked, smallest=False),
+    }
+    return Analysis([panel], measurements)
+
+
+def accuracy_rows(run: Run) -> Rows:
+    """Return accuracy and its 95 % interval by norm."""
+    rows: Rows = []
+    n = run.summary["n_points"]
+    for norm, n_errors in zip(run.arrays["norm"], run.arrays["n_errors"], strict=True):
+        low, high = theory.intervals.clopper_pearson(n - int(n_errors), n)
+        accuracy = 1 - int(n_errors) / n
+        rows.append(
+            {
+                "norm": float(norm),
+                "n_points": n,
+                "n_errors": int(n_errors),
+                "accuracy": accuracy,
+                "low": min(low, accuracy),
+                "high": max(high, accuracy),
+            }
+        )
+    return rows
+
+
+def curve_measurement(rows: Rows) -> Measurement:
+    """Say whether accuracy never falls away from 1.15 and no error remains on or past the spheres.
+
+    It falls between two neighbouring norms if the interval of the one farther from 1.15 lies
+    wholly below that of the nearer one.
+    """
+    inwards = sorted((row for row in rows if row["norm"] < _MIDDLE), key=lambda row: -row["norm"])
+    outwards = sorted((row for row in rows if row["norm"] > _MIDDLE), key=lambda row: row["norm"])
+    falls = [
+        f"{after['norm']:g}"
+        for side in (inwards, outwards)
+        for before, after in pairwise(side)
+        if after["high"] < before["low"]
+    ]
+    wrong = [row for row in rows if row["n_errors"] and not 1 < row["norm"] < 1.3]
+    note = "Accuracy falls at norm " + ", ".join(falls) + ". " if falls else ""
+    if wrong:
+        counts = ", ".join(f"{row['n_errors']} at {row['norm']:g}" for row in wrong)
+        note += f"Errors on or beyond the spheres: {counts}."
+    return Measurement(not falls and not wrong, n=rows[0]["n_points"], cells=rows, note=note)
+
+
+def _extreme(attacked: Rows, *, smallest: bool) -> Measurement:
+    """Return the smallest or largest norm at which the attack found an error."""
+    found = [row["norm"] for row in attacked if row["n_found"]]
+    n = attacked[0]["n_attacked"]
+    if not found:
+        return Measurement(math.nan, n=n, cells=attacked, note="No error was found at any norm.")
+    value = min(found) if smallest else max(found)
+    norms = [row["norm"] for row in attacked]
+    last = min(norms) if smallest else max(norms)
+    points = plural(n, "point")
+    note = f"From {points} per norm, on a grid of 0.1 from {min(norms):g} to {max(norms):g}."
+    if value == last:
+        note += " This is the end of the grid; there may be errors beyond."
+    return Measurement(value, n=n, cells=attacked, note=note)
+
+
+def draw_norms(rows: Rows, attacked: Rows) -> Figure:
+    """Draw both curves over the norm."""
+    from trueboundary.figures import COLOURS, new_figure
+
+    figure, (axes,) = new_figure(width=7.6, height=4.4)
+    norms = [row["norm"] for row in rows]
+    axes.fill_between(
+        norms,
+        [row["low"] for row in rows],
+        [row["high"] for row in rows],
+        color=COLOURS["inner"],
+        alpha=0.2,
+        linewidth=0,
+    )
+    accuracy = [row["accuracy"] for row in rows]
+    axes.plot(norms, accuracy, ".-", color=COLOURS["inner"], label="accuracy on random points")
+    axes.plot(
+        [row["norm"] for row in attacked],
+        [1 - row["n_found"] / row["n_attacked"] for row in attacked],
+        "s",
+        color=COLOURS["outer"],
+        markerfacecolor="none",
+        label="accuracy under attack",
+    )
+    for index, radius in enumerate((1.0, 1.3)):
+        label = "the spheres" if index == 0 else None
+        axes.axvline(radius, color=COLOURS["truth"], linewidth=0.9, label=label)
+    axes.axvline(_MIDDLE, color=COLOURS["truth"], linestyle=":", label="norm 1.15")
+    for index, norm in enumerate(PAPER_NORMS):
+        label = "the paper's extreme errors" if index == 0 else None
+        axes.axvline(norm, color=COLOURS["paper"], linestyle="--", label=label)
+    axes.set_xlabel("norm of the points")
+    axes.set_ylabel("accuracy (share of points)")
+    axes.set_ylim(-0.03, 1.03)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
+EXPERIMENT = Experiment(
+    id="spheres-norms",
+    paper="spheres",
+    place="Fig. 2 left",
+    title="Accuracy of the ReLU network at every norm",
+    question="At which norms do random points and attacks find errors?",
+    plan=plan,
+    analyse=analyse,
+)

@@ -1,0 +1,166 @@
+"""Beyond Gilmer et al. (2018): how the gap between the spheres changes what is learned.
+
+The paper keeps R = 1.3. Here quadratic networks are trained at several radii; their error rates and
+the mean distance from a random point to the nearest error are exact, and the latter stands beside
+the largest that any error set of that measure can have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from trueboundary.experiments.base import Analysis, Experiment, Panel
+from trueboundary.experiments.networks.ellipsoids import (
+    EllipsoidDistances,
+    EllipsoidErrors,
+    last,
+    quadratic_network,
+)
+from trueboundary.experiments.networks.trained_networks import SPHERES
+from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.runs import Run, RunConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Return error rates and distances of one network per radius and seed."""
+    runs: dict[str, RunConfig] = {}
+    for index in range(settings["n_seeds"]):
+        for radius in settings["radii"]:
+            network = quadratic_network(settings, seed + index, device, radius=radius)
+            runs[f"errors-{radius}-seed{index}"] = EllipsoidErrors(network)
+            runs[f"distances-{radius}-seed{index}"] = EllipsoidDistances(
+                network, settings["n_points"], seed + index
+            )
+    return runs
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Tabulate error rates, distances and the optimum against the radius."""
+    rows = [
+        _row(runs, radius, index, sphere, settings["dim"])
+        for index in range(settings["n_seeds"])
+        for radius in settings["radii"]
+        for sphere in SPHERES
+    ]
+    return Analysis(panels=(_panel(rows, settings),), remarks=[_remark(rows, settings)])
+
+
+def _row(
+    runs: Mapping[str, Run], radius: float, index: int, sphere: str, dim: int
+) -> dict[str, Any]:
+    from trueboundary.theory.caps import mean_distance
+
+    errors = runs[f"errors-{radius}-seed{index}"]
+    distances = runs[f"distances-{radius}-seed{index}"].arrays[sphere][-1]
+    log10_rate = last(errors, f"exact-{sphere}")
+    mean, low, high = mean_of_points(distances)
+    unit = 1.0 if sphere == "inner" else radius
+    optimum = (
+        mean_distance(dim, log_measure=log10_rate * math.log(10), radius=unit)
+        if math.isfinite(log10_rate)
+        else math.inf
+    )
+    return {
+        "radius": radius,
+        "seed": index,
+        "sphere": sphere,
+        "log10_error": log10_rate,
+        "log10_error_clt": last(errors, f"clt-{sphere}"),
+        "n_wrong": int(last(errors, "n_wrong")),
+        "mean_distance": mean,
+        "low": low,
+        "high": high,
+        "largest_possible": optimum,
+    }
+
+
+def _remark(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> str:
+    reached = [r["mean_distance"] / r["largest_possible"] for r in rows if r["log10_error"] < -1]
+    ratios = [ratio for ratio in reached if math.isfinite(ratio)]
+    perfect = sorted({row["radius"] for row in rows if row["n_wrong"] == 0})
+    parts = [
+        f"At d = {settings['dim']} after {settings['n_steps']:,} steps the network is perfect at "
+        f"R = {', '.join(f'{radius:g}' for radius in perfect)}."
+        if perfect
+        else f"At d = {settings['dim']} no radius gives a perfect network within "
+        f"{settings['n_steps']:,} steps."
+    ]
+    if ratios:
+        parts.append(
+            f"Where errors are rarer than one in ten, they are {min(ratios):.2f} to "
+            f"{max(ratios):.2f} of the largest possible mean distance away; 1/sqrt(2) = 0.71 is "
+            "the limit for many comparable alphas."
+        )
+    return " ".join(parts)
+
+
+def _panel(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> Panel:
+    def draw() -> Figure:
+        from trueboundary.figures import COLOURS, add_legend, new_figure
+
+        figure, (left, right) = new_figure(2, width=10.0, height=4.2)
+        for sphere in SPHERES:
+            shown = [r for r in rows if r["sphere"] == sphere and math.isfinite(r["log10_error"])]
+            radii = [r["radius"] for r in shown]
+            left.plot(
+                radii,
+                [r["log10_error"] for r in shown],
+                "o",
+                color=COLOURS[sphere],
+                label=f"{sphere} sphere",
+            )
+            right.plot(
+                radii,
+                [r["mean_distance"] for r in shown],
+                "o",
+                color=COLOURS[sphere],
+                label=f"{sphere} sphere",
+            )
+            right.plot(
+                radii,
+                [r["largest_possible"] for r in shown],
+                "_",
+                color=COLOURS[sphere],
+                markersize=12,
+                label="largest possible" if sphere == "inner" else None,
+            )
+        for ax in (left, right):
+            ax.axvline(1.3, color=COLOURS["paper"], linewidth=1.0, label="paper's R")
+            ax.set(xlabel="radius R of the outer sphere", xlim=_limits(settings["radii"]))
+        left.set_ylabel(r"$\log_{10}$ of the exact error rate")
+        right.set_ylabel("mean distance to the nearest error")
+        add_legend(left)
+        add_legend(right)
+        return figure
+
+    return Panel(
+        "radius",
+        "Error rate and distance against the radius of the outer sphere",
+        "Left: exact error rates of quadratic networks trained online. Right: exact mean distance "
+        "(chord) from a random point to the nearest error on its sphere; bars are the largest that "
+        "any error set of that measure can have. A sphere without any error has no point.",
+        draw,
+        rows,
+    )
+
+
+def _limits(radii: tuple[float, ...]) -> tuple[float, float]:
+    """Return the same limits for both plots, whatever is drawn in them."""
+    edge = 0.05 * (max(*radii, 1.3) - min(radii)) + 0.01
+    return min(*radii, 1.3) - edge, max(*radii, 1.3) + edge
+
+
+EXPERIMENT = Experiment(
+    id="spheres-radius",
+    paper="spheres",
+    place="beyond the paper",
+    title="Wider and narrower gaps between the spheres",
+    question="How do the error rate and the distance to the nearest error depend on the radius R?",
+    plan=plan,
+    analyse=analyse,
+)

@@ -1,0 +1,418 @@
+"""Figure 5: error rate against mean distance to the nearest error, for networks in training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trueboundary import theory
+from trueboundary._checks import check_integer
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.trained_networks import (
+    FINAL,
+    SPHERES,
+    AttackedPoints,
+    ErrorCount,
+    TrainedNetwork,
+    load_model,
+    snapshot_name,
+    snapshot_steps,
+)
+from trueboundary.plurals import plural
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ONLINE = 0
+#: Snapshots are compared with the optimum where the error rate is measured and below this.
+_LARGEST_COMPARED_ERROR = 0.1
+_N_EXACT_POINTS = 1000
+
+
+@dataclass(frozen=True)
+class SnapshotTradeoff(RunConfig):
+    """Error rate and mean distance to the nearest error of every snapshot of a network.
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        The network with its snapshots.
+    n_points : int
+        Random points per sphere for the error rate.
+    n_attack_points, n_attack_steps : int
+        Points per sphere that are attacked, and steps of length 0.001 of the attack.
+    seed : int
+        Seed of the points.
+    """
+
+    network: TrainedNetwork
+    n_points: int
+    n_attack_points: int
+    n_attack_steps: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("n_points", self.n_points, minimum=1)
+        check_integer("n_attack_points", self.n_attack_points, minimum=2)
+        check_integer("n_attack_steps", self.n_attack_steps, minimum=1)
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def cost(self) -> float:
+        """Return the cost of counting and attacking at every snapshot."""
+        n_attacked = self.n_attack_points
+        counting = ErrorCount(self.network, self.n_points).seconds()
+        attacking = 2 * AttackedPoints(self.network, n_attacked).seconds(n_attacked)
+        return len(self._models()) * (counting + attacking)
+
+    def compute(self, context: Context) -> RunResult:
+        """Measure every snapshot on both spheres."""
+        models = self._models()
+        rows = []
+        for index, (step, name) in enumerate(models.items()):
+            model = load_model(context.inputs["network"], name, self.network.device)
+            counts = ErrorCount(self.network, self.n_points, name, self.seed).count(model)
+            exact = exact_tradeoff(model, self.network, self.seed)
+            for sphere in SPHERES:
+                attack = AttackedPoints(
+                    self.network,
+                    self.n_attack_points,
+                    self.n_attack_steps,
+                    sphere,
+                    model=name,
+                    seed=self.seed,
+                )
+                distance = attack.attack(model)["distance"]
+                rows.append(
+                    {
+                        "step": step,
+                        "sphere": sphere,
+                        "n_errors": counts[sphere],
+                        "n_points": self.n_points,
+                        **_describe_distances(distance),
+                        **exact.get(sphere, {}),
+                    }
+                )
+            context.progress((index + 1) / len(models))
+        return RunResult({"rows": rows})
+
+    def _models(self) -> dict[int, str]:
+        names = {step: snapshot_name(step) for step in self.network.snapshots}
+        return names | {self.network.n_steps: FINAL}
+
+
+def exact_tradeoff(model: Any, network: TrainedNetwork, seed: int) -> dict[str, dict[str, float]]:
+    """Return the exact error rate and mean exact distance of a quadratic network, by sphere.
+
+    Empty for other networks and for inverted ones, whose error set is the whole sphere.
+    """
+    from trueboundary.certificates import nearest_ellipsoid_error
+    from trueboundary.classifiers import QuadraticNetwork
+    from trueboundary.theory.quadratic_forms import ellipsoid_log_error
+
+    if not isinstance(model, QuadraticNetwork):
+        return {}
+    ellipsoid = model.ellipsoid()
+    if ellipsoid.is_inverted:
+        return {}
+    # The distribution of the points is invariant under rotation: draw them in the eigenbasis.
+    points = np.random.default_rng(seed).standard_normal((_N_EXACT_POINTS, network.dim))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    found: dict[str, dict[str, float]] = {}
+    for sphere, radius in zip(SPHERES, (1.0, network.radius), strict=True):
+        log_error = ellipsoid_log_error(ellipsoid.alphas, sphere=sphere, radius=network.radius)
+        distance = nearest_ellipsoid_error(
+            radius * points, ellipsoid.alphas, sphere=sphere, radius=network.radius
+        )
+        if math.isfinite(log_error) and np.isfinite(distance).all():
+            low, high = theory.intervals.t_interval(distance)
+            found[sphere] = {
+                "exact_log10_error": log_error / math.log(10),
+                "exact_distance": float(distance.mean()),
+                "exact_distance_low": low,
+                "exact_distance_high": high,
+            }
+    return found
+
+
+def _describe_distances(distance: np.ndarray[Any, Any]) -> dict[str, Any]:
+    found = distance[np.isfinite(distance)]
+    mean = float(found.mean()) if len(found) else None
+    low, high = theory.intervals.t_interval(found) if len(found) > 1 else (None, None)
+    return {
+        "n_attacked": len(distance),
+        "n_failed": len(distance) - len(found),
+        "distance": mean,
+        "distance_low": low,
+        "distance_high": high,
+    }
+
+
+def _plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    shapes = {
+        "quadratic": ("quadratic", settings["width"], 1),
+        "small": ("relu", settings["width"], 2),
+        "large": ("relu", settings["large_width"], settings["large_depth"]),
+    }
+    snapshots = snapshot_steps(settings["n_steps"], settings["n_snapshots"])[:-1]
+    plan: dict[str, RunConfig] = {}
+    for name, (architecture, width, depth) in shapes.items():
+        for n_train in settings["train_sizes"]:
+            network = TrainedNetwork(
+                dim=settings["dim"],
+                architecture=architecture,  # type: ignore[arg-type]
+                width=width,
+                depth=depth,
+                n_steps=settings["n_steps"],
+                n_train=n_train,
+                snapshots=snapshots,
+                seed=seed,
+                device=device,
+            )
+            plan[f"{name}-{n_train or 'online'}"] = SnapshotTradeoff(
+                network,
+                settings["n_points"],
+                settings["n_attack_points"],
+                settings["n_attack_steps"],
+                seed,
+            )
+    return plan
+
+
+def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    rows = [
+        _with_optimum(name, row, settings["dim"])
+        for name, run in runs.items()
+        for row in run.summary["rows"]
+    ]
+    measured = {
+        "A3.1a": _extremality(rows),
+        "A3.3": _closeness(rows),
+        "A3.4": _late_errors(rows, settings["n_steps"]),
+        "A3.5": _better_than_optimal(rows),
+    }
+    return Analysis(
+        panels=[_panel(rows, settings["dim"])],
+        measurements={claim: found for claim, found in measured.items() if found is not None},
+        remarks=_remarks(rows),
+    )
+
+
+def _with_optimum(name: str, row: Mapping[str, Any], dim: int) -> dict[str, Any]:
+    """Add the network's name, the error rate's interval and the cap's distance to a row."""
+    network, n_train = name.rsplit("-", 1)
+    low, high = theory.intervals.clopper_pearson(row["n_errors"], row["n_points"])
+    error = row["n_errors"] / row["n_points"]
+    radius = 1.3 if row["sphere"] == "outer" else 1.0
+    complete = dict(row) | {
+        "network": network,
+        "n_train": n_train,
+        "error": error,
+        "error_low": low,
+        "error_high": high,
+        "cap_distance": theory.caps.mean_distance(dim, error, radius=radius)
+        if 0 < error < 1
+        else None,
+    }
+    if row.get("exact_log10_error") is not None and row["exact_log10_error"] < 0:
+        log_error = row["exact_log10_error"] * math.log(10)
+        complete["exact_cap_distance"] = theory.caps.mean_distance(
+            dim, log_measure=log_error, radius=radius
+        )
+    return complete
+
+
+def _compared(rows: Sequence[dict[str, Any]], sphere: str) -> list[dict[str, Any]]:
+    return [
+        row
+        for row in rows
+        if row["sphere"] == sphere
+        and 0 < row["error"] <= _LARGEST_COMPARED_ERROR
+        and row["distance"] is not None
+    ]
+
+
+def _extremality(rows: Sequence[dict[str, Any]]) -> Measurement | None:
+    cells = [
+        {key: row[key] for key in ("network", "n_train", "step", "sphere", "exact_log10_error")}
+        | {
+            "ratio": row["exact_distance"] / row["exact_cap_distance"],
+            "low": row["exact_distance_low"] / row["exact_cap_distance"],
+            "high": row["exact_distance_high"] / row["exact_cap_distance"],
+        }
+        for row in rows
+        if row.get("exact_cap_distance")
+    ]
+    if not cells:
+        return None
+    top = max(cells, key=lambda cell: cell["ratio"])
+    return Measurement(
+        top["ratio"],
+        top["low"],
+        top["high"],
+        n=len(cells),
+        cells=cells,
+        note=f"The largest of {plural(len(cells), 'ratio')}, each from {_N_EXACT_POINTS} exact "
+        f"distances; the smallest is {min(cell['ratio'] for cell in cells):.3f}.",
+    )
+
+
+def _closeness(rows: Sequence[dict[str, Any]]) -> Measurement | None:
+    from trueboundary.theory.intervals import median_interval
+
+    compared = _compared(rows, "inner")
+    if not compared:
+        return None
+    ratios = [row["distance"] / row["cap_distance"] for row in compared]
+    low, high = median_interval(ratios)
+    exact = [
+        row["exact_distance"] / row["exact_cap_distance"]
+        for row in compared
+        if row.get("exact_cap_distance")
+    ]
+    return Measurement(
+        float(np.median(ratios)),
+        low,
+        high,
+        n=len(ratios),
+        exact=float(np.median(exact)) if exact else None,
+        note=f"Snapshots with errors seen and an error rate of at most {_LARGEST_COMPARED_ERROR}; "
+        "the exact column is the median over the quadratic networks among them, with exact error "
+        "rates and distances.",
+    )
+
+
+def _late_errors(rows: Sequence[dict[str, Any]], n_steps: int) -> Measurement | None:
+    late = [
+        row
+        for row in rows
+        if row["step"] == n_steps
+        and row["sphere"] == "inner"
+        and (row["n_train"] == "online" or int(row["n_train"]) >= 10_000)
+    ]
+    if not late:
+        return None
+    return Measurement(
+        float(max(row["n_errors"] for row in late)),
+        n=len(late),
+        cells=[{k: row[k] for k in ("network", "n_train", "n_errors", "n_points")} for row in late],
+        note="The largest count over the networks.",
+    )
+
+
+def _better_than_optimal(rows: Sequence[dict[str, Any]]) -> Measurement | None:
+    compared = _compared(rows, "inner")
+    if not compared:
+        return None
+    better = [row for row in compared if row["distance"] > row["cap_distance"]]
+    return Measurement(bool(better), n=len(compared), note=f"{len(better)} of {len(compared)}.")
+
+
+def _remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
+    remarks = []
+    for sphere in SPHERES:
+        ratios = [
+            row["exact_distance"] / row["exact_cap_distance"]
+            for row in rows
+            if row["sphere"] == sphere and row.get("exact_cap_distance")
+        ]
+        if ratios:
+            remarks.append(
+                f"Quadratic networks, {sphere} sphere, exact error rates and distances: the mean "
+                f"distance is {min(ratios):.3f} to {max(ratios):.3f} of the cap's ({len(ratios)} "
+                "snapshots); ellipsoids with many comparable alphas tend to 1/sqrt(2) = 0.707."
+            )
+    n_failed = sum(row["n_failed"] for row in rows)
+    n_attacked = sum(row["n_attacked"] for row in rows)
+    remarks.append(
+        f"The attack found no error from {n_failed} of {plural(n_attacked, 'point')}; means are "
+        "over the others, as in the paper, and points that are errors themselves count as "
+        "distance 0."
+    )
+    return remarks
+
+
+def _panel(rows: Sequence[dict[str, Any]], dim: int) -> Panel:
+    return Panel(
+        name="fig5",
+        title="Error rate and distance to the nearest error (Fig. 5)",
+        caption="Each marker is a network at one moment of its training: error rate on random "
+        "points against the mean distance that the manifold attack needs. The black line is the "
+        "best that any error set of that size can do, a cap. Small dots are exact for the "
+        "quadratic network (contour integral and exact nearest errors), also where sampling sees "
+        "nothing: compare how far below the line they lie.",
+        draw=lambda: _draw(rows, dim),
+        data=rows,
+    )
+
+
+def _draw(rows: Sequence[dict[str, Any]], dim: int) -> Figure:
+    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
+
+    figure, axes = new_figure(2, width=11.0, height=4.8)
+    markers = {"quadratic": "s", "small": "o", "large": "^"}
+    labels = {
+        "quadratic": "quadratic network",
+        "small": "ReLU, 2 hidden layers",
+        "large": "ReLU, 8 hidden layers",
+    }
+    sizes = sorted({row["n_train"] for row in rows}, key=lambda n: (n == "online", len(n), n))
+    colour = dict(zip(sizes, CYCLE, strict=False))
+    exact = [row["exact_log10_error"] for row in rows if row.get("exact_cap_distance")]
+    floor = max(-18.0, min([-6.0, *exact]) - 0.5)
+    grid = np.logspace(floor, math.log10(0.5), 200)
+    for panel, sphere, radius in zip(axes, SPHERES, (1.0, 1.3), strict=True):
+        line = [theory.caps.mean_distance(dim, m, radius=radius) for m in grid]
+        panel.plot(grid, line, color=COLOURS["truth"], label="best possible (cap, exact)")
+        for row in rows:
+            if row["sphere"] != sphere:
+                continue
+            shade = colour[row["n_train"]]
+            if row.get("exact_cap_distance") and row["exact_log10_error"] > floor:
+                panel.plot(10 ** row["exact_log10_error"], row["exact_distance"], ".", color=shade)
+            if row["error"] > 0 and row["distance"] is not None:
+                spread = [[row["error"] - row["error_low"]], [row["error_high"] - row["error"]]]
+                panel.errorbar(
+                    row["error"],
+                    row["distance"],
+                    xerr=spread,
+                    fmt=markers[row["network"]],
+                    color=shade,
+                    ms=5,
+                    lw=0.8,
+                    mfc="none",
+                )
+        panel.set(
+            xscale="log",
+            xlabel=f"error rate, {sphere} sphere",
+            ylabel="mean distance to the nearest error (L2)",
+            title=f"{sphere} sphere",
+            ylim=(0, None),
+        )
+    for name, marker in markers.items():
+        axes[0].plot([], [], marker, color=COLOURS["grey"], mfc="none", label=labels[name])
+    axes[0].plot([], [], ".", color=COLOURS["grey"], label="quadratic network, exact")
+    for n_train in sizes:
+        name = "online" if n_train == "online" else f"N = {int(n_train):,}"
+        axes[1].plot([], [], "s", color=colour[n_train], label=name)
+    add_legend(axes[0], location="lower left")
+    add_legend(axes[1], location="lower left", title="training set")
+    return figure
+
+
+EXPERIMENT = Experiment(
+    id="spheres-tradeoff",
+    paper="spheres",
+    place="Fig. 5",
+    title="Error rate against mean distance to the nearest error, three networks in training",
+    question="Do trained networks make the best of their error rate, as a cap would?",
+    plan=_plan,
+    analyse=_analyse,
+)

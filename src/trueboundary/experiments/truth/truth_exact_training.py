@@ -1,0 +1,339 @@
+"""Beyond Gilmer et al. (2018): a quadratic network trained on its own exact error rate.
+
+The error rate of an ellipsoid has an exact gradient in its alphas, so that it can be a loss. How
+does that compare with cross-entropy on random points, and with training on the exactly worst point
+of each sphere?
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from trueboundary._checks import check_integer
+from trueboundary.experiments.base import Analysis, Experiment, Panel
+from trueboundary.experiments.networks.ellipsoids import RADIUS, log10_error
+from trueboundary.experiments.networks.trained_networks import SPHERES
+from trueboundary.plurals import plural
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.figure import Figure
+
+    from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork
+
+Row = dict[str, Any]
+Objective = Literal["cross-entropy", "exact worst case", "exact error"]
+
+#: Decay of Adam's second moment: its default, and one that forgets within ten steps.
+MEMORIES = {"": 0.999, ", short memory": 0.9}
+#: Below this natural logarithm an error rate counts as none, so that the loss stays finite.
+_FLOOR = -1e6
+_SERIES = {
+    "cross-entropy": "inner",
+    "exact worst case": "outer",
+    "exact error": "green",
+    "exact error, short memory": "orange",
+}
+
+
+@dataclass(frozen=True)
+class ExactError:
+    """The natural logarithm of a quadratic network's error rate, the mean of both spheres.
+
+    The batch is not used. Where the network makes no error the loss is constant.
+
+    Parameters
+    ----------
+    radius : float
+        Radius of the outer sphere.
+    """
+
+    radius: float = RADIUS
+
+    def __call__(
+        self,
+        model: BinaryClassifier,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        *,
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        """Return the log error rate, differentiable in the network's parameters."""
+        import torch
+
+        from trueboundary.classifiers import QuadraticNetwork
+        from trueboundary.theory.quadratic_forms_torch import ellipsoid_log_error
+
+        if not isinstance(model, QuadraticNetwork):
+            raise TypeError(f"only a QuadraticNetwork has this loss, got {type(model).__name__}")
+        hidden = model.hidden_weight.double()
+        # Eigenvalues alone: their sum over a symmetric function needs no gaps between them.
+        squares = torch.linalg.eigvalsh(hidden.T @ hidden)
+        alphas = squares * (model.weight.double() / -model.bias.double())
+        errors = [
+            ellipsoid_log_error(alphas, sphere=sphere, radius=self.radius) for sphere in SPHERES
+        ]
+        floor = torch.full_like(errors[0], _FLOOR)
+        return torch.logsumexp(torch.stack([*errors, floor]), dim=0) - math.log(2)
+
+    def describe(self) -> str:
+        """Return the parameters in one line."""
+        return repr(self)
+
+
+@dataclass(frozen=True)
+class ObjectiveTraining(RunConfig):
+    """Training of a quadratic network on one objective until it makes no error.
+
+    The arrays have one value per look: ``step``, ``n_wrong`` (alphas), ``inner`` and ``outer``
+    (log10 of the exact error rates) and ``worst_loss``, the largest cross-entropy of any point of
+    either sphere. The summary has ``n_steps``, the step at which the network was first seen to be
+    perfect, or None.
+
+    Parameters
+    ----------
+    dim, width : int
+        Dimension; hidden units.
+    objective : {"cross-entropy", "exact worst case", "exact error"}
+        Random points; the worst point of each sphere; the log of the exact error rate.
+    max_steps : int
+        Steps of Adam after which to give up.
+    learning_rate : float
+        Of Adam, constant.
+    memory : float
+        Decay of Adam's second moment.
+    batch_size : int
+        Random points per step of cross-entropy.
+    look_every : int
+        Steps between two looks at the alphas.
+    radius : float
+        Radius of the outer sphere.
+    seed : int
+        Seed of initialisation and points.
+    """
+
+    dim: int
+    width: int
+    objective: Objective
+    max_steps: int
+    learning_rate: float
+    memory: float = 0.999
+    batch_size: int = 50
+    look_every: int = 10
+    radius: float = RADIUS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("dim", self.dim, minimum=2)
+        for name in ("width", "max_steps", "batch_size", "look_every"):
+            check_integer(name, getattr(self, name), minimum=1)
+        if self.objective not in get_args(Objective):
+            raise ValueError(f"there is no objective {self.objective!r}")
+
+    def cost(self) -> float:
+        """Count steps of about equal cost; those on the exact error take eigenvalues and nodes."""
+        per_look = 2e-4 + 4e-10 * self.dim**3
+        per_step = {
+            "cross-entropy": 3e-4 + self.dim * self.width * 6 * self.batch_size / 5e10,
+            "exact worst case": 5e-4 + 2e-9 * self.dim**3,
+            "exact error": 4e-3 + 2e-9 * self.dim**3,
+        }[self.objective]
+        return self.max_steps * (per_step + per_look / self.look_every)
+
+    def compute(self, context: Context) -> RunResult:
+        """Train until perfect, looking at the alphas now and then."""
+        import torch
+
+        from trueboundary.classifiers import QuadraticNetwork
+        from trueboundary.problems import ConcentricSpheres, OnlineStream
+        from trueboundary.training import ExactWorstCase, TrainingConfig, train
+
+        model = QuadraticNetwork(
+            self.dim, self.width, generator=torch.Generator().manual_seed(self.seed)
+        )
+        worst_case = self.objective == "exact worst case"
+        result = train(
+            model,
+            OnlineStream(ConcentricSpheres(self.dim, self.radius), self.batch_size, self.seed),
+            TrainingConfig(
+                n_steps=self.max_steps,
+                learning_rate=self.learning_rate,
+                betas=(0.9, self.memory),
+                snapshots=tuple(range(0, self.max_steps + 1, self.look_every)),
+                checkpoint_every=max(1, self.max_steps // 10),
+            ),
+            checkpoint=context.checkpoint / "training",
+            on_snapshot=lambda *_: self._look(model),
+            until=lambda _: model.ellipsoid().is_perfect(self.radius),
+            progress=lambda step: context.progress(step / self.max_steps),
+            adversary=ExactWorstCase("both", self.radius) if worst_case else None,
+            loss=ExactError(self.radius) if self.objective == "exact error" else None,
+        )
+        steps = sorted(result.snapshots)
+        looks = [result.snapshots[step] for step in steps]
+        return RunResult(
+            {"n_steps": result.n_steps if result.stopped_early else None},
+            {"step": np.array(steps)}
+            | {name: np.array([float(look[name]) for look in looks]) for name in looks[0]},
+        )
+
+    def _look(self, model: QuadraticNetwork) -> dict[str, float]:
+        ellipsoid = model.ellipsoid()
+        return {
+            "n_wrong": ellipsoid.n_bad(self.radius),
+            "worst_loss": max(ellipsoid.worst_case_loss(s, self.radius) for s in SPHERES),
+        } | {
+            sphere: log10_error(
+                ellipsoid.alphas, sphere, radius=self.radius, inverted=ellipsoid.is_inverted
+            )
+            for sphere in SPHERES
+        }
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Return a training per objective and seed, on the exact error with either memory."""
+    del device  # its networks are small
+    kinds: list[tuple[Objective, str, int]] = [
+        ("cross-entropy", "", settings["max_steps"]),
+        ("exact worst case", "", settings["max_exact_steps"]),
+        *(("exact error", memory, settings["max_exact_steps"]) for memory in MEMORIES),
+    ]
+    return {
+        f"{objective}{memory}/{index}": ObjectiveTraining(
+            dim=settings["dim"],
+            width=settings["width"],
+            objective=objective,
+            max_steps=max_steps,
+            learning_rate=settings["learning_rate"],
+            memory=MEMORIES[memory],
+            seed=seed + index,
+        )
+        for objective, memory, max_steps in kinds
+        for index in range(settings["n_seeds"])
+    }
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Compare steps until perfect, and what is reached where a network does not become so."""
+    rows = [_row(name, run) for name, run in runs.items()]
+    return Analysis([_panel(runs, rows)], remarks=_remarks(rows, settings))
+
+
+def _row(name: str, run: Run) -> Row:
+    objective, seed = name.rsplit("/", 1)
+    arrays = run.arrays
+    worse = np.maximum(arrays["inner"], arrays["outer"])
+    return {
+        "objective": objective,
+        "seed": int(seed),
+        "n_steps": run.summary["n_steps"],
+        "steps_taken": int(arrays["step"][-1]),
+        "n_wrong": int(arrays["n_wrong"][-1]),
+        "inner": float(arrays["inner"][-1]),
+        "outer": float(arrays["outer"][-1]),
+        "worst_loss": float(arrays["worst_loss"][-1]),
+        "best_error": float(worse.min()),
+        "first_worst_loss": float(arrays["worst_loss"][0]),
+        "largest_worst_loss": float(arrays["worst_loss"].max()),
+    }
+
+
+def _remarks(rows: list[Row], settings: Mapping[str, Any]) -> list[str]:
+    remarks = []
+    for objective in dict.fromkeys(row["objective"] for row in rows):
+        own = [row for row in rows if row["objective"] == objective]
+        done = [row["n_steps"] for row in own if row["n_steps"] is not None]
+        left = [row for row in own if row["n_steps"] is None]
+        words = (
+            f"perfect after {', '.join(f'{n:,}' for n in sorted(done))} steps ({len(done)} of "
+            f"{plural(len(own), 'seed')}), with a largest loss of "
+            f"{_worst_losses(own, perfect=True)} nats"
+            if done
+            else f"not perfect for any of {plural(len(own), 'seed')}"
+        )
+        if left:
+            words += (
+                f"; the others stop after {left[0]['steps_taken']:,} steps with "
+                f"{', '.join(str(row['n_wrong']) for row in left)} wrong alphas, error rates of "
+                + ", ".join(f"10^{max(row['inner'], row['outer']):.1f}" for row in left)
+                + " on the worse sphere and worst-case losses of "
+                + _worst_losses(own, perfect=False)
+            )
+        remarks.append(f"{objective.capitalize()}: {words}.")
+    remarks.append(
+        f"All start from the same networks (d = {settings['dim']}, {settings['width']} hidden "
+        f"units, Adam at {settings['learning_rate']:g}). The slope of a log error rate grows "
+        "without bound as the last wrong alpha comes back to its limit, since the rate falls like "
+        "a power of what is left, of about d/2. One such slope stays in Adam's second moment for "
+        "about a thousand steps and holds the network still, on the wrong side if that is where "
+        "the step ended; with a short memory it goes on."
+    )
+    return remarks
+
+
+def _worst_losses(rows: list[Row], *, perfect: bool) -> str:
+    return ", ".join(
+        f"{row['worst_loss']:.2f}" for row in rows if (row["n_steps"] is not None) == perfect
+    )
+
+
+def _panel(runs: Mapping[str, Run], rows: list[Row]) -> Panel:
+    return Panel(
+        "exact-training",
+        "Training on the exact error, on the worst points and on random points",
+        "Left: exact error rate on the worse of the two spheres, cut off at 1e-60. Middle: number "
+        "of wrong alphas. "
+        "Right: the largest loss of any point. One line per seed; a dot marks the step at which a "
+        "network was seen to be perfect, where its error rate is 0. On random points the error "
+        "rate falls slowly and the worst case hardly at all.",
+        lambda: _draw(runs),
+        rows,
+    )
+
+
+def _draw(runs: Mapping[str, Run]) -> Figure:
+    from trueboundary.figures import COLOURS, new_figure
+
+    figure, panels = new_figure(3, width=12.0, height=4.2)
+    seen = set()
+    for name, run in runs.items():
+        objective = name.rsplit("/", 1)[0]
+        arrays, colour = run.arrays, COLOURS[_SERIES[objective]]
+        steps = arrays["step"] + 1  # step 0 has no place on a logarithmic axis
+        worse = np.maximum(arrays["inner"], arrays["outer"])
+        curves = (
+            np.where(np.isfinite(worse), np.maximum(worse, -60), np.nan),
+            arrays["n_wrong"],
+            arrays["worst_loss"],
+        )
+        for axes, values in zip(panels, curves, strict=True):
+            label = None if objective in seen or axes is not panels[0] else objective
+            axes.plot(steps, values, color=colour, linewidth=1.1, alpha=0.8, label=label)
+            if run.summary["n_steps"] is not None:
+                shown = values[np.isfinite(values)]
+                axes.plot(steps[-1], shown[-1] if len(shown) else 0, "o", color=colour, ms=5)
+        seen.add(objective)
+    panels[0].set(ylabel=r"$\log_{10}$ of the exact error rate")
+    panels[1].set(ylabel="wrong alphas")
+    panels[2].set(ylabel="largest loss of any point (nats)")
+    for axes in panels:
+        axes.set(xscale="log", xlabel="training steps + 1")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+EXPERIMENT = Experiment(
+    id="truth-exact-training",
+    paper="truth",
+    place="beyond Gilmer et al. (2018), Section 4",
+    title="Training on the exact error rate",
+    question="What does a quadratic network learn from its own exact error rate?",
+    plan=plan,
+    analyse=analyse,
+)

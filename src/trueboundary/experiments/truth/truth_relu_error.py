@@ -1,0 +1,295 @@
+"""Beyond Gilmer et al. (2018), Section 3: the ReLU network's error rate, which no sample showed.
+
+Splitting estimates it on either sphere, and certified radii of random points prove an upper limit.
+The same certificates bound the distance to the nearest error from below, an attack from above.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trueboundary import theory
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.splitting_rates import (
+    BracketedDistances,
+    CertifiedRate,
+    SplittingRate,
+    bracket_ratios,
+)
+from trueboundary.experiments.networks.trained_networks import (
+    SPHERES,
+    ErrorCount,
+    small_relu_network,
+)
+from trueboundary.experiments.wording import number
+from trueboundary.plurals import plural
+from trueboundary.runs import Run, RunConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+
+#: Upper 95 % limit of the rate that the paper's count of 0 in 10 million points leaves.
+PAPER_LIMIT = 3e-7
+#: Confidence of the proven limits.
+_CONFIDENCE = 0.99
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Return the count, and per sphere the splitting, the bracketed distances and the proof."""
+    network = small_relu_network(settings, seed, device)
+    runs: dict[str, RunConfig] = {"count": ErrorCount(network, settings["n_points"], seed=seed)}
+    for sphere in SPHERES:
+        pilot = BracketedDistances(
+            network, sphere, settings["n_pilot"], settings["n_attack_steps"], seed=seed
+        )
+        runs[f"distances/{sphere}"] = pilot
+        runs[f"proof/{sphere}"] = CertifiedRate(pilot, settings["n_certified"])
+        runs[f"splitting/{sphere}"] = SplittingRate(
+            network,
+            sphere,
+            settings["n_particles"],
+            settings["n_sweeps"],
+            settings["n_replicates"],
+            settings["n_attacks"],
+            seed=seed,
+        )
+    return runs
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Put counts, estimates and proofs side by side."""
+    rows = [sphere_row(runs, sphere, settings["dim"]) for sphere in SPHERES]
+    worst = max(rows, key=lambda row: float(row["splitting_high"]))
+    measurement = Measurement(
+        worst["splitting"] if worst["splitting"] is not None else worst["splitting_high"],
+        worst["splitting_low"],
+        worst["splitting_high"],
+        n=settings["n_replicates"],
+        cells=rows,
+        note=f"The {worst['sphere']} sphere, the worse of the two. "
+        + " ".join(_rate_sentence(row) for row in rows),
+    )
+    remarks = [_proof_sentence(row) for row in rows]
+    remarks += [_distance_sentence(row) for row in rows]
+    remarks += [f"Splitting warns: {text}" for row in rows for text in row["warnings"]]
+    return Analysis([_rates(rows), _distances(runs, rows)], {"T2": measurement}, remarks)
+
+
+def sphere_row(runs: Mapping[str, Run], sphere: str, dim: int) -> Row:
+    """Return everything that is known about one sphere."""
+    count, splitting = runs["count"].summary, runs[f"splitting/{sphere}"].summary
+    proof = runs[f"proof/{sphere}"].summary
+    n_points, n_errors = count["n_points"], count[f"n_errors_{sphere}"]
+    low, high = theory.intervals.clopper_pearson(n_errors, n_points)
+    rate = splitting["rate"] if splitting["reached"] else splitting["high"]
+    radius = 1.0 if sphere == "inner" else 1.3
+    return {
+        "sphere": sphere,
+        "n_points": n_points,
+        "n_errors": n_errors,
+        "count_low": low,
+        "count_high": high,
+        "splitting": splitting["rate"],
+        "splitting_low": splitting["low"],
+        "splitting_high": splitting["high"],
+        "spread": splitting["spread"],
+        "n_levels": splitting["n_levels"],
+        "n_evaluations": splitting["n_evaluations"],
+        "n_attack_errors": splitting["n_attack_errors"],
+        "deepest_probability": splitting["deepest_probability"],
+        "warnings": splitting["warnings"],
+        "proven_log10_limit": proof["log10_limit"],
+        "proven_limit": 10 ** proof["log10_limit"],
+        "proof_angle": proof["angle"],
+        "proof_points": proof["n_points"],
+        "proof_exceptions": proof["n_exceptions"],
+        # What follows from merely classifying points: the proof's own (at best), and all counted.
+        "limit_same_points": theory.intervals.clopper_pearson(
+            0, proof["n_points"], _CONFIDENCE, side="upper"
+        ).high,
+        "limit_counted": theory.intervals.clopper_pearson(
+            n_errors, n_points, _CONFIDENCE, side="upper"
+        ).high,
+        **bracket_ratios(
+            runs[f"distances/{sphere}"].arrays, dim, math.log(min(rate, 1 - 1e-12)), radius
+        ),
+    }
+
+
+def _rate_sentence(row: Row) -> str:
+    if row["splitting"] is None:
+        return (
+            f"{row['sphere'].capitalize()}: splitting reached no error; its deepest level has "
+            f"probability {number(row['deepest_probability'], 2)}."
+        )
+    return (
+        f"{row['sphere'].capitalize()}: {number(row['splitting'], 3)} "
+        f"[{number(row['splitting_low'], 3)}, {number(row['splitting_high'], 3)}] by splitting "
+        f"with {plural(row['n_evaluations'], 'evaluation')}; errors counted among "
+        f"{row['n_points']:,} random points: {row['n_errors']:,}."
+    )
+
+
+def _proof_sentence(row: Row) -> str:
+    return (
+        f"Proven, {row['sphere']} sphere: with 99 % confidence the error rate is at most "
+        f"{number(row['proven_limit'], 2)}, since {row['proof_points'] - row['proof_exceptions']:,}"
+        f" of {plural(row['proof_points'], 'random point')} have no error within "
+        f"{row['proof_angle']:.4f} radians (linear relaxation in float64, whose rounding is not "
+        "tracked). Merely classified, and all correctly, as many points would leave "
+        f"{number(row['limit_same_points'], 2)}; the {plural(row['n_points'], 'point')} counted "
+        f"leave {number(row['limit_counted'], 2)}"
+        + (
+            ": at so small an angle, counting more points limits the rate at less cost."
+            if row["limit_counted"] < row["proven_limit"]
+            else "."
+        )
+    )
+
+
+def _distance_sentence(row: Row) -> str:
+    missed = (
+        f" (none was found from {plural(row['n_not_found'], 'point')}, which are left out)"
+        if row["n_not_found"]
+        else ""
+    )
+    of_optimum = (
+        f"{row['certified'] / row['optimum']:.2f} to {row['attacked'] / row['optimum']:.2f}"
+    )
+    return (
+        f"Mean distance to the nearest error, {row['sphere']} sphere: between "
+        f"{row['certified']:.4f} (proven) and {row['attacked']:.4f} (found by attack{missed}), "
+        f"which is {of_optimum} of the {row['optimum']:.4f} that a cap of this error rate has."
+    )
+
+
+def _rates(rows: list[Row]) -> Panel:
+    return Panel(
+        "relu-error-rate",
+        "The ReLU network's error rate by three methods",
+        "Dots: splitting, with 95 % intervals. Bars: what counting errors among random points "
+        "leaves possible at 95 %; where none was seen, everything below. Triangles: proven upper "
+        "limits, 99 % confidence, from certified radii of random points. The line is the limit "
+        "that the paper's 0 errors in 10 million points leave for its own network. Splitting tells "
+        "the rate where counting only limits it. Hold the certified limit, from far fewer points, "
+        "against the right end of the bar.",
+        lambda: _draw_rates(rows),
+        rows,
+    )
+
+
+def _draw_rates(rows: list[Row]) -> Figure:
+    from trueboundary.figures import COLOURS, new_figure
+
+    figure, (axes,) = new_figure(width=8.0, height=3.6)
+    positive = [row["splitting_low"] for row in rows if row["splitting_low"] > 0]
+    floor = min([PAPER_LIMIT, *positive, *(row["count_high"] for row in rows)]) / 30
+    for place, row in enumerate(reversed(rows)):
+        first = place == 0
+        counted = [max(row["count_low"], floor), row["count_high"]]
+        axes.plot(
+            counted,
+            [place - 0.2] * 2,
+            color=COLOURS["sky"],
+            linewidth=6,
+            solid_capstyle="butt",
+            label="left possible by counting" if first else None,
+        )
+        if row["splitting"] is not None:
+            value = row["splitting"]
+            bar = [[value - row["splitting_low"]], [row["splitting_high"] - value]]
+            axes.errorbar(
+                value,
+                place,
+                xerr=bar,
+                fmt="o",
+                color=COLOURS["inner"],
+                capsize=4,
+                label="splitting" if first else None,
+            )
+        axes.plot(
+            row["proven_limit"],
+            place + 0.2,
+            "<",
+            color=COLOURS["truth"],
+            markersize=8,
+            label="proven upper limit" if first else None,
+        )
+    axes.axvline(PAPER_LIMIT, color=COLOURS["paper"], label="limit of the paper's 0 in 10 million")
+    axes.set_xscale("log")
+    axes.set_xlim(floor, 1)
+    axes.set_yticks([0, 1], [f"{row['sphere']} sphere" for row in reversed(rows)])
+    axes.set_ylim(-0.6, 1.6)
+    axes.set_xlabel("error rate (share of the sphere)")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
+
+
+def _distances(runs: Mapping[str, Run], rows: list[Row]) -> Panel:
+    brackets: dict[str, Mapping[str, Any]] = {
+        sphere: runs[f"distances/{sphere}"].arrays for sphere in SPHERES
+    }
+    data = [
+        {"sphere": sphere, "certified": float(low), "attacked": float(high)}
+        for sphere, arrays in brackets.items()
+        for low, high in zip(arrays["certified"], arrays["attacked"], strict=True)
+    ]
+    return Panel(
+        "relu-distances",
+        "Distances to the nearest error on the sphere, from both sides",
+        "One vertical line per random point, sorted: the nearest error on the point's own sphere "
+        "lies between the certified radius (below) and the error that the attack found (above); "
+        "points without a line's upper end had none found. Dashed: the mean distance to a cap of "
+        "the error rate that splitting gives, the most that any classifier could have.",
+        lambda: _draw_distances(brackets, rows),
+        data,
+    )
+
+
+def _draw_distances(brackets: Mapping[str, Mapping[str, Any]], rows: list[Row]) -> Figure:
+    from trueboundary.figures import COLOURS, new_figure
+
+    figure, panels = new_figure(2, width=9.5, height=4.2)
+    for axes, row in zip(panels, rows, strict=True):
+        arrays = brackets[row["sphere"]]
+        diameter = 2.0 if row["sphere"] == "inner" else 2.6
+        order = np.argsort(arrays["attacked"])
+        low = np.minimum(arrays["certified"], diameter)[order]
+        high, place = arrays["attacked"][order], np.arange(len(order))
+        found = np.isfinite(high)
+        colour = COLOURS[row["sphere"]]
+        axes.vlines(place[found], low[found], high[found], color=COLOURS["grey"], linewidth=0.9)
+        axes.plot(place[found], high[found], "o", color=colour, ms=4, label="found by attack")
+        axes.plot(place, low, "^", color=COLOURS["truth"], ms=4, label="certified")
+        axes.axhline(
+            row["optimum"], color=COLOURS["truth"], linestyle="--", label="cap of the same rate"
+        )
+        axes.set(
+            title=f"{row['sphere']} sphere",
+            xlabel="random point, by attacked distance",
+            ylabel="distance to the nearest error (L2)",
+            ylim=(0, None),
+        )
+    handles, labels = panels[1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+EXPERIMENT = Experiment(
+    id="truth-relu-error",
+    paper="truth",
+    place="Gilmer et al. (2018), Section 3",
+    title="The ReLU network's error rate, estimated and bounded by proof",
+    question=(
+        "How often does the network err that makes hardly any error among a million points, and "
+        "what can be proven about it?"
+    ),
+    plan=plan,
+    analyse=analyse,
+)

@@ -1,0 +1,470 @@
+"""Figure 5 of Gilmer et al. (2018) with true values, far beyond where sampling had to stop.
+
+Quadratic networks have exact error rates and exact distances; ReLU networks have error rates from
+splitting and distances between a certificate and an attack. How close do they come to the best
+distance that their error rate allows? Ellipsoids without any training show what to expect.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trueboundary import theory
+from trueboundary._checks import check_integer
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.ellipsoids import (
+    EllipsoidDistances,
+    EllipsoidErrors,
+    quadratic_network,
+)
+from trueboundary.experiments.networks.spectra import MEAN_ALPHA, shape, std_for_error
+from trueboundary.experiments.networks.splitting_rates import (
+    BracketedDistances,
+    SplittingRate,
+    bracket_ratios,
+)
+from trueboundary.experiments.networks.trained_networks import (
+    FINAL,
+    SPHERES,
+    TrainedNetwork,
+    small_relu_network,
+    snapshot_name,
+    snapshot_steps,
+)
+from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.plurals import plural
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+
+#: Shapes of the alphas: the first two have no few alphas that matter more than the rest.
+SHOWN = ("two-point", "uniform", "gamma(3)", "10 spikes", "1 spike")
+BULK = SHOWN[:2]
+#: Rarest error that the paper's sample of 100,000 points per network can show, log10.
+PAPER_REACH = -5.0
+#: What large dimensions make of any spectrum without such alphas.
+LIMIT = 1 / math.sqrt(2)
+#: Largest error rate at which networks are compared with the optimum, log10.
+_LARGEST = -1.0
+_RADII: Mapping[str, float] = {"inner": 1.0, "outer": 1.3}
+
+
+@dataclass(frozen=True)
+class ShapeDistances(RunConfig):
+    """How ellipsoids of several shapes stand to the optimum at given exact inner error rates.
+
+    The summary's ``rows`` hold ``shape``, ``log10_error``, the mean ``distance`` on the inner
+    sphere, the ``optimum``, and their ``ratio`` with its 95 % interval over points.
+
+    Parameters
+    ----------
+    dim : int
+        Number of alphas.
+    log10_errors : tuple of float
+        Error rates, below log10(1/10).
+    n_points : int
+        Random points.
+    seed : int
+        Seed of the points.
+    """
+
+    dim: int
+    log10_errors: tuple[float, ...]
+    n_points: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("dim", self.dim, minimum=11)
+        check_integer("n_points", self.n_points, minimum=2)
+
+    def cost(self) -> float:
+        """Return the cost of projecting every point for every shape and rate."""
+        return len(SHOWN) * len(self.log10_errors) * self.n_points * self.dim * 2.5e-7
+
+    def compute(self, context: Context) -> RunResult:
+        """Find the spread that has each error rate, then the exact distances."""
+        from trueboundary.certificates import nearest_ellipsoid_error
+
+        points = random_points(self.n_points, self.dim, self.seed)
+        rows = []
+        for name in SHOWN:
+            unit = shape(name, self.dim)
+            for log10_error in self.log10_errors:
+                alphas = MEAN_ALPHA + std_for_error(unit, log10_error) * unit
+                distances = nearest_ellipsoid_error(points, alphas)
+                optimum = theory.caps.mean_distance(
+                    self.dim, log_measure=log10_error * math.log(10)
+                )
+                low, high = theory.intervals.t_interval(distances / optimum)
+                rows.append(
+                    {
+                        "shape": name,
+                        "dim": self.dim,
+                        "log10_error": log10_error,
+                        "distance": float(distances.mean()),
+                        "optimum": optimum,
+                        "ratio": float(distances.mean()) / optimum,
+                        "low": low,
+                        "high": high,
+                    }
+                )
+            context.progress((SHOWN.index(name) + 1) / len(SHOWN))
+        return RunResult({"rows": rows})
+
+
+def random_points(n_points: int, dim: int, seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return independent uniform points of the unit sphere, shape ``(n_points, dim)``.
+
+    They stand for points in an ellipsoid's eigenbasis: rotation does not change their
+    distribution.
+    """
+    points = np.random.default_rng(seed).standard_normal((n_points, dim))
+    unit: np.ndarray[Any, np.dtype[np.float64]] = points / np.linalg.norm(
+        points, axis=1, keepdims=True
+    )
+    return unit
+
+
+def relu_networks(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, TrainedNetwork]:
+    """Return the ReLU networks: a narrow one with snapshots, and the paper's when trained."""
+    n_steps = settings["narrow_n_steps"]
+    steps = snapshot_steps(n_steps, settings["n_narrow_snapshots"], first=n_steps // 20 + 1)
+    narrow = TrainedNetwork(
+        dim=settings["dim"],
+        architecture="relu",
+        width=settings["narrow_width"],
+        depth=2,
+        n_steps=n_steps,
+        learning_rate=settings["narrow_learning_rate"],
+        schedule=settings["schedule"],
+        snapshots=steps[:-1],
+        seed=seed,
+        device=device,
+    )
+    small = {**settings, "n_steps": settings["relu_n_steps"]}
+    return {"narrow": narrow, "small": small_relu_network(small, seed, device)}
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Return exact runs of quadratic networks and shapes, and estimates of ReLU networks."""
+    runs: dict[str, RunConfig] = {
+        f"shapes/{dim}": ShapeDistances(
+            dim, settings["log10_errors"], settings["n_exact_points"], seed
+        )
+        for dim in settings["dims"]
+    }
+    for n_train in settings["train_sizes"]:
+        network = quadratic_network(settings, seed, device, n_train=n_train)
+        runs[f"errors/{n_train}"] = EllipsoidErrors(network)
+        runs[f"quadratic/{n_train}"] = EllipsoidDistances(network, settings["n_exact_points"], seed)
+    for kind, network in relu_networks(settings, seed, device).items():
+        for step, model in stored_models(network).items():
+            for sphere in SPHERES:
+                name = f"relu/{kind}/{step}/{sphere}"
+                runs[f"{name}/rate"] = SplittingRate(
+                    network,
+                    sphere,
+                    settings["n_particles"],
+                    settings["n_sweeps"],
+                    settings["n_replicates"],
+                    settings["n_attacks"],
+                    model=model,
+                    seed=seed,
+                )
+                runs[f"{name}/distance"] = BracketedDistances(
+                    network,
+                    sphere,
+                    settings["n_points"],
+                    settings["n_attack_steps"],
+                    model=model,
+                    seed=seed,
+                )
+    return runs
+
+
+def stored_models(network: TrainedNetwork) -> dict[int, str]:
+    """Return the names of the stored models by step."""
+    return {step: snapshot_name(step) for step in network.snapshots} | {network.n_steps: FINAL}
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Compare every error rate and distance with the best possible."""
+    dim = settings["dim"]
+    shapes = [row for d in settings["dims"] for row in runs[f"shapes/{d}"].summary["rows"]]
+    quadratic = quadratic_rows(runs, settings)
+    relu = relu_rows(runs, settings)
+    measurements = {"T1": _shape_measurement(shapes)}
+    compared = [row for row in quadratic if row["log10_error"] <= _LARGEST]
+    if compared:
+        ratios = [row["ratio"] for row in compared]
+        measurements["T5"] = Measurement(
+            max(ratios),
+            n=len(compared),
+            cells=compared,
+            note=f"The largest of {plural(len(compared), 'pair')} of snapshot and sphere with an "
+            f"error rate of at most {10**_LARGEST:g}; the smallest is {min(ratios):.3f} and the "
+            f"median {float(np.median(ratios)):.3f}. Exact error rates and distances; over random "
+            f"points, so each is good to about {_half_width(compared):.3f}.",
+        )
+    return Analysis(
+        [_fig5(quadratic, relu, dim), _ratios(shapes)],
+        measurements,
+        _remarks(shapes, quadratic, relu),
+    )
+
+
+def quadratic_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list[Row]:
+    """Return one row per quadratic network, stored step and sphere that has errors."""
+    rows = []
+    for n_train in settings["train_sizes"]:
+        errors, distances = runs[f"errors/{n_train}"].arrays, runs[f"quadratic/{n_train}"].arrays
+        for index, step in enumerate(errors["step"]):
+            for sphere in SPHERES:
+                log10 = float(errors[f"exact-{sphere}"][index])
+                mean, low, high = mean_of_points(distances[sphere][index])
+                if not (math.isfinite(log10) and log10 < 0) or low is None or high is None:
+                    continue  # no error, or signs turned
+                optimum = theory.caps.mean_distance(
+                    settings["dim"], log_measure=log10 * math.log(10), radius=_RADII[sphere]
+                )
+                rows.append(
+                    {
+                        "network": f"quadratic, {f'N = {n_train:,}' if n_train else 'online'}",
+                        "step": int(step),
+                        "sphere": sphere,
+                        "log10_error": log10,
+                        "distance": mean,
+                        "distance_low": low,
+                        "distance_high": high,
+                        "optimum": optimum,
+                        "ratio": mean / optimum,
+                        "ratio_low": low / optimum,
+                        "ratio_high": high / optimum,
+                    }
+                )
+    return rows
+
+
+def relu_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list[Row]:
+    """Return one row per ReLU network, stored step and sphere where it errs, but not often."""
+    widths = {"narrow": settings["narrow_width"], "small": settings["width"]}
+    rows = []
+    for name, run in runs.items():
+        if not name.startswith("relu/") or not name.endswith("/rate"):
+            continue
+        rate = run.summary["rate"]
+        if not run.summary["reached"] or rate > 10**_LARGEST:
+            continue
+        _, kind, step, sphere, _ = name.split("/")
+        arrays = runs[name.removesuffix("rate") + "distance"].arrays
+        found = bracket_ratios(arrays, settings["dim"], math.log(rate), _RADII[sphere])
+        rows.append(
+            {
+                "network": f"ReLU, {widths[kind]:,} units",
+                "step": int(step),
+                "sphere": sphere,
+                "log10_error": math.log10(rate),
+                "rate": rate,
+                "rate_low": run.summary["low"],
+                "rate_high": run.summary["high"],
+                **found,
+                "ratio_certified": found["certified"] / found["optimum"],
+                "ratio_attacked": found["attacked"] / found["optimum"],
+                "n_warnings": len(run.summary["warnings"]),
+            }
+        )
+    return rows
+
+
+def _shape_measurement(rows: list[Row]) -> Measurement:
+    bulk = [row for row in rows if row["shape"] in BULK]
+    top = max(bulk, key=lambda row: float(row["ratio"]))
+    return Measurement(
+        top["ratio"],
+        top["low"],
+        top["high"],
+        n=len(bulk),
+        exact=LIMIT,
+        cells=bulk,
+        note=f"The largest of {len(bulk)} ratios ({' and '.join(BULK)} alphas); the smallest is "
+        f"{min(row['ratio'] for row in bulk):.3f}. The exact column is 1/sqrt(2), the limit of "
+        "large dimensions.",
+    )
+
+
+def _half_width(rows: list[Row]) -> float:
+    return max(float(row["ratio_high"] - row["ratio_low"]) / 2 for row in rows)
+
+
+def _remarks(shapes: list[Row], quadratic: list[Row], relu: list[Row]) -> list[str]:
+    parts = []
+    for name in SHOWN:
+        ratios = [row["ratio"] for row in shapes if row["shape"] == name]
+        parts.append(f"{name} {min(ratios):.3f} to {max(ratios):.3f}")
+    remarks = [
+        "Mean distance to the nearest error over the best possible at the same error rate, without "
+        f"any training: {'; '.join(parts)}. A spectrum in which no few alphas stand out tends to "
+        "1/sqrt(2) = 0.707: near its boundary the sum of alpha x^2 changes along the sphere by "
+        "twice the alphas' standard deviation, and varies over the sphere by sqrt(2/d) times it, "
+        "while for a cap both come from one coordinate."
+    ]
+    deep = [row for row in quadratic if row["log10_error"] < PAPER_REACH]
+    if deep:
+        least = min(row["log10_error"] for row in deep)
+        remarks.append(
+            f"{len(deep)} of {plural(len(quadratic), 'exact point')} lie at error rates below "
+            f"10^{PAPER_REACH:g}, where a sample of 100,000 sees nothing; the rarest is "
+            f"10^{least:.1f}."
+        )
+    for row in relu:
+        remarks.append(
+            f"{row['network']}, after {row['step']:,} steps, {row['sphere']} sphere: error rate "
+            f"{row['rate']:.2g} [{row['rate_low']:.2g}, {row['rate_high']:.2g}], mean distance "
+            f"between {row['ratio_certified']:.2f} (proven) and {row['ratio_attacked']:.2f} "
+            "(attack) of the best possible."
+        )
+    return remarks
+
+
+def _fig5(quadratic: list[Row], relu: list[Row], dim: int) -> Panel:
+    return Panel(
+        "fig5-exact",
+        "Error rate and distance to the nearest error, with true values (Fig. 5)",
+        "Squares: quadratic networks in training, exact error rate and exact mean distance. Bars: "
+        "ReLU networks, error rate by splitting (95 % intervals) and mean distance between "
+        "certificate (open) and attack (filled). The upper line is the best that any error set of "
+        "that size can do, the lower one 1/sqrt(2) of it. Only right of the dotted line does a "
+        "sample of 100,000 points, the paper's, show errors at all.",
+        lambda: _draw_fig5(quadratic, relu, dim),
+        [*quadratic, *relu],
+    )
+
+
+def _draw_fig5(quadratic: list[Row], relu: list[Row], dim: int) -> Figure:
+    from trueboundary.figures import COLOURS, new_figure
+
+    figure, panels = new_figure(2, width=11.0, height=5.0)
+    least = min([-8.0, *(row["log10_error"] for row in [*quadratic, *relu])])
+    floor = max(-40.0, least - 1)
+    grid = np.linspace(floor, math.log10(0.5), 200)
+    colours = dict(
+        zip(dict.fromkeys(row["network"] for row in quadratic), ("inner", "green"), strict=False)
+    )
+    for axes, sphere in zip(panels, SPHERES, strict=True):
+        best = np.array(
+            [
+                theory.caps.mean_distance(
+                    dim, log_measure=value * math.log(10), radius=_RADII[sphere]
+                )
+                for value in grid
+            ]
+        )
+        axes.plot(grid, best, color=COLOURS["truth"], label="best possible (cap, exact)")
+        axes.plot(grid, LIMIT * best, "--", color=COLOURS["truth"], label=r"$1/\sqrt{2}$ of it")
+        axes.axvline(PAPER_REACH, color=COLOURS["paper"], linestyle=":", label="the paper's reach")
+        for network, colour in colours.items():
+            own = [r for r in quadratic if r["network"] == network and r["sphere"] == sphere]
+            axes.plot(
+                [row["log10_error"] for row in own],
+                [row["distance"] for row in own],
+                "s",
+                color=COLOURS[colour],
+                markersize=4.5,
+                label=network,
+            )
+        shades = ("orange", "outer")
+        for network, colour in zip(
+            dict.fromkeys(row["network"] for row in relu), shades, strict=False
+        ):
+            own = [r for r in relu if r["network"] == network and r["sphere"] == sphere]
+            _draw_brackets(axes, own, network, COLOURS[colour])
+        axes.set(
+            title=f"{sphere} sphere",
+            xlabel=r"$\log_{10}$ of the error rate",
+            ylabel="mean distance to the nearest error (L2)",
+            xlim=(floor, 0),
+            ylim=(0, None),
+        )
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_brackets(axes: Axes, rows: list[Row], label: str, colour: str) -> None:
+    x = [row["log10_error"] for row in rows]
+    certified, attacked = ([row[name] for row in rows] for name in ("certified", "attacked"))
+    axes.vlines(x, certified, attacked, color=colour, linewidth=1.2)
+    axes.plot(x, attacked, "v", color=colour, markersize=6, label=label)
+    axes.plot(x, certified, "^", color=colour, markerfacecolor="none", markersize=6)
+    for row in rows:
+        low, high = (math.log10(max(row[name], 1e-300)) for name in ("rate_low", "rate_high"))
+        axes.hlines(row["attacked"], low, high, color=colour, linewidth=1.2)
+
+
+def _ratios(rows: list[Row]) -> Panel:
+    return Panel(
+        "ratio",
+        "How near ellipsoids come to the best possible, by the shape of their alphas",
+        "Mean exact distance over that of a cap of the same exact error rate, inner sphere, with "
+        "95 % intervals over random points. Spectra without outstanding alphas are near 1/sqrt(2) "
+        "at every error rate, and the nearer, the larger the dimension: what the paper calls "
+        "closely tracking the optimum is a distance a third shorter. The more a few alphas stand "
+        "out, the more the error set is like a pair of theory.caps.",
+        lambda: _draw_ratios(rows),
+        rows,
+    )
+
+
+def _draw_ratios(rows: list[Row]) -> Figure:
+    from trueboundary.figures import COLOURS, CYCLE, new_figure
+
+    dims = sorted({row["dim"] for row in rows})
+    figure, panels = new_figure(len(dims), width=1.5 + 3.3 * len(dims), height=4.4)
+    for axes, dim in zip(panels, dims, strict=True):
+        for name, colour in zip(SHOWN, CYCLE, strict=False):
+            own = [row for row in rows if row["dim"] == dim and row["shape"] == name]
+            ratio = np.array([row["ratio"] for row in own])
+            bars = [ratio - [row["low"] for row in own], [row["high"] for row in own] - ratio]
+            axes.errorbar(
+                [row["log10_error"] for row in own],
+                ratio,
+                yerr=bars,
+                fmt="o-",
+                color=colour,
+                markersize=4,
+                linewidth=1.2,
+                label=name,
+            )
+        axes.axhline(1.0, color=COLOURS["truth"], label="best possible")
+        axes.axhline(LIMIT, color=COLOURS["truth"], linestyle="--", label=r"$1/\sqrt{2}$")
+        axes.set(
+            title=f"d = {dim:,}",
+            xlabel=r"$\log_{10}$ of the error rate",
+            ylabel="mean distance / best possible",
+            ylim=(0.5, 1.05),
+        )
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return figure
+
+
+EXPERIMENT = Experiment(
+    id="truth-tradeoff",
+    paper="truth",
+    place="Gilmer et al. (2018), Fig. 5",
+    title="Error rate against distance to the nearest error, with true values",
+    question=(
+        "How much of the best possible distance do networks reach, at error rates no sample shows?"
+    ),
+    plan=plan,
+    analyse=analyse,
+)

@@ -1,0 +1,195 @@
+"""Proofs that a ReLU network makes no error on the whole of either sphere.
+
+Gilmer et al. (2018), Section 3, found no error by attack up to about 60 dimensions. An attack that
+fails proves nothing; covering the sphere by certified caps does, in a few dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trueboundary._checks import check_integer
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.trained_networks import (
+    FINAL,
+    SPHERES,
+    Sphere,
+    TrainedNetwork,
+    load_model,
+)
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+
+#: Highest dimension at which the paper's attack found no error.
+PAPER_DIM = 60
+
+
+@dataclass(frozen=True)
+class WholeSphere(RunConfig):
+    """A proof that a ReLU network makes no error anywhere on a sphere, or an error.
+
+    The summary has ``status`` ("proven", "error" or "undecided"), ``n_cells``, the caps that were
+    bounded, ``n_open``, those left open, and ``smallest_margin``.
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        A ReLU network of 2 to 10 inputs.
+    sphere : {"inner", "outer"}
+        Which sphere.
+    max_cells : int
+        Caps to bound at most.
+    """
+
+    network: TrainedNetwork
+    sphere: Sphere
+    max_cells: int
+
+    def __post_init__(self) -> None:
+        check_integer("max_cells", self.max_cells, minimum=1)
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def cost(self) -> float:
+        """About sixteen times as many caps per dimension, each a relaxation of the network."""
+        n_cells = min(self.max_cells, 12 * 16 ** (self.network.dim - 2))
+        return float(n_cells * (1e-5 + 8e-9 * self.network.width**2))
+
+    def compute(self, context: Context) -> RunResult:
+        """Cover the sphere."""
+        from trueboundary.certificates import prove_sphere_error_free
+
+        model = load_model(context.inputs["network"], FINAL, self.network.device)
+        label = SPHERES.index(self.sphere)
+        radius = 1.0 if label == 0 else self.network.radius
+        proof = prove_sphere_error_free(model, radius, label=label, max_cells=self.max_cells)
+        return RunResult(
+            {
+                "status": proof.status,
+                "n_cells": proof.n_cells,
+                "n_open": proof.n_open,
+                "smallest_margin": proof.smallest_margin,
+            }
+        )
+
+
+def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+    """Return a proof per dimension and sphere."""
+    runs: dict[str, RunConfig] = {}
+    for dim in settings["dims"]:
+        network = TrainedNetwork(
+            dim=dim,
+            architecture="relu",
+            width=settings["width"],
+            depth=2,
+            n_steps=settings["n_steps"],
+            learning_rate=settings["learning_rate"],
+            schedule=settings["schedule"],
+            seed=seed,
+            device=device,
+        )
+        for sphere in SPHERES:
+            runs[f"{dim}/{sphere}"] = WholeSphere(network, sphere, settings["max_cells"])
+    return runs
+
+
+def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    """Say up to which dimension both spheres are proven."""
+    rows = [
+        {"dim": dim, "sphere": sphere} | dict(runs[f"{dim}/{sphere}"].summary)
+        for dim in settings["dims"]
+        for sphere in SPHERES
+    ]
+    proven = [
+        dim
+        for dim in settings["dims"]
+        if all(row["status"] == "proven" for row in rows if row["dim"] == dim)
+    ]
+    errors = [f"d = {row['dim']} ({row['sphere']})" for row in rows if row["status"] == "error"]
+    undecided = [f"d = {r['dim']} ({r['sphere']})" for r in rows if r["status"] == "undecided"]
+    note = (
+        f"Proven on both spheres at d = {', '.join(str(dim) for dim in proven) or 'none'}. "
+        f"Errors found: {', '.join(errors) or 'none'}. Undecided within {settings['max_cells']:,} "
+        f"caps: {', '.join(undecided) or 'none'}."
+    )
+    # Without an error or a proof for each sphere the runs decide nothing.
+    decided = errors or len(proven) == len(settings["dims"])
+    measurements = {"T3": Measurement(not errors, cells=rows, note=note)} if decided else {}
+    return Analysis([_panel(rows)], measurements, [note, _growth(rows)])
+
+
+def _growth(rows: list[Row]) -> str:
+    cells = {
+        dim: sum(row["n_cells"] for row in rows if row["dim"] == dim)
+        for dim in sorted({row["dim"] for row in rows if row["status"] == "proven"})
+    }
+    text = "; ".join(f"{n:,} at d = {dim}" for dim, n in cells.items())
+    return (
+        f"Caps needed for both spheres: {text or 'no proof came to an end'}. The number multiplies "
+        "with each dimension, so that a proof by covering ends far below the dimension of about "
+        f"{PAPER_DIM} up to which the paper's attack found no error; above, the attack and the "
+        "limits from certified radii of random points are all there is."
+    )
+
+
+def _panel(rows: list[Row]) -> Panel:
+    return Panel(
+        "whole-sphere",
+        "What it takes to prove that there is no error on a whole sphere",
+        "Number of caps that had to be bounded until a ReLU network was proven to classify every "
+        "point of the sphere correctly. Crosses mark spheres on which an error was found, open "
+        "triangles those left undecided. See how the number grows with the dimension.",
+        lambda: _draw(rows),
+        rows,
+    )
+
+
+def _draw(rows: list[Row]) -> Figure:
+    from trueboundary.figures import COLOURS, add_legend, new_figure
+
+    figure, (axes,) = new_figure(width=6.0, height=4.0)
+    for sphere, marker in zip(SPHERES, ("o", "s"), strict=True):
+        proven = [r for r in rows if r["sphere"] == sphere and r["status"] == "proven"]
+        axes.plot(
+            [row["dim"] for row in proven],
+            [row["n_cells"] for row in proven],
+            f"{marker}-",
+            color=COLOURS[sphere],
+            label=f"{sphere} sphere, proven",
+        )
+    for status, marker in (("error", "x"), ("undecided", "^")):
+        found = [row for row in rows if row["status"] == status]
+        if found:
+            axes.plot(
+                [row["dim"] for row in found],
+                [row["n_cells"] for row in found],
+                marker,
+                color=COLOURS["truth"],
+                markerfacecolor="none",
+                markersize=9,
+                label="error found" if status == "error" else "undecided",
+            )
+    axes.set_yscale("log")
+    axes.set_xticks(sorted({row["dim"] for row in rows}))
+    axes.set(xlabel="dimension d", ylabel="caps bounded")
+    add_legend(axes, location="upper left")
+    return figure
+
+
+EXPERIMENT = Experiment(
+    id="truth-whole-sphere",
+    paper="truth",
+    place="Gilmer et al. (2018), Section 3",
+    title="Proofs that a ReLU network makes no error on a whole sphere",
+    question="Up to which dimension can the absence of errors be proven, rather than not refuted?",
+    plan=plan,
+    analyse=analyse,
+)

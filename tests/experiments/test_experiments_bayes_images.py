@@ -1,0 +1,373 @@
+"""Analyses of the image experiments on runs made by hand, and the runs that they share."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trueboundary.experiments.bayes import (
+    bayes_attacks,
+    bayes_contrast,
+    bayes_subspaces,
+    bayes_symmetric,
+)
+from trueboundary.experiments.images.image_runs import (
+    CHANGE_EDGES,
+    Accuracy,
+    AttackedImages,
+    FittedMixtures,
+    ImageTask,
+    TrainedCNN,
+    TrainedSVM,
+    count_changes,
+    distances,
+    pair_images,
+)
+from trueboundary.experiments.images.sheets import Sheet, draw_sheet
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.tiles import tile
+
+FIT = FittedMixtures("synthetic", ("lying", "standing"), 2, 2, max_iter=5)
+TASK = ImageTask(FIT, "symmetric", 0.02)
+N = 40
+
+
+def made(summary: Mapping[str, Any], **arrays: Any) -> Run:
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    return Run({}, RunResult({"available": True} | dict(summary), arrays), {}, Path("made"))
+
+
+def attacked(distance: Any, *, correct: Any = True) -> Run:
+    distance = np.asarray(distance, dtype=np.float64)
+    n = len(distance)
+    labels = np.arange(n) % 2
+    right = np.broadcast_to(correct, n)
+    images = np.zeros((4, 9))
+    return made(
+        {"image_shape": [1, 3, 3], "n_points": n, "n_correct": int(right.sum())},
+        distance=distance,
+        correct=right,
+        label=labels,
+        kept=[0, 2, 1, 3],
+        original=images,
+        adversarial=images + 0.1,
+        change_count=count_changes(np.full((n, 9), 0.1)),
+        n_backward=np.full(n, 3),
+    )
+
+
+def spread(mean: float, width: float = 0.1) -> Any:
+    return mean + width * np.linspace(-1, 1, N)
+
+
+def symmetric_runs(
+    means: Mapping[str, float], *, pair: str = "0/6", n_correct: int = 1000, path: float = 1.0
+) -> dict[str, Run]:
+    runs = {}
+    for name, mean in means.items():
+        runs[f"{pair}/{name}/gradient"] = attacked(spread(1.1 * mean))
+        runs[f"{pair}/{name}/cw"] = attacked(spread(mean))
+        runs[f"{pair}/{name}/accuracy"] = made({"n_points": 1000, "n_correct": n_correct})
+    runs[f"{pair}/RBF SVM"] = made({"gamma": 0.05})
+    runs["path"] = made(
+        {"linear_accuracy": 1.0},
+        gamma=[1e-3, 1e-1],
+        accuracy=[0.97, 1.0],
+        distance=[spread(path), spread(2.5)],
+        linear_distance=spread(1.0),
+    )
+    return runs
+
+
+PAPER = dict(zip(bayes_symmetric.CLASSIFIERS, bayes_symmetric.PAPER_MEANS["0/6"], strict=True))
+SYMMETRIC = {"pairs": ("0/6",)}
+
+
+def test_the_papers_own_numbers_uphold_its_claims():
+    analysis = bayes_symmetric.analyse(symmetric_runs(PAPER), SYMMETRIC)
+    found = analysis.measurements
+    assert found["B1.6"].value == 1
+    assert found["B1.8"].value is True
+    assert found["B1.9a"].value == pytest.approx(2.69 / 2.98)
+    assert found["B1.9b"].value is True
+    assert found["B1.9c"].value is True
+    assert found["B1.9d"].value == pytest.approx(1)
+    assert found["B2.1"].value == pytest.approx(0, abs=1e-12)
+    assert found["B2.1"].low == 0 < found["B2.1"].high
+    assert found["B2.5"].value == 0
+    assert "B2.2" not in found
+
+
+@pytest.mark.parametrize(
+    ("changed", "claim"),
+    [
+        ({"CNN": 2.6}, "B1.8"),
+        ({"linear SVM": 2.0}, "B1.9b"),
+        ({"linear SVM": 2.0}, "B1.9c"),
+        ({"RBF SVM": 1.85}, "B1.9c"),
+    ],
+)
+def test_orderings_that_do_not_hold(changed, claim):
+    runs = symmetric_runs(PAPER | changed)
+    assert bayes_symmetric.analyse(runs, SYMMETRIC).measurements[claim].value is False
+
+
+def test_an_inaccurate_cnn_is_not_called_brittle():
+    runs = symmetric_runs(PAPER)
+    runs["0/6/CNN/accuracy"] = made({"n_points": 1000, "n_correct": 970})
+    found = bayes_symmetric.analyse(runs, SYMMETRIC).measurements
+    assert found["B1.8"].value is False
+    assert found["B2.4"].value == 0.97
+    assert found["B1.6"].value == 1
+
+
+def test_the_largest_deviation_comes_with_its_interval():
+    found = bayes_symmetric.analyse(symmetric_runs(PAPER | {"RBF SVM": 3.228}), SYMMETRIC)
+    deviation = found.measurements["B2.1"]
+    assert deviation.value == pytest.approx(0.2)
+    assert deviation.low < 0.2 < deviation.high
+    assert "RBF SVM 3.23 against 2.69" in deviation.note
+
+
+def test_failed_attacks_leave_accuracy_and_no_mean():
+    runs = symmetric_runs(PAPER)
+    for attack in bayes_symmetric.ATTACKS:
+        runs[f"0/6/RBF SVM/{attack}"] = attacked(np.full(N, math.inf))
+    analysis = bayes_symmetric.analyse(runs, SYMMETRIC)
+    assert analysis.measurements["B2.5"].value == 1
+    assert "B1.9a" not in analysis.measurements
+    assert analysis.measurements["B1.9c"].value is False
+    assert any(f"at {N} of {4 * N} points" in remark for remark in analysis.remarks)
+    for panel in analysis.panels:
+        assert panel.draw().axes
+
+
+def contrast_runs(symmetric: float, asymmetric: float) -> dict[str, Run]:
+    means = {"symmetric": symmetric, "asymmetric": asymmetric}
+    runs = {
+        f"0/6/{variant}/{attack}": attacked(spread(mean, 0.05))
+        for variant, mean in means.items()
+        for attack in bayes_contrast.ATTACKS
+    }
+    return runs | {"CNN": attacked(spread(1.8)), "RBF SVM": attacked(spread(2.7))}
+
+
+CONTRAST = {"pairs": ("0/6",), "noise_std": 0.01, "n_factors": 6}
+
+
+def test_contrast_compares_the_published_attack():
+    runs = contrast_runs(3.0, 0.5)
+    runs["0/6/asymmetric/cw"] = attacked(np.full(N, math.inf))
+    analysis = bayes_contrast.analyse(runs, CONTRAST)
+    found = analysis.measurements
+    assert found["B1.7a"].value == pytest.approx(3.0)
+    assert found["B1.7b"].value == pytest.approx(0.5)
+    assert found["B1.7c"].value == pytest.approx(6.0)
+    assert found["B1.7c"].low < 6 < found["B1.7c"].high
+    for panel in analysis.panels:
+        assert panel.draw().axes
+
+
+def test_residual_distance_is_where_the_two_densities_cross():
+    noise, broad, n_free = 0.01, 0.5, 778
+    # Off the subspace log densities are -(r / s)^2 / 2 - n log s, up to a common constant.
+    crossing = noise * math.sqrt(n_free) + bayes_contrast.residual_distance(noise, 784, 6, broad)
+    narrow = -((crossing / noise) ** 2) / 2 - n_free * math.log(noise)
+    wide = -n_free * math.log(broad)
+    assert narrow == pytest.approx(wide, rel=1e-12)
+
+
+def attack_runs(gradient: Any, cw: Any) -> dict[str, Run]:
+    runs = {}
+    for name in bayes_attacks.ATTACKED:
+        for attack in bayes_attacks.attacks_on(name):
+            runs[f"{name}/{attack}"] = attacked(gradient if "gradient" in attack else cw)
+    return runs
+
+
+def test_attacks_are_compared_where_both_succeed():
+    gradient, cw = spread(2.2), spread(2.0)
+    gradient[0] = cw[1] = math.inf
+    cw[2] = gradient[2] = 0.0  # on the boundary itself
+    analysis = bayes_attacks.analyse(attack_runs(gradient, cw), {"pairs": ("0/6",)})
+    claim = analysis.measurements["B1.16"]
+    assert claim.n == N - 3
+    assert claim.value == pytest.approx((gradient[3:] / cw[3:]).mean())
+    for panel in analysis.panels:
+        assert panel.draw().axes
+
+
+def test_no_ratio_without_a_common_success():
+    runs = attack_runs(np.full(N, math.inf), spread(2.0))
+    analysis = bayes_attacks.analyse(runs, {"pairs": ("0/6",)})
+    assert not analysis.measurements
+    for panel in analysis.panels:
+        assert panel.draw().axes
+
+
+def test_subspaces_report_the_pair_farthest_from_one():
+    runs = {}
+    for pair, distance in (("0/6", 6.0), ("2/7", 8.0)):
+        runs[f"{pair}/subspaces"] = made({}, distance=spread(distance), certified=np.full(N, 2.5))
+        for attack in bayes_subspaces.ATTACKS:
+            runs[f"{pair}/{attack}"] = attacked(spread(3.0, 0.05))
+    analysis = bayes_subspaces.analyse(runs, {"pairs": ("0/6", "2/7")})
+    claim = analysis.measurements["B1.12"]
+    assert claim.value == pytest.approx(0.75)
+    assert claim.low < 0.75 < claim.high
+    for panel in analysis.panels:
+        assert panel.draw().axes
+
+
+@pytest.mark.parametrize(
+    "experiment", [bayes_symmetric, bayes_contrast, bayes_attacks, bayes_subspaces]
+)
+def test_missing_images_are_an_outcome(experiment):
+    gone = Run({}, RunResult({"available": False, "reason": "MNIST is away."}), {}, Path("gone"))
+    analysis = experiment.analyse({"any": gone}, {})
+    assert set(analysis.without_data) == set(experiment.CLAIMS)
+    assert not analysis.measurements
+    assert "MNIST is away." in analysis.remarks[0]
+
+
+# ------------------------------------------------------------------ shared runs
+
+
+def computed(config: RunConfig, tmp_path: Path, **inputs: Run) -> Run:
+    checkpoint = tmp_path / config.digest
+    checkpoint.mkdir(exist_ok=True)
+    result = config.compute(Context(inputs, checkpoint, lambda fraction: None))
+    return Run({}, result, {}, checkpoint)
+
+
+@pytest.fixture(scope="module")
+def fit(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return computed(FIT, tmp_path_factory.mktemp("fit"))
+
+
+def test_a_fit_without_its_images_passes_that_on(tmp_path, monkeypatch):
+    monkeypatch.delenv("TRUEBOUNDARY_CELEBA", raising=False)
+    faces = FittedMixtures("celeba", ("not Male", "Male"))
+    task = ImageTask(faces)
+    classifier = TrainedSVM(task, 10)
+    gone = computed(faces, tmp_path)
+    assert gone.summary["available"] is False
+    assert "TRUEBOUNDARY_CELEBA" in gone.summary["reason"]
+    trained = computed(classifier, tmp_path, fit=gone)
+    for config in (
+        AttackedImages(task, classifier, "cw", 4),
+        Accuracy(task, classifier, 4),
+    ):
+        run = computed(config, tmp_path, fit=gone, classifier=trained)
+        assert run.summary == gone.summary
+
+
+def test_all_classifiers_are_attacked_at_the_same_points(fit, tmp_path):
+    svm = TrainedSVM(TASK, 60, kernel="rbf", n_gamma=40)
+    trained = computed(svm, tmp_path, fit=fit)
+    assert trained.summary["gamma"] in trained.arrays["gammas"]
+    on_svm = computed(
+        AttackedImages(TASK, svm, "gradient", 6), tmp_path, fit=fit, classifier=trained
+    )
+    on_best = computed(AttackedImages(TASK, None, "gradient", 6), tmp_path, fit=fit)
+    assert np.array_equal(on_svm.arrays["original"], on_best.arrays["original"])
+    assert np.array_equal(on_svm.arrays["label"], on_best.arrays["label"])
+    change = on_best.arrays["adversarial"] - on_best.arrays["original"]
+    kept = on_best.arrays["kept"]
+    assert np.linalg.norm(change, axis=1) == pytest.approx(distances(on_best)[kept], rel=1e-4)
+    assert on_best.arrays["change_count"].sum() == 6 * 64
+
+
+def test_a_wrong_decision_is_attacked_like_any_other(fit, tmp_path, monkeypatch):
+    real = AttackedImages.points
+
+    def relabelled(self, run):
+        x, y = real(self, run)
+        return x, 1 - y
+
+    monkeypatch.setattr(AttackedImages, "points", relabelled)
+    run = computed(AttackedImages(TASK, None, "gradient", 6), tmp_path, fit=fit)
+    assert run.summary["n_correct"] == 0
+    assert run.summary["n_changed"] == 6
+    assert (distances(run) > 0.1).all()
+
+
+def test_cnn_keeps_its_snapshots_and_resumes(fit, tmp_path):
+    config = TrainedCNN(TASK, 20, n_steps=8, width=2, batch_size=10, snapshots=(4,))
+    run = computed(config, tmp_path, fit=fit)
+    again = computed(config, tmp_path, fit=fit)  # from its checkpoint
+    assert set(run.result.models) == {"final", "step-00000004"} == set(again.result.models)
+    for name, (spec, arrays) in run.result.models.items():
+        other_spec, others = again.result.models[name]
+        assert spec == other_spec
+        assert all(np.array_equal(arrays[key], others[key]) for key in arrays)
+    first, last = (run.result.models[name][1] for name in ("step-00000004", "final"))
+    assert any(not np.array_equal(first[key], last[key]) for key in first)
+
+
+def test_svms_and_networks_share_their_training_points(fit):
+    few = TASK.points(fit, 30, seed=3, purpose="train")
+    again = TASK.points(fit, 30, seed=3, purpose="train")
+    other = TASK.points(fit, 30, seed=3, purpose="test")
+    assert all((a == b).all() for a, b in zip(few, again, strict=True))
+    assert not (few[0] == other[0]).all()
+
+
+def test_real_images_come_from_their_own_part(fit):
+    task = ImageTask(FIT, "real")
+    x, _ = task.points(fit, 10_000, seed=0, purpose="test")
+    assert len(x) == 300
+    held_out, _, _ = pair_images("synthetic", ("lying", "standing"), "test")
+    assert np.array_equal(np.sort(x.numpy().sum(1)), np.sort(held_out.sum(1)))
+    with pytest.raises(ValueError, match="not known"):
+        task.problem(fit)
+
+
+def test_changes_are_counted_by_level():
+    counts = count_changes(np.array([[0.0, 5 / 255, -5 / 255, 6 / 255, 9.0]]))
+    middles = np.rint((CHANGE_EDGES[:-1] + CHANGE_EDGES[1:]) / 2 * 255)
+    assert {int(m): int(c) for m, c in zip(middles, counts, strict=True) if c} == {
+        -5: 1,
+        0: 1,
+        5: 1,
+        6: 1,
+        127: 1,
+    }
+
+
+def test_visible_changes_are_those_beyond_five_levels():
+    counts = count_changes(np.array([[0.0, 5 / 255, -5 / 255, 6 / 255]]))
+    images = np.zeros((2, 9))
+    sheet = Sheet(images, images, (1, 3, 3), counts, np.array([1.0, math.inf]))
+    assert sheet.visible_share == 0.25
+    figure = draw_sheet({"one": sheet, "two": sheet})
+    assert figure.axes[0].get_title() == "one: mean L2 1.00"
+
+
+def test_tiles_keep_their_places_and_colours():
+    red = np.stack([np.ones(4), np.zeros(4), np.zeros(4)]).reshape(1, 12)
+    picture = tile([np.zeros((2, 12)), red], (3, 2, 2))
+    assert picture.shape == (5, 5, 3)
+    assert picture[3, 0].tolist() == [1, 0, 0]
+    assert picture[0, 4].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: FittedMixtures("cifar", ("a", "b")),
+        lambda: ImageTask(FIT, "odd"),
+        lambda: ImageTask(FIT, "symmetric", 0.0),
+        lambda: ImageTask(FIT, "asymmetric", math.inf),
+        lambda: AttackedImages(TASK, None, "pgd", 4),
+        lambda: AttackedImages(TASK, None, "cw", 0),
+        lambda: TrainedSVM(TASK, 10, kernel="cubic"),
+        lambda: TrainedCNN(TASK, 10, architecture="dense"),
+    ],
+)
+def test_bad_settings_are_refused(make):
+    with pytest.raises(ValueError, match="must be"):
+        make()

@@ -1,0 +1,304 @@
+"""Jobs cut into work items: the same bits in pieces, on any number of workers, whatever dies."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trueboundary.classifiers import SphereBayes, TruncatedSum, to_arrays
+from trueboundary.experiments.images import image_runs as images
+from trueboundary.experiments.images.image_runs import (
+    AttackedImages,
+    FittedMixtures,
+    ImageTask,
+    TrainedSVM,
+)
+from trueboundary.experiments.networks import splitting_rates as brackets
+from trueboundary.experiments.networks import trained_networks as networks
+from trueboundary.experiments.networks.splitting_rates import SplittingPilot, SplittingRate
+from trueboundary.experiments.networks.trained_networks import (
+    AttackedPoints,
+    ErrorCount,
+    TrainedNetwork,
+)
+from trueboundary.experiments.registry import experiments
+from trueboundary.experiments.spheres import spheres_norms
+from trueboundary.experiments.spheres.spheres_norms import NormAttack
+from trueboundary.experiments.spheres.spheres_tradeoff import SnapshotTradeoff
+from trueboundary.runs import (
+    Context,
+    Run,
+    RunResult,
+    Store,
+    collect,
+    execute,
+    open_cluster,
+)
+from trueboundary.theory import truncated
+
+HELPERS = Path(__file__).parents[1] / "helpers"
+CHUNKS = {
+    *("CountedChunk", "AttackedChunk", "AttackedNorm", "AttackedImagesChunk"),
+    "SplittingReplicate",
+}
+NETWORK = TrainedNetwork(6, "relu", 8, 2, 300, learning_rate=1e-2)
+LARGE = TrainedNetwork(500, "relu", 1000, 2, 10)
+DIGITS = ImageTask(FittedMixtures("mnist", ("0", "1")))
+
+
+def computed(config, folder, inputs=None):
+    """Compute a configuration after everything that it needs and that is not among `inputs`."""
+    known = dict(inputs or {})
+
+    def run(wanted):
+        if wanted.digest not in known:
+            needs = {name: run(need) for name, need in wanted.needs().items()}
+            result = wanted.compute(Context(needs, folder, lambda fraction: None))
+            known[wanted.digest] = Run({}, result, {}, folder)
+        return known[wanted.digest]
+
+    return run(config)
+
+
+def with_model(model, config=NETWORK):
+    """Return `model` in place of the trained network."""
+    return {config.digest: Run({}, RunResult({}, {}, {"final": to_arrays(model)}), {}, Path())}
+
+
+def assert_equal(one, other):
+    assert one.summary == other.summary
+    assert one.arrays.keys() == other.arrays.keys()
+    for name, array in one.arrays.items():
+        assert array.dtype == other.arrays[name].dtype
+        np.testing.assert_array_equal(array, other.arrays[name])
+
+
+# ------------------------------------------------------------------------------- what is cut
+
+
+def test_nothing_is_cut_at_the_scale_quick():
+    goals = [config for e in experiments().values() for config in e.runs("quick").values()]
+    assert not {config.kind for config in collect(goals).values()} & CHUNKS
+
+
+def test_all_kinds_of_work_items_occur_at_the_scale_paper():
+    names = ("spheres-distances", "spheres-norms", "bayes-symmetric", "truth-relu-error")
+    goals = [config for name in names for config in experiments()[name].runs("paper").values()]
+    assert {config.kind for config in collect(goals).values()} >= CHUNKS
+
+
+@pytest.mark.parametrize(
+    ("config", "n_pieces"),
+    [
+        (AttackedPoints(LARGE, 250), 0),
+        (AttackedPoints(LARGE, 251), 2),
+        (AttackedPoints(LARGE, 1000), 4),
+        (AttackedImages(DIGITS, None, "cw", 200), 0),
+        (AttackedImages(DIGITS, None, "cw", 1000), 10),
+        (NormAttack(LARGE, (1.0, 1.3), 250, 50), 0),
+        (NormAttack(LARGE, (1.0, 1.3), 125, 50, n_restarts=3), 2),
+        (SplittingRate(LARGE, "inner", 400, 4, 20, 4), 0),
+        (SplittingRate(LARGE, "inner", 400, 4, 21, 4), 22),
+    ],
+)
+def test_pieces_cost_what_the_whole_would(config, n_pieces, monkeypatch):
+    pieces = [need for need in config.needs().values() if need not in (LARGE, DIGITS.fit)]
+    assert len(pieces) == n_pieces
+    in_all = config.cost() + sum(piece.cost() for piece in pieces)
+    for module, name in (
+        (networks, "ATTACK_CHUNK"),
+        (spheres_norms, "ATTACK_CHUNK"),
+        (images, "_LARGEST_PIECE"),
+        (brackets, "_LARGEST_PIECE"),
+    ):
+        monkeypatch.setattr(module, name, 10**9)
+    assert len(config.needs()) == 1
+    assert in_all == pytest.approx(config.cost(), rel=0.1)
+
+
+def test_runs_that_count_and_attack_by_themselves_cost_all_of_it():
+    small, large = (SnapshotTradeoff(NETWORK, n, n // 1000, 10) for n in (10**6, 10**8))
+    assert large.cost() > 50 * small.cost()
+    assert ErrorCount(NETWORK, 10**8).cost() < 1
+
+
+def test_a_piece_is_named_after_all_that_changes_it_and_nothing_else(monkeypatch):
+    def digests(config):
+        return {need.digest for need in config.needs().values()}
+
+    # Points of another number are other points, but full blocks of a count stay what they are.
+    assert not digests(AttackedPoints(LARGE, 500)) & digests(AttackedPoints(LARGE, 750))
+    few, many = (digests(ErrorCount(LARGE, n)) for n in (2_000_000, 4_000_000))
+    assert [len(few), len(many), len(few & many)] == [6, 10, 4]
+    # Pieces of another size must not be taken for these.
+    attacks = AttackedPoints(LARGE, 1000), AttackedImages(DIGITS, None, "cw", 1000)
+    before = [set(config.chunks().values()) for config in attacks]
+    monkeypatch.setattr(networks, "ATTACK_CHUNK", 500)
+    monkeypatch.setattr(images, "_ATTACK_CHUNK", 50)
+    for config, old in zip(attacks, before, strict=True):
+        new = set(config.chunks().values())
+        assert not {piece.digest for piece in old} & {piece.digest for piece in new}
+
+
+# ------------------------------------------------------------------------------- attacks
+
+
+@pytest.mark.parametrize("surface", ["sphere", "shell"])
+def test_an_attack_in_chunks_is_the_attack_in_one_piece(surface, tmp_path, monkeypatch):
+    monkeypatch.setattr(networks, "ATTACK_CHUNK", 4)
+    model = TruncatedSum(6, 3, 0.6)
+    config = AttackedPoints(NETWORK, 10, 40, surface=surface, step_size=0.02, refine_steps=3)
+    assert [chunk.first for chunk in config.chunks().values()] == [0, 4, 8]
+    found = computed(config, tmp_path, with_model(model))
+    whole = config.attack(model)
+    assert_equal(found, Run({}, RunResult({"n_points": 10}, whole), {}, tmp_path))
+    assert len(np.unique(whole["distance"][np.isfinite(whole["distance"])])) > 3
+
+
+def test_norms_attacked_apart_are_those_in_one_piece(tmp_path, monkeypatch):
+    inputs = with_model(TruncatedSum(6, 3, 0.6))
+    config = NormAttack(NETWORK, (0.8, 1.0, 1.3), 5, 40)
+    whole = computed(config, tmp_path, inputs)
+    monkeypatch.setattr(spheres_norms, "ATTACK_CHUNK", 4)
+    assert len(config.pieces()) == 3
+    assert_equal(computed(config, tmp_path, inputs), whole)
+    assert whole.arrays["norm"].tolist() == [0.8, 1.0, 1.3]
+    assert whole.arrays["n_found"].sum() > 0
+
+
+FIT = FittedMixtures("synthetic", ("lying", "standing"), 1, 1, max_iter=2)
+
+
+@pytest.mark.parametrize(("variant", "n_points"), [("symmetric", 10), ("real", 303)])
+def test_images_attacked_in_chunks_are_those_in_one_piece(variant, n_points, tmp_path, monkeypatch):
+    # There are 300 real images, so that the last of the chunks asked for is empty.
+    chunk = {"symmetric": 4, "real": 100}[variant]
+    monkeypatch.setattr(images, "_ATTACK_CHUNK", chunk)
+    task = ImageTask(FIT, variant)
+    svm = TrainedSVM(task, 20)
+    config = AttackedImages(task, svm, "gradient", n_points, n_kept=3)
+    monkeypatch.setattr(images, "_LARGEST_PIECE", n_points)
+    whole = computed(config, tmp_path)
+    monkeypatch.setattr(images, "_LARGEST_PIECE", chunk)
+    assert len(config.chunks()) == -(-n_points // chunk)
+    assert_equal(computed(config, tmp_path), whole)
+    labels = whole.arrays["label"]
+    assert whole.summary["n_points"] == min(n_points, 300)
+    assert labels[whole.arrays["kept"]].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_chunks_without_their_images_say_so(tmp_path, monkeypatch):
+    monkeypatch.delenv("TRUEBOUNDARY_CELEBA", raising=False)
+    faces = ImageTask(FittedMixtures("celeba", ("not Male", "Male")))
+    found = computed(AttackedImages(faces, None, "gradient", 201), tmp_path)
+    assert found.summary["available"] is False
+    assert "TRUEBOUNDARY_CELEBA" in found.summary["reason"]
+
+
+# ------------------------------------------------------------------------------- splitting
+
+
+def test_a_large_splitting_estimate_is_right_and_reuses_its_replicates(tmp_path, monkeypatch):
+    monkeypatch.setattr(brackets, "_LARGEST_PIECE", 0)
+    dim, k = 20, 17
+    threshold = truncated.optimal_threshold(dim, k)
+    network = TrainedNetwork(dim, "relu", 8, 2, 10)
+    inputs = with_model(TruncatedSum(dim, k, threshold), network)
+    config = SplittingRate(network, "inner", 300, 4, 10, n_attacks=2)
+    found = computed(config, tmp_path, inputs)
+    exact = np.exp(truncated.log_errors(dim, k, threshold).inner)
+    assert found.summary["low"] < exact < found.summary["high"]
+    assert found.summary["warnings"] == []
+    assert len(set(found.arrays["replicates"])) == 10
+    n_climbing = 300 * 11 * (1 + 4 * (found.summary["n_levels"] - 1))
+    assert n_climbing < found.summary["n_evaluations"] < 2 * n_climbing + 40_000
+    more = SplittingRate(network, "inner", 300, 4, 11, n_attacks=2)
+    assert set(config.replicates().values()) < set(more.replicates().values())
+    outer = SplittingPilot(network, "outer", 300, 4)
+    assert (
+        outer.generator(0, "pilot").initial_seed()
+        != config.pilot.generator(0, "pilot").initial_seed()
+    )
+
+
+def test_a_large_splitting_estimate_says_when_it_reaches_no_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(brackets, "_LARGEST_PIECE", 0)
+    config = SplittingRate(NETWORK, "inner", 20, 1, 3, n_attacks=2)
+    found = computed(config, tmp_path, with_model(SphereBayes(6))).summary
+    assert not found["reached"]
+    assert found["rate"] is None
+    assert 0 < found["low"] + found["high"] < 1
+
+
+# ------------------------------------------------------------------------------- workers
+
+
+GOALS = [
+    AttackedPoints(NETWORK, 501, 30, step_size=0.02),
+    SplittingRate(NETWORK, "inner", 900, 1, 9, n_attacks=2),
+]
+
+
+def stored(store):
+    return {
+        digest: (store.path(config) / "arrays.safetensors").read_bytes()
+        for digest, config in collect(GOALS).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """Return everything as one worker computes it, run by run."""
+    store = Store(tmp_path_factory.mktemp("one-worker"))
+    with ThreadPoolExecutor(1) as one:
+        assert execute(GOALS, store, one) == []
+    return store
+
+
+def test_the_goals_are_cut_and_find_errors(reference):
+    kinds = [config.kind for config in collect(GOALS).values()]
+    assert [kinds.count(kind) for kind in ("AttackedChunk", "SplittingReplicate")] == [3, 9]
+    attacked, split = (reference.load(goal) for goal in GOALS)
+    assert np.isfinite(attacked.arrays["distance"]).any()
+    assert split.summary["reached"]
+    assert split.summary["n_levels"] > 2
+
+
+def test_a_lost_chunk_is_computed_again_and_nothing_else(reference):
+    attack = GOALS[0]
+    lost = [attack.chunks()["chunk-250"], attack]
+    before = stored(reference)
+    times = {folder: folder.stat().st_mtime_ns for folder in (reference.root / "runs").iterdir()}
+    for config in lost:
+        reference.discard(config)
+    with ThreadPoolExecutor(1) as one:
+        assert execute(GOALS, reference, one) == []
+    assert stored(reference) == before
+    again = {folder for folder, when in times.items() if folder.stat().st_mtime_ns != when}
+    assert again == {reference.path(config) for config in lost}
+
+
+@pytest.mark.cluster
+def test_two_cluster_workers_of_which_one_is_killed_change_no_bit(reference, tmp_path, monkeypatch):
+    pytest.importorskip("distributed", reason="needs the extra 'cluster'")
+    monkeypatch.syspath_prepend(HELPERS)
+    from dask_cluster import dask_cluster
+
+    store = Store(tmp_path / "store")
+    with dask_cluster(tmp_path) as (address, workers), open_cluster(address) as opened:
+        deadline = time.monotonic() + 60
+        while opened.count_workers() < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+        def kill_one(progress):
+            if progress.n_done >= 3:
+                workers[0].kill()
+
+        failures = execute(
+            GOALS, store, opened.executor, n_workers=opened.count_workers, on_progress=kill_one
+        )
+        assert [worker.poll() is None for worker in workers] == [False, True]
+    assert failures == []
+    assert stored(store) == stored(reference)

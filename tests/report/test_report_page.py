@@ -1,0 +1,277 @@
+"""The report: one page that needs nothing else, and honest files beside it."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from trueboundary.experiments import Measurement, Verdict
+from trueboundary.figures import COLOURS, CYCLE, new_figure, save_figure
+from trueboundary.report.build import build_report
+from trueboundary.report.measured_values import duration, measured_value, number
+from trueboundary.runs import Plan, Store, execute, write_plan
+
+HELPERS = Path(__file__).parents[1] / "helpers"
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    monkeypatch.syspath_prepend(HELPERS)
+    import fake_experiment
+    from register import register
+
+    register(monkeypatch)
+    return fake_experiment
+
+
+@pytest.fixture
+def root(fake, tmp_path):
+    compute(fake, tmp_path)
+    return tmp_path
+
+
+def compute(fake, root, scale="quick", **overrides):
+    settings = fake.EXPERIMENT.settings(scale, overrides)
+    configs = fake.EXPERIMENT.runs(scale, overrides=overrides)
+    folders = {name: config.folder for name, config in configs.items()}
+    write_plan(root, Plan("sums", scale, 0, "cpu", settings, overrides, folders))
+    with ThreadPoolExecutor(1) as executor:
+        execute(configs.values(), Store(root), executor)
+
+
+class Page(HTMLParser):
+    """Collects what matters of a page and checks that its tags match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.links, self.images, self.words = [], [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        if tag == "a":
+            self.links.append(attributes["href"])
+        if tag == "img":
+            self.images.append(attributes)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def test_the_page_is_whole_and_needs_nothing_else(root):
+    text = build_report(root).page.read_text(encoding="utf-8")
+    page = Page(text)
+    assert len(set(page.ids)) == len(page.ids)
+    assert all(link[0] == "#" and link[1:] in page.ids for link in page.links)
+    (image,) = page.images
+    assert image["src"].startswith("data:image/png;base64,")
+    assert "level off" in image["alt"]
+    # Nothing in it may make a browser ask for anything.
+    assert not re.search(r"https?://|<script|<link|@import|url\(", text)
+
+
+def test_the_page_says_what_was_found(root):
+    page = Page(build_report(root).page.read_text(encoding="utf-8")).text
+    assert "Of 2 claims: 1 reproduced, 0 different, 1 not testable at this scale" in page
+    assert "Claims of experiments that were not asked for: 1." in page
+    assert "n_terms is 100 here, 1,000 in the paper" in page
+    assert "the known errata imply 'differs'" in page
+    assert "1 difference from the paper" in page
+    assert "They level off & <stay> below the limit." in page, "words are shown, not interpreted"
+    assert "fewer terms are faster" in page
+    assert "they grow strictly" in page
+    assert "A remark with an umlaut: ü." in page
+    assert "seed 0" in page
+    assert re.search(r"torch \d", page)
+
+
+def test_every_figure_has_its_files_and_data(root):
+    build_report(root)
+    folder = root / "report" / "figures"
+    assert sorted(file.name for file in folder.iterdir()) == ["sums.csv", "sums.pdf", "sums.png"]
+    with (folder / "sums.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows[0] == {"run": "power 1", "n": "1", "sum": "1.0"}
+
+
+def test_claims_are_written_for_machines_and_for_markdown(root):
+    build_report(root)
+    entries = json.loads((root / "report" / "claims.json").read_text())
+    assert [entry["verdict"] for entry in entries] == ["not testable at this scale", "reproduced"]
+    assert entries[0]["measurement"]["n"] == 100
+    assert len(entries[1]["measurement"]["cells"]) == 10
+    lines = (root / "report" / "claims.md").read_text().splitlines()
+    assert len(lines) == 4
+    assert all(re.sub(r"\\\|", "", line).count("|") == 8 for line in lines)
+
+
+def test_a_report_is_the_same_when_written_again(root):
+    def content():
+        build_report(root)
+        files = [file for file in (root / "report").rglob("*") if file.is_file()]
+        return {file.name: file.read_bytes() for file in files}
+
+    assert content() == content()
+
+
+def test_what_only_a_request_starts_is_said_not_to_have_been_run(fake, root, monkeypatch):
+    from trueboundary.report import collect
+
+    def with_other(reason):
+        other = replace(fake.EXPERIMENT, id="elsewhere", on_request=reason)
+        both = {"sums": fake.EXPERIMENT, "elsewhere": other}
+        monkeypatch.setattr(collect, "experiments", lambda: both)
+        return build_report(root)
+
+    built = with_other("it needs coins, which you bring")
+    parsed = Page(built.page.read_text(encoding="utf-8"))
+    assert all(link[1:] in parsed.ids for link in parsed.links)
+    page = parsed.text
+    assert "Of 2 claims: 1 reproduced" in page
+    why = "not run here: elsewhere is run on request alone; it needs coins, which you bring"
+    assert f"1 claim {why}." in page
+    assert "not asked for" not in page
+    assert why in (root / "report" / "claims.md").read_text()
+    # Where an experiment that needs no request is missing as well, the report is not of the whole.
+    assert with_other("").material.not_run == {}
+
+
+def test_settings_given_by_hand_are_marked(fake, tmp_path):
+    compute(fake, tmp_path, n_terms=1000)
+    built = build_report(tmp_path)
+    assert [j.verdict for j in built.material.judged] == [Verdict.REPRODUCED, Verdict.REPRODUCED]
+    assert "1,000 (given by hand)" in Page(built.page.read_text(encoding="utf-8")).text
+
+
+def test_a_missing_failed_or_damaged_run_is_said(fake, root):
+    store = Store(root)
+    config = fake.EXPERIMENT.runs("quick")["power 2"]
+    (store.path(config) / "arrays.safetensors").write_bytes(b"")
+    assert "is damaged" in _problem(root)
+    shutil.rmtree(store.path(config))
+    assert "has not finished" in _problem(root)
+    compute(fake, root, mode="fail")
+    assert "failed: ArithmeticError: this sum was asked to fail" in _problem(root)
+
+
+def _problem(root):
+    built = build_report(root)
+    (section,) = built.problems
+    page = Page(built.page.read_text(encoding="utf-8")).text
+    assert "No result." in page
+    assert "Without a result, because their experiments gave none: 2." in page
+    assert section.problem in page.replace("&#39;", "'")
+    return section.problem
+
+
+@pytest.mark.parametrize("part", ["analyse", "draw", "measurement"])
+def test_an_experiment_that_breaks_does_not_cost_the_report(fake, root, monkeypatch, part):
+    analyse = fake.EXPERIMENT.analyse
+
+    def broken(runs, settings):
+        analysis = analyse(runs, settings)
+        if part == "analyse":
+            raise KeyError("sums")
+        if part == "measurement":
+            return replace(analysis, measurements={"T1": Measurement(True)})
+        return replace(analysis, panels=[replace(analysis.panels[0], draw=lambda: 1 / 0)])
+
+    from trueboundary.report import collect
+
+    experiments = {"sums": replace(fake.EXPERIMENT, analyse=broken)}
+    monkeypatch.setattr(collect, "experiments", lambda: experiments)
+    built = build_report(root)
+    assert len(built.problems) == 1
+    assert built.page.exists()
+
+
+def test_figures_of_one_name_are_refused(fake, root, monkeypatch):
+    from trueboundary.report import collect
+
+    twice = replace(
+        fake.EXPERIMENT,
+        analyse=lambda runs, s: replace(
+            fake.analyse(runs, s), panels=list(fake.analyse(runs, s).panels) * 2
+        ),
+    )
+    monkeypatch.setattr(collect, "experiments", lambda: {"sums": twice})
+    assert "a figure called 'sums' already" in build_report(root).problems[0].problem
+
+
+def test_an_empty_store_gives_an_empty_report(fake, tmp_path):
+    built = build_report(tmp_path)
+    assert built.rows == []
+    Page(built.page.read_text(encoding="utf-8"))
+
+
+def test_figures_have_one_look(tmp_path):
+    figure, (left, right) = new_figure(2, width=8.0, height=3.0)
+    left.set(title="A title")
+    assert tuple(figure.get_size_inches()) == (8.0, 3.0)
+    assert not right.spines["top"].get_visible()
+    first = save_figure(figure, tmp_path, "one")[0].read_bytes()
+    assert save_figure(figure, tmp_path, "two")[0].read_bytes() == first
+    assert left.get_title(loc="left") == "A title"
+    assert len(set(CYCLE)) == len(CYCLE) <= len(COLOURS)
+    with pytest.raises(ValueError, match="at least one axes"):
+        new_figure(0)
+
+
+def test_one_is_counted_as_one(fake, tmp_path):
+    from trueboundary.measure import ErrorRate
+
+    rate = ErrorRate(0, 1e-5, 0.0, 1e-4, -5.0, "sampling", "", n_points=100_000, n_errors=1)
+    assert "(1 error in 100,000 points)" in str(rate)
+    assert "(0 errors in 1 point)" in str(replace(rate, value=0.0, n_errors=0, n_points=1))
+    compute(fake, tmp_path, scale="smoke")
+    page = Page(build_report(tmp_path).page.read_text(encoding="utf-8")).text
+    assert "1 run of 1 experiment stands behind this page; it took" in page
+    assert not re.search(r"\b1 (claims|rows|experiments|differences)\b", page)
+
+
+def test_words():
+    assert number(-0.25) == "-0.25"
+    assert number(float("nan")) == "none"
+    assert number(-1e-21) == "-1 × 10^-21"
+    assert duration(59.6) == "1 min"
+    assert duration(3600) == "1 h"
+    assert duration(float("nan")) == "< 1 s"
+    assert measured_value(Measurement(0.5, high=float("inf"))) == "0.5 [0.5, infinity]"
+    assert measured_value(None) == "–"
+
+
+@pytest.mark.browser
+def test_the_page_opens_in_a_browser(root, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("there is no Chromium")
+    page = build_report(root).page
+    picture = tmp_path / "page.png"
+    subprocess.run(
+        [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--screenshot={picture}",
+         f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
+        check=True, capture_output=True, timeout=120, env={**os.environ, "HOME": str(tmp_path)},
+    )  # fmt: skip
+    assert picture.stat().st_size > 10_000
