@@ -9,18 +9,22 @@ WORKERS ?= 2
 RESULTS ?= results/$(SCALE)
 PYTEST_WORKERS ?= 2
 INPUTS := pyproject.toml constraints.txt
+# `make check` runs the tests of one folder below tests/ and the examples of the same room.
+ROOM ?=
+NOT_NOW := not slow and not gpu and not peers and not browser
 
 # Several numerical threads in each of several processes slow one another down many times over.
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help reproduce readme test lint docs clean
+.PHONY: help reproduce readme test lint check room docs clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make reproduce   rerun the papers at scale quick and write the report"
 	@echo "make test        run the tests"
 	@echo "make lint        check style and types"
+	@echo "make check       style, types and the tests of one room: make check ROOM=attacks"
 	@echo "make docs        build the documentation"
 	@echo "make readme      write the table of headline claims into README.md"
 	@echo "make clean       remove everything that can be made again, except results"
@@ -33,12 +37,21 @@ readme: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --doctest-modules tests src \
-	  -m "not slow and not gpu and not peers and not browser"
+	  -m "$(NOT_NOW)"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check: room lint
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --doctest-modules tests/$(ROOM) \
+	  $(wildcard src/trueboundary/$(ROOM)) -m "$(NOT_NOW) and not cluster"
+
+room:
+	@test -f "$(firstword $(wildcard tests/$(ROOM)/test_*.py))" || { \
+	  echo "There are no tests of a room '$(ROOM)'. The rooms are" \
+	    $(patsubst tests/%/,%,$(sort $(dir $(wildcard tests/*/test_*.py)))). >&2; exit 2; }
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

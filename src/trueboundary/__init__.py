@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from trueboundary.runs import Store
     from trueboundary.training import TrainingConfig, train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "trueboundary.attacks": (
