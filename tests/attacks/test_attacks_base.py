@@ -13,11 +13,12 @@ from trueboundary.attacks import (
     AttackStatus,
     AttackWarning,
     ManifoldAttack,
+    Search,
     Shell,
     Sphere,
+    Target,
     in_chunks,
 )
-from trueboundary.attacks.base import Search, Target
 from trueboundary.classifiers import ClassifierWarning
 
 
@@ -31,7 +32,7 @@ class Claims(Attack):
 
     endpoint: Tensor = field(default_factory=lambda: torch.zeros(1, 2))
 
-    def _run(self, target: Target) -> Search:
+    def search(self, target: Target) -> Search:
         found = torch.full_like(target.index, AttackStatus.FOUND.code)
         return Search(self.endpoint.expand_as(target.x).clone(), found)
 
@@ -127,6 +128,47 @@ def test_errors_survive_classifiers_that_round_by_batch_size() -> None:
 def test_bad_input_is_named(x: Tensor, y: Tensor, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Claims()(plane, x, y)
+
+
+@dataclass(frozen=True)
+class Reports(Attack):
+    """An attack whose search returns what it is told to."""
+
+    report: object = None
+
+    def search(self, target: Target) -> Search:
+        return self.report  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("report", "error", "message"),
+    [
+        (None, TypeError, r"Reports\.search to return a Search, got NoneType"),
+        (
+            Search.of(torch.ones(2), torch.ones(1).bool()),
+            ValueError,
+            r"endpoint with shape \(1, 2\)",
+        ),
+        (
+            Search.of(X.double(), torch.ones(1).bool()),
+            ValueError,
+            r"in torch\.float32, got .* torch\.float64",
+        ),
+        (Search(X, torch.zeros(1)), ValueError, r"status with shape \(1,\) in torch\.int64"),
+        (Search(X, torch.tensor([99])), ValueError, "codes of AttackStatus"),
+    ],
+)
+def test_a_report_of_the_wrong_form_is_named(
+    report: object, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Reports(report)(plane, X, Y)
+
+
+def test_a_search_in_short() -> None:
+    found = torch.tensor([True, False])
+    search = Search.of(X.repeat(2, 1), found, otherwise=AttackStatus.CONVERGED)
+    assert search.status.tolist() == [AttackStatus.FOUND.code, AttackStatus.CONVERGED.code]
 
 
 def test_samples_outside_the_domain_are_refused() -> None:

@@ -1,17 +1,12 @@
 """Attacks: upper bounds on the distance to the nearest error, re-verified and counted."""
 
-from trueboundary.attacks.base import (
-    Attack,
-    AttackResult,
-    AttackStatus,
-    AttackSummary,
-    AttackWarning,
-    in_chunks,
-)
+from trueboundary.attacks.base import Attack, AttackWarning, in_chunks
 from trueboundary.attacks.carlini_wagner import CarliniWagnerL2
 from trueboundary.attacks.log_density import ComponentClassifier, LogDensityGradient
 from trueboundary.attacks.manifold import ManifoldAttack
 from trueboundary.attacks.off_manifold import OffManifoldAttack
+from trueboundary.attacks.results import AttackResult, AttackStatus, AttackSummary
+from trueboundary.attacks.target import Search, Target
 from trueboundary.domains import Box, Domain, Shell, Space, Sphere
 
 __all__ = [
@@ -27,8 +22,10 @@ __all__ = [
     "LogDensityGradient",
     "ManifoldAttack",
     "OffManifoldAttack",
+    "Search",
     "Shell",
     "Space",
     "Sphere",
+    "Target",
     "in_chunks",
 ]

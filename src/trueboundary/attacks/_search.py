@@ -18,7 +18,8 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from trueboundary.attacks.base import AttackStatus, Search, Target
+from trueboundary.attacks.results import AttackStatus
+from trueboundary.attacks.target import Search, Target
 from trueboundary.domains import dot, norm, per_sample, unit
 
 _FIRST_STEP = 0.01  # default step, of the distance at which an error is expected

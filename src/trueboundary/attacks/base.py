@@ -11,38 +11,20 @@ classifier's own output calls it wrong, too.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections import Counter
-from dataclasses import dataclass, field, fields, replace
-from enum import Enum
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
-from trueboundary.classifiers import (
-    Classifier,
-    ClassifierWarning,
-    evaluated,
-    margin,
-    margin_and_gradient,
-    probability_doubts,
-)
+from trueboundary.attacks.results import AttackResult, AttackStatus
+from trueboundary.attacks.target import Search, Target
+from trueboundary.classifiers import Classifier, ClassifierWarning, evaluated, probability_doubts
 from trueboundary.domains import Domain, Space, norm, per_sample
-from trueboundary.theory.intervals import censored_median
 
-__all__ = [
-    "Attack",
-    "AttackResult",
-    "AttackStatus",
-    "AttackSummary",
-    "AttackWarning",
-    "Search",
-    "Target",
-    "in_chunks",
-]
+__all__ = ["Attack", "AttackWarning", "in_chunks"]
 
 _LONGEST_NUDGE = 1e-3  # as a fraction of the distance; see `_confirmed`
 _MOST_ROUNDINGS = 64  # of the point: a nudge may be as long, however short the distance
@@ -53,245 +35,14 @@ class AttackWarning(UserWarning):
     """Something about the classifier makes the result of an attack doubtful."""
 
 
-class AttackStatus(Enum):
-    """How an attack ended for one sample; the value is the sentence to show to a user.
-
-    Examples
-    --------
-    >>> AttackStatus.from_code(AttackStatus.FOUND.code) is AttackStatus.FOUND
-    True
-    >>> AttackStatus.MISCLASSIFIED.value
-    'The point was already misclassified, so its distance is 0.'
-    """
-
-    FOUND = "An error was found."
-    MISCLASSIFIED = "The point was already misclassified, so its distance is 0."
-    BUDGET_SPENT = "No error was found within the budget; try more or longer steps, or restarts."
-    CONVERGED = (
-        "The climb converged where the classifier is still right; if there is an error, only "
-        "another start can find it."
-    )
-    GRADIENT_VANISHED = (
-        "The gradient of the margin vanished along the domain, so there was no direction to climb."
-    )
-    NON_FINITE = "The margin or its gradient is not finite (NaN or infinity)."
-    LEFT_DOMAIN = "The search left its domain, so what it found does not count."
-    NOT_CONFIRMED = (
-        "The classifier did not repeat the error that the search reported; is it deterministic?"
-    )
-    UNRESOLVED = (
-        "No step changed the margin by more than its rounding: the precision of the points or of "
-        "the margins hides the way up; try float64, or take large offsets out of both."
-    )
-    CUT_OFF = (
-        "The classifier's output does not depend on its input for autograd (no_grad, detach, a "
-        "trip through NumPy, a constant), so there is no gradient to climb."
-    )
-
-    @property
-    def code(self) -> int:
-        """Position of the status in the enumeration: what `AttackResult.status` stores."""
-        return list(AttackStatus).index(self)
-
-    @classmethod
-    def from_code(cls, code: int) -> AttackStatus:
-        """Return the status with the given code."""
-        return list(cls)[code]
-
-
-@dataclass(frozen=True)
-class AttackSummary:
-    """Distances of one attack in a few numbers.
-
-    Parameters
-    ----------
-    n : int
-        Number of samples attacked.
-    n_failed : int
-        Number of samples for which no error was found.
-    mean : float
-        Mean distance over the samples with an error (NaN if there is none); failures are left
-        out, as papers do, so read it next to ``n_failed``.
-    median : float
-        Median distance with every failure counted as infinite; see
-        `trueboundary.theory.intervals.censored_median`.
-    reasons : dict of str to int
-        Why no error was found: each sentence with the number of samples that it is true of, the
-        most frequent first.
-    """
-
-    n: int
-    n_failed: int
-    mean: float
-    median: float
-    reasons: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class AttackResult:
-    """What an attack found, one entry per sample.
-
-    Parameters
-    ----------
-    x_adv : Tensor
-        The misclassified points ``(n, *event)``; the sample itself where the attack failed.
-    distance : Tensor
-        Euclidean distance to ``x_adv``, ``(n,)``: an upper bound on the distance to the nearest
-        error; 0 where the sample was misclassified to begin with, infinite where the attack failed.
-    status : Tensor
-        `AttackStatus.code` of each sample, ``(n,)`` int64.
-    margin : Tensor
-        Margin of the classifier at ``x_adv``, ``(n,)``.
-    n_forward, n_backward : Tensor
-        Evaluations of the classifier and of its gradient spent on each sample, ``(n,)`` int64.
-    endpoint : Tensor
-        Where the search ended, ``(n, *event)``, an error or not: ``x_adv`` where it succeeded.
-    endpoint_margin : Tensor
-        Margin of the classifier at ``endpoint``, ``(n,)``.
-    start_margin : Tensor
-        Margin of the classifier at the sample itself, ``(n,)``.
-    warnings : tuple of str
-        Reasons for doubt, each a sentence.
-    """
-
-    x_adv: Tensor
-    distance: Tensor
-    status: Tensor
-    margin: Tensor
-    n_forward: Tensor
-    n_backward: Tensor
-    endpoint: Tensor
-    endpoint_margin: Tensor
-    start_margin: Tensor
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def success(self) -> Tensor:
-        """Whether each sample has an error, its own misclassification included: ``(n,)`` bool."""
-        return self.distance.isfinite()
-
-    @property
-    def success_rate(self) -> float:
-        """Fraction of the samples with an error."""
-        return self.success.double().mean().item()
-
-    def messages(self) -> list[str]:
-        """Return one sentence per sample that says how the attack ended."""
-        return [AttackStatus.from_code(code).value for code in self.status.tolist()]
-
-    def summary(self) -> AttackSummary:
-        """Return the failures and their reasons, the mean over successes, the censored median."""
-        distance, success = self.distance.double(), self.success
-        reasons = Counter(
-            message
-            for message, found in zip(self.messages(), success.tolist(), strict=True)
-            if not found
-        )
-        return AttackSummary(
-            n=distance.numel(),
-            n_failed=int((~success).sum()),
-            mean=distance[success].mean().item(),
-            median=censored_median(distance.numpy(force=True)),
-            reasons=dict(reasons.most_common()),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class Target:
-    """The samples under attack, seen by a search: their wrongness, its gradient, their domain.
-
-    Wrongness is the margin signed so that what an attack may report as an error has wrongness
-    > 0: ``margin`` for class 0 and ``-margin`` for class 1, in the dtype of the points. A target
-    counts its evaluations per sample, and `take` narrows it to the samples still searched, so
-    finished samples cost nothing. ``cut_off`` notes of which samples the classifier's output did
-    not depend on the input for autograd.
-    """
-
-    classifier: Classifier
-    x: Tensor
-    sign: Tensor
-    domain: Domain
-    seed: int
-    index: Tensor
-    n_forward: Tensor
-    n_backward: Tensor
-    cut_off: Tensor
-
-    def take(self, keep: Tensor) -> Target:
-        """Return the target of the samples at the positions ``keep``, sharing the counters."""
-        return Target(
-            self.classifier,
-            self.x[keep],
-            self.sign[keep],
-            self.domain.take(keep),
-            self.seed,
-            self.index[keep],
-            self.n_forward,
-            self.n_backward,
-            self.cut_off,
-        )
-
-    def wrongness(self, points: Tensor) -> Tensor:
-        """Return the wrongness ``(n,)`` at one point per sample."""
-        self.n_forward[self.index] += 1
-        return self._signed(margin(self.classifier, points, allow_nan=True))
-
-    def wrongness_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the wrongness ``(n,)`` and its gradient ``(n, *event)``."""
-        self.n_forward[self.index] += 1
-        self.n_backward[self.index] += 1
-        values, gradient = margin_and_gradient(self.classifier, points, allow_nan=True)
-        self.cut_off[self.index] |= gradient is None
-        if gradient is None:
-            gradient = torch.zeros_like(points)
-        return self._signed(values), per_sample(self.sign, points) * gradient
-
-    def _signed(self, values: Tensor) -> Tensor:
-        """Return margins as wrongness in the dtype of the points, on the side where they were."""
-        values = values.detach()
-        limits = torch.finfo(self.sign.dtype)
-        cast = values.to(self.sign.dtype)
-        if cast.dtype != values.dtype:  # neither underflow nor overflow may change what is said
-            cast = torch.where(cast == 0, values.sign().to(cast) * limits.tiny, cast)
-            finite = cast.isfinite() | ~values.isfinite()
-            cast = torch.where(finite, cast, values.sign().to(cast) * limits.max)
-        return self.sign * cast
-
-    def noise(self, stream: int) -> Tensor:
-        """Return standard normal noise ``(n, *event)``, a function of (seed, sample, stream).
-
-        Each sample draws from a generator of its own, seeded by a hash of the attack's seed, the
-        stream and the bytes of the sample, so neither the size nor the order of a batch matters.
-        """
-        return torch.stack([self._noise(sample, stream) for sample in self.x])
-
-    def _noise(self, sample: Tensor, stream: int) -> Tensor:
-        content = sample.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        key = self.seed.to_bytes(8, "little") + stream.to_bytes(8, "little") + content
-        seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
-        draw = torch.randn(sample.shape, generator=torch.Generator().manual_seed(seed))
-        return draw.to(sample)
-
-
-@dataclass(frozen=True, eq=False)
-class Search:
-    """What the search of an attack reports to `Attack`: the points it ended at and why.
-
-    ``status`` holds the code that applies if the endpoint turns out to be no error.
-    """
-
-    endpoint: Tensor
-    status: Tensor
-
-
 @dataclass(frozen=True)
 class Attack(ABC):
     """Base of all attacks: settings are fields, calling the object runs it.
 
-    A subclass implements ``_run(target) -> Search`` and nothing else. This class checks the
-    input, leaves out samples that are misclassified to begin with, and re-verifies the result.
-    It never changes the mode, parameters or gradients of the classifier, and moves nothing to
-    another device or dtype.
+    A subclass is a frozen dataclass that implements ``search(target) -> Search`` and nothing
+    else. This class checks the input, leaves out samples that are misclassified to begin with, and
+    re-verifies the result. It never changes the mode, parameters or gradients of the classifier,
+    and moves nothing to another device or dtype.
     """
 
     @property
@@ -300,13 +51,17 @@ class Attack(ABC):
         return Space()
 
     @property
-    def _attacks_misclassified(self) -> bool:
+    def attacks_misclassified(self) -> bool:
         """Whether the search also runs from points that are misclassified to begin with."""
         return False
 
     @abstractmethod
-    def _run(self, target: Target) -> Search:
-        """Search from ``target.x``; every sample of the target is finite and in the domain."""
+    def search(self, target: Target) -> Search:
+        """Search an error near each sample of a target; see `Target` and `Search`.
+
+        A search treats every sample on its own: what it finds depends neither on the size nor on
+        the order of the batch. Random numbers come from `Target.noise` alone.
+        """
 
     def __call__(
         self,
@@ -342,14 +97,6 @@ class Attack(ABC):
         -------
         AttackResult
             One entry per sample; failures have infinite distance and a status that says why.
-
-        Raises
-        ------
-        TypeError
-            If ``x`` is not a tensor of single or double precision or ``y`` not one of integers or
-            booleans, or ``domain`` is not a domain.
-        ValueError
-            If the shapes or labels do not fit, or a sample is not finite or not in the domain.
 
         Warns
         -----
@@ -404,13 +151,14 @@ class Attack(ABC):
         # As argmax has it, which calls a margin of exactly 0 class 0.
         already = torch.where(y == 0, wrong_at_x > 0, wrong_at_x >= 0)
         status = torch.full((n,), AttackStatus.NON_FINITE.code, device=x.device)
-        endpoint = x.clone()
+        endpoint = x.clone()  # (n, *event)
         searched = ~wrong_at_x.isnan()
-        if not self._attacks_misclassified:
+        if not self.attacks_misclassified:
             searched &= ~already
         keep = searched.nonzero().squeeze(1)
         if keep.numel() > 0:
-            search = self._run(target.take(keep))
+            part = target.take(keep)
+            search = _checked(self.search(part), part, type(self).__name__)
             endpoint[keep] = search.endpoint
             status[keep] = search.status
             status[cut_off & (status != AttackStatus.FOUND.code)] = AttackStatus.CUT_OFF.code
@@ -462,17 +210,12 @@ def in_chunks(
     classifier, x, y, domain, generator
         As in `Attack.__call__`.
     chunk_size : int
-        Number of samples attacked together, at least 1.
+        Number of samples attacked together.
 
     Returns
     -------
     AttackResult
         What one call on all samples would give, up to rounding of the classifier itself.
-
-    Raises
-    ------
-    ValueError
-        If ``chunk_size`` is below 1.
 
     Examples
     --------
@@ -509,6 +252,25 @@ def in_chunks(
         warnings.warn(sentence, ClassifierWarning, stacklevel=2)
         whole = replace(whole, warnings=(*whole.warnings, sentence))
     return whole
+
+
+def _checked(search: Search, target: Target, name: str) -> Search:
+    """Return what a search reports if it has the form of a report, which nothing else ensures."""
+    if not isinstance(search, Search):
+        raise TypeError(f"expected {name}.search to return a Search, got {type(search).__name__}")
+    for what, value, wanted in (
+        ("endpoint", search.endpoint, (tuple(target.x.shape), target.x.dtype)),
+        ("status", search.status, (tuple(target.sign.shape), torch.int64)),
+    ):
+        got = (tuple(value.shape), value.dtype)
+        if got != wanted:
+            raise ValueError(
+                f"expected {name}.search to return the {what} with shape {wanted[0]} in "
+                f"{wanted[1]}, got shape {got[0]} in {got[1]}"
+            )
+    if not bool(((search.status >= 0) & (search.status < len(AttackStatus))).all()):
+        raise ValueError(f"expected {name}.search to return codes of AttackStatus as the status")
+    return search
 
 
 def _confirmed(target: Target, endpoint: Tensor, claimed: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from trueboundary.attacks._search import find_crossing
-from trueboundary.attacks.base import Attack, AttackStatus, Search, Target
+from trueboundary.attacks.base import Attack
+from trueboundary.attacks.results import AttackStatus
+from trueboundary.attacks.target import Search, Target
 from trueboundary.domains import Box, Domain, Space, dot, norm, per_sample, unit
 
 __all__ = ["CarliniWagnerL2"]
@@ -165,7 +167,8 @@ class CarliniWagnerL2(Attack):
             if word not in words:
                 raise ValueError(f"expected {name} {words[0]!r} or {words[1]!r}, got {word!r}")
 
-    def _run(self, target: Target) -> Search:
+    def search(self, target: Target) -> Search:
+        """Descend for one constant after another; see the class."""
         variable = _variable(target.domain, target.x, self.box_variable)
         start, value, gradient = self._start(target)
         slope = dot(gradient, unit(gradient))  # the norm, without squaring extreme entries

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from trueboundary.attacks._search import expected_distance, find_crossing
-from trueboundary.attacks.base import Attack, AttackStatus, Search, Target
+from trueboundary.attacks.base import Attack
+from trueboundary.attacks.results import AttackStatus
+from trueboundary.attacks.target import Search, Target
 from trueboundary.domains import dot, norm, per_sample, unit
 
 __all__ = ["ComponentClassifier", "LogDensityGradient"]
@@ -96,7 +98,8 @@ class LogDensityGradient(Attack):
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"expected {name} to be positive and finite, got {value}")
 
-    def _run(self, target: Target) -> Search:
+    def search(self, target: Target) -> Search:
+        """Step until the gap is closed, then go back to the boundary."""
         reached = target.x.clone()
         status = torch.full_like(target.index, AttackStatus.BUDGET_SPENT.code)
         # The most likely components may change places a little before the classes do: the last

@@ -14,7 +14,8 @@ from trueboundary.attacks._search import (
     climb_to_worst,
     nearest_error,
 )
-from trueboundary.attacks.base import Attack, Search, Target
+from trueboundary.attacks.base import Attack
+from trueboundary.attacks.target import Search, Target
 from trueboundary.domains import Domain, Sphere
 
 __all__ = ["ManifoldAttack"]
@@ -89,10 +90,12 @@ class ManifoldAttack(Attack):
         return Sphere()
 
     @property
-    def _attacks_misclassified(self) -> bool:
+    def attacks_misclassified(self) -> bool:
+        """Whether the search also climbs from points that are wrong already: in worst-case mode."""
         return self.mode == "worst_case"
 
-    def _run(self, target: Target) -> Search:
+    def search(self, target: Target) -> Search:
+        """Climb along the manifold from every start; keep the best."""
         run = self._nearest if self.mode == "nearest" else self._worst_case
         return best_of_starts(target, run, self.n_restarts, step_size=self.step_size)
 

@@ -12,7 +12,8 @@ from trueboundary.attacks._search import (
     check_settings,
     nearest_error,
 )
-from trueboundary.attacks.base import Attack, Search, Target
+from trueboundary.attacks.base import Attack
+from trueboundary.attacks.target import Search, Target
 
 __all__ = ["OffManifoldAttack"]
 
@@ -68,7 +69,8 @@ class OffManifoldAttack(Attack):
     def __post_init__(self) -> None:
         check_settings(self.n_steps, self.step_size, self.n_restarts, self.refine_steps)
 
-    def _run(self, target: Target) -> Search:
+    def search(self, target: Target) -> Search:
+        """Climb, go back to the boundary and slide along it, from every start."""
         return best_of_starts(target, self._nearest, self.n_restarts, step_size=self.step_size)
 
     def _nearest(self, target: Target, start: Tensor, stream: int) -> Outcome:

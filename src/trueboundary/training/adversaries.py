@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trueboundary._checks import check_real
-from trueboundary.attacks.base import AttackResult
+from trueboundary.attacks import AttackResult
 from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork
 
 

@@ -1,0 +1,156 @@
+"""What an attack returns: the errors that it found, and for every failure a reason in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from enum import Enum
+
+from torch import Tensor
+
+from trueboundary.theory.intervals import censored_median
+
+__all__ = ["AttackResult", "AttackStatus", "AttackSummary"]
+
+
+class AttackStatus(Enum):
+    """How an attack ended for one sample; the value is the sentence to show to a user.
+
+    Examples
+    --------
+    >>> AttackStatus.from_code(AttackStatus.FOUND.code) is AttackStatus.FOUND
+    True
+    >>> AttackStatus.MISCLASSIFIED.value
+    'The point was already misclassified, so its distance is 0.'
+    """
+
+    FOUND = "An error was found."
+    MISCLASSIFIED = "The point was already misclassified, so its distance is 0."
+    BUDGET_SPENT = "No error was found within the budget; try more or longer steps, or restarts."
+    CONVERGED = (
+        "The climb converged where the classifier is still right; if there is an error, only "
+        "another start can find it."
+    )
+    GRADIENT_VANISHED = (
+        "The gradient of the margin vanished along the domain, so there was no direction to climb."
+    )
+    NON_FINITE = "The margin or its gradient is not finite (NaN or infinity)."
+    LEFT_DOMAIN = "The search left its domain, so what it found does not count."
+    NOT_CONFIRMED = (
+        "The classifier did not repeat the error that the search reported; is it deterministic?"
+    )
+    UNRESOLVED = (
+        "No step changed the margin by more than its rounding: the precision of the points or of "
+        "the margins hides the way up; try float64, or take large offsets out of both."
+    )
+    CUT_OFF = (
+        "The classifier's output does not depend on its input for autograd (no_grad, detach, a "
+        "trip through NumPy, a constant), so there is no gradient to climb."
+    )
+
+    @property
+    def code(self) -> int:
+        """Position of the status in the enumeration: what `AttackResult.status` stores."""
+        return list(AttackStatus).index(self)
+
+    @classmethod
+    def from_code(cls, code: int) -> AttackStatus:
+        """Return the status with the given code."""
+        return list(cls)[code]
+
+
+@dataclass(frozen=True)
+class AttackSummary:
+    """Distances of one attack in a few numbers.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples attacked.
+    n_failed : int
+        Number of samples for which no error was found.
+    mean : float
+        Mean distance over the samples with an error (NaN if there is none); failures are left
+        out, as papers do, so read it next to ``n_failed``.
+    median : float
+        Median distance with every failure counted as infinite; see
+        `trueboundary.theory.intervals.censored_median`.
+    reasons : dict of str to int
+        Why no error was found: each sentence with the number of samples that it is true of, the
+        most frequent first.
+    """
+
+    n: int
+    n_failed: int
+    mean: float
+    median: float
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """What an attack found, one entry per sample.
+
+    Parameters
+    ----------
+    x_adv : Tensor
+        The misclassified points ``(n, *event)``; the sample itself where the attack failed.
+    distance : Tensor
+        Euclidean distance to ``x_adv``, ``(n,)``: an upper bound on the distance to the nearest
+        error; 0 where the sample was misclassified to begin with, infinite where the attack failed.
+    status : Tensor
+        `AttackStatus.code` of each sample, ``(n,)`` int64.
+    margin : Tensor
+        Margin of the classifier at ``x_adv``, ``(n,)``.
+    n_forward, n_backward : Tensor
+        Evaluations of the classifier and of its gradient spent on each sample, ``(n,)`` int64.
+    endpoint : Tensor
+        Where the search ended, ``(n, *event)``, an error or not: ``x_adv`` where it succeeded.
+    endpoint_margin : Tensor
+        Margin of the classifier at ``endpoint``, ``(n,)``.
+    start_margin : Tensor
+        Margin of the classifier at the sample itself, ``(n,)``.
+    warnings : tuple of str
+        Reasons for doubt, each a sentence.
+    """
+
+    x_adv: Tensor
+    distance: Tensor
+    status: Tensor
+    margin: Tensor
+    n_forward: Tensor
+    n_backward: Tensor
+    endpoint: Tensor
+    endpoint_margin: Tensor
+    start_margin: Tensor
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def success(self) -> Tensor:
+        """Whether each sample has an error, its own misclassification included: ``(n,)`` bool."""
+        return self.distance.isfinite()
+
+    @property
+    def success_rate(self) -> float:
+        """Fraction of the samples with an error."""
+        return self.success.double().mean().item()
+
+    def messages(self) -> list[str]:
+        """Return one sentence per sample that says how the attack ended."""
+        return [AttackStatus.from_code(code).value for code in self.status.tolist()]
+
+    def summary(self) -> AttackSummary:
+        """Return the failures and their reasons, the mean over successes, the censored median."""
+        distance, success = self.distance.double(), self.success
+        reasons = Counter(
+            message
+            for message, found in zip(self.messages(), success.tolist(), strict=True)
+            if not found
+        )
+        return AttackSummary(
+            n=distance.numel(),
+            n_failed=int((~success).sum()),
+            mean=distance[success].mean().item(),
+            median=censored_median(distance.numpy(force=True)),
+            reasons=dict(reasons.most_common()),
+        )
