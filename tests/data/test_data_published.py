@@ -19,7 +19,7 @@ import pytest
 
 from trueboundary.data import cache_folder, encode_idx, find_data, load_cifar10, load_mnist, mnist
 from trueboundary.data.pickles import load_arrays
-from trueboundary.experiments.images.image_runs import pair_images
+from trueboundary.experiments.images.pair_images import pair_images
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 

@@ -14,19 +14,16 @@ from trueboundary.experiments.bayes import (
     bayes_subspaces,
     bayes_symmetric,
 )
-from trueboundary.experiments.images.image_runs import (
+from trueboundary.experiments.images.attacked_images import (
     CHANGE_EDGES,
-    Accuracy,
     AttackedImages,
-    FittedMixtures,
-    ImageTask,
-    TrainedCNN,
-    TrainedSVM,
     count_changes,
     distances,
-    pair_images,
 )
+from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask
+from trueboundary.experiments.images.pair_images import pair_images
 from trueboundary.experiments.images.sheets import Sheet, draw_sheet
+from trueboundary.experiments.images.trained_classifiers import Accuracy, TrainedCNN, TrainedSVM
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.tiles import tile
 

@@ -22,13 +22,11 @@ from trueboundary.experiments.bayes import (
 )
 from trueboundary.experiments.claims import read_claims
 from trueboundary.experiments.images import attack_tables as image_tasks
-from trueboundary.experiments.images import image_runs as images
-from trueboundary.experiments.images.image_runs import (
-    AttackedImages,
-    FittedMixtures,
-    ImageTask,
-    TrainedSVM,
-)
+from trueboundary.experiments.images import image_fits
+from trueboundary.experiments.images.attacked_images import CHANGE_EDGES, AttackedImages
+from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask
+from trueboundary.experiments.images.pair_images import pair_images
+from trueboundary.experiments.images.trained_classifiers import TrainedSVM
 from trueboundary.runs import Context, Run, RunResult
 
 SHAPE = [1, 2, 2]
@@ -51,7 +49,7 @@ def attacked(distance: Any, correct: Any = None, n_kept: int = 2) -> Run:
         kept=kept,
         original=np.full((len(kept), 4), 0.25),
         adversarial=np.full((len(kept), 4), 0.5),
-        change_count=np.ones(len(images.CHANGE_EDGES) - 1, dtype=np.int64),
+        change_count=np.ones(len(CHANGE_EDGES) - 1, dtype=np.int64),
     )
 
 
@@ -373,10 +371,10 @@ def test_other_faces_give_other_runs_and_other_places_do_not(
 
 def test_no_photograph_of_a_person_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def small(dataset: str, pair: Any, part: str, **_: Any) -> Any:
-        return images._synthetic_images(part)
+        return pair_images("synthetic", ("lying", "standing"), part)
 
-    monkeypatch.setattr(images, "pair_images", small)
-    monkeypatch.setattr(images, "data_notes", lambda *_, **__: ["drawn"])
+    monkeypatch.setattr(image_fits, "pair_images", small)
+    monkeypatch.setattr(image_fits, "data_notes", lambda *_, **__: ["drawn"])
     fit = FittedMixtures("celeba", ("not Male", "Male"), 1, 2, max_iter=2)
     task = ImageTask(fit, "real")
     svm = LinearSVM(torch.linspace(-1, 1, 64, dtype=torch.float64), 0.1)

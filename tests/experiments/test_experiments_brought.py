@@ -9,7 +9,7 @@ from PIL import Image
 from trueboundary.cli import main
 from trueboundary.data.locations import CELEBA_VARIABLE, CIFAR10_VARIABLE
 from trueboundary.experiments.images.brought import check_images
-from trueboundary.experiments.images.image_runs import FittedMixtures
+from trueboundary.experiments.images.image_fits import FittedMixtures
 
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 

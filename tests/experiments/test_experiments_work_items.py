@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 
 from trueboundary.classifiers import SphereBayes, TruncatedSum, to_arrays
-from trueboundary.experiments.images import image_runs as images
-from trueboundary.experiments.images.image_runs import (
-    AttackedImages,
-    FittedMixtures,
-    ImageTask,
-    TrainedSVM,
-)
+from trueboundary.experiments.images import attacked_images as images
+from trueboundary.experiments.images.attacked_images import AttackedImages
+from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask
+from trueboundary.experiments.images.trained_classifiers import TrainedSVM
 from trueboundary.experiments.networks import splitting_rates as brackets
 from trueboundary.experiments.networks import trained_networks as networks
 from trueboundary.experiments.networks.splitting_rates import SplittingPilot, SplittingRate

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.images.image_runs import (
-    AttackName,
-    ImageTask,
-    distances,
-    missing_data,
+from trueboundary.experiments.images.attacked_images import AttackName, distances
+from trueboundary.experiments.images.availability import missing_data
+from trueboundary.experiments.images.image_fits import ImageTask
+from trueboundary.experiments.images.image_plans import (
     planned_attack,
     planned_classifiers,
     planned_fit,

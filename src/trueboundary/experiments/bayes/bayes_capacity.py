@@ -19,7 +19,8 @@ from trueboundary.experiments.images.attack_tables import (
     under,
     words_of,
 )
-from trueboundary.experiments.images.image_runs import ImageTask, TrainedCNN
+from trueboundary.experiments.images.image_fits import ImageTask
+from trueboundary.experiments.images.trained_classifiers import TrainedCNN
 from trueboundary.experiments.networks.trained_networks import FINAL, snapshot_name
 from trueboundary.experiments.summaries import ratio_of_means
 from trueboundary.runs import Run, RunConfig

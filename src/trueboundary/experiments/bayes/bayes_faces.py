@@ -31,11 +31,8 @@ from trueboundary.experiments.images.attack_tables import (
     under,
     words_of,
 )
-from trueboundary.experiments.images.image_runs import (
-    AttackedImages,
-    distances,
-    planned_classifiers,
-)
+from trueboundary.experiments.images.attacked_images import AttackedImages, distances
+from trueboundary.experiments.images.image_plans import planned_classifiers
 from trueboundary.experiments.images.sheets import Sheet, draw_sheet, sheet_rows
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig

@@ -25,7 +25,8 @@ from trueboundary.experiments.images.attack_tables import (
     under,
     words_of,
 )
-from trueboundary.experiments.images.image_runs import Accuracy, planned_classifiers
+from trueboundary.experiments.images.image_plans import planned_classifiers
+from trueboundary.experiments.images.trained_classifiers import Accuracy
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:

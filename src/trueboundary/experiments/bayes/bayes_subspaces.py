@@ -12,17 +12,15 @@ from numpy.typing import NDArray
 
 from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.images.image_runs import (
-    AttackName,
-    ImageTask,
+from trueboundary.experiments.images.attacked_images import AttackName, nearest
+from trueboundary.experiments.images.availability import (
     is_available,
     missing_data,
-    nearest,
-    planned_attack,
-    planned_fit,
     reason,
     without_data,
 )
+from trueboundary.experiments.images.image_fits import ImageTask
+from trueboundary.experiments.images.image_plans import planned_attack, planned_fit
 from trueboundary.experiments.summaries import mean_of_points, ratio_of_means
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult

@@ -12,24 +12,27 @@ from numpy.typing import NDArray
 
 from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.images.image_runs import (
-    Accuracy,
+from trueboundary.experiments.images.attacked_images import (
     AttackName,
-    ImageTask,
-    TrainedSVM,
     accuracy_under_attack,
     distances,
-    gamma_grid,
+    nearest,
+)
+from trueboundary.experiments.images.availability import (
     is_available,
     missing_data,
-    nearest,
-    planned_attack,
-    planned_classifiers,
-    planned_fit,
     reason,
     without_data,
 )
+from trueboundary.experiments.images.gammas import gamma_grid
+from trueboundary.experiments.images.image_fits import ImageTask
+from trueboundary.experiments.images.image_plans import (
+    planned_attack,
+    planned_classifiers,
+    planned_fit,
+)
 from trueboundary.experiments.images.sheets import Sheet, draw_sheet, sheet_rows
+from trueboundary.experiments.images.trained_classifiers import Accuracy, TrainedSVM
 from trueboundary.experiments.summaries import (
     Estimate,
     largest_deviation,

@@ -19,7 +19,7 @@ from trueboundary.experiments.images.attack_tables import (
     under,
     words_of,
 )
-from trueboundary.experiments.images.image_runs import TrainedCNN
+from trueboundary.experiments.images.trained_classifiers import TrainedCNN
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from trueboundary.experiments.images.attack_tables import (
     nearest_distances,
     words_of,
 )
-from trueboundary.experiments.images.image_runs import distances
+from trueboundary.experiments.images.attacked_images import distances
 from trueboundary.experiments.summaries import (
     Estimate,
     largest_deviation,

@@ -13,20 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary import theory
-from trueboundary.experiments.images.image_runs import (
-    Accuracy,
+from trueboundary.experiments.images.attacked_images import (
     AttackedImages,
     AttackName,
-    Dataset,
-    FittedMixtures,
     Floats,
-    ImageTask,
-    ImageVariant,
-    TrainedClassifier,
     accuracy_under_attack,
     distances,
-    faces_content,
 )
+from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask, ImageVariant
+from trueboundary.experiments.images.pair_images import Dataset, faces_content
+from trueboundary.experiments.images.trained_classifiers import Accuracy, TrainedClassifier
 from trueboundary.experiments.networks.trained_networks import FINAL
 from trueboundary.experiments.summaries import Estimate, mean_of_points, median_of_points
 from trueboundary.plurals import plural

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from trueboundary.experiments.images.image_runs import FittedMixtures
+from trueboundary.experiments.images.image_fits import FittedMixtures
 from trueboundary.runs import RunConfig
 
 Pair = tuple[str, str]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trueboundary.experiments.images.image_runs import CHANGE_EDGES
+from trueboundary.experiments.images.attacked_images import CHANGE_EDGES
 from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.tiles import Floats, tile
 

@@ -16,14 +16,14 @@ import numpy as np
 from trueboundary import theory
 from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.images.image_runs import (
-    ImageTask,
+from trueboundary.experiments.images.availability import (
     is_available,
     missing_data,
-    planned_fit,
     reason,
     without_data,
 )
+from trueboundary.experiments.images.image_fits import ImageTask
+from trueboundary.experiments.images.image_plans import planned_fit
 from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult

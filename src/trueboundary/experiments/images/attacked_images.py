@@ -1,0 +1,275 @@
+"""Attacks on classifiers of images, and what they found.
+
+Modules that import torch are imported where they are used, so that listing experiments is quick.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trueboundary._checks import check_integer
+from trueboundary.experiments.images.availability import missing_inputs, without_data
+from trueboundary.experiments.images.image_fits import ImageTask
+from trueboundary.experiments.images.pair_images import SECONDS_PER_PASS
+from trueboundary.experiments.images.trained_classifiers import (
+    TrainedClassifier,
+    decider,
+    dtype_of,
+    needs_of,
+)
+from trueboundary.experiments.networks.trained_networks import FINAL, joined
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.runs.config import Arrays
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trueboundary.attacks import Attack
+    from trueboundary.classifiers import BinaryClassifier
+
+Floats = NDArray[np.floating[Any]]
+AttackName = Literal["cw", "cw-paper", "gradient", "gradient-fixed"]
+
+#: Changes of pixels are counted in bins as wide as 1/255, a level of an 8-bit image.
+CHANGE_EDGES = np.arange(-127.5, 128.5) / 255
+
+#: Points that are attacked together, and the most that one run attacks.
+_ATTACK_CHUNK, _LARGEST_PIECE = 100, 200
+# The published fixed steps have no published length. These reach a distance of 10.
+_FIXED_STEP_SIZE, _N_FIXED_STEPS = 0.02, 500
+
+
+@dataclass(frozen=True)
+class AttackedImages(RunConfig):
+    """Distances from test points to the nearest change of a classifier's decision.
+
+    Success is a changed decision, as in the journal version of the paper: a point that is
+    misclassified to begin with is attacked like any other. All classifiers are attacked at the
+    same points, given task, number and seed.
+
+    Parameters
+    ----------
+    task : ImageTask
+        Where the points come from.
+    classifier : TrainedClassifier or None
+        What is attacked; None for the optimal classifier of the task.
+    attack : {"cw", "cw-paper", "gradient", "gradient-fixed"}
+        Carlini-Wagner with constants in units of distance; the same with the paper's settings;
+        steps along the gradient that are computed, or of a fixed length.
+    n_points : int
+        Number of points.
+    cw_steps, cw_searches : int
+        Steps and number of descents of Carlini-Wagner; unused otherwise. The paper has 500 and 3.
+    cw_rate : float
+        First learning rate of ``"cw"``.
+    n_kept : int
+        Number of points kept as pictures, of each class; photographs of people never are.
+    model : str
+        Which of the classifier's stored models.
+    seed : int
+        Seed of the points.
+    """
+
+    version: ClassVar[int] = 2  # 1 began the later descents of C&W where the last had ended
+
+    task: ImageTask
+    classifier: TrainedClassifier | None
+    attack: AttackName
+    n_points: int
+    cw_steps: int = 1000
+    cw_searches: int = 9
+    cw_rate: float = 0.01
+    n_kept: int = 4
+    model: str = FINAL
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_points", "cw_steps", "cw_searches"):
+            check_integer(name, getattr(self, name), minimum=1)
+        if self.attack not in get_args(AttackName):
+            raise ValueError(f"attack must be one of {get_args(AttackName)}, got {self.attack!r}")
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the mixtures, the classifier and, of many points, the chunks."""
+        return needs_of(self.task, self.classifier) | self.chunks()
+
+    def chunks(self) -> dict[str, AttackedImagesChunk]:
+        """Return the work items of a large job; empty for one that is done in one piece."""
+        if self.n_points <= _LARGEST_PIECE:
+            return {}
+        return {
+            f"chunk-{first}": AttackedImagesChunk(
+                **self.field_values(), first=first, stop=min(first + _ATTACK_CHUNK, self.n_points)
+            )
+            for first in range(0, self.n_points, _ATTACK_CHUNK)
+        }
+
+    def cost(self) -> float:
+        """Return about the time of all points, or of putting chunks together."""
+        return 0.2 if self.chunks() else self.seconds(self.n_points)
+
+    def seconds(self, n_points: int) -> float:
+        """Return the number of passes times about what one takes."""
+        passes = {
+            "cw": self.cw_steps * self.cw_searches,
+            "cw-paper": self.cw_steps * self.cw_searches,
+            "gradient": 20,
+            "gradient-fixed": 200,
+        }[self.attack]
+        return 0.2 + n_points * passes * SECONDS_PER_PASS[self.task.fit.dataset]
+
+    def compute(self, context: Context) -> RunResult:
+        """Attack in chunks, or put together what runs of their own have attacked."""
+        missing = missing_inputs(context)
+        if missing:
+            return without_data(missing)
+        if chunks := self.chunks():
+            arrays = joined([context.inputs[name].arrays for name in chunks])
+        else:
+            arrays = self.attack_rows(context, 0, self.n_points)
+        arrays["change_count"] = arrays["change_count"].sum(axis=0)
+        by_class = np.argsort(arrays["label"][arrays["kept"]], kind="stable")
+        arrays |= {name: arrays[name][by_class] for name in ("kept", "original", "adversarial")}
+        summary = {
+            "available": True,
+            "n_points": len(arrays["label"]),
+            "n_correct": int(arrays["correct"].sum()),
+            "n_changed": int(np.isfinite(arrays["distance"]).sum()),
+            "image_shape": list(self.task.image_shape(context.inputs["fit"])),
+        }
+        return RunResult(summary, arrays)
+
+    def attack_rows(self, context: Context, start: int, stop: int) -> Arrays:
+        """Attack the points `start` to `stop` in chunks, with a ``change_count`` of each chunk."""
+        x, y = self.points(context.inputs["fit"])
+        model = decider(self.task, self.classifier, context, self.model)
+        x, labels = x.to(dtype_of(model)), y.numpy()
+        photographs = self.task.variant == "real" and self.task.fit.dataset == "celeba"
+        kept = _first_of_each(labels, 0 if photographs else self.n_kept)
+        stop = min(stop, len(x))
+        parts = []
+        for first in range(start, stop, _ATTACK_CHUNK):
+            last = min(first + _ATTACK_CHUNK, stop)
+            rows = slice(first, last)
+            part = self.attack_points(model, x[rows]) | {"label": labels[rows]}
+            part["correct"] = part["predicted"] == part["label"]
+            original, changed = x[rows].float().numpy(), part.pop("x_adv")
+            found = np.isfinite(part["distance"])
+            part["change_count"] = count_changes((changed - original)[found])[None]
+            part["kept"] = kept[(first <= kept) & (kept < last)]
+            part["original"] = original[part["kept"] - first]
+            part["adversarial"] = changed[part["kept"] - first]
+            parts.append(part)
+            context.progress((last - start) / (stop - start))
+        return joined(parts)
+
+    def points(self, fit: Run) -> tuple[Tensor, Tensor]:
+        """Return the attacked points in float32, and their labels."""
+        return self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
+
+    def attack_points(self, model: BinaryClassifier, x: Tensor) -> dict[str, NDArray[Any]]:
+        """Attack the decision of `model` at each point."""
+        import torch
+
+        with torch.no_grad():
+            predicted = model.predict(x)
+        result = self._attack()(model, x, predicted)
+        return {
+            "predicted": predicted.numpy(),
+            "distance": result.distance.double().numpy(),
+            "status": result.status.numpy(),
+            "n_backward": result.n_backward.numpy(),
+            "x_adv": result.x_adv.float().numpy(),
+        }
+
+    def _attack(self) -> Attack:
+        from trueboundary.attacks import CarliniWagnerL2, LogDensityGradient
+
+        if self.attack == "cw":
+            return CarliniWagnerL2(self.cw_steps, self.cw_searches, self.cw_rate)
+        if self.attack == "cw-paper":
+            steps, searches = self.cw_steps, self.cw_searches
+            return replace(CarliniWagnerL2.paper(), n_steps=steps, n_binary_search=searches)
+        if self.attack == "gradient":
+            return LogDensityGradient()
+        return LogDensityGradient("fixed-step", _N_FIXED_STEPS, _FIXED_STEP_SIZE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackedImagesChunk(AttackedImages):
+    """A part of a large `AttackedImages`, whose fields it has: the points `first` to `stop`.
+
+    Parameters
+    ----------
+    first, stop : int
+        Number of the first point, and one more than that of the last; of real images there may be
+        fewer.
+    """
+
+    first: int
+    stop: int
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the mixtures and the classifier."""
+        return needs_of(self.task, self.classifier)
+
+    def cost(self) -> float:
+        """Return about the time of the chunk's points."""
+        return self.seconds(self.stop - self.first)
+
+    def compute(self, context: Context) -> RunResult:
+        """Attack the same points that a job in one piece would attack."""
+        missing = missing_inputs(context)
+        if missing:
+            return without_data(missing)
+        return RunResult({"available": True}, self.attack_rows(context, self.first, self.stop))
+
+
+def count_changes(changes: Floats) -> NDArray[np.int64]:
+    """Return how many changes of a pixel fall between `CHANGE_EDGES`, the outermost included.
+
+    Examples
+    --------
+    >>> int(count_changes(np.array([[0.0, -3.0]]))[[0, 127]].sum())
+    2
+    """
+    inside = np.clip(changes, CHANGE_EDGES[0], CHANGE_EDGES[-1])
+    counts: NDArray[np.int64] = np.histogram(inside, bins=CHANGE_EDGES)[0].astype(np.int64)
+    return counts
+
+
+def distances(run: Run) -> Floats:
+    """Return the distances of an `AttackedImages`, infinite where no decision changed."""
+    values: Floats = run.arrays["distance"]
+    return values
+
+
+def nearest(*runs: Run) -> Floats:
+    """Return the shortest distance that several attacks on the same points found."""
+    shortest: Floats = np.minimum.reduce([distances(run) for run in runs])
+    return shortest
+
+
+def accuracy_under_attack(correct: NDArray[np.bool_], distance: Floats) -> float:
+    """Return the share of points that are classified correctly once attacked.
+
+    Correct decisions count where no attack changed them, and wrong ones where one did.
+
+    Examples
+    --------
+    >>> accuracy_under_attack(np.array([True, True, False]), np.array([1.0, np.inf, 2.0]))
+    0.6666666666666666
+    """
+    changed = np.isfinite(distance)
+    return float((correct != changed).mean()) if len(correct) else math.nan
+
+
+def _first_of_each(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Return the places of the first `n` points of class 0, then of class 1."""
+    return np.concatenate([np.flatnonzero(labels == label)[:n] for label in (0, 1)])

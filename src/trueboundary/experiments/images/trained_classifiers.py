@@ -1,0 +1,326 @@
+"""Classifiers trained on an image problem, and how often they are right.
+
+Modules that import torch are imported where they are used, so that listing experiments is quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from trueboundary._checks import check_integer
+from trueboundary.experiments.images.availability import (
+    is_available,
+    missing_inputs,
+    reason,
+    without_data,
+)
+from trueboundary.experiments.images.gammas import gamma_grid
+from trueboundary.experiments.images.image_fits import ImageTask
+from trueboundary.experiments.images.pair_images import SECONDS_PER_IMAGE
+from trueboundary.experiments.networks.trained_networks import (
+    FINAL,
+    Schedule,
+    load_model,
+    snapshot_name,
+)
+from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.runs.config import Model
+
+if TYPE_CHECKING:
+    import torch
+
+    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.problems import Stream
+
+Architecture = Literal["all-convolutional", "strided"]
+Kernel = Literal["linear", "rbf"]
+
+_COUNT_CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class TrainedClassifier(RunConfig):
+    """A classifier trained on points of an image problem; see the two kinds below.
+
+    Parameters
+    ----------
+    task : ImageTask
+        What it is trained on.
+    n_train : int
+        Number of training points.
+    seed : int
+        Seed of the training points and of everything random in the training.
+    """
+
+    task: ImageTask
+    n_train: int
+    seed: int = 0
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the fitted mixtures."""
+        return {"fit": self.task.fit}
+
+    def compute(self, context: Context) -> RunResult:
+        """Train, unless the images are missing."""
+        fit = context.inputs["fit"]
+        return self.train(fit, context) if is_available(fit) else without_data(reason(fit))
+
+    def train(self, fit: Run, context: Context) -> RunResult:
+        """Train on the points; the model is stored under `FINAL`."""
+        raise NotImplementedError(f"{self.kind} does not say how it is trained")
+
+
+@dataclass(frozen=True)
+class TrainedCNN(TrainedClassifier):
+    """A convolutional network.
+
+    Parameters
+    ----------
+    task, n_train, seed
+        As in `TrainedClassifier`; `n_train` 0 draws fresh points for every step.
+    architecture : {"all-convolutional", "strided"}
+        The network of CleverHans, or that of the journal version.
+    width : int
+        Channels of the first convolution.
+    depth : int
+        Convolutions of the strided network; unused otherwise.
+    n_steps, batch_size, learning_rate, schedule
+        Training by Adam.
+    beta : float
+        Weight of the TRADES loss; 0 is plain training.
+    snapshots : tuple of int
+        Steps after which the network is stored under `snapshot_name`, besides the last.
+    device : str
+        Where to train.
+    """
+
+    architecture: Architecture = "all-convolutional"
+    width: int = 8
+    depth: int = 8
+    n_steps: int = 1000
+    batch_size: int = 50
+    learning_rate: float = 1e-3
+    schedule: Schedule = "constant"
+    beta: float = 0.0
+    snapshots: tuple[int, ...] = ()
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "n_steps", "batch_size"):
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("n_train", self.n_train, minimum=0)
+        if self.architecture not in get_args(Architecture):
+            raise ValueError(f"architecture must be one of {get_args(Architecture)}")
+
+    def cost(self) -> float:
+        """Return about the time of all steps; TRADES takes a dozen passes for one."""
+        per_image = SECONDS_PER_IMAGE[self.task.fit.dataset]
+        passes = 12 if self.beta > 0 else 1
+        return 0.3 + passes * self.n_steps * self.batch_size * per_image * self.width / 8
+
+    def train(self, fit: Run, context: Context) -> RunResult:
+        """Train; a killed run goes on from its checkpoint."""
+        from trueboundary.classifiers import to_arrays
+        from trueboundary.training import TRADES, TrainingConfig, train
+
+        model = self._initial_model(self.task.image_shape(fit))
+        result = train(
+            model,
+            self._stream(fit),
+            TrainingConfig(
+                n_steps=self.n_steps,
+                learning_rate=self.learning_rate,
+                schedule=self.schedule,
+                snapshots=self.snapshots,
+                checkpoint_every=max(1, min(500, self.n_steps // 4)),
+            ),
+            checkpoint=context.checkpoint / "training",
+            # What is returned here is kept in the checkpoint, so that a resumed run has it too.
+            on_snapshot=lambda _, network: to_arrays(network)[1],
+            progress=lambda step: context.progress(step / self.n_steps),
+            loss=TRADES(self.beta) if self.beta > 0 else None,
+        )
+        spec, arrays = to_arrays(model)
+        models: dict[str, Model] = {
+            snapshot_name(step): (spec, dict(kept)) for step, kept in result.snapshots.items()
+        }
+        models[FINAL] = (spec, arrays)
+        return RunResult(
+            {"available": True, "final_loss": float(result.losses[-1])},
+            {
+                "loss_step": np.asarray(result.steps, dtype=np.int64),
+                "loss": np.asarray(result.losses, dtype=np.float64),
+            },
+            models,
+        )
+
+    def _stream(self, fit: Run) -> Stream:
+        from trueboundary.problems import ArraySample, OnlineStream
+
+        if self.n_train == 0:
+            problem = self.task.problem(fit)
+            return OnlineStream(problem, self.batch_size, self.seed, device=self.device)
+        x, y = self.task.points(fit, self.n_train, seed=self.seed, purpose="train")
+        return ArraySample(x.to(self.device), y.to(self.device), self.batch_size, self.seed)
+
+    def _initial_model(self, image_shape: tuple[int, int, int]) -> BinaryClassifier:
+        import torch
+
+        from trueboundary.classifiers import AllConvolutionalNetwork, StridedConvolutionalNetwork
+
+        generator = torch.Generator().manual_seed(self.seed)
+        model: BinaryClassifier
+        if self.architecture == "strided":
+            model = StridedConvolutionalNetwork(
+                image_shape, self.depth, self.width, generator=generator
+            )
+        else:
+            model = AllConvolutionalNetwork(image_shape, self.width, generator=generator)
+        return model.to(self.device)
+
+
+@dataclass(frozen=True)
+class TrainedSVM(TrainedClassifier):
+    """A support vector machine.
+
+    Its points are those of a `TrainedCNN` with the same task, number and seed.
+
+    Parameters
+    ----------
+    task, n_train, seed
+        As in `TrainedClassifier`.
+    kernel : {"linear", "rbf"}
+        The gamma of the latter is the largest that is still accurate, see `choose_gamma`.
+    n_gamma : int
+        Training points that gamma is chosen with, and validation points as well; the largest
+        gammas keep all of them as support vectors.
+    """
+
+    kernel: Kernel = "linear"
+    n_gamma: int = 2000
+
+    def __post_init__(self) -> None:
+        check_integer("n_train", self.n_train, minimum=2)
+        check_integer("n_gamma", self.n_gamma, minimum=2)
+        if self.kernel not in get_args(Kernel):
+            raise ValueError(f"kernel must be one of {get_args(Kernel)}, got {self.kernel!r}")
+
+    def cost(self) -> float:
+        """Return about the time of the fits."""
+        if self.kernel == "linear":
+            return 0.2 + 1e-4 * self.n_train
+        return 0.2 + 1e-6 * self.n_gamma**2 + 5e-8 * self.n_train**2
+
+    def train(self, fit: Run, context: Context) -> RunResult:
+        """Fit; the path of gammas is kept."""
+        from trueboundary.classifiers import (
+            choose_gamma,
+            fit_linear_svm,
+            fit_rbf_svm,
+            to_arrays,
+        )
+
+        x, y = self.task.points(fit, self.n_train, seed=self.seed, purpose="train")
+        if self.kernel == "linear":
+            linear = fit_linear_svm(x, y, random_state=self.seed)
+            return RunResult({"available": True}, models={FINAL: to_arrays(linear)})
+        x_validation, y_validation = self.task.points(
+            fit, self.n_gamma, seed=self.seed, purpose="validation"
+        )
+        few = slice(0, self.n_gamma)
+        path = choose_gamma(x[few], y[few], x_validation, y_validation, gammas=gamma_grid(x[few]))
+        context.progress(0.5)
+        machine = fit_rbf_svm(x, y, gamma=path.gamma)
+        return RunResult(
+            {
+                "available": True,
+                "gamma": path.gamma,
+                "is_accurate": path.is_accurate,
+                "n_support": machine.n_positive + machine.n_negative,
+            },
+            {
+                "gammas": path.gammas,
+                "train_accuracy": path.train_accuracy,
+                "validation_accuracy": path.validation_accuracy,
+                "n_support": path.n_support,
+            },
+            {FINAL: to_arrays(machine)},
+        )
+
+
+@dataclass(frozen=True)
+class Accuracy(RunConfig):
+    """Correct decisions on test points, point by point and in number.
+
+    Parameters
+    ----------
+    task : ImageTask
+        Where the points come from, which need not be where the classifier was trained.
+    classifier : TrainedClassifier or None
+        What decides; None for the optimal classifier of the task.
+    n_points : int
+        Number of points; of real images there may be fewer.
+    model : str
+        Which of the classifier's stored models.
+    seed : int
+        Seed of the points.
+    """
+
+    task: ImageTask
+    classifier: TrainedClassifier | None
+    n_points: int
+    model: str = FINAL
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("n_points", self.n_points, minimum=1)
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the mixtures and the classifier."""
+        return needs_of(self.task, self.classifier)
+
+    def cost(self) -> float:
+        """Return about the time of all points."""
+        return 0.2 + 2e-4 * self.n_points
+
+    def compute(self, context: Context) -> RunResult:
+        """Count in chunks."""
+        import torch
+
+        missing = missing_inputs(context)
+        if missing:
+            return without_data(missing)
+        model = decider(self.task, self.classifier, context, self.model)
+        fit = context.inputs["fit"]
+        x, y = self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
+        with torch.no_grad():
+            decided = [
+                model.predict(chunk.to(dtype_of(model))) for chunk in torch.split(x, _COUNT_CHUNK)
+            ]
+        correct = (torch.cat(decided) == y).numpy()
+        summary = {"available": True, "n_points": len(x), "n_correct": int(correct.sum())}
+        return RunResult(summary, {"correct": correct})
+
+
+def needs_of(task: ImageTask, classifier: TrainedClassifier | None) -> dict[str, RunConfig]:
+    """Return what a run on the points of `task` needs: the mixtures, and the classifier if any."""
+    needs: dict[str, RunConfig] = {"fit": task.fit}
+    return needs | ({} if classifier is None else {"classifier": classifier})
+
+
+def decider(
+    task: ImageTask, classifier: TrainedClassifier | None, context: Context, model: str = FINAL
+) -> BinaryClassifier:
+    """Return the trained classifier among the inputs of a run, or the optimal one for None."""
+    if classifier is None:
+        return task.problem(context.inputs["fit"]).bayes_classifier()
+    return load_model(context.inputs["classifier"], model)
+
+
+def dtype_of(model: BinaryClassifier) -> torch.dtype:
+    """Return the dtype that `model` computes in."""
+    return next(model.parameters()).dtype
