@@ -19,7 +19,6 @@ from trueboundary.experiments.claims import judge, read_claims
 from trueboundary.experiments.networks import trained_networks as networks
 from trueboundary.experiments.networks.planes import evaluate_plane, polar_points, square_points
 from trueboundary.experiments.networks.trained_networks import (
-    ErrorCount,
     TrainedNetwork,
     small_relu_network,
 )
@@ -648,34 +647,7 @@ def test_runs_are_configurations() -> None:
 # ------------------------------------------------------------------------------- large counts
 
 
-def test_a_large_count_is_cut_into_chunks_that_draw_the_same_points(tmp_path, monkeypatch):
-    trained = run()
-    trained.result.models["final"] = to_arrays(TruncatedSum(6, 3, 0.6))
-    n_points = 3 * networks.BLOCK_POINTS + 100
-
-    def counted(count: ErrorCount) -> dict[str, Any]:
-        inputs = {}
-        for name, need in count.needs().items():
-            inputs[name] = trained
-            if isinstance(need, networks.CountedChunk):
-                context = Context({"network": trained}, tmp_path, lambda _: None)
-                inputs[name] = run(need.compute(context).summary)
-        return count.compute(Context(inputs, tmp_path, lambda _: None)).summary
-
-    whole = counted(ErrorCount(network(), n_points))
-    assert not ErrorCount(network(), n_points).chunks()
-    monkeypatch.setattr(networks, "CHUNK_BLOCKS", 2)
-    assert len(ErrorCount(network(), n_points).chunks()) == 4
-    assert counted(ErrorCount(network(), n_points)) == whole
-    assert whole["n_errors_inner"] > 0
-
-
 def test_blocks_are_those_of_the_problems_streams():
     from trueboundary.problems.base import BLOCK_SIZE
 
     assert networks.BLOCK_POINTS == BLOCK_SIZE
-
-
-def test_a_million_points_are_one_piece_and_ten_million_are_not():
-    assert not ErrorCount(network(), 1_000_000).chunks()
-    assert len(ErrorCount(network(), 10_000_000).chunks()) == 22

@@ -1,7 +1,8 @@
-"""Jobs cut into work items: the same bits in pieces, on any number of workers, whatever dies."""
+"""Jobs cut into pieces: the same bits in pieces, on any number of workers, whatever dies."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from trueboundary.experiments.spheres.spheres_norms import NormAttack
 from trueboundary.experiments.spheres.spheres_tradeoff import SnapshotTradeoff
 from trueboundary.runs import (
     Context,
+    Pieced,
     Run,
     RunResult,
     Store,
@@ -36,7 +38,8 @@ from trueboundary.runs import (
 from trueboundary.theory import truncated
 
 HELPERS = Path(__file__).parents[1] / "helpers"
-CHUNKS = {
+#: The kinds of all pieces.
+PIECES = {
     *("CountedChunk", "AttackedChunk", "AttackedNorm", "AttackedImagesChunk"),
     "SplittingReplicate",
 }
@@ -53,7 +56,7 @@ def computed(config, folder, inputs=None):
         if wanted.digest not in known:
             needs = {name: run(need) for name, need in wanted.needs().items()}
             result = wanted.compute(Context(needs, folder, lambda fraction: None))
-            known[wanted.digest] = Run({}, result, {}, folder)
+            known[wanted.digest] = Run(wanted.describe(), result, {}, folder)
         return known[wanted.digest]
 
     return run(config)
@@ -77,41 +80,43 @@ def assert_equal(one, other):
 
 def test_nothing_is_cut_at_the_scale_quick():
     goals = [config for e in experiments().values() for config in e.runs("quick").values()]
-    assert not {config.kind for config in collect(goals).values()} & CHUNKS
+    assert not {config.kind for config in collect(goals).values()} & PIECES
 
 
-def test_all_kinds_of_work_items_occur_at_the_scale_paper():
+def test_all_kinds_of_pieces_occur_at_the_scale_paper():
     names = ("spheres-distances", "spheres-norms", "bayes-symmetric", "truth-relu-error")
     goals = [config for name in names for config in experiments()[name].runs("paper").values()]
-    assert {config.kind for config in collect(goals).values()} >= CHUNKS
+    assert {config.kind for config in collect(goals).values()} >= PIECES
 
 
 @pytest.mark.parametrize(
     ("config", "n_pieces"),
     [
+        (ErrorCount(LARGE, 1_000_000), 0),
+        (ErrorCount(LARGE, 10_000_000), 22),
         (AttackedPoints(LARGE, 250), 0),
         (AttackedPoints(LARGE, 251), 2),
         (AttackedPoints(LARGE, 1000), 4),
-        (AttackedImages(DIGITS, None, "cw", 200), 0),
-        (AttackedImages(DIGITS, None, "cw", 1000), 10),
         (NormAttack(LARGE, (1.0, 1.3), 250, 50), 0),
         (NormAttack(LARGE, (1.0, 1.3), 125, 50, n_restarts=3), 2),
         (SplittingRate(LARGE, "inner", 400, 4, 20, 4), 0),
         (SplittingRate(LARGE, "inner", 400, 4, 21, 4), 22),
     ],
 )
-def test_pieces_cost_what_the_whole_would(config, n_pieces, monkeypatch):
-    pieces = [need for need in config.needs().values() if need not in (LARGE, DIGITS.fit)]
+def test_pieces_cost_what_the_whole_would(config, n_pieces):
+    pieces = config.pieces()
+    assert len(pieces) == n_pieces
+    in_all = config.cost() + sum(piece.cost() for piece in pieces.values())
+    assert in_all == pytest.approx(config.whole_cost(), rel=0.1)
+
+
+@pytest.mark.parametrize(("n_points", "n_pieces"), [(200, 0), (1000, 10)])
+def test_pieces_of_images_cost_what_the_whole_would(n_points, n_pieces, monkeypatch):
+    config = AttackedImages(DIGITS, None, "cw", n_points)
+    pieces = [need for need in config.needs().values() if need != DIGITS.fit]
     assert len(pieces) == n_pieces
     in_all = config.cost() + sum(piece.cost() for piece in pieces)
-    for module, name in (
-        (networks, "ATTACK_CHUNK"),
-        (spheres_norms, "ATTACK_CHUNK"),
-        (images, "_LARGEST_PIECE"),
-        (brackets, "_LARGEST_PIECE"),
-    ):
-        monkeypatch.setattr(module, name, 10**9)
-    assert len(config.needs()) == 1
+    monkeypatch.setattr(images, "_LARGEST_PIECE", 10**9)
     assert in_all == pytest.approx(config.cost(), rel=0.1)
 
 
@@ -130,39 +135,73 @@ def test_a_piece_is_named_after_all_that_changes_it_and_nothing_else(monkeypatch
     few, many = (digests(ErrorCount(LARGE, n)) for n in (2_000_000, 4_000_000))
     assert [len(few), len(many), len(few & many)] == [6, 10, 4]
     # Pieces of another size must not be taken for these.
-    attacks = AttackedPoints(LARGE, 1000), AttackedImages(DIGITS, None, "cw", 1000)
-    before = [set(config.chunks().values()) for config in attacks]
-    monkeypatch.setattr(networks, "ATTACK_CHUNK", 500)
+    attack, pictures = AttackedPoints(LARGE, 1000), AttackedImages(DIGITS, None, "cw", 1000)
+    before = digests(attack) | digests(pictures)
+    monkeypatch.setattr(networks, "PIECE_POINTS", 500)
     monkeypatch.setattr(images, "_ATTACK_CHUNK", 50)
-    for config, old in zip(attacks, before, strict=True):
-        new = set(config.chunks().values())
-        assert not {piece.digest for piece in old} & {piece.digest for piece in new}
+    assert (digests(attack) | digests(pictures)) & before == {DIGITS.fit.digest}
+
+
+# ------------------------------------------------------------------------------- equal bits
+
+
+def descendants(of):
+    return {of}.union(*(descendants(kind) for kind in of.__subclasses__()))
+
+
+#: A job in pieces of every class that has them. A class joins by a line.
+JOBS = {
+    ErrorCount: lambda: ErrorCount(NETWORK, 3 * networks.BLOCK_POINTS + 100),
+    AttackedPoints: lambda: AttackedPoints(NETWORK, 10, 40, step_size=0.02, refine_steps=3),
+    NormAttack: lambda: NormAttack(NETWORK, (0.8, 1.0, 1.3), 5, 40),
+}
+#: Classes whose pieces draw other random numbers than the whole, and are tested on their own.
+OTHER_NUMBERS = {SplittingRate}
+
+
+@pytest.fixture
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(networks, "PIECE_BLOCKS", 2)
+    monkeypatch.setattr(networks, "PIECE_POINTS", 4)
+    monkeypatch.setattr(spheres_norms, "PIECE_POINTS", 4)
+
+
+def test_every_class_that_is_cut_is_tested_here(small_pieces):
+    pieces = {type(piece) for job in JOBS.values() for piece in job().pieces().values()}
+    ours = {kind for kind in descendants(Pieced) if kind.__module__.startswith("trueboundary.")}
+    assert ours - {Pieced} - pieces == JOBS.keys() | OTHER_NUMBERS
+
+
+@pytest.mark.parametrize("kind", JOBS, ids=lambda kind: kind.__name__)
+def test_put_together_the_pieces_are_the_whole(kind, tmp_path, small_pieces):
+    job, inputs = JOBS[kind](), with_model(TruncatedSum(6, 3, 0.6))
+    assert len(job.pieces()) > 2
+    found = computed(job, tmp_path / "pieces", inputs)
+    needs = {name: computed(need, tmp_path, inputs) for name, need in job.whole_needs().items()}
+    whole = job.whole(Context(needs, tmp_path, lambda fraction: None))
+    assert_equal(found, Run({}, whole, {}, tmp_path))
+    # Jobs that find nothing would be equal whatever they did.
+    with pytest.raises(AssertionError):
+        assert_equal(found, computed(replace(job, seed=1), tmp_path, inputs))
 
 
 # ------------------------------------------------------------------------------- attacks
 
 
-@pytest.mark.parametrize("surface", ["sphere", "shell"])
-def test_an_attack_in_chunks_is_the_attack_in_one_piece(surface, tmp_path, monkeypatch):
-    monkeypatch.setattr(networks, "ATTACK_CHUNK", 4)
+def test_an_attack_between_the_spheres_is_the_same_in_pieces(tmp_path, small_pieces):
     model = TruncatedSum(6, 3, 0.6)
-    config = AttackedPoints(NETWORK, 10, 40, surface=surface, step_size=0.02, refine_steps=3)
-    assert [chunk.first for chunk in config.chunks().values()] == [0, 4, 8]
+    config = AttackedPoints(NETWORK, 10, 40, surface="shell", step_size=0.02, refine_steps=3)
+    assert [piece.first for piece in config.pieces().values()] == [0, 4, 8]
     found = computed(config, tmp_path, with_model(model))
     whole = config.attack(model)
     assert_equal(found, Run({}, RunResult({"n_points": 10}, whole), {}, tmp_path))
     assert len(np.unique(whole["distance"][np.isfinite(whole["distance"])])) > 3
 
 
-def test_norms_attacked_apart_are_those_in_one_piece(tmp_path, monkeypatch):
-    inputs = with_model(TruncatedSum(6, 3, 0.6))
-    config = NormAttack(NETWORK, (0.8, 1.0, 1.3), 5, 40)
-    whole = computed(config, tmp_path, inputs)
-    monkeypatch.setattr(spheres_norms, "ATTACK_CHUNK", 4)
-    assert len(config.pieces()) == 3
-    assert_equal(computed(config, tmp_path, inputs), whole)
-    assert whole.arrays["norm"].tolist() == [0.8, 1.0, 1.3]
-    assert whole.arrays["n_found"].sum() > 0
+def test_norms_attacked_apart_come_in_their_order(tmp_path, small_pieces):
+    found = computed(JOBS[NormAttack](), tmp_path, with_model(TruncatedSum(6, 3, 0.6)))
+    assert found.arrays["norm"].tolist() == [0.8, 1.0, 1.3]
+    assert found.arrays["n_found"].sum() > 0
 
 
 FIT = FittedMixtures("synthetic", ("lying", "standing"), 1, 1, max_iter=2)
@@ -212,7 +251,7 @@ def test_a_large_splitting_estimate_is_right_and_reuses_its_replicates(tmp_path,
     n_climbing = 300 * 11 * (1 + 4 * (found.summary["n_levels"] - 1))
     assert n_climbing < found.summary["n_evaluations"] < 2 * n_climbing + 40_000
     more = SplittingRate(network, "inner", 300, 4, 11, n_attacks=2)
-    assert set(config.replicates().values()) < set(more.replicates().values())
+    assert set(config.pieces().values()) < set(more.pieces().values())
     outer = SplittingPilot(network, "outer", 300, 4)
     assert (
         outer.generator(0, "pilot").initial_seed()
@@ -263,9 +302,9 @@ def test_the_goals_are_cut_and_find_errors(reference):
     assert split.summary["n_levels"] > 2
 
 
-def test_a_lost_chunk_is_computed_again_and_nothing_else(reference):
+def test_a_lost_piece_is_computed_again_and_nothing_else(reference):
     attack = GOALS[0]
-    lost = [attack.chunks()["chunk-250"], attack]
+    lost = [attack.pieces()["chunk-250"], attack]
     before = stored(reference)
     times = {folder: folder.stat().st_mtime_ns for folder in (reference.root / "runs").iterdir()}
     for config in lost:

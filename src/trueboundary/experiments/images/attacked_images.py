@@ -23,8 +23,8 @@ from trueboundary.experiments.images.trained_classifiers import (
     dtype_of,
     needs_of,
 )
-from trueboundary.experiments.networks.trained_networks import FINAL, joined
-from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.experiments.networks.trained_networks import FINAL
+from trueboundary.runs import Context, Run, RunConfig, RunResult, joined
 from trueboundary.runs.config import Arrays
 
 if TYPE_CHECKING:

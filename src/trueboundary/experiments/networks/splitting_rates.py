@@ -6,12 +6,10 @@ lies between a certificate and an attack, and certified radii of many points lim
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -25,7 +23,7 @@ from trueboundary.experiments.networks.trained_networks import (
     TrainedNetwork,
     load_model,
 )
-from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.runs import Context, Pieced, Run, RunConfig, RunResult, Tally
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +39,7 @@ _CHECK_EVALUATIONS = 13_000
 #: States kept of a replicate that is a run of its own, to hold errors found by attack against.
 _N_KEPT = 200
 #: Points whose bounds are computed between two writes of a checkpoint.
-_CERTIFIED_CHUNK = 50
+_CERTIFIED_BLOCK = 50
 #: Share of the angle that the pilot suggests at which points are tested: the smallest of few pilot
 #: angles is missed by several in a hundred points, and a slightly smaller one by hardly any.
 _ANGLE_SHARE = 0.7
@@ -50,13 +48,13 @@ _REFINE_STEPS = 100
 
 
 @dataclass(frozen=True)
-class SplittingRate(RunConfig):
+class SplittingRate(Pieced):
     """Error rate of a trained network on one sphere, by multilevel splitting.
 
     The summary has ``reached`` and, where errors were reached, ``rate`` with its 95 % interval
     ``low`` to ``high``; elsewhere ``rate`` is None and the interval that of the independent draws.
     ``warnings`` are the reasons to doubt it, among them errors found by attack that the particles
-    do not represent.
+    do not represent. In pieces the particles draw other random numbers than in one.
 
     Parameters
     ----------
@@ -92,38 +90,51 @@ class SplittingRate(RunConfig):
         check_integer("n_replicates", self.n_replicates, minimum=2)
 
     @property
-    def in_pieces(self) -> bool:
-        """Whether the climbs are runs of their own."""
-        return self.n_replicates * self.n_particles > _LARGEST_PIECE
-
-    @property
     def pilot(self) -> SplittingPilot:
         """The first climb, that of the pilot."""
         return SplittingPilot(
             self.network, self.sphere, self.n_particles, self.n_sweeps, self.model, self.seed
         )
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network and, of a large estimate, the pilot and its replicates."""
-        if not self.in_pieces:
-            return {"network": self.network}
-        return {"network": self.network, "pilot": self.pilot} | self.replicates()
-
-    def replicates(self) -> dict[str, SplittingReplicate]:
-        """Return the replicates as work items."""
-        return {
+    def pieces(self) -> dict[str, SplittingPilot | SplittingReplicate]:
+        """Return the pilot and its replicates, a climb each."""
+        if self.n_replicates * self.n_particles <= _LARGEST_PIECE:
+            return {}
+        replicates = {
             f"replicate-{index}": SplittingReplicate(self.pilot, index)
             for index in range(self.n_replicates)
         }
+        return {"pilot": self.pilot, **replicates}
+
+    def whole_needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the network, which is attacked either way, and the pieces."""
+        return {**self.whole_needs(), **self.pieces()}
+
+    def whole_cost(self) -> float:
+        """Return the time of all climbs, and of the check of their errors."""
+        return (self.n_replicates + 1) * self.pilot.cost() + self._seconds_of_check()
 
     def cost(self) -> float:
-        """Return the time of the climbs that are done here, and of the check of their errors."""
-        n_climbs = 0 if self.in_pieces else self.n_replicates + 1
-        n_checked = min(self.n_attacks, 20) * _CHECK_EVALUATIONS
-        return n_climbs * self.pilot.cost() + n_checked * _seconds_per_evaluation(self.network)
+        """Return the time of what is done here."""
+        return self._seconds_of_check() if self.pieces() else self.whole_cost()
 
-    def compute(self, context: Context) -> RunResult:
-        """Attack for errors to compare with, and let the particles climb, if they have not yet."""
+    def _seconds_of_check(self) -> float:
+        n_checked = min(self.n_attacks, 20) * _CHECK_EVALUATIONS
+        return n_checked * _seconds_per_evaluation(self.network)
+
+    def whole(self, context: Context) -> RunResult:
+        """Attack for errors to compare with, and let the particles climb."""
+        return self._rate(context, {})
+
+    def put_together(self, pieces: Mapping[str, Run], context: Context) -> RunResult:
+        """Attack for errors to compare with, and combine the climbs."""
+        return self._rate(context, pieces)
+
+    def _rate(self, context: Context, pieces: Mapping[str, Run]) -> RunResult:
         import torch
 
         from trueboundary.rare_events import Pilot, RareEventWarning, Replicates, attack_seeds
@@ -140,18 +151,17 @@ class SplittingRate(RunConfig):
             dtype=torch.float32,
         )
         context.progress(0.1)
-        if self.in_pieces:
-            pilot = Pilot.from_arrays(context.inputs["pilot"].arrays)
-            parts = [
-                Replicates.from_arrays(context.inputs[name].arrays) for name in self.replicates()
-            ]
+        if pieces:
+            first, *others = (piece.arrays for piece in pieces.values())
+            pilot = Pilot.from_arrays(first)
+            climbs = [Replicates.from_arrays(arrays) for arrays in others]
         else:
             pilot = stages.run_pilot(generator=generator)
-            parts = [stages.run_replicates(pilot, self.n_replicates, generator=generator)]
+            climbs = [stages.run_replicates(pilot, self.n_replicates, generator=generator)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RareEventWarning)  # they are part of the result
             result = stages.combine(
-                pilot, parts, seeds=seeds if len(seeds) else None, generator=generator
+                pilot, climbs, seeds=seeds if len(seeds) else None, generator=generator
             )
         low, high = result.interval
         return RunResult(
@@ -376,57 +386,36 @@ class CertifiedRate(RunConfig):
         angle = _ANGLE_SHARE * choose_angle(
             pilot_angles, network.dim, n_points=self.n_points, confidence=self.confidence
         )
-        tally = _Certified(context.checkpoint / "certified.json")
+        tally = Tally(context.checkpoint / "certified.json")
         blocks = network.problem().blocks(
             self.n_points,
             seed=self.pilot.seed,
-            block_size=_CERTIFIED_CHUNK,
+            block_size=_CERTIFIED_BLOCK,
             label=label,
             dtype=torch.float64,
             device=network.device,
             purpose="certified",
         )
-        for index, (x, y) in enumerate(blocks):
-            if index >= tally.n_blocks:
-                tally.add(certified_at(model, x, y, angle, region="cap").tolist())
-            context.progress(min(1.0, (index + 1) * _CERTIFIED_CHUNK / self.n_points))
+        for index, (x, y) in tally.left("exceptions", blocks):
+            certified = certified_at(model, x, y, angle, region="cap")
+            tally.add("exceptions", int((~certified).sum()))
+            context.progress(min(1.0, (index + 1) * _CERTIFIED_BLOCK / self.n_points))
+        n_exceptions = tally.total("exceptions")
         log_limit = log_amplified_error_bound(
             network.dim,
             self.n_points,
             angle,
-            n_exceptions=tally.n_exceptions,
+            n_exceptions=n_exceptions,
             confidence=self.confidence,
         )
         return RunResult(
             {
                 "angle": angle,
                 "n_points": self.n_points,
-                "n_exceptions": tally.n_exceptions,
+                "n_exceptions": n_exceptions,
                 "log10_limit": log_limit / math.log(10),
             }
         )
-
-
-class _Certified:
-    """Which points were certified, block by block, in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._blocks: list[list[bool]] = json.loads(path.read_text()) if path.exists() else []
-
-    @property
-    def n_blocks(self) -> int:
-        return len(self._blocks)
-
-    @property
-    def n_exceptions(self) -> int:
-        return sum(not certified for block in self._blocks for certified in block)
-
-    def add(self, block: list[bool]) -> None:
-        self._blocks.append(block)
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self._blocks))
-        temporary.replace(self._path)
 
 
 def bracket_ratios(
@@ -465,11 +454,7 @@ def bracket_ratios(
 
 def _seconds_per_evaluation(network: TrainedNetwork) -> float:
     """Return about the time to move and classify a particle."""
-    return 3e-6 + 2 * _n_weights(network) / 7e10
-
-
-def _n_weights(network: TrainedNetwork) -> int:
-    return network.dim * network.width + (network.depth - 1) * network.width**2
+    return 3e-6 + 2 * network.n_weights / 7e10
 
 
 def _seconds_per_bound(network: TrainedNetwork) -> float:

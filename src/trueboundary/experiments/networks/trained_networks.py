@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 
 from trueboundary._checks import check_integer
-from trueboundary.runs import Context, Run, RunConfig, RunResult
-from trueboundary.runs.config import Arrays
+from trueboundary.regular_files import write_atomically
+from trueboundary.runs import Context, Pieced, Run, RunConfig, RunResult, Tally, joined, spans
+from trueboundary.runs.config import Arrays, Model
 
 if TYPE_CHECKING:
     from trueboundary.classifiers import BinaryClassifier
@@ -32,11 +33,11 @@ FINAL = "final"
 #: Points per block of a problem's streams, repeated here because that module imports torch.
 BLOCK_POINTS = 8192
 
-#: Blocks of points that one work item of a large count handles, about a million points.
-CHUNK_BLOCKS = 122
+#: Blocks of points in a piece of a large count, about a million points.
+PIECE_BLOCKS = 122
 
-#: Points that are attacked together, with random numbers of their own; one work item of an attack.
-ATTACK_CHUNK = 250
+#: Points in a piece of a large attack, which share a seed of its own.
+PIECE_POINTS = 250
 
 
 def snapshot_name(step: int) -> str:
@@ -118,11 +119,15 @@ class TrainedNetwork(RunConfig):
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
 
+    @property
+    def n_weights(self) -> int:
+        """About how many weights there are; what a pass through the network costs."""
+        hidden = (self.depth - 1) * self.width**2 if self.architecture == "relu" else 0
+        return self.dim * self.width + hidden
+
     def cost(self) -> float:
         """Rough seconds on one core: six operations per parameter and point, and Adam's."""
-        n_parameters = self.dim * self.width
-        if self.architecture == "relu":
-            n_parameters += (self.depth - 1) * self.width**2
+        n_parameters = self.n_weights
         seconds_per_step = 2e-4 + n_parameters * (6 * self.batch_size / 7e10 + 1.5e-9)
         return self.n_steps * seconds_per_step
 
@@ -164,7 +169,7 @@ class TrainedNetwork(RunConfig):
             on_snapshot=keep,
             progress=lambda step: context.progress(step / self.n_steps),
         )
-        models = {path.name: _read_model(path) for path in sorted(kept.iterdir())}
+        models = {path.name: _read_model(path) for path in sorted(kept.glob("step-*"))}
         models[FINAL] = to_arrays(model)
         return RunResult(
             summary={"final_loss": float(result.losses[-1])},
@@ -220,7 +225,7 @@ def small_relu_network(
 
 
 @dataclass(frozen=True)
-class ErrorCount(RunConfig):
+class ErrorCount(Pieced):
     """Errors of a trained network on random points of either sphere.
 
     Parameters
@@ -245,45 +250,45 @@ class ErrorCount(RunConfig):
     def __post_init__(self) -> None:
         check_integer("n_points", self.n_points, minimum=1)
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network, or the chunks of a count that is large."""
-        return self.chunks() or {"network": self.network}
-
-    def chunks(self) -> dict[str, CountedChunk]:
-        """Return the work items of a large count; empty for one that is done in one piece."""
+    def pieces(self) -> dict[str, CountedPiece]:
+        """Return some blocks of one sphere each."""
         n_blocks = -(-self.n_points // BLOCK_POINTS)
-        if n_blocks <= CHUNK_BLOCKS + 1:  # a million points and the rest of a block are one piece
+        if n_blocks <= PIECE_BLOCKS + 1:  # a million points and the rest of a block are one piece
             return {}
         return {
-            f"{sphere}-{first}": CountedChunk(
+            f"{sphere}-{first}": CountedPiece(
                 self.network,
                 sphere,
                 first,
-                min(CHUNK_BLOCKS * BLOCK_POINTS, self.n_points - first * BLOCK_POINTS),
+                min(last * BLOCK_POINTS, self.n_points) - first * BLOCK_POINTS,
                 self.model,
                 self.seed,
             )
             for sphere in SPHERES
-            for first in range(0, n_blocks, CHUNK_BLOCKS)
+            for first, last in spans(n_blocks, PIECE_BLOCKS)
         }
 
-    def cost(self) -> float:
-        """Return about the time of the count, or of adding up its chunks."""
-        return 0.1 if self.chunks() else self.seconds()
+    def whole_needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
 
-    def seconds(self) -> float:
-        """Return about the time of `count`: two operations per parameter and point."""
+    def whole_cost(self) -> float:
+        """Two operations per parameter and point."""
         return 2 * self.n_points * _seconds_per_point(self.network)
 
-    def compute(self, context: Context) -> RunResult:
+    def whole(self, context: Context) -> RunResult:
         """Count in blocks; a killed count goes on from its last block."""
-        if chunks := self.chunks():
-            counts: dict[str, int] = dict.fromkeys(SPHERES, 0)
-            for name, chunk in chunks.items():
-                counts[chunk.sphere] += context.inputs[name].summary["n_errors"]
-        else:
-            model = load_model(context.inputs["network"], self.model, self.network.device)
-            counts = {**self.count(model, context.checkpoint / "tally.json", context.progress)}
+        model = load_model(context.inputs["network"], self.model, self.network.device)
+        return self._result(self.count(model, context.checkpoint / "tally.json", context.progress))
+
+    def put_together(self, pieces: Mapping[str, Run], context: Context) -> RunResult:
+        """Add up the errors of each sphere."""
+        counts = dict.fromkeys(SPHERES, 0)
+        for piece in pieces.values():
+            counts[piece.config["sphere"]] += piece.summary["n_errors"]
+        return self._result(counts)
+
+    def _result(self, counts: Mapping[Sphere, int]) -> RunResult:
         return RunResult(
             {f"n_errors_{sphere}": counts[sphere] for sphere in SPHERES}
             | {"n_points": self.n_points}
@@ -294,29 +299,26 @@ class ErrorCount(RunConfig):
         model: BinaryClassifier,
         tally: Path | None = None,
         progress: Callable[[float], None] | None = None,
-    ) -> dict[str, int]:
+    ) -> dict[Sphere, int]:
         """Return the number of errors of `model` by sphere; `tally` is a file to resume from."""
-        state = _Tally(tally)
+        state = Tally(tally)
         for label, sphere in enumerate(SPHERES):
             blocks = self.network.problem().blocks(
                 self.n_points, seed=self.seed, label=label, device=self.network.device
             )
-            # Drawing is a fraction of the cost, so finished blocks are drawn again and skipped.
-            for index, (x, _) in enumerate(blocks):
-                if index < state.n_blocks(sphere):
-                    continue
-                state.add(sphere, _count_errors(model, x, label), len(x))
+            for index, (x, _) in state.left(sphere, blocks):
+                state.add(sphere, _count_errors(model, x, label))
                 if progress is not None:
-                    done = label * self.n_points + state.n_points(sphere)
-                    progress(done / (2 * self.n_points))
-        return {sphere: state.n_errors(sphere) for sphere in SPHERES}
+                    done = min((index + 1) * BLOCK_POINTS, self.n_points)
+                    progress((label + done / self.n_points) / 2)
+        return {sphere: state.total(sphere) for sphere in SPHERES}
 
 
 @dataclass(frozen=True)
-class CountedChunk(RunConfig):
-    """A part of a large `ErrorCount`: some blocks of the points of one sphere.
+class CountedPiece(RunConfig):
+    """A piece of a large `ErrorCount`: some blocks of the points of one sphere.
 
-    Counts of different size share their full parts.
+    Counts of different size share their full pieces.
 
     Parameters
     ----------
@@ -327,13 +329,14 @@ class CountedChunk(RunConfig):
     first_block : int
         Number of the block that holds the first point.
     n_points : int
-        Points of this part; only the last block may be cut off.
+        Points of this piece; only the last block may be cut off.
     model : str
         Which of the network's stored models.
     seed : int
         Seed of the points.
     """
 
+    kind: ClassVar[str] = "CountedChunk"
     version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
 
     network: TrainedNetwork
@@ -365,7 +368,7 @@ class CountedChunk(RunConfig):
 
 
 @dataclass(frozen=True)
-class AttackedPoints(RunConfig):
+class AttackedPoints(Pieced):
     """Distances from random points of a sphere to the nearest errors that an attack finds.
 
     Parameters
@@ -411,40 +414,36 @@ class AttackedPoints(RunConfig):
             check_integer(name, getattr(self, name), minimum=1)
         check_integer("refine_steps", self.refine_steps, minimum=0)
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network, or the chunks of a job that is large."""
-        return self.chunks() or {"network": self.network}
-
-    def chunks(self) -> dict[str, AttackedChunk]:
-        """Return the work items of a large job; empty for one that is done in one piece."""
-        if self.n_points <= ATTACK_CHUNK:
+    def pieces(self) -> dict[str, AttackedPiece]:
+        """Return some points each."""
+        if self.n_points <= PIECE_POINTS:
             return {}
-        return {
-            f"chunk-{first}": AttackedChunk(
-                **self.field_values(), first=first, stop=min(first + ATTACK_CHUNK, self.n_points)
-            )
-            for first in range(0, self.n_points, ATTACK_CHUNK)
+        return {  # by the names that the keys of results know
+            f"chunk-{first}": AttackedPiece(**self.field_values(), first=first, stop=stop)
+            for first, stop in spans(self.n_points, PIECE_POINTS)
         }
 
-    def cost(self) -> float:
-        """Return about the time of the attack, or of putting its chunks together."""
-        return 0.1 if self.chunks() else self.seconds(self.n_points)
+    def whole_needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def whole_cost(self) -> float:
+        """Return about the time of the attack."""
+        return self.seconds(self.n_points)
 
     def seconds(self, n_points: int) -> float:
         """Return about the time of `n_points`: both passes, for about 200 steps of every start."""
-        size = self.network.dim * self.network.width + (self.network.depth - 1) * (
-            self.network.width**2
-        )
         passes = min(self.n_steps, 200) * self.n_restarts * n_points
-        return 0.2 + passes * (2e-6 + 6 * size / 5e10)
+        return 0.2 + passes * (2e-6 + 6 * self.network.n_weights / 5e10)
 
-    def compute(self, context: Context) -> RunResult:
-        """Attack, or put together what runs of their own have attacked."""
-        if chunks := self.chunks():
-            arrays = joined([context.inputs[name].arrays for name in chunks])
-        else:
-            model = load_model(context.inputs["network"], self.model, self.network.device)
-            arrays = self.attack(model, context.progress)
+    def whole(self, context: Context) -> RunResult:
+        """Attack all points."""
+        model = load_model(context.inputs["network"], self.model, self.network.device)
+        return RunResult({"n_points": self.n_points}, self.attack(model, context.progress))
+
+    def put_together(self, pieces: Mapping[str, Run], context: Context) -> RunResult:
+        """Return the points of all pieces."""
+        arrays = joined([piece.arrays for piece in pieces.values()])
         return RunResult({"n_points": self.n_points}, arrays)
 
     def attack(
@@ -452,15 +451,14 @@ class AttackedPoints(RunConfig):
     ) -> Arrays:
         """Attack `model`: distances, norms of the errors found and passes, one row per point."""
         x, y = self.points()
-        parts = []
-        for first in range(0, self.n_points, ATTACK_CHUNK):
-            stop = min(first + ATTACK_CHUNK, self.n_points)
-            parts.append(self.attack_chunk(model, x, y, first, stop))
+        pieces = []
+        for first, stop in spans(self.n_points, PIECE_POINTS):
+            pieces.append(self.attack_piece(model, x, y, first, stop))
             if progress is not None:
                 progress(stop / self.n_points)
-        return joined(parts)
+        return joined(pieces)
 
-    def attack_chunk(
+    def attack_piece(
         self, model: BinaryClassifier, x: Any, y: Any, first: int, stop: int
     ) -> Arrays:
         """Attack `model` at the points `first` to `stop` of all points and labels."""
@@ -469,7 +467,7 @@ class AttackedPoints(RunConfig):
         from trueboundary.attacks import ManifoldAttack, OffManifoldAttack, Shell
 
         x, y = x[first:stop], y[first:stop]
-        # The attack hashes the seed that it draws here with each point, so that neither chunks nor
+        # The attack hashes the seed that it draws here with each point, so that neither pieces nor
         # runs whose sums of seed and place agree share random numbers.
         generator = torch.Generator().manual_seed(self.seed + first)
         budget = (self.n_steps, self.step_size, self.n_restarts, self.refine_steps)
@@ -507,8 +505,8 @@ class AttackedPoints(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackedChunk(AttackedPoints):
-    """A part of a large `AttackedPoints`, whose fields it has: the points `first` to `stop`.
+class AttackedPiece(AttackedPoints):
+    """A piece of a large `AttackedPoints`, whose fields it has: the points `first` to `stop`.
 
     Parameters
     ----------
@@ -516,35 +514,24 @@ class AttackedChunk(AttackedPoints):
         Number of the first point, and one more than that of the last.
     """
 
+    kind: ClassVar[str] = "AttackedChunk"
+
     first: int
     stop: int
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
+    def pieces(self) -> dict[str, AttackedPiece]:
+        """Return none: a piece is not cut further."""
+        return {}
 
-    def cost(self) -> float:
-        """Return about the time of the chunk's points."""
+    def whole_cost(self) -> float:
+        """Return about the time of the piece's points."""
         return self.seconds(self.stop - self.first)
 
-    def compute(self, context: Context) -> RunResult:
+    def whole(self, context: Context) -> RunResult:
         """Attack the same points, from the same starts, as a job in one piece would."""
         model = load_model(context.inputs["network"], self.model, self.network.device)
         x, y = self.points()
-        return RunResult({}, self.attack_chunk(model, x, y, self.first, self.stop))
-
-
-def joined(parts: Sequence[Arrays]) -> Arrays:
-    """Return arrays of parts in their order, one after the other; a part may hold nothing.
-
-    Examples
-    --------
-    >>> joined([{"distance": np.array([0.1, 0.2])}, {}, {"distance": np.array([0.3])}])
-    {'distance': array([0.1, 0.2, 0.3])}
-    """
-    full = [part for part in parts if part]
-    names = full[0] if full else {}
-    return {name: np.concatenate([part[name] for part in full]) for name in names}
+        return RunResult({}, self.attack_piece(model, x, y, self.first, self.stop))
 
 
 def load_model(run: Run, name: str, device: str = "cpu") -> BinaryClassifier:
@@ -573,46 +560,16 @@ def _count_errors(model: BinaryClassifier, x: Any, label: int) -> int:
 
 def _seconds_per_point(network: TrainedNetwork) -> float:
     """Return about the time to draw and classify a point on one core."""
-    size = network.dim * network.width + (network.depth - 1) * network.width**2
-    return 3e-6 + 2 * size / 7e10
+    return 3e-6 + 2 * network.n_weights / 7e10
 
 
-class _Tally:
-    """Counts per sphere in a file, so that a killed run need not start again."""
+def _write_model(path: Path, spec: dict[str, Any], arrays: Arrays) -> None:
+    from safetensors.numpy import save
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._counts: dict[str, list[int]] = {sphere: [0, 0, 0] for sphere in SPHERES}
-        if path is not None and path.exists():
-            self._counts = json.loads(path.read_text())
-
-    def n_blocks(self, sphere: str) -> int:
-        return self._counts[sphere][0]
-
-    def n_errors(self, sphere: str) -> int:
-        return self._counts[sphere][1]
-
-    def n_points(self, sphere: str) -> int:
-        return self._counts[sphere][2]
-
-    def add(self, sphere: str, n_errors: int, n_points: int) -> None:
-        blocks, errors, points = self._counts[sphere]
-        self._counts[sphere] = [blocks + 1, errors + n_errors, points + n_points]
-        if self._path is not None:
-            temporary = self._path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self._counts))
-            temporary.replace(self._path)
+    write_atomically(path, save(arrays, metadata={"spec": json.dumps(spec)}))
 
 
-def _write_model(path: Any, spec: dict[str, Any], arrays: dict[str, Any]) -> None:
-    from safetensors.numpy import save_file
-
-    temporary = path.parent.parent / f"{path.name}.tmp"
-    save_file(arrays, temporary, metadata={"spec": json.dumps(spec)})
-    temporary.replace(path)
-
-
-def _read_model(path: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_model(path: Path) -> Model:
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:

@@ -14,15 +14,14 @@ from trueboundary import theory
 from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.networks.trained_networks import (
-    ATTACK_CHUNK,
     FINAL,
+    PIECE_POINTS,
     TrainedNetwork,
-    joined,
     load_model,
     small_relu_network,
 )
 from trueboundary.plurals import plural
-from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.runs import Context, Pieced, Run, RunConfig, RunResult, joined
 from trueboundary.runs.config import Arrays
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ class NormScan(RunConfig):
 
     def cost(self) -> float:
         """Two operations per parameter and point."""
-        size = self.network.width * (self.network.dim + self.network.width)
+        size = self.network.n_weights
         return len(self.norms) * self.n_points * (3e-6 + 2 * size / 7e10)
 
     def compute(self, context: Context) -> RunResult:
@@ -103,7 +102,7 @@ class NormScan(RunConfig):
 
 
 @dataclass(frozen=True)
-class NormAttack(RunConfig):
+class NormAttack(Pieced):
     """Errors found by attack on spheres of given norms.
 
     Parameters
@@ -140,39 +139,40 @@ class NormAttack(RunConfig):
             check_integer(name, getattr(self, name), minimum=1)
         _check_norms(self.norms, self.middle)
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network, or the norms of a job that is large."""
-        return self.pieces() or {"network": self.network}
-
     def pieces(self) -> dict[str, AttackedNorm]:
-        """Return the work items of a large job; empty for one that is done in one piece."""
-        if self.n_points * self.n_restarts <= ATTACK_CHUNK:
+        """Return a norm each."""
+        if self.n_points * self.n_restarts <= PIECE_POINTS:
             return {}
         return {
             f"norm-{index}": AttackedNorm(**self.field_values(), index=index)
             for index in range(len(self.norms))
         }
 
-    def cost(self) -> float:
-        """Return about the time of the attack, or of putting its pieces together."""
-        return 0.1 if self.pieces() else self.seconds() * len(self.norms)
+    def whole_needs(self) -> Mapping[str, RunConfig]:
+        """Return the trained network."""
+        return {"network": self.network}
+
+    def whole_cost(self) -> float:
+        """Return about the time of the attack on all norms."""
+        return self.seconds() * len(self.norms)
 
     def seconds(self) -> float:
         """Return about the time of one norm: both passes, for every step of every start."""
-        size = self.network.width * (self.network.dim + self.network.width)
+        size = self.network.n_weights
         return self.n_points * self.n_restarts * self.n_steps * (2e-6 + 6 * size / 5e10)
 
-    def compute(self, context: Context) -> RunResult:
-        """Attack each norm to convergence, or put together what runs of their own attacked."""
-        if pieces := self.pieces():
-            arrays = joined([context.inputs[name].arrays for name in pieces])
-        else:
-            model = load_model(context.inputs["network"], FINAL, self.network.device)
-            parts = []
-            for index in range(len(self.norms)):
-                parts.append(self.attack_norm(model, index))
-                context.progress((index + 1) / len(self.norms))
-            arrays = joined(parts)
+    def whole(self, context: Context) -> RunResult:
+        """Attack each norm to convergence."""
+        model = load_model(context.inputs["network"], FINAL, self.network.device)
+        found = []
+        for index in range(len(self.norms)):
+            found.append(self.attack_norm(model, index))
+            context.progress((index + 1) / len(self.norms))
+        return RunResult({"n_points": self.n_points}, joined(found))
+
+    def put_together(self, pieces: Mapping[str, Run], context: Context) -> RunResult:
+        """Return all norms."""
+        arrays = joined([piece.arrays for piece in pieces.values()])
         return RunResult({"n_points": self.n_points}, arrays)
 
     def attack_norm(self, model: BinaryClassifier, index: int) -> Arrays:
@@ -200,7 +200,7 @@ class NormAttack(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class AttackedNorm(NormAttack):
-    """A part of a large `NormAttack`, whose fields it has: the sphere of one norm.
+    """A piece of a large `NormAttack`, whose fields it has: the sphere of one norm.
 
     Parameters
     ----------
@@ -210,15 +210,15 @@ class AttackedNorm(NormAttack):
 
     index: int
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
+    def pieces(self) -> dict[str, AttackedNorm]:
+        """Return none: a piece is not cut further."""
+        return {}
 
-    def cost(self) -> float:
+    def whole_cost(self) -> float:
         """Return about the time of one norm."""
         return self.seconds()
 
-    def compute(self, context: Context) -> RunResult:
+    def whole(self, context: Context) -> RunResult:
         """Attack the same points, from the same starts, as a job in one piece would."""
         model = load_model(context.inputs["network"], FINAL, self.network.device)
         return RunResult({}, self.attack_norm(model, self.index))

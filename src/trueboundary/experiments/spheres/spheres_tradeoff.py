@@ -68,7 +68,7 @@ class SnapshotTradeoff(RunConfig):
     def cost(self) -> float:
         """Return the cost of counting and attacking at every snapshot."""
         n_attacked = self.n_attack_points
-        counting = ErrorCount(self.network, self.n_points).seconds()
+        counting = ErrorCount(self.network, self.n_points).whole_cost()
         attacking = 2 * AttackedPoints(self.network, n_attacked).seconds(n_attacked)
         return len(self._models()) * (counting + attacking)
 
