@@ -16,12 +16,8 @@ from trueboundary.classifiers import BinaryClassifier, SphereBayes, TruncatedSum
 from trueboundary.experiments import summaries
 from trueboundary.experiments.base import Experiment
 from trueboundary.experiments.claims import judge, read_claims
-from trueboundary.experiments.networks import trained_networks as networks
 from trueboundary.experiments.networks.planes import evaluate_plane, polar_points, square_points
-from trueboundary.experiments.networks.trained_networks import (
-    TrainedNetwork,
-    small_relu_network,
-)
+from trueboundary.experiments.networks.trained_networks import TrainedNetwork, small_relu_network
 from trueboundary.experiments.spheres import (
     spheres_circles,
     spheres_dimension,
@@ -642,12 +638,3 @@ def test_runs_are_configurations() -> None:
         for config in experiment.runs("smoke").values():
             assert isinstance(config, RunConfig)
             assert config.cost() > 0
-
-
-# ------------------------------------------------------------------------------- large counts
-
-
-def test_blocks_are_those_of_the_problems_streams():
-    from trueboundary.problems.base import BLOCK_SIZE
-
-    assert networks.BLOCK_POINTS == BLOCK_SIZE

@@ -23,7 +23,13 @@ from trueboundary.classifiers import (
 )
 from trueboundary.experiments.base import Experiment
 from trueboundary.experiments.claims import Verdict, judge, read_claims
+from trueboundary.experiments.networks.attacked_points import AttackedPoints
 from trueboundary.experiments.networks.ellipsoids import log10_error
+from trueboundary.experiments.networks.network_brackets import (
+    BracketedDistances,
+    CertifiedRate,
+    bracket_ratios,
+)
 from trueboundary.experiments.networks.spectra import (
     MEAN_ALPHA,
     SHAPES,
@@ -31,13 +37,8 @@ from trueboundary.experiments.networks.spectra import (
     std_for_clt,
     std_for_error,
 )
-from trueboundary.experiments.networks.splitting_rates import (
-    BracketedDistances,
-    CertifiedRate,
-    SplittingRate,
-    bracket_ratios,
-)
-from trueboundary.experiments.networks.trained_networks import FINAL, AttackedPoints, TrainedNetwork
+from trueboundary.experiments.networks.splitting_rates import SplittingRate
+from trueboundary.experiments.networks.trained_networks import FINAL, TrainedNetwork
 from trueboundary.experiments.spheres import spheres_clt, spheres_error_rate
 from trueboundary.experiments.truth import (
     truth_approximations,

@@ -13,18 +13,20 @@ from trueboundary.experiments.images import attacked_images as images
 from trueboundary.experiments.images.attacked_images import AttackedImages
 from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask
 from trueboundary.experiments.images.trained_classifiers import TrainedSVM
-from trueboundary.experiments.networks import splitting_rates as brackets
-from trueboundary.experiments.networks import trained_networks as networks
-from trueboundary.experiments.networks.splitting_rates import SplittingPilot, SplittingRate
-from trueboundary.experiments.networks.trained_networks import (
-    AttackedPoints,
-    ErrorCount,
-    TrainedNetwork,
+from trueboundary.experiments.networks import (
+    attacked_norms,
+    attacked_points,
+    error_counts,
+    splitting_rates,
 )
+from trueboundary.experiments.networks.attacked_norms import NormAttack
+from trueboundary.experiments.networks.attacked_points import AttackedPoints
+from trueboundary.experiments.networks.error_counts import ErrorCount
+from trueboundary.experiments.networks.splitting_rates import SplittingPilot, SplittingRate
+from trueboundary.experiments.networks.trained_networks import TrainedNetwork
 from trueboundary.experiments.registry import experiments
-from trueboundary.experiments.spheres import spheres_norms
-from trueboundary.experiments.spheres.spheres_norms import NormAttack
 from trueboundary.experiments.spheres.spheres_tradeoff import SnapshotTradeoff
+from trueboundary.problems.base import BLOCK_SIZE
 from trueboundary.runs import (
     Context,
     Pieced,
@@ -137,7 +139,7 @@ def test_a_piece_is_named_after_all_that_changes_it_and_nothing_else(monkeypatch
     # Pieces of another size must not be taken for these.
     attack, pictures = AttackedPoints(LARGE, 1000), AttackedImages(DIGITS, None, "cw", 1000)
     before = digests(attack) | digests(pictures)
-    monkeypatch.setattr(networks, "PIECE_POINTS", 500)
+    monkeypatch.setattr(attacked_points, "PIECE_POINTS", 500)
     monkeypatch.setattr(images, "_ATTACK_CHUNK", 50)
     assert (digests(attack) | digests(pictures)) & before == {DIGITS.fit.digest}
 
@@ -151,7 +153,7 @@ def descendants(of):
 
 #: A job in pieces of every class that has them. A class joins by a line.
 JOBS = {
-    ErrorCount: lambda: ErrorCount(NETWORK, 3 * networks.BLOCK_POINTS + 100),
+    ErrorCount: lambda: ErrorCount(NETWORK, 3 * error_counts.BLOCK_POINTS + 100),
     AttackedPoints: lambda: AttackedPoints(NETWORK, 10, 40, step_size=0.02, refine_steps=3),
     NormAttack: lambda: NormAttack(NETWORK, (0.8, 1.0, 1.3), 5, 40),
 }
@@ -159,11 +161,15 @@ JOBS = {
 OTHER_NUMBERS = {SplittingRate}
 
 
+def test_blocks_are_those_of_the_problems_streams():
+    assert error_counts.BLOCK_POINTS == BLOCK_SIZE
+
+
 @pytest.fixture
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(networks, "PIECE_BLOCKS", 2)
-    monkeypatch.setattr(networks, "PIECE_POINTS", 4)
-    monkeypatch.setattr(spheres_norms, "PIECE_POINTS", 4)
+    monkeypatch.setattr(error_counts, "PIECE_BLOCKS", 2)
+    monkeypatch.setattr(attacked_points, "PIECE_POINTS", 4)
+    monkeypatch.setattr(attacked_norms, "PIECE_POINTS", 4)
 
 
 def test_every_class_that_is_cut_is_tested_here(small_pieces):
@@ -237,7 +243,7 @@ def test_chunks_without_their_images_say_so(tmp_path, monkeypatch):
 
 
 def test_a_large_splitting_estimate_is_right_and_reuses_its_replicates(tmp_path, monkeypatch):
-    monkeypatch.setattr(brackets, "_LARGEST_PIECE", 0)
+    monkeypatch.setattr(splitting_rates, "_LARGEST_PIECE", 0)
     dim, k = 20, 17
     threshold = truncated.optimal_threshold(dim, k)
     network = TrainedNetwork(dim, "relu", 8, 2, 10)
@@ -260,7 +266,7 @@ def test_a_large_splitting_estimate_is_right_and_reuses_its_replicates(tmp_path,
 
 
 def test_a_large_splitting_estimate_says_when_it_reaches_no_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(brackets, "_LARGEST_PIECE", 0)
+    monkeypatch.setattr(splitting_rates, "_LARGEST_PIECE", 0)
     config = SplittingRate(NETWORK, "inner", 20, 1, 3, n_attacks=2)
     found = computed(config, tmp_path, with_model(SphereBayes(6))).summary
     assert not found["reached"]

@@ -21,6 +21,7 @@ class Pieced(RunConfig):
     Pieces are computed side by side, and of a job that was stopped those are kept that are done.
     A subclass says when and how it is cut (`pieces`) and does the work either way: `whole` and
     `put_together` give the same bits, unless the class says that they draw other random numbers.
+    Where it has another base class, this one comes first.
 
     The names of the pieces enter the run's key: they must not change.
     """
@@ -30,8 +31,8 @@ class Pieced(RunConfig):
         return {}
 
     def whole_needs(self) -> Mapping[str, RunConfig]:
-        """Return what `whole` reads."""
-        return {}
+        """Return what `whole` reads: what a run of the other base class needs."""
+        return super().needs()
 
     def whole_cost(self) -> float:
         """Return the rough cost of `whole`, in seconds on one core."""

@@ -12,10 +12,10 @@ import numpy as np
 from trueboundary import theory
 from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.attacked_points import AttackedPoints
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
     SPHERES,
-    AttackedPoints,
     TrainedNetwork,
     load_model,
 )

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.attacked_points import AttackedPoints, Surface
+from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.trained_networks import (
     SPHERES,
-    AttackedPoints,
-    ErrorCount,
-    Surface,
     TrainedNetwork,
     small_relu_network,
 )

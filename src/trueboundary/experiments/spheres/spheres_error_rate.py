@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.networks.trained_networks import (
-    SPHERES,
-    ErrorCount,
-    small_relu_network,
-)
+from trueboundary.experiments.networks.error_counts import ErrorCount
+from trueboundary.experiments.networks.trained_networks import SPHERES, small_relu_network
 from trueboundary.experiments.summaries import SCHEDULE_WORDS, other_schedule
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig

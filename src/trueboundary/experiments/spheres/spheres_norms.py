@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from trueboundary import theory
-from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.networks.trained_networks import (
-    FINAL,
-    PIECE_POINTS,
-    TrainedNetwork,
-    load_model,
-    small_relu_network,
-)
+from trueboundary.experiments.networks.attacked_norms import MIDDLE, NormAttack, NormScan
+from trueboundary.experiments.networks.trained_networks import small_relu_network
 from trueboundary.plurals import plural
-from trueboundary.runs import Context, Pieced, Run, RunConfig, RunResult, joined
-from trueboundary.runs.config import Arrays
+from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from trueboundary.classifiers import BinaryClassifier
 
 Rows = list[dict[str, Any]]
 
@@ -36,199 +24,6 @@ ATTACKED_NORMS = tuple(round(0.1 * tenth, 1) for tenth in range(3, 31))
 #: Random points are drawn at some more, where the accuracy changes fast.
 NORMS = tuple(sorted({*ATTACKED_NORMS, 1.05, 1.12, 1.14, 1.16, 1.18, 1.25}))
 PAPER_NORMS = (0.6, 2.4)
-_MIDDLE = 1.15
-_BLOCK_SIZE = 5000
-
-
-@dataclass(frozen=True)
-class NormScan(RunConfig):
-    """Errors among random points of given norms, against the rule "outer above `middle`".
-
-    Parameters
-    ----------
-    network : TrainedNetwork
-        Which network.
-    norms : tuple of float
-        Norms, none equal to `middle`.
-    n_points : int
-        Random points per norm.
-    middle : float
-        Norm above which a point counts as outer.
-    seed : int
-        Seed of the points.
-    """
-
-    network: TrainedNetwork
-    norms: tuple[float, ...]
-    n_points: int
-    middle: float = _MIDDLE
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_integer("n_points", self.n_points, minimum=1)
-        _check_norms(self.norms, self.middle)
-
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
-
-    def cost(self) -> float:
-        """Two operations per parameter and point."""
-        size = self.network.n_weights
-        return len(self.norms) * self.n_points * (3e-6 + 2 * size / 7e10)
-
-    def compute(self, context: Context) -> RunResult:
-        """Count the errors at each norm."""
-        import torch
-
-        from trueboundary.classifiers import margin, misclassified
-        from trueboundary.problems import block_generator
-
-        model = load_model(context.inputs["network"], FINAL, self.network.device)
-        density = self.network.problem().density(0)
-        n_errors = np.zeros(len(self.norms), dtype=np.int64)
-        for index, norm in enumerate(self.norms):
-            generator = block_generator(self.seed, index, purpose="norms")
-            for start in range(0, self.n_points, _BLOCK_SIZE):
-                n = min(_BLOCK_SIZE, self.n_points - start)
-                x = norm * density.sample((n,), generator=generator)
-                with torch.no_grad():
-                    margins = margin(model, x.to(self.network.device))
-                n_errors[index] += int(misclassified(margins, int(norm > self.middle)).sum())
-            context.progress((index + 1) / len(self.norms))
-        return RunResult(
-            {"n_points": self.n_points}, {"norm": np.array(self.norms), "n_errors": n_errors}
-        )
-
-
-@dataclass(frozen=True)
-class NormAttack(Pieced):
-    """Errors found by attack on spheres of given norms.
-
-    Parameters
-    ----------
-    network : TrainedNetwork
-        Which network.
-    norms : tuple of float
-        Norms of the spheres, none equal to `middle`.
-    n_points : int
-        Random starting points per norm.
-    n_steps, n_restarts : int
-        Budget of the worst-case manifold attack.
-    step_size : float
-        Length of its first step, as a fraction of the norm.
-    middle : float
-        Norm above which a point counts as outer.
-    seed : int
-        Seed of the points.
-    """
-
-    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
-
-    network: TrainedNetwork
-    norms: tuple[float, ...]
-    n_points: int
-    n_steps: int
-    n_restarts: int = 1
-    step_size: float = 1e-2
-    middle: float = _MIDDLE
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("n_points", "n_steps", "n_restarts"):
-            check_integer(name, getattr(self, name), minimum=1)
-        _check_norms(self.norms, self.middle)
-
-    def pieces(self) -> dict[str, AttackedNorm]:
-        """Return a norm each."""
-        if self.n_points * self.n_restarts <= PIECE_POINTS:
-            return {}
-        return {
-            f"norm-{index}": AttackedNorm(**self.field_values(), index=index)
-            for index in range(len(self.norms))
-        }
-
-    def whole_needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
-
-    def whole_cost(self) -> float:
-        """Return about the time of the attack on all norms."""
-        return self.seconds() * len(self.norms)
-
-    def seconds(self) -> float:
-        """Return about the time of one norm: both passes, for every step of every start."""
-        size = self.network.n_weights
-        return self.n_points * self.n_restarts * self.n_steps * (2e-6 + 6 * size / 5e10)
-
-    def whole(self, context: Context) -> RunResult:
-        """Attack each norm to convergence."""
-        model = load_model(context.inputs["network"], FINAL, self.network.device)
-        found = []
-        for index in range(len(self.norms)):
-            found.append(self.attack_norm(model, index))
-            context.progress((index + 1) / len(self.norms))
-        return RunResult({"n_points": self.n_points}, joined(found))
-
-    def put_together(self, pieces: Mapping[str, Run], context: Context) -> RunResult:
-        """Return all norms."""
-        arrays = joined([piece.arrays for piece in pieces.values()])
-        return RunResult({"n_points": self.n_points}, arrays)
-
-    def attack_norm(self, model: BinaryClassifier, index: int) -> Arrays:
-        """Attack `model` on the sphere of one norm: errors found and the worst margin."""
-        import torch
-
-        from trueboundary.attacks import ManifoldAttack
-        from trueboundary.problems import block_generator
-
-        norm = self.norms[index]
-        generator = block_generator(self.seed, index, purpose="attacked norms")
-        density = self.network.problem().density(0)
-        x = norm * density.sample((self.n_points,), generator=generator)
-        label = int(norm > self.middle)
-        attack = ManifoldAttack("worst_case", self.n_steps, self.step_size * norm, self.n_restarts)
-        y = torch.full((self.n_points,), label)
-        result = attack(model, x.to(self.network.device), y, generator=generator)
-        margins = result.endpoint_margin
-        return {
-            "norm": np.array([norm]),
-            "n_found": np.array([int(result.success.sum())], dtype=np.int64),
-            "worst_margin": np.array([float(margins.min() if label else margins.max())]),
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttackedNorm(NormAttack):
-    """A piece of a large `NormAttack`, whose fields it has: the sphere of one norm.
-
-    Parameters
-    ----------
-    index : int
-        Which of the norms.
-    """
-
-    index: int
-
-    def pieces(self) -> dict[str, AttackedNorm]:
-        """Return none: a piece is not cut further."""
-        return {}
-
-    def whole_cost(self) -> float:
-        """Return about the time of one norm."""
-        return self.seconds()
-
-    def whole(self, context: Context) -> RunResult:
-        """Attack the same points, from the same starts, as a job in one piece would."""
-        model = load_model(context.inputs["network"], FINAL, self.network.device)
-        return RunResult({}, self.attack_norm(model, self.index))
-
-
-def _check_norms(norms: tuple[float, ...], middle: float) -> None:
-    if not norms or any(not (math.isfinite(norm) and norm > 0) for norm in norms):
-        raise ValueError(f"norms must be positive numbers, got {norms}")
-    if middle in norms:
-        raise ValueError(f"a point of norm {middle} has no right class; leave that norm out")
 
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
@@ -309,8 +104,8 @@ def curve_measurement(rows: Rows) -> Measurement:
     It falls between two neighbouring norms if the interval of the one farther from 1.15 lies
     wholly below that of the nearer one.
     """
-    inwards = sorted((row for row in rows if row["norm"] < _MIDDLE), key=lambda row: -row["norm"])
-    outwards = sorted((row for row in rows if row["norm"] > _MIDDLE), key=lambda row: row["norm"])
+    inwards = sorted((row for row in rows if row["norm"] < MIDDLE), key=lambda row: -row["norm"])
+    outwards = sorted((row for row in rows if row["norm"] > MIDDLE), key=lambda row: row["norm"])
     falls = [
         f"{after['norm']:g}"
         for side in (inwards, outwards)
@@ -368,7 +163,7 @@ def draw_norms(rows: Rows, attacked: Rows) -> Figure:
     for index, radius in enumerate((1.0, 1.3)):
         label = "the spheres" if index == 0 else None
         axes.axvline(radius, color=COLOURS["truth"], linewidth=0.9, label=label)
-    axes.axvline(_MIDDLE, color=COLOURS["truth"], linestyle=":", label="norm 1.15")
+    axes.axvline(MIDDLE, color=COLOURS["truth"], linestyle=":", label="norm 1.15")
     for index, norm in enumerate(PAPER_NORMS):
         label = "the paper's extreme errors" if index == 0 else None
         axes.axvline(norm, color=COLOURS["paper"], linestyle="--", label=label)

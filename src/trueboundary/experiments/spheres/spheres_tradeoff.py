@@ -12,11 +12,11 @@ import numpy as np
 from trueboundary import theory
 from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.networks.attacked_points import AttackedPoints
+from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
     SPHERES,
-    AttackedPoints,
-    ErrorCount,
     TrainedNetwork,
     load_model,
     snapshot_name,

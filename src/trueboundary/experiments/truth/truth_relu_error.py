@@ -14,17 +14,14 @@ import numpy as np
 
 from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.networks.splitting_rates import (
+from trueboundary.experiments.networks.error_counts import ErrorCount
+from trueboundary.experiments.networks.network_brackets import (
     BracketedDistances,
     CertifiedRate,
-    SplittingRate,
     bracket_ratios,
 )
-from trueboundary.experiments.networks.trained_networks import (
-    SPHERES,
-    ErrorCount,
-    small_relu_network,
-)
+from trueboundary.experiments.networks.splitting_rates import SplittingRate
+from trueboundary.experiments.networks.trained_networks import SPHERES, small_relu_network
 from trueboundary.experiments.wording import number
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig

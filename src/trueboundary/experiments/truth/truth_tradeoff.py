@@ -22,12 +22,9 @@ from trueboundary.experiments.networks.ellipsoids import (
     EllipsoidErrors,
     quadratic_network,
 )
+from trueboundary.experiments.networks.network_brackets import BracketedDistances, bracket_ratios
 from trueboundary.experiments.networks.spectra import MEAN_ALPHA, shape, std_for_error
-from trueboundary.experiments.networks.splitting_rates import (
-    BracketedDistances,
-    SplittingRate,
-    bracket_ratios,
-)
+from trueboundary.experiments.networks.splitting_rates import SplittingRate
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
     SPHERES,

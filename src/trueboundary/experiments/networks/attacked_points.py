@@ -1,0 +1,182 @@
+"""Distances from random points to the nearest errors of trained networks, found by attack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from trueboundary._checks import check_integer
+from trueboundary.experiments.networks.trained_networks import FINAL, SPHERES, OfNetwork, Sphere
+from trueboundary.runs import Context, Pieced, Run, RunResult, joined, spans
+from trueboundary.runs.config import Arrays
+
+if TYPE_CHECKING:
+    from trueboundary.classifiers import BinaryClassifier
+
+Surface = Literal["sphere", "shell"]
+
+#: Points in a piece of a large attack, which share a seed of its own.
+PIECE_POINTS = 250
+
+
+@dataclass(frozen=True)
+class AttackedPoints(Pieced, OfNetwork):
+    """Distances from random points of a sphere to the nearest errors that an attack finds.
+
+    Parameters
+    ----------
+    network
+        As in `OfNetwork`.
+    n_points : int
+        How many random points are attacked; points that are errors themselves have distance 0.
+    n_steps : int
+        Steps of the attack, each of length `step_size`.
+    sphere : {"inner", "outer"}
+        Where the points are.
+    surface : {"sphere", "shell"}
+        Search on the sphere, or anywhere between the spheres.
+    step_size : float
+        Length of a step.
+    n_restarts : int
+        Starts per point.
+    refine_steps : int
+        Slides along the boundary that shorten each distance; 0 keeps the first error met, as the
+        published attack does.
+    model : str
+        Which of the network's stored models.
+    seed : int
+        Seed of the points and restarts.
+    """
+
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
+
+    n_points: int
+    n_steps: int = 1000
+    sphere: Sphere = "inner"
+    surface: Surface = "sphere"
+    step_size: float = 1e-3
+    n_restarts: int = 1
+    refine_steps: int = 0
+    model: str = FINAL
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("n_points", "n_steps", "n_restarts"):
+            check_integer(name, getattr(self, name), minimum=1)
+        check_integer("refine_steps", self.refine_steps, minimum=0)
+
+    def pieces(self) -> dict[str, AttackedPiece]:
+        """Return some points each."""
+        if self.n_points <= PIECE_POINTS:
+            return {}
+        return {  # by the names that the keys of results know
+            f"chunk-{first}": AttackedPiece(**self.field_values(), first=first, stop=stop)
+            for first, stop in spans(self.n_points, PIECE_POINTS)
+        }
+
+    def whole_cost(self) -> float:
+        """Return about the time of the attack."""
+        return self.seconds(self.n_points)
+
+    def seconds(self, n_points: int) -> float:
+        """Return about the time of `n_points`: both passes, for about 200 steps of every start."""
+        passes = min(self.n_steps, 200) * self.n_restarts * n_points
+        return 0.2 + passes * (2e-6 + 6 * self.network.n_weights / 5e10)
+
+    def whole(self, context: Context) -> RunResult:
+        """Attack all points."""
+        model = self.load(context, self.model)
+        return RunResult({"n_points": self.n_points}, self.attack(model, context.progress))
+
+    def put_together(self, pieces: Mapping[str, Run], context: Context) -> RunResult:
+        """Return the points of all pieces."""
+        arrays = joined([piece.arrays for piece in pieces.values()])
+        return RunResult({"n_points": self.n_points}, arrays)
+
+    def attack(
+        self, model: BinaryClassifier, progress: Callable[[float], None] | None = None
+    ) -> Arrays:
+        """Attack `model`: distances, norms of the errors found and passes, one row per point."""
+        x, y = self.points()
+        pieces = []
+        for first, stop in spans(self.n_points, PIECE_POINTS):
+            pieces.append(self.attack_piece(model, x, y, first, stop))
+            if progress is not None:
+                progress(stop / self.n_points)
+        return joined(pieces)
+
+    def attack_piece(
+        self, model: BinaryClassifier, x: Any, y: Any, first: int, stop: int
+    ) -> Arrays:
+        """Attack `model` at the points `first` to `stop` of all points and labels."""
+        import torch
+
+        from trueboundary.attacks import ManifoldAttack, OffManifoldAttack, Shell
+
+        x, y = x[first:stop], y[first:stop]
+        # The attack hashes the seed that it draws here with each point, so that neither pieces nor
+        # runs whose sums of seed and place agree share random numbers.
+        generator = torch.Generator().manual_seed(self.seed + first)
+        budget = (self.n_steps, self.step_size, self.n_restarts, self.refine_steps)
+        if self.surface == "sphere":
+            result = ManifoldAttack("nearest", *budget)(model, x, y, generator=generator)
+        else:
+            shell = Shell(1.0, self.network.radius)
+            result = OffManifoldAttack(*budget)(model, x, y, domain=shell, generator=generator)
+        norms = result.x_adv.double().norm(dim=1)
+        return {
+            "distance": result.distance.double().cpu().numpy(),
+            "norm": norms.cpu().numpy(),
+            "n_forward": result.n_forward.cpu().numpy(),
+            "n_backward": result.n_backward.cpu().numpy(),
+        }
+
+    def points(self) -> tuple[Any, Any]:
+        """Return the attacked points and their labels."""
+        import torch
+
+        device = self.network.device
+        (x, y) = next(
+            iter(
+                self.network.problem().blocks(
+                    self.n_points,
+                    seed=self.seed,
+                    block_size=self.n_points,
+                    label=SPHERES.index(self.sphere),
+                    device=device,
+                    purpose="attacked",
+                )
+            )
+        )
+        return x, y.to(torch.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackedPiece(AttackedPoints):
+    """A piece of a large `AttackedPoints`, whose fields it has: the points `first` to `stop`.
+
+    Parameters
+    ----------
+    first, stop : int
+        Number of the first point, and one more than that of the last.
+    """
+
+    kind: ClassVar[str] = "AttackedChunk"
+
+    first: int
+    stop: int
+
+    def pieces(self) -> dict[str, AttackedPiece]:
+        """Return none: a piece is not cut further."""
+        return {}
+
+    def whole_cost(self) -> float:
+        """Return about the time of the piece's points."""
+        return self.seconds(self.stop - self.first)
+
+    def whole(self, context: Context) -> RunResult:
+        """Attack the same points, from the same starts, as a job in one piece would."""
+        model = self.load(context, self.model)
+        x, y = self.points()
+        return RunResult({}, self.attack_piece(model, x, y, self.first, self.stop))

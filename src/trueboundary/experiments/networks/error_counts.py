@@ -1,0 +1,163 @@
+"""Errors of trained networks counted among random points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from trueboundary._checks import check_integer
+from trueboundary.experiments.networks.trained_networks import FINAL, SPHERES, OfNetwork, Sphere
+from trueboundary.runs import Context, Pieced, Run, RunResult, Tally, spans
+
+if TYPE_CHECKING:
+    from trueboundary.classifiers import BinaryClassifier
+
+#: Points per block of a problem's streams, repeated here because that module imports torch.
+BLOCK_POINTS = 8192
+
+#: Blocks of points in a piece of a large count, about a million points.
+PIECE_BLOCKS = 122
+
+
+@dataclass(frozen=True)
+class ErrorCount(Pieced, OfNetwork):
+    """Errors of a trained network on random points of either sphere.
+
+    Parameters
+    ----------
+    network
+        As in `OfNetwork`.
+    n_points : int
+        Points per sphere.
+    model : str
+        Which of the network's stored models.
+    seed : int
+        Seed of the points.
+    """
+
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
+
+    n_points: int
+    model: str = FINAL
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("n_points", self.n_points, minimum=1)
+
+    def pieces(self) -> dict[str, CountedPiece]:
+        """Return some blocks of one sphere each."""
+        n_blocks = -(-self.n_points // BLOCK_POINTS)
+        if n_blocks <= PIECE_BLOCKS + 1:  # a million points and the rest of a block are one piece
+            return {}
+        return {
+            f"{sphere}-{first}": CountedPiece(
+                self.network,
+                sphere,
+                first,
+                min(last * BLOCK_POINTS, self.n_points) - first * BLOCK_POINTS,
+                self.model,
+                self.seed,
+            )
+            for sphere in SPHERES
+            for first, last in spans(n_blocks, PIECE_BLOCKS)
+        }
+
+    def whole_cost(self) -> float:
+        """Two operations per parameter and point."""
+        return 2 * self.n_points * self.network.seconds_per_point
+
+    def whole(self, context: Context) -> RunResult:
+        """Count in blocks; a killed count goes on from its last block."""
+        model = self.load(context, self.model)
+        return self._result(self.count(model, context.checkpoint / "tally.json", context.progress))
+
+    def put_together(self, pieces: Mapping[str, Run], context: Context) -> RunResult:
+        """Add up the errors of each sphere."""
+        counts = dict.fromkeys(SPHERES, 0)
+        for piece in pieces.values():
+            counts[piece.config["sphere"]] += piece.summary["n_errors"]
+        return self._result(counts)
+
+    def _result(self, counts: Mapping[Sphere, int]) -> RunResult:
+        return RunResult(
+            {f"n_errors_{sphere}": counts[sphere] for sphere in SPHERES}
+            | {"n_points": self.n_points}
+        )
+
+    def count(
+        self,
+        model: BinaryClassifier,
+        tally: Path | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> dict[Sphere, int]:
+        """Return the number of errors of `model` by sphere; `tally` is a file to resume from."""
+        state = Tally(tally)
+        for label, sphere in enumerate(SPHERES):
+            blocks = self.network.problem().blocks(
+                self.n_points, seed=self.seed, label=label, device=self.network.device
+            )
+            for index, (x, _) in state.left(sphere, blocks):
+                state.add(sphere, _count_errors(model, x, label))
+                if progress is not None:
+                    done = min((index + 1) * BLOCK_POINTS, self.n_points)
+                    progress((label + done / self.n_points) / 2)
+        return {sphere: state.total(sphere) for sphere in SPHERES}
+
+
+@dataclass(frozen=True)
+class CountedPiece(OfNetwork):
+    """A piece of a large `ErrorCount`: some blocks of the points of one sphere.
+
+    Counts of different size share their full pieces.
+
+    Parameters
+    ----------
+    network
+        As in `OfNetwork`.
+    sphere : {"inner", "outer"}
+        Where the points are.
+    first_block : int
+        Number of the block that holds the first point.
+    n_points : int
+        Points of this piece; only the last block may be cut off.
+    model : str
+        Which of the network's stored models.
+    seed : int
+        Seed of the points.
+    """
+
+    kind: ClassVar[str] = "CountedChunk"
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
+
+    sphere: Sphere
+    first_block: int
+    n_points: int
+    model: str = FINAL
+    seed: int = 0
+
+    def cost(self) -> float:
+        """Two operations per parameter and point."""
+        return self.n_points * self.network.seconds_per_point
+
+    def compute(self, context: Context) -> RunResult:
+        """Count the errors in the same points that a count in one piece would draw."""
+        model = self.load(context, self.model)
+        problem, label = self.network.problem(), SPHERES.index(self.sphere)
+        n_errors = 0
+        for start in range(0, self.n_points, BLOCK_POINTS):
+            index = self.first_block + start // BLOCK_POINTS
+            x, _ = problem.block(index, seed=self.seed, label=label, device=self.network.device)
+            n_errors += _count_errors(model, x[: self.n_points - start], label)
+            context.progress(min(1.0, (start + BLOCK_POINTS) / self.n_points))
+        return RunResult({"n_errors": n_errors})
+
+
+def _count_errors(model: BinaryClassifier, x: Any, label: int) -> int:
+    import torch
+
+    from trueboundary.classifiers import margin, misclassified
+
+    with torch.no_grad():
+        return int(misclassified(margin(model, x), label).sum())
