@@ -1,20 +1,22 @@
 """One look for every figure: sizes, colours and an output that needs no display.
 
 Figures are `matplotlib.figure.Figure` objects built directly, never through pyplot, so that nothing
-is registered globally and any number of them can be drawn in any process.
+is registered globally and any number of them can be drawn in any process. matplotlib is loaded when
+a figure is made: whoever may draw can import this module at the top.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import matplotlib as mpl
-from cycler import cycler
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Okabe and Ito's palette, told apart by readers with any of the common colour deficiencies.
 #: ``inner`` and ``outer`` are the two classes, ``truth`` is anything known exactly, ``paper`` a
@@ -57,7 +59,6 @@ LegendLocation = Literal[
 # Read by matplotlib when axes are made; what it reads when something is drawn into them (legends)
 # has a function of its own below.
 _STYLE: Any = {
-    "axes.prop_cycle": cycler(color=CYCLE),
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
@@ -106,9 +107,13 @@ def new_figure(
     >>> line.get_color() == COLOURS["inner"]
     True
     """
+    import matplotlib as mpl
+    from cycler import cycler
+    from matplotlib.figure import Figure
+
     if n_columns < 1 or n_rows < 1:
         raise ValueError(f"a figure needs at least one axes, got {n_columns} by {n_rows}")
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE | {"axes.prop_cycle": cycler(color=CYCLE)}):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
         axes = figure.subplots(n_rows, n_columns, squeeze=False)
     return figure, [axes[row, column] for row in range(n_rows) for column in range(n_columns)]
@@ -128,6 +133,61 @@ def add_legend(axes: Axes, *, location: LegendLocation = "best", title: str | No
     """
     legend = axes.legend(title=title, frameon=False, fontsize=9, title_fontsize=9)
     legend.set_loc(location)
+
+
+def shared_legend(figure: Figure, *, n_columns: int, of: Axes | None = None) -> None:
+    """Add a legend below all axes, of all labels or of those of one of them."""
+    labelled: Any = () if of is None else of.get_legend_handles_labels()
+    place: Any = "outside lower center"
+    figure.legend(*labelled, loc=place, ncols=n_columns, frameon=False, fontsize=9)
+
+
+def plot_rows(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], x: str, y: str, style: str = "-", **artist: Any
+) -> None:
+    """Plot two columns of a table against each other, in the words of `Axes.plot`."""
+    axes.plot([row[x] for row in rows], [row[y] for row in rows], style, **artist)
+
+
+def interval_bars(
+    axes: Axes,
+    x: Any,
+    y: Any,
+    low: Any,
+    high: Any,
+    *,
+    across: bool = False,
+    fmt: str = "o",
+    **artist: Any,
+) -> None:
+    """Draw values with their intervals, in the words of `Axes.errorbar`.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where to draw.
+    x, y : float or sequence of float
+        The values and their places.
+    low, high : float, None or sequence of them
+        Ends of the intervals; None where there is none.
+    across : bool
+        Whether the intervals are those of `x`.
+    """
+    values = np.atleast_1d(x if across else y)
+    ends = zip(values, np.atleast_1d(low), np.atleast_1d(high), strict=True)
+    bars = [
+        (0.0 if below is None else value - below, 0.0 if above is None else above - value)
+        for value, below, above in ends
+    ]
+    # Rounding may put the end of an interval a digit beyond its value.
+    bars = np.maximum(0.0, np.transpose(bars))
+    errors: Any = {"xerr" if across else "yerr": bars}
+    axes.errorbar(x, y, fmt=fmt, **errors, **artist)
+
+
+def mark_paper(axes: Axes, x: float, y: float, label: str | None = None) -> None:
+    """Draw a number that a paper printed as a cross."""
+    axes.plot(x, y, "x", color=COLOURS["paper"], ms=9, mew=2, label=label)
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from trueboundary.experiments.papers import PAPERS, read_table
 from trueboundary.runs import Run, RunConfig, total_cost
@@ -16,6 +18,8 @@ if TYPE_CHECKING:  # the command line lists experiments without loading matplotl
 Scale = Literal["smoke", "quick", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "quick", "paper")
 Table = Sequence[Mapping[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
 
 #: Data sets that their users bring, by the start of their names, as they are called.
 _BROUGHT: Mapping[str, str] = {"celeba": "CelebA", "cifar10": "CIFAR-10"}
@@ -200,6 +204,24 @@ class Experiment:
     def cost(self, scale: Scale) -> float:
         """Rough cost in seconds on one core, what is shared with other experiments included."""
         return total_cost(self.runs(scale).values())
+
+
+def seeds(settings: Mapping[str, Any], seed: int) -> Iterator[tuple[int, int]]:
+    """Yield number and seed of each of the networks that the setting ``n_seeds`` asks for."""
+    yield from enumerate(range(seed, seed + settings["n_seeds"]))
+
+
+def rows_of(**columns: Iterable[Any]) -> Rows:
+    """Return the table that has these columns, with plain numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rows_of(step=np.array([1, 2]), name="ab")
+    [{'step': 1, 'name': 'a'}, {'step': 2, 'name': 'b'}]
+    """
+    plain = [c.tolist() if isinstance(c, np.ndarray) else c for c in columns.values()]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*plain, strict=True)]
 
 
 def read_settings(experiment: str) -> list[Setting]:

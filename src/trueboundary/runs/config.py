@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary._checks import check_integer
+
 #: Raised when the layout of a stored run changes; part of every hash.
 SCHEMA_VERSION = 2
 
@@ -136,6 +138,11 @@ class RunConfig:
     def compute(self, context: Context) -> RunResult:
         """Do the work; must depend on nothing but the fields and ``context.inputs``."""
         raise NotImplementedError(f"{self.kind} does not say how it is computed")
+
+    def check_at_least(self, minimum: int, *names: str) -> None:
+        """Refuse fields that are no integers of at least `minimum`."""
+        for name in names:
+            check_integer(name, getattr(self, name), minimum=minimum)
 
     def field_values(self) -> dict[str, Any]:
         """Return the fields as they are, for a configuration that has them and more."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from trueboundary._checks import check_integer
 from trueboundary.experiments.networks.attacked_points import PIECE_POINTS
 from trueboundary.experiments.networks.trained_networks import OfNetwork
 from trueboundary.runs import Context, Pieced, Run, RunResult, joined
@@ -47,7 +46,7 @@ class NormScan(OfNetwork):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_points", self.n_points, minimum=1)
+        self.check_at_least(1, "n_points")
         _check_norms(self.norms, self.middle)
 
     def cost(self) -> float:
@@ -111,8 +110,7 @@ class NormAttack(Pieced, OfNetwork):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_points", "n_steps", "n_restarts"):
-            check_integer(name, getattr(self, name), minimum=1)
+        self.check_at_least(1, "n_points", "n_steps", "n_restarts")
         _check_norms(self.norms, self.middle)
 
     def pieces(self) -> dict[str, AttackedNorm]:

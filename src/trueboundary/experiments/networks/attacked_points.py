@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from trueboundary._checks import check_integer
 from trueboundary.experiments.networks.trained_networks import FINAL, SPHERES, OfNetwork, Sphere
 from trueboundary.runs import Context, Pieced, Run, RunResult, joined, spans
 from trueboundary.runs.config import Arrays
@@ -62,9 +61,8 @@ class AttackedPoints(Pieced, OfNetwork):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_points", "n_steps", "n_restarts"):
-            check_integer(name, getattr(self, name), minimum=1)
-        check_integer("refine_steps", self.refine_steps, minimum=0)
+        self.check_at_least(1, "n_points", "n_steps", "n_restarts")
+        self.check_at_least(0, "refine_steps")
 
     def pieces(self) -> dict[str, AttackedPiece]:
         """Return some points each."""

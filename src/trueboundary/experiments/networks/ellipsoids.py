@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trueboundary._checks import check_integer
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
     SPHERES,
@@ -160,7 +159,7 @@ class EllipsoidDistances(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_points", self.n_points, minimum=2)
+        self.check_at_least(2, "n_points")
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the network's alphas."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from trueboundary._checks import check_integer
 from trueboundary.experiments.networks.trained_networks import FINAL, SPHERES, OfNetwork, Sphere
 from trueboundary.runs import Context, Pieced, Run, RunResult, Tally, spans
 
@@ -44,7 +43,7 @@ class ErrorCount(Pieced, OfNetwork):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_points", self.n_points, minimum=1)
+        self.check_at_least(1, "n_points")
 
     def pieces(self) -> dict[str, CountedPiece]:
         """Return some blocks of one sphere each."""

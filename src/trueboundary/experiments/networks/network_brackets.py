@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from trueboundary._checks import check_integer
 from trueboundary.experiments.networks.attacked_points import AttackedPoints
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
@@ -66,7 +65,7 @@ class BracketedDistances(OfNetwork):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_points", self.n_points, minimum=2)
+        self.check_at_least(2, "n_points")
 
     def cost(self) -> float:
         """Six tests of a radius per point, and the attack."""
@@ -118,7 +117,7 @@ class CertifiedRate(RunConfig):
     confidence: float = 0.99
 
     def __post_init__(self) -> None:
-        check_integer("n_points", self.n_points, minimum=1)
+        self.check_at_least(1, "n_points")
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the network and the pilot."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary.figures import COLOURS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -83,8 +85,6 @@ def draw_plane(
         Radii of the two circles of the data; their mean is the boundary of largest margin.
     """
     from matplotlib.patches import Circle
-
-    from trueboundary.figures import COLOURS
 
     line = np.linspace(-extent, extent, len(margins))
     lowest = min(-1.0, 2 * float(margins.min()))

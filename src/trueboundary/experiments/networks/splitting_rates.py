@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from trueboundary._checks import check_integer
 from trueboundary.experiments.networks.trained_networks import FINAL, SPHERES, OfNetwork, Sphere
 from trueboundary.runs import Context, Pieced, Run, RunConfig, RunResult
 
@@ -66,8 +65,8 @@ class SplittingRate(Pieced, OfNetwork):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_attacks", self.n_attacks, minimum=1)
-        check_integer("n_replicates", self.n_replicates, minimum=2)
+        self.check_at_least(1, "n_attacks")
+        self.check_at_least(2, "n_replicates")
 
     @property
     def pilot(self) -> SplittingPilot:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from trueboundary._checks import check_integer
 from trueboundary.regular_files import write_atomically
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays, Model
@@ -96,10 +95,9 @@ class TrainedNetwork(RunConfig):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_integer("dim", self.dim, minimum=2)
-        for name in ("width", "depth", "n_steps", "batch_size"):
-            check_integer(name, getattr(self, name), minimum=1)
-        check_integer("n_train", self.n_train, minimum=0)
+        self.check_at_least(2, "dim")
+        self.check_at_least(1, "width", "depth", "n_steps", "batch_size")
+        self.check_at_least(0, "n_train")
         if not (math.isfinite(self.radius) and self.radius > 1):
             raise ValueError(f"radius must be above 1, the inner sphere's, got {self.radius}")
         if self.schedule not in get_args(Schedule):

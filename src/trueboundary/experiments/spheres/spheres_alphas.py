@@ -25,6 +25,7 @@ from trueboundary.experiments.networks.ellipsoids import (
 )
 from trueboundary.experiments.networks.trained_networks import SPHERES, TrainedNetwork
 from trueboundary.experiments.summaries import over_networks
+from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
@@ -198,8 +199,6 @@ def _histograms(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     paper[: len(PAPER_BARS)] = PAPER_BARS
 
     def draw() -> Figure:
-        from trueboundary.figures import COLOURS, add_legend, new_figure
-
         figure, axes = new_figure(len(finals), width=4.2 * len(finals), height=4.2)
         for ax, (n_train, heights) in zip(axes, counts.items(), strict=True):
             run = runs[_name(n_train, 0)]
@@ -257,8 +256,6 @@ def _progress(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     curves[f"d = {settings['perfect_dim']}, online"] = (small, settings["perfect_dim"])
 
     def draw() -> Figure:
-        from trueboundary.figures import COLOURS, add_legend, new_figure
-
         figure, (left, right) = new_figure(2, width=9.6)
         left.hist(small.arrays["alphas"][-1], bins=30, color=COLOURS["sky"])
         mark_right_alphas(left)

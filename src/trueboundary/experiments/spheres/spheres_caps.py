@@ -11,7 +11,8 @@ import numpy as np
 
 from trueboundary import theory
 from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
+from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure, plot_rows
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class CapDistances(RunConfig):
     def __post_init__(self) -> None:
         for dim in self.dims:
             check_integer("dims", dim, minimum=2)
-        check_integer("n_points", self.n_points, minimum=2)
+        self.check_at_least(2, "n_points")
 
     def cost(self) -> float:
         """Return the time for two random numbers per point and a few quadratures."""
@@ -211,7 +212,7 @@ def _pairs(distances: np.ndarray[Any, Any]) -> Measurement:
     return Measurement(float(distances.mean()), low, high, len(distances), exact)
 
 
-def _topology(rows: list[dict[str, Any]]) -> Measurement:
+def _topology(rows: Rows) -> Measurement:
     holds = all(row["components"] == (2 if row["n_above"] == 1 else 1) for row in rows)
     return Measurement(holds, n=len(rows), cells=rows)
 
@@ -257,7 +258,7 @@ def _exponential() -> Measurement:
     return Measurement(holds, n=len(cells), cells=cells)
 
 
-def _distance_panel(rows: list[dict[str, Any]]) -> Panel:
+def _distance_panel(rows: Rows) -> Panel:
     return Panel(
         name="caps-distance",
         title="How far a random point is from a cap",
@@ -270,9 +271,7 @@ def _distance_panel(rows: list[dict[str, Any]]) -> Panel:
     )
 
 
-def _draw_distances(rows: list[dict[str, Any]]) -> Figure:
-    from trueboundary.figures import CYCLE, add_legend, new_figure
-
+def _draw_distances(rows: Rows) -> Figure:
     figure, (axes,) = new_figure(width=7.0, height=4.6)
     dims = [d for d in sorted({row["dim"] for row in rows}) if d in (3, 10, 60, 100, 500, 2000)]
     grid = np.geomspace(1e-4, 0.5, 60)
@@ -283,9 +282,7 @@ def _draw_distances(rows: list[dict[str, Any]]) -> Figure:
         printed = [theory.caps.gaussian_mean_distance(dim, m, form="as-printed") for m in grid]
         axes.plot(grid, printed, color=colour, linestyle="--", linewidth=0.9)
         chosen = [row for row in rows if row["dim"] == dim]
-        axes.plot(
-            [r["measure"] for r in chosen], [r["sampled"] for r in chosen], "o", color=colour, ms=4
-        )
+        plot_rows(axes, chosen, "measure", "sampled", "o", color=colour, ms=4)
     axes.set(
         xscale="log",
         ylim=(0, 1.5),
@@ -296,7 +293,7 @@ def _draw_distances(rows: list[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _edge_panel(edges: list[dict[str, Any]]) -> Panel:
+def _edge_panel(edges: Rows) -> Panel:
     return Panel(
         name="caps-edge",
         title="How near the equator a small cap reaches",
@@ -308,10 +305,8 @@ def _edge_panel(edges: list[dict[str, Any]]) -> Panel:
     )
 
 
-def _draw_edges(edges: list[dict[str, Any]]) -> Figure:
+def _draw_edges(edges: Rows) -> Figure:
     from scipy.stats import norm
-
-    from trueboundary.figures import COLOURS, add_legend, new_figure
 
     figure, (axes,) = new_figure(height=3.4)
     limit = float(norm.isf(1e-4))

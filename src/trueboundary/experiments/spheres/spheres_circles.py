@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
     SPHERES,
     TrainedNetwork,
     load_model,
 )
+from trueboundary.figures import COLOURS, new_figure, shared_legend
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ class CircleGrid(RunConfig):
     resolution: int = 201
 
     def __post_init__(self) -> None:
-        check_integer("n_angles", self.n_angles, minimum=1)
-        check_integer("resolution", self.resolution, minimum=2)
+        self.check_at_least(1, "n_angles")
+        self.check_at_least(2, "resolution")
         if self.network.dim != 2 or self.network.n_train == 0:
             raise ValueError(
                 "circles need a network of dim=2 trained on a fixed set, got "
@@ -74,7 +74,7 @@ class CircleGrid(RunConfig):
         plane = np.eye(2)
         angles = 2 * math.pi * np.arange(self.n_angles) / self.n_angles
         radii = self.network.problem().radii
-        arrays: dict[str, Any] = {
+        arrays: Row = {
             f"margin_{sphere}": evaluate_plane(model, plane, polar_points(angles, [radius])[0])
             for sphere, radius in zip(SPHERES, radii, strict=True)
         }
@@ -156,7 +156,6 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 def draw_circles(arrays: Mapping[str, Any], wrong: Mapping[str, Any], extent: float) -> Figure:
     """Draw decision region, circles, training points and errors."""
     from trueboundary.experiments.networks.planes import draw_plane
-    from trueboundary.figures import COLOURS, new_figure
 
     figure, (axes,) = new_figure(width=4.8, height=5.0)
     draw_plane(axes, arrays["picture"], extent)
@@ -171,7 +170,7 @@ def draw_circles(arrays: Mapping[str, Any], wrong: Mapping[str, Any], extent: fl
             )
     axes.set_xlabel("first coordinate")
     axes.set_ylabel("second coordinate")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    shared_legend(figure, n_columns=2)
     return figure
 
 

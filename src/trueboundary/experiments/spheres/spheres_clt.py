@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.experiments.networks.ellipsoids import (
     METHODS,
     RADIUS,
@@ -26,6 +25,7 @@ from trueboundary.experiments.networks.ellipsoids import (
     quadratic_network,
 )
 from trueboundary.experiments.networks.trained_networks import SPHERES, TrainedNetwork
+from trueboundary.figures import COLOURS, new_figure, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays
@@ -68,7 +68,7 @@ class EllipsoidCounts(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_points", self.n_points, minimum=1)
+        self.check_at_least(1, "n_points")
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the network's alphas."""
@@ -124,8 +124,7 @@ class RandomEllipsoids(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_cases", self.n_cases, minimum=1)
-        check_integer("n_points", self.n_points, minimum=1)
+        self.check_at_least(1, "n_cases", "n_points")
 
     def compute(self, context: Context) -> RunResult:
         """Draw and compare."""
@@ -259,7 +258,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     )
 
 
-def error_table(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+def error_table(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows:
     """Return one row per network, stored step and sphere: log10 error rates by every method."""
     from trueboundary.theory.intervals import clopper_pearson
 
@@ -300,7 +299,7 @@ def _equivalences(run: Run) -> dict[str, Measurement]:
     }
 
 
-def _worst_clt(table: list[dict[str, Any]]) -> Measurement | None:
+def _worst_clt(table: Rows) -> Measurement | None:
     cells = [
         {"n_train": row["n_train"], "step": row["step"], "sphere": row["sphere"]}
         | {"log10 exact": row["exact"], "log10 CLT": row["clt"]}
@@ -326,7 +325,7 @@ def _worst_clt(table: list[dict[str, Any]]) -> Measurement | None:
     )
 
 
-def _worst_chernoff(table: list[dict[str, Any]]) -> Measurement | None:
+def _worst_chernoff(table: Rows) -> Measurement | None:
     gaps = [row["chernoff"] - row["exact"] for row in table if math.isfinite(row["exact"])]
     if not gaps:
         return None  # no snapshot makes any error
@@ -337,7 +336,7 @@ def _worst_chernoff(table: list[dict[str, Any]]) -> Measurement | None:
     )
 
 
-def _counting_remark(table: list[dict[str, Any]]) -> str:
+def _counting_remark(table: Rows) -> str:
     inside = sum(row["low"] <= 10 ** row["exact"] <= row["high"] for row in table)
     seen = [row for row in table if row["n_errors"] > 0]
     return (
@@ -347,12 +346,10 @@ def _counting_remark(table: list[dict[str, Any]]) -> str:
     )
 
 
-def _panel(table: list[dict[str, Any]], settings: Mapping[str, Any]) -> Panel:
+def _panel(table: Rows, settings: Mapping[str, Any]) -> Panel:
     sizes = settings["train_sizes"]
 
     def draw() -> Figure:
-        from trueboundary.figures import new_figure
-
         figure, axes = new_figure(2, len(sizes), width=10.0, height=3.4 * len(sizes) + 0.9)
         cells = [(n_train, sphere) for n_train in sizes for sphere in SPHERES]
         for ax, (n_train, sphere) in zip(axes, cells, strict=True):
@@ -360,10 +357,7 @@ def _panel(table: list[dict[str, Any]], settings: Mapping[str, Any]) -> Panel:
             _draw_rates(ax, rows)
             words = f"N = {n_train:,}" if n_train else "online"
             ax.set_title(f"{sphere} sphere, {words}")
-        handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9
-        )
+        shared_legend(figure, n_columns=3, of=axes[0])
         return figure
 
     return Panel(
@@ -378,9 +372,7 @@ def _panel(table: list[dict[str, Any]], settings: Mapping[str, Any]) -> Panel:
     )
 
 
-def _draw_rates(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    from trueboundary.figures import COLOURS
-
+def _draw_rates(axes: Axes, rows: Rows) -> None:
     styles = {
         "exact": ("-", "truth"),
         "clt": ("x--", "paper"),

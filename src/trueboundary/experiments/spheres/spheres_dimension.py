@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from trueboundary import theory
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row
 from trueboundary.experiments.networks.attacked_points import AttackedPoints
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
@@ -19,13 +18,12 @@ from trueboundary.experiments.networks.trained_networks import (
     TrainedNetwork,
     load_model,
 )
+from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Rows = list[dict[str, Any]]
 
 MODES = ("nearest", "worst_case")
 _PAPER_DIM = 60
@@ -62,8 +60,7 @@ class ErrorSearch(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_points", "n_steps", "n_restarts"):
-            check_integer(name, getattr(self, name), minimum=1)
+        self.check_at_least(1, "n_points", "n_steps", "n_restarts")
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the trained network."""
@@ -86,8 +83,8 @@ class ErrorSearch(RunConfig):
             "nearest": ManifoldAttack("nearest", self.n_steps, 1e-3, self.n_restarts),
             "worst_case": ManifoldAttack("worst_case", self.n_steps, 1e-2, self.n_restarts),
         }
-        summary: dict[str, Any] = {"n_points": self.n_points}
-        arrays: dict[str, Any] = {}
+        summary: Row = {"n_points": self.n_points}
+        arrays: Row = {}
         for label, sphere in enumerate(SPHERES):
             x, y = AttackedPoints(
                 self.network, self.n_points, sphere=sphere, seed=self.seed
@@ -157,7 +154,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     return Analysis([panel], {"A1.9": dimension_measurement(rows, settings)}, [remark])
 
 
-def search_row(run: Run, dim: int, index: int) -> dict[str, Any]:
+def search_row(run: Run, dim: int, index: int) -> Row:
     """Return how many points of a network led to an error, and how close the others came."""
     distances = {
         f"{sphere}/{mode}": run.arrays[f"distance/{sphere}/{mode}"]
@@ -170,7 +167,7 @@ def search_row(run: Run, dim: int, index: int) -> dict[str, Any]:
     ]
     n_found, n = sum(int(errors.sum()) for errors in found), sum(len(e) for e in found)
     low, high = theory.intervals.clopper_pearson(n_found, n)
-    row: dict[str, Any] = {
+    row: Row = {
         "dim": dim,
         "seed": index,
         "n_points": n,
@@ -207,8 +204,6 @@ def dimension_measurement(
 
 def draw_dimensions(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw success and the worst margin over the dimension."""
-    from trueboundary.figures import COLOURS, add_legend, new_figure
-
     figure, (left, right) = new_figure(2, width=9.0, height=3.8)
     n_seeds = len({row["seed"] for row in rows})
     for index, row in enumerate(rows):

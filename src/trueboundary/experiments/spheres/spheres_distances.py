@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary import theory
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.experiments.networks.attacked_points import AttackedPoints, Surface
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.trained_networks import (
@@ -27,13 +27,13 @@ from trueboundary.experiments.summaries import (
     ratio_of_means,
     share_measurement,
 )
+from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Rows = list[dict[str, Any]]
 Values = NDArray[np.floating[Any]]
 
 #: What is searched: on the sphere as published, the same refined, and between the spheres.
@@ -203,8 +203,6 @@ def _histograms(runs: Mapping[str, Run], names: list[str]) -> Panel:
 
 def draw_histograms(distances: Mapping[str, Values], norms: Values) -> Figure:
     """Draw the distances of the two searches, and the norms of the errors between the spheres."""
-    from trueboundary.figures import COLOURS, add_legend, new_figure
-
     figure, (left, right) = new_figure(2, width=9.0, height=3.8)
     for (search, values), colour in zip(distances.items(), ("inner", "green"), strict=True):
         if len(values):
@@ -249,8 +247,6 @@ def _summary(rows: Rows) -> Panel:
 
 def draw_means(rows: Rows) -> Figure:
     """Draw mean distances by sphere and search, networks in colours."""
-    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
-
     figure, (axes,) = new_figure(width=8.0, height=4.6)
     places = [(sphere, _SEARCH_WORDS[search]) for sphere in SPHERES for search in SEARCHES]
     networks = list(dict.fromkeys(row["network"] for row in rows))

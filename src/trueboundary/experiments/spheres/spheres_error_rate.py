@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trueboundary import theory
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.trained_networks import SPHERES, small_relu_network
 from trueboundary.experiments.summaries import SCHEDULE_WORDS, other_schedule
+from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Rows = list[dict[str, Any]]
 
 #: Points per sphere on which the paper's network made no error.
 PAPER_POINTS = 10_000_000
@@ -99,8 +98,6 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 
 def draw_rates(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw rates and intervals on a logarithmic axis, networks side by side."""
-    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
-
     figure, (axes,) = new_figure(width=6.4, height=4.2)
     networks = list(dict.fromkeys(row["network"] for row in rows))
     for place, network in enumerate(networks):

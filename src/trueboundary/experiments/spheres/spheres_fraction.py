@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trueboundary import theory
 from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -166,8 +167,6 @@ def _panel(rows: Sequence[Mapping[str, Any]]) -> Panel:
 
 
 def _draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
-
     figure, (axes,) = new_figure(width=7.0, height=4.6)
     chosen = [e for e in sorted({row["log10_error"] for row in rows}) if e in (-2, -6, -10, -14)]
     styles = [("optimal", "exact", "-"), ("optimal", "clt", "--"), ("midpoint", "clt", ":")]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Panel, Rows
 from trueboundary.experiments.networks.ellipsoids import RADIUS
+from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -85,9 +85,8 @@ class HardExamples(RunConfig):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_integer("dim", self.dim, minimum=2)
-        for name in ("width", "max_steps", "batch_size", "check_every"):
-            check_integer(name, getattr(self, name), minimum=1)
+        self.check_at_least(2, "dim")
+        self.check_at_least(1, "width", "max_steps", "batch_size", "check_every")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if (self.examples == "attacked") != (self.n_attack_steps > 0):
@@ -196,7 +195,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     return Analysis(panels=(_panel(runs, rows, settings),), remarks=[_remark(rows, settings)])
 
 
-def table(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+def table(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows:
     """Return one row per kind of example: median steps over seeds, None where not reached."""
     labels = list(dict.fromkeys(run.summary["label"] for run in runs.values()))
     rows = []
@@ -217,7 +216,7 @@ def table(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list[dict[str
     return rows
 
 
-def _remark(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> str:
+def _remark(rows: Rows, settings: Mapping[str, Any]) -> str:
     words = "; ".join(
         f"{row['examples']}: "
         + (
@@ -235,12 +234,8 @@ def _remark(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> str:
     )
 
 
-def _panel(
-    runs: Mapping[str, Run], rows: list[dict[str, Any]], settings: Mapping[str, Any]
-) -> Panel:
+def _panel(runs: Mapping[str, Run], rows: Rows, settings: Mapping[str, Any]) -> Panel:
     def draw() -> Figure:
-        from trueboundary.figures import CYCLE, add_legend, new_figure
-
         figure, (left, right) = new_figure(2, width=11.0, height=4.4)
         labels = [row["examples"] for row in rows]
         for run in runs.values():
@@ -269,9 +264,7 @@ def _panel(
     )
 
 
-def _draw_steps(axes: Any, rows: list[dict[str, Any]]) -> None:
-    from trueboundary.figures import COLOURS, CYCLE
-
+def _draw_steps(axes: Any, rows: Rows) -> None:
     for index, row in enumerate(rows):
         reached = row["n_steps"] is not None
         axes.plot(

@@ -20,6 +20,7 @@ from trueboundary.experiments.networks.ellipsoids import (
 )
 from trueboundary.experiments.networks.trained_networks import SPHERES
 from trueboundary.experiments.summaries import over_networks
+from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -70,8 +71,6 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     lowest = min(filter(math.isfinite, [*exponents, *PAPER.values()]))
 
     def draw() -> Figure:
-        from trueboundary.figures import COLOURS, add_legend, new_figure
-
         figure, (left, right) = new_figure(2, width=9.6)
         first = next(iter(runs.values()))
         left.hist(first.arrays["alphas"][-1], bins=40, color=COLOURS["sky"])

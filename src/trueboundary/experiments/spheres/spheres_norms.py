@@ -8,16 +8,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from trueboundary import theory
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.experiments.networks.attacked_norms import MIDDLE, NormAttack, NormScan
 from trueboundary.experiments.networks.trained_networks import small_relu_network
+from trueboundary.figures import COLOURS, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Rows = list[dict[str, Any]]
 
 #: Norms that are attacked, and at which random points are drawn.
 ATTACKED_NORMS = tuple(round(0.1 * tenth, 1) for tenth in range(3, 31))
@@ -138,8 +137,6 @@ def _extreme(attacked: Rows, *, smallest: bool) -> Measurement:
 
 def draw_norms(rows: Rows, attacked: Rows) -> Figure:
     """Draw both curves over the norm."""
-    from trueboundary.figures import COLOURS, new_figure
-
     figure, (axes,) = new_figure(width=7.6, height=4.4)
     norms = [row["norm"] for row in rows]
     axes.fill_between(

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.experiments.networks.ellipsoids import Floats
+from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -103,10 +103,9 @@ class PerfectStart(RunConfig):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_integer("dim", self.dim, minimum=2)
-        check_integer("width", self.width, minimum=self.dim)
-        for name in ("n_steps", "n_points", "batch_size"):
-            check_integer(name, getattr(self, name), minimum=1)
+        self.check_at_least(2, "dim")
+        self.check_at_least(self.dim, "width")
+        self.check_at_least(1, "n_steps", "n_points", "batch_size")
         if not self.kappa > 0:
             raise ValueError(f"kappa must be positive, got {self.kappa}")
 
@@ -238,7 +237,7 @@ def _start(run: Run) -> dict[str, Measurement]:
 
 
 def _errors_return(runs: Mapping[str, Run]) -> Measurement:
-    cells: list[dict[str, Any]] = []
+    cells: Rows = []
     for name, run in runs.items():
         step, wrong = run.arrays["step"], run.arrays["n_wrong"]
         checked = int(np.searchsorted(step, STEP_OF_RETURN, side="right")) - 1
@@ -259,7 +258,7 @@ def _errors_return(runs: Mapping[str, Run]) -> Measurement:
 
 
 def _losses_part(runs: Mapping[str, Run]) -> Measurement:
-    cells: list[dict[str, Any]] = [
+    cells: Rows = [
         {
             "run": name,
             "average at the start": float(run.arrays["average_loss"][0]),
@@ -301,8 +300,6 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     )
 
     def draw() -> Figure:
-        from trueboundary.figures import COLOURS, add_legend, new_figure
-
         figure, axes = new_figure(3, width=12.6, height=4.0)
         for ax, (key, label, paper) in zip(axes, quantities, strict=True):
             for kappa, colour in zip(settings["kappas"], ("inner", "outer", "green"), strict=False):

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trueboundary.experiments.base import Analysis, Experiment, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Panel, Row, Rows
 from trueboundary.experiments.networks.ellipsoids import (
     EllipsoidDistances,
     EllipsoidErrors,
@@ -20,6 +20,7 @@ from trueboundary.experiments.networks.ellipsoids import (
 )
 from trueboundary.experiments.networks.trained_networks import SPHERES
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -50,9 +51,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     return Analysis(panels=(_panel(rows, settings),), remarks=[_remark(rows, settings)])
 
 
-def _row(
-    runs: Mapping[str, Run], radius: float, index: int, sphere: str, dim: int
-) -> dict[str, Any]:
+def _row(runs: Mapping[str, Run], radius: float, index: int, sphere: str, dim: int) -> Row:
     from trueboundary.theory.caps import mean_distance
 
     errors = runs[f"errors-{radius}-seed{index}"]
@@ -79,7 +78,7 @@ def _row(
     }
 
 
-def _remark(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> str:
+def _remark(rows: Rows, settings: Mapping[str, Any]) -> str:
     reached = [r["mean_distance"] / r["largest_possible"] for r in rows if r["log10_error"] < -1]
     ratios = [ratio for ratio in reached if math.isfinite(ratio)]
     perfect = sorted({row["radius"] for row in rows if row["n_wrong"] == 0})
@@ -99,10 +98,8 @@ def _remark(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def _panel(rows: list[dict[str, Any]], settings: Mapping[str, Any]) -> Panel:
+def _panel(rows: Rows, settings: Mapping[str, Any]) -> Panel:
     def draw() -> Figure:
-        from trueboundary.figures import COLOURS, add_legend, new_figure
-
         figure, (left, right) = new_figure(2, width=10.0, height=4.2)
         for sphere in SPHERES:
             shown = [r for r in rows if r["sphere"] == sphere and math.isfinite(r["log10_error"])]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
     TrainedNetwork,
     load_model,
     small_relu_network,
 )
+from trueboundary.figures import new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from trueboundary.classifiers import BinaryClassifier
 
 Array = NDArray[np.floating[Any]]
-Rows = list[dict[str, Any]]
-
 #: Slices in the order of the paper's figure, and one more that only numbers are given of.
 SLICES = ("random", "one-worst", "two-worst")
 SPAN = "span-of-two"
@@ -89,10 +87,8 @@ class Slices(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_attack_steps", "resolution", "n_angles", "n_circle"):
-            check_integer(name, getattr(self, name), minimum=1)
-        check_integer("n_starts", self.n_starts, minimum=2)
-        check_integer("n_radii", self.n_radii, minimum=2)
+        self.check_at_least(1, "n_attack_steps", "resolution", "n_angles", "n_circle")
+        self.check_at_least(2, "n_starts", "n_radii")
         if self.network.dim < 4:
             raise ValueError(f"slices need at least 4 dimensions, got {self.network.dim}")
 
@@ -122,8 +118,8 @@ class Slices(RunConfig):
         radii = np.linspace(0.0, self.reach, self.n_radii)
         circle = 2 * math.pi * np.arange(self.n_circle) / self.n_circle
         outer = polar_points(circle, [self.network.radius])
-        arrays: dict[str, Any] = {"angle": angles, "radius": radii}
-        shares: dict[str, Any] = {"n_circle": self.n_circle}
+        arrays: Row = {"angle": angles, "radius": radii}
+        shares: Row = {"n_circle": self.n_circle}
         for done, (name, plane) in enumerate(planes.items()):
             arrays[f"rays/{name}"] = evaluate_plane(model, plane, polar_points(angles, radii))
             on_circle = evaluate_plane(model, plane, outer)
@@ -315,7 +311,6 @@ def confident_measurement(radii: Array, margins: Array) -> Measurement:
 def draw_slices(pictures: Mapping[str, Array], extent: float) -> Figure:
     """Draw the three slices side by side."""
     from trueboundary.experiments.networks.planes import draw_plane
-    from trueboundary.figures import new_figure
 
     figure, panels = new_figure(len(SLICES), width=10.5, height=3.6)
     for axes, name in zip(panels, SLICES, strict=True):

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trueboundary import theory
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.networks.attacked_points import AttackedPoints
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.trained_networks import (
@@ -22,6 +21,7 @@ from trueboundary.experiments.networks.trained_networks import (
     snapshot_name,
     snapshot_steps,
 )
+from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -57,9 +57,8 @@ class SnapshotTradeoff(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_points", self.n_points, minimum=1)
-        check_integer("n_attack_points", self.n_attack_points, minimum=2)
-        check_integer("n_attack_steps", self.n_attack_steps, minimum=1)
+        self.check_at_least(2, "n_attack_points")
+        self.check_at_least(1, "n_points", "n_attack_steps")
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the trained network."""
@@ -142,7 +141,7 @@ def exact_tradeoff(model: Any, network: TrainedNetwork, seed: int) -> dict[str, 
     return found
 
 
-def _describe_distances(distance: np.ndarray[Any, Any]) -> dict[str, Any]:
+def _describe_distances(distance: np.ndarray[Any, Any]) -> Row:
     found = distance[np.isfinite(distance)]
     mean = float(found.mean()) if len(found) else None
     low, high = theory.intervals.t_interval(found) if len(found) > 1 else (None, None)
@@ -205,7 +204,7 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     )
 
 
-def _with_optimum(name: str, row: Mapping[str, Any], dim: int) -> dict[str, Any]:
+def _with_optimum(name: str, row: Mapping[str, Any], dim: int) -> Row:
     """Add the network's name, the error rate's interval and the cap's distance to a row."""
     network, n_train = name.rsplit("-", 1)
     low, high = theory.intervals.clopper_pearson(row["n_errors"], row["n_points"])
@@ -229,7 +228,7 @@ def _with_optimum(name: str, row: Mapping[str, Any], dim: int) -> dict[str, Any]
     return complete
 
 
-def _compared(rows: Sequence[dict[str, Any]], sphere: str) -> list[dict[str, Any]]:
+def _compared(rows: Sequence[Row], sphere: str) -> Rows:
     return [
         row
         for row in rows
@@ -239,7 +238,7 @@ def _compared(rows: Sequence[dict[str, Any]], sphere: str) -> list[dict[str, Any
     ]
 
 
-def _extremality(rows: Sequence[dict[str, Any]]) -> Measurement | None:
+def _extremality(rows: Sequence[Row]) -> Measurement | None:
     cells = [
         {key: row[key] for key in ("network", "n_train", "step", "sphere", "exact_log10_error")}
         | {
@@ -264,7 +263,7 @@ def _extremality(rows: Sequence[dict[str, Any]]) -> Measurement | None:
     )
 
 
-def _closeness(rows: Sequence[dict[str, Any]]) -> Measurement | None:
+def _closeness(rows: Sequence[Row]) -> Measurement | None:
     from trueboundary.theory.intervals import median_interval
 
     compared = _compared(rows, "inner")
@@ -289,7 +288,7 @@ def _closeness(rows: Sequence[dict[str, Any]]) -> Measurement | None:
     )
 
 
-def _late_errors(rows: Sequence[dict[str, Any]], n_steps: int) -> Measurement | None:
+def _late_errors(rows: Sequence[Row], n_steps: int) -> Measurement | None:
     late = [
         row
         for row in rows
@@ -307,7 +306,7 @@ def _late_errors(rows: Sequence[dict[str, Any]], n_steps: int) -> Measurement | 
     )
 
 
-def _better_than_optimal(rows: Sequence[dict[str, Any]]) -> Measurement | None:
+def _better_than_optimal(rows: Sequence[Row]) -> Measurement | None:
     compared = _compared(rows, "inner")
     if not compared:
         return None
@@ -315,7 +314,7 @@ def _better_than_optimal(rows: Sequence[dict[str, Any]]) -> Measurement | None:
     return Measurement(bool(better), n=len(compared), note=f"{len(better)} of {len(compared)}.")
 
 
-def _remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _remarks(rows: Sequence[Row]) -> list[str]:
     remarks = []
     for sphere in SPHERES:
         ratios = [
@@ -339,7 +338,7 @@ def _remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
     return remarks
 
 
-def _panel(rows: Sequence[dict[str, Any]], dim: int) -> Panel:
+def _panel(rows: Sequence[Row], dim: int) -> Panel:
     return Panel(
         name="fig5",
         title="Error rate and distance to the nearest error (Fig. 5)",
@@ -353,9 +352,7 @@ def _panel(rows: Sequence[dict[str, Any]], dim: int) -> Panel:
     )
 
 
-def _draw(rows: Sequence[dict[str, Any]], dim: int) -> Figure:
-    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
-
+def _draw(rows: Sequence[Row], dim: int) -> Figure:
     figure, axes = new_figure(2, width=11.0, height=4.8)
     markers = {"quadratic": "s", "small": "o", "large": "^"}
     labels = {

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.experiments.networks.ellipsoids import (
     METHODS,
     EllipsoidErrors,
@@ -22,13 +21,12 @@ from trueboundary.experiments.networks.ellipsoids import (
 )
 from trueboundary.experiments.networks.spectra import MEAN_ALPHA, SHAPES, shape, std_for_clt
 from trueboundary.experiments.networks.trained_networks import SPHERES
+from trueboundary.figures import COLOURS, new_figure, shared_legend
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Row = dict[str, Any]
 
 #: The error rate that the paper estimates for its network with wrong alphas, log10.
 PAPER_ESTIMATE = -11.0
@@ -62,7 +60,7 @@ class ShapeErrors(RunConfig):
     estimates: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        check_integer("dim", self.dim, minimum=11)
+        self.check_at_least(11, "dim")
 
     def cost(self) -> float:
         """Two exact tails and eight formulas per shape and estimate."""
@@ -97,7 +95,7 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
 
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     """Tabulate the errors of each method by shape, and over the training of networks."""
-    shapes: list[Row] = list(runs["shapes"].summary["rows"])
+    shapes: Rows = list(runs["shapes"].summary["rows"])
     trained = trained_rows(runs, settings["train_sizes"])
     at_paper = [row for row in shapes if row["estimate"] == PAPER_ESTIMATE]
     measurements = {}
@@ -109,7 +107,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     return Analysis(panels, measurements, _remarks(shapes, trained))
 
 
-def trained_rows(runs: Mapping[str, Run], train_sizes: Sequence[int]) -> list[Row]:
+def trained_rows(runs: Mapping[str, Run], train_sizes: Sequence[int]) -> Rows:
     """Return one row per network, stored step and sphere."""
     rows = []
     for n_train in train_sizes:
@@ -127,7 +125,7 @@ def trained_rows(runs: Mapping[str, Run], train_sizes: Sequence[int]) -> list[Ro
     return rows
 
 
-def _clt_measurement(rows: list[Row]) -> Measurement:
+def _clt_measurement(rows: Rows) -> Measurement:
     compared = [row for row in rows if math.isfinite(row["exact"])]
     worst = max(compared, key=lambda row: abs(row["clt"] - row["exact"]))
     none = [f"{row['shape']} ({row['sphere']})" for row in rows if not math.isfinite(row["exact"])]
@@ -143,7 +141,7 @@ def _clt_measurement(rows: list[Row]) -> Measurement:
     )
 
 
-def _remarks(shapes: list[Row], trained: list[Row]) -> list[str]:
+def _remarks(shapes: Rows, trained: Rows) -> list[str]:
     remarks = []
     for words, rows in (("Ellipsoids of all shapes", shapes), ("Trained networks", trained)):
         compared = [row for row in rows if math.isfinite(row["exact"]) and row["exact"] < 0]
@@ -161,7 +159,7 @@ def _remarks(shapes: list[Row], trained: list[Row]) -> list[str]:
     return remarks
 
 
-def _at_paper(rows: list[Row], dim: int) -> Panel:
+def _at_paper(rows: Rows, dim: int) -> Panel:
     return Panel(
         "shapes",
         "What an estimate of 1e-11 can mean",
@@ -174,9 +172,7 @@ def _at_paper(rows: list[Row], dim: int) -> Panel:
     )
 
 
-def _draw_shapes(rows: list[Row]) -> Figure:
-    from trueboundary.figures import COLOURS, new_figure
-
+def _draw_shapes(rows: Rows) -> Figure:
     figure, panels = new_figure(2, width=10.5, height=4.6)
     names = [name for name in SHAPES if any(row["shape"] == name for row in rows)]
     edge = -47.0
@@ -209,12 +205,11 @@ def _draw_shapes(rows: list[Row]) -> Figure:
             xlim=(edge - 1, 0),
             ylim=(-0.6, len(names) - 0.4),
         )
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False, fontsize=9)
+    shared_legend(figure, n_columns=5, of=panels[0])
     return figure
 
 
-def _deviations(shapes: list[Row], trained: list[Row]) -> Panel:
+def _deviations(shapes: Rows, trained: Rows) -> Panel:
     return Panel(
         "deviations",
         "How wrong each approximation is, by the exact error rate",
@@ -229,9 +224,7 @@ def _deviations(shapes: list[Row], trained: list[Row]) -> Panel:
     )
 
 
-def _draw_deviations(shapes: list[Row], trained: list[Row]) -> Figure:
-    from trueboundary.figures import new_figure
-
+def _draw_deviations(shapes: Rows, trained: Rows) -> Figure:
     figure, panels = new_figure(2, width=10.5, height=4.6)
     titles = ("ellipsoids of all shapes", "trained networks")
     for axes, rows, title in zip(panels, (shapes, trained), titles, strict=True):
@@ -243,14 +236,11 @@ def _draw_deviations(shapes: list[Row], trained: list[Row]) -> Figure:
             yscale="log",
             ylim=(1e-6, 1e2),
         )
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    shared_legend(figure, n_columns=4, of=panels[0])
     return figure
 
 
-def _draw_gaps(axes: Axes, rows: list[Row]) -> None:
-    from trueboundary.figures import COLOURS
-
+def _draw_gaps(axes: Axes, rows: Rows) -> None:
     for method in APPROXIMATIONS:
         marker, colour, label = _STYLES[method]
         compared = [row for row in rows if -60 < row["exact"] < 0 and math.isfinite(row[method])]

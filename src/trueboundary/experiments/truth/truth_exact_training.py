@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Panel, Row, Rows
 from trueboundary.experiments.networks.ellipsoids import RADIUS, log10_error
 from trueboundary.experiments.networks.trained_networks import SPHERES
+from trueboundary.figures import COLOURS, new_figure, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork
 
-Row = dict[str, Any]
 Objective = Literal["cross-entropy", "exact worst case", "exact error"]
 
 #: Decay of Adam's second moment: its default, and one that forgets within ten steps.
@@ -130,9 +129,8 @@ class ObjectiveTraining(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("dim", self.dim, minimum=2)
-        for name in ("width", "max_steps", "batch_size", "look_every"):
-            check_integer(name, getattr(self, name), minimum=1)
+        self.check_at_least(2, "dim")
+        self.check_at_least(1, "width", "max_steps", "batch_size", "look_every")
         if self.objective not in get_args(Objective):
             raise ValueError(f"there is no objective {self.objective!r}")
 
@@ -244,7 +242,7 @@ def _row(name: str, run: Run) -> Row:
     }
 
 
-def _remarks(rows: list[Row], settings: Mapping[str, Any]) -> list[str]:
+def _remarks(rows: Rows, settings: Mapping[str, Any]) -> list[str]:
     remarks = []
     for objective in dict.fromkeys(row["objective"] for row in rows):
         own = [row for row in rows if row["objective"] == objective]
@@ -277,13 +275,13 @@ def _remarks(rows: list[Row], settings: Mapping[str, Any]) -> list[str]:
     return remarks
 
 
-def _worst_losses(rows: list[Row], *, perfect: bool) -> str:
+def _worst_losses(rows: Rows, *, perfect: bool) -> str:
     return ", ".join(
         f"{row['worst_loss']:.2f}" for row in rows if (row["n_steps"] is not None) == perfect
     )
 
 
-def _panel(runs: Mapping[str, Run], rows: list[Row]) -> Panel:
+def _panel(runs: Mapping[str, Run], rows: Rows) -> Panel:
     return Panel(
         "exact-training",
         "Training on the exact error, on the worst points and on random points",
@@ -298,8 +296,6 @@ def _panel(runs: Mapping[str, Run], rows: list[Row]) -> Panel:
 
 
 def _draw(runs: Mapping[str, Run]) -> Figure:
-    from trueboundary.figures import COLOURS, new_figure
-
     figure, panels = new_figure(3, width=12.0, height=4.2)
     seen = set()
     for name, run in runs.items():
@@ -324,7 +320,7 @@ def _draw(runs: Mapping[str, Run]) -> Figure:
     panels[2].set(ylabel="largest loss of any point (nats)")
     for axes in panels:
         axes.set(xscale="log", xlabel="training steps + 1")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    shared_legend(figure, n_columns=4)
     return figure
 
 

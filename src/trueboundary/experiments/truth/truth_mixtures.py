@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from trueboundary import theory
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row
 from trueboundary.experiments.images.availability import (
     is_available,
     missing_data,
@@ -25,6 +24,7 @@ from trueboundary.experiments.images.availability import (
 from trueboundary.experiments.images.image_fits import ImageTask
 from trueboundary.experiments.images.image_plans import planned_fit
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 CLAIMS = ("T6", "T7")
 VARIANTS = ("symmetric", "asymmetric")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class MixtureBrackets(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_points", self.n_points, minimum=1)
+        self.check_at_least(1, "n_points")
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the fitted mixtures."""
@@ -166,8 +165,6 @@ def _remark(r: Row) -> str:
 
 def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     def draw() -> Figure:
-        from trueboundary.figures import COLOURS, add_legend, new_figure
-
         figure, axes = new_figure(2, width=9.6, height=3.8)
         for panel, variant in zip(axes, VARIANTS, strict=True):
             arrays = runs[variant].arrays

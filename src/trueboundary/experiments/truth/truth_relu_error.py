@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trueboundary import theory
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.network_brackets import (
     BracketedDistances,
@@ -23,13 +23,12 @@ from trueboundary.experiments.networks.network_brackets import (
 from trueboundary.experiments.networks.splitting_rates import SplittingRate
 from trueboundary.experiments.networks.trained_networks import SPHERES, small_relu_network
 from trueboundary.experiments.wording import number
+from trueboundary.figures import COLOURS, new_figure, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Row = dict[str, Any]
 
 #: Upper 95 % limit of the rate that the paper's count of 0 in 10 million points leaves.
 PAPER_LIMIT = 3e-7
@@ -166,7 +165,7 @@ def _distance_sentence(row: Row) -> str:
     )
 
 
-def _rates(rows: list[Row]) -> Panel:
+def _rates(rows: Rows) -> Panel:
     return Panel(
         "relu-error-rate",
         "The ReLU network's error rate by three methods",
@@ -181,9 +180,7 @@ def _rates(rows: list[Row]) -> Panel:
     )
 
 
-def _draw_rates(rows: list[Row]) -> Figure:
-    from trueboundary.figures import COLOURS, new_figure
-
+def _draw_rates(rows: Rows) -> Figure:
     figure, (axes,) = new_figure(width=8.0, height=3.6)
     positive = [row["splitting_low"] for row in rows if row["splitting_low"] > 0]
     floor = min([PAPER_LIMIT, *positive, *(row["count_high"] for row in rows)]) / 30
@@ -224,11 +221,11 @@ def _draw_rates(rows: list[Row]) -> Figure:
     axes.set_yticks([0, 1], [f"{row['sphere']} sphere" for row in reversed(rows)])
     axes.set_ylim(-0.6, 1.6)
     axes.set_xlabel("error rate (share of the sphere)")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    shared_legend(figure, n_columns=2)
     return figure
 
 
-def _distances(runs: Mapping[str, Run], rows: list[Row]) -> Panel:
+def _distances(runs: Mapping[str, Run], rows: Rows) -> Panel:
     brackets: dict[str, Mapping[str, Any]] = {
         sphere: runs[f"distances/{sphere}"].arrays for sphere in SPHERES
     }
@@ -249,9 +246,7 @@ def _distances(runs: Mapping[str, Run], rows: list[Row]) -> Panel:
     )
 
 
-def _draw_distances(brackets: Mapping[str, Mapping[str, Any]], rows: list[Row]) -> Figure:
-    from trueboundary.figures import COLOURS, new_figure
-
+def _draw_distances(brackets: Mapping[str, Mapping[str, Any]], rows: Rows) -> Figure:
     figure, panels = new_figure(2, width=9.5, height=4.2)
     for axes, row in zip(panels, rows, strict=True):
         arrays = brackets[row["sphere"]]
@@ -273,8 +268,7 @@ def _draw_distances(brackets: Mapping[str, Mapping[str, Any]], rows: list[Row]) 
             ylabel="distance to the nearest error (L2)",
             ylim=(0, None),
         )
-    handles, labels = panels[1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    shared_legend(figure, n_columns=3, of=panels[1])
     return figure
 
 

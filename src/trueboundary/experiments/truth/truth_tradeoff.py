@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trueboundary import theory
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.experiments.networks.ellipsoids import (
     EllipsoidDistances,
     EllipsoidErrors,
@@ -34,14 +33,13 @@ from trueboundary.experiments.networks.trained_networks import (
     snapshot_steps,
 )
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.figures import COLOURS, CYCLE, new_figure, plot_rows, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Row = dict[str, Any]
 
 #: Shapes of the alphas: the first two have no few alphas that matter more than the rest.
 SHOWN = ("two-point", "uniform", "gamma(3)", "10 spikes", "1 spike")
@@ -80,8 +78,8 @@ class ShapeDistances(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("dim", self.dim, minimum=11)
-        check_integer("n_points", self.n_points, minimum=2)
+        self.check_at_least(11, "dim")
+        self.check_at_least(2, "n_points")
 
     def cost(self) -> float:
         """Return the cost of projecting every point for every shape and rate."""
@@ -219,7 +217,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     )
 
 
-def quadratic_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list[Row]:
+def quadratic_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows:
     """Return one row per quadratic network, stored step and sphere that has errors."""
     rows = []
     for n_train in settings["train_sizes"]:
@@ -251,7 +249,7 @@ def quadratic_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list
     return rows
 
 
-def relu_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list[Row]:
+def relu_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows:
     """Return one row per ReLU network, stored step and sphere where it errs, but not often."""
     widths = {"narrow": settings["narrow_width"], "small": settings["width"]}
     rows = []
@@ -282,7 +280,7 @@ def relu_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> list[Row]
     return rows
 
 
-def _shape_measurement(rows: list[Row]) -> Measurement:
+def _shape_measurement(rows: Rows) -> Measurement:
     bulk = [row for row in rows if row["shape"] in BULK]
     top = max(bulk, key=lambda row: float(row["ratio"]))
     return Measurement(
@@ -298,11 +296,11 @@ def _shape_measurement(rows: list[Row]) -> Measurement:
     )
 
 
-def _half_width(rows: list[Row]) -> float:
+def _half_width(rows: Rows) -> float:
     return max(float(row["ratio_high"] - row["ratio_low"]) / 2 for row in rows)
 
 
-def _remarks(shapes: list[Row], quadratic: list[Row], relu: list[Row]) -> list[str]:
+def _remarks(shapes: Rows, quadratic: Rows, relu: Rows) -> list[str]:
     parts = []
     for name in SHOWN:
         ratios = [row["ratio"] for row in shapes if row["shape"] == name]
@@ -332,7 +330,7 @@ def _remarks(shapes: list[Row], quadratic: list[Row], relu: list[Row]) -> list[s
     return remarks
 
 
-def _fig5(quadratic: list[Row], relu: list[Row], dim: int) -> Panel:
+def _fig5(quadratic: Rows, relu: Rows, dim: int) -> Panel:
     return Panel(
         "fig5-exact",
         "Error rate and distance to the nearest error, with true values (Fig. 5)",
@@ -346,9 +344,7 @@ def _fig5(quadratic: list[Row], relu: list[Row], dim: int) -> Panel:
     )
 
 
-def _draw_fig5(quadratic: list[Row], relu: list[Row], dim: int) -> Figure:
-    from trueboundary.figures import COLOURS, new_figure
-
+def _draw_fig5(quadratic: Rows, relu: Rows, dim: int) -> Figure:
     figure, panels = new_figure(2, width=11.0, height=5.0)
     least = min([-8.0, *(row["log10_error"] for row in [*quadratic, *relu])])
     floor = max(-40.0, least - 1)
@@ -370,9 +366,11 @@ def _draw_fig5(quadratic: list[Row], relu: list[Row], dim: int) -> Figure:
         axes.axvline(PAPER_REACH, color=COLOURS["paper"], linestyle=":", label="the paper's reach")
         for network, colour in colours.items():
             own = [r for r in quadratic if r["network"] == network and r["sphere"] == sphere]
-            axes.plot(
-                [row["log10_error"] for row in own],
-                [row["distance"] for row in own],
+            plot_rows(
+                axes,
+                own,
+                "log10_error",
+                "distance",
                 "s",
                 color=COLOURS[colour],
                 markersize=4.5,
@@ -391,12 +389,11 @@ def _draw_fig5(quadratic: list[Row], relu: list[Row], dim: int) -> Figure:
             xlim=(floor, 0),
             ylim=(0, None),
         )
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    shared_legend(figure, n_columns=3, of=panels[0])
     return figure
 
 
-def _draw_brackets(axes: Axes, rows: list[Row], label: str, colour: str) -> None:
+def _draw_brackets(axes: Axes, rows: Rows, label: str, colour: str) -> None:
     x = [row["log10_error"] for row in rows]
     certified, attacked = ([row[name] for row in rows] for name in ("certified", "attacked"))
     axes.vlines(x, certified, attacked, color=colour, linewidth=1.2)
@@ -407,7 +404,7 @@ def _draw_brackets(axes: Axes, rows: list[Row], label: str, colour: str) -> None
         axes.hlines(row["attacked"], low, high, color=colour, linewidth=1.2)
 
 
-def _ratios(rows: list[Row]) -> Panel:
+def _ratios(rows: Rows) -> Panel:
     return Panel(
         "ratio",
         "How near ellipsoids come to the best possible, by the shape of their alphas",
@@ -421,9 +418,7 @@ def _ratios(rows: list[Row]) -> Panel:
     )
 
 
-def _draw_ratios(rows: list[Row]) -> Figure:
-    from trueboundary.figures import COLOURS, CYCLE, new_figure
-
+def _draw_ratios(rows: Rows) -> Figure:
     dims = sorted({row["dim"] for row in rows})
     figure, panels = new_figure(len(dims), width=1.5 + 3.3 * len(dims), height=4.4)
     for axes, dim in zip(panels, dims, strict=True):
@@ -449,8 +444,7 @@ def _draw_ratios(rows: list[Row]) -> Figure:
             ylabel="mean distance / best possible",
             ylim=(0.5, 1.05),
         )
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    shared_legend(figure, n_columns=4, of=panels[0])
     return figure
 
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
     SPHERES,
@@ -19,12 +18,11 @@ from trueboundary.experiments.networks.trained_networks import (
     TrainedNetwork,
     load_model,
 )
+from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Row = dict[str, Any]
 
 #: Highest dimension at which the paper's attack found no error.
 PAPER_DIM = 60
@@ -52,7 +50,7 @@ class WholeSphere(RunConfig):
     max_cells: int
 
     def __post_init__(self) -> None:
-        check_integer("max_cells", self.max_cells, minimum=1)
+        self.check_at_least(1, "max_cells")
 
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the trained network."""
@@ -126,7 +124,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     return Analysis([_panel(rows)], measurements, [note, _growth(rows)])
 
 
-def _growth(rows: list[Row]) -> str:
+def _growth(rows: Rows) -> str:
     cells = {
         dim: sum(row["n_cells"] for row in rows if row["dim"] == dim)
         for dim in sorted({row["dim"] for row in rows if row["status"] == "proven"})
@@ -140,7 +138,7 @@ def _growth(rows: list[Row]) -> str:
     )
 
 
-def _panel(rows: list[Row]) -> Panel:
+def _panel(rows: Rows) -> Panel:
     return Panel(
         "whole-sphere",
         "What it takes to prove that there is no error on a whole sphere",
@@ -152,15 +150,15 @@ def _panel(rows: list[Row]) -> Panel:
     )
 
 
-def _draw(rows: list[Row]) -> Figure:
-    from trueboundary.figures import COLOURS, add_legend, new_figure
-
+def _draw(rows: Rows) -> Figure:
     figure, (axes,) = new_figure(width=6.0, height=4.0)
     for sphere, marker in zip(SPHERES, ("o", "s"), strict=True):
         proven = [r for r in rows if r["sphere"] == sphere and r["status"] == "proven"]
-        axes.plot(
-            [row["dim"] for row in proven],
-            [row["n_cells"] for row in proven],
+        plot_rows(
+            axes,
+            proven,
+            "dim",
+            "n_cells",
             f"{marker}-",
             color=COLOURS[sphere],
             label=f"{sphere} sphere, proven",
@@ -168,9 +166,11 @@ def _draw(rows: list[Row]) -> Figure:
     for status, marker in (("error", "x"), ("undecided", "^")):
         found = [row for row in rows if row["status"] == status]
         if found:
-            axes.plot(
-                [row["dim"] for row in found],
-                [row["n_cells"] for row in found],
+            plot_rows(
+                axes,
+                found,
+                "dim",
+                "n_cells",
                 marker,
                 color=COLOURS["truth"],
                 markerfacecolor="none",
