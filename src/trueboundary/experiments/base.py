@@ -151,13 +151,7 @@ class Experiment:
     on_request: str = ""
 
     def settings(self, scale: Scale, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the experiment's settings at `scale`, with those in `overrides` replaced.
-
-        Raises
-        ------
-        ValueError
-            If `overrides` names a setting that the experiment has not, or leaves no seed.
-        """
+        """Return the experiment's settings at `scale`, with those in `overrides` replaced."""
         settings = {s.name: s.values[scale] for s in read_settings(self.id)}
         for name, value in (overrides or {}).items():
             if name not in settings:
@@ -225,13 +219,7 @@ def rows_of(**columns: Iterable[Any]) -> Rows:
 
 
 def read_settings(experiment: str) -> list[Setting]:
-    """Return every setting of an experiment with its value at each scale.
-
-    Raises
-    ------
-    KeyError
-        If ``scales.toml`` has no table of that name.
-    """
+    """Return every setting of an experiment with its value at each scale."""
     return [_setting(experiment, *entry) for entry in _scales()[experiment].items()]
 
 

@@ -112,13 +112,7 @@ class Judgement:
 
 
 def read_claims(paper: str) -> list[Claim]:
-    """Return the claims of a paper in the order of its claims file.
-
-    Raises
-    ------
-    ValueError
-        If an entry is incomplete.
-    """
+    """Return the claims of a paper in the order of its claims file."""
     stated = read_table(paper, "claims")["claim"]
     entries = [each for entry in stated for each in expand_entry(entry)]
     claims = [parse_claim(paper, entry) for entry in entries]
@@ -158,13 +152,7 @@ def _filled(common: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]
 
 
 def parse_claim(paper: str, entry: Mapping[str, Any]) -> Claim:
-    """Turn an entry of a claims file into a `Claim`.
-
-    Raises
-    ------
-    ValueError
-        If it lacks something, has something unknown, or contradicts itself.
-    """
+    """Turn an entry of a claims file into a `Claim`."""
     where = f"{paper}/claims.toml: entry {entry.get('id', 'without an id')}"
     fields = dict(entry)
     fields["depends_on"] = tuple(fields.get("depends_on", ()))
@@ -209,16 +197,6 @@ def judge(
     reductions : sequence of str
         What is less than in the paper besides settings; see `Analysis`.
 
-    Returns
-    -------
-    Judgement
-        With the reason in words.
-
-    Raises
-    ------
-    ValueError
-        If the measurement has not the form that the claim's test needs, or the claim depends on a
-        setting that the experiment has not.
     """
     reduced = _reductions(claim, settings) + (tuple(reductions) if claim.depends_on else ())
     if measurement is None and lacks_data:

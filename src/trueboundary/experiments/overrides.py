@@ -15,25 +15,8 @@ def parse_overrides(
     """Return the settings that ``name=value`` texts replace, by experiment and name.
 
     A value gets the type that the setting has in ``scales.toml``; several values are separated by
-    commas. Each text applies to all those of `experiments` that have the setting.
-
-    Parameters
-    ----------
-    experiments : sequence of Experiment
-        The experiments to be run.
-    texts : iterable of str
-        For instance ``["dim=100", "radii=1.1,1.3"]``.
-
-    Returns
-    -------
-    dict of str to dict
-        One entry per experiment, empty where nothing is replaced.
-
-    Raises
-    ------
-    ValueError
-        If a text is not of that form, a setting is given twice, no experiment has it (the message
-        names the nearest) or the value has the wrong type.
+    commas, for instance ``"radii=1.1,1.3"``. Each text applies to all those of `experiments` that
+    have the setting; there is an entry for each, empty where nothing is replaced.
     """
     settings = {e.id: {s.name: s for s in read_settings(e.id)} for e in experiments}
     overrides: dict[str, dict[str, Any]] = {e.id: {} for e in experiments}
@@ -58,11 +41,6 @@ def parse_overrides(
 
 def parse_value(setting: Setting, text: str) -> Any:
     """Return `text` as a value of the setting's own type.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
 
     Examples
     --------

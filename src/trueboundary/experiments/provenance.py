@@ -27,20 +27,6 @@ def find_misfit(experiment: Experiment, plan: Plan, runs: Mapping[str, Run]) -> 
 
     Fields that the stored configuration or that of this version lacks are passed over, so that the
     runs of other versions can be read.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        Whose plan it is.
-    plan : Plan
-        The plan.
-    runs : mapping of str to Run
-        Its runs as stored, by name.
-
-    Returns
-    -------
-    str
-        One clause.
     """
     # Each seed has runs of its own: a plan of a billion seeds need not be made to see that.
     n_seeds = plan.settings.get("n_seeds", 0)

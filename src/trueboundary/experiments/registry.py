@@ -19,13 +19,7 @@ def experiments() -> Mapping[str, Experiment]:
 
 
 def get_experiment(name: str) -> Experiment:
-    """Return the experiment called `name`.
-
-    Raises
-    ------
-    ValueError
-        If there is none; the message names the nearest id, or what runs a group of that name.
-    """
+    """Return the experiment called `name`, or say which is meant perhaps."""
     known = experiments()
     if name in known:
         return known[name]

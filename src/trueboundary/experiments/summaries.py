@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary import theory
-from trueboundary.experiments.base import Measurement
+from trueboundary.experiments.base import Measurement, Row
 from trueboundary.experiments.networks.trained_networks import Schedule
 from trueboundary.plurals import plural
 
@@ -26,18 +26,11 @@ def other_schedule(schedule: str) -> Schedule:
     return "constant" if schedule == "linear" else "linear"
 
 
-def mean_of_points(values: Values) -> tuple[float, float | None, float | None]:
+def mean_of_points(values: Values) -> Estimate:
     """Return the mean of the finite values and its 95 % t interval.
 
-    Parameters
-    ----------
-    values : ndarray
-        One value per point, infinite where there is none (a failed attack). Shape ``(n,)``.
-
-    Returns
-    -------
-    mean, low, high : float or None
-        NaN where no value is finite; no limits for fewer than two.
+    There is one value per point, infinite where there is none (a failed attack). The mean is NaN
+    where no value is finite, and there are no limits for fewer than two.
 
     Examples
     --------
@@ -61,20 +54,10 @@ def median_of_points(values: Values) -> tuple[float, float, float]:
 
 
 def mean_measurement(networks: Sequence[Values], note: str = "") -> Measurement:
-    """Return the mean over points as a measurement.
+    """Return the mean over points, infinite where the attack failed, as a measurement.
 
-    Parameters
-    ----------
-    networks : sequence of ndarray
-        Per trained network one value per point, infinite where the attack failed.
-    note : str
-        Said before the counts.
-
-    Returns
-    -------
-    Measurement
-        One network: its mean with the t interval over points. Several: the mean of their means
-        with the t interval over networks. NaN where a network has no value at all.
+    Of one network it is the mean with the t interval over points; of several the mean of their
+    means with the t interval over networks; NaN where a network has no value at all.
     """
     n_points = sum(len(values) for values in networks)
     n_failed = sum(int((~np.isfinite(values)).sum()) for values in networks)
@@ -102,27 +85,33 @@ def over_networks(values: Values, note: str = "") -> Measurement:
 
 def share_measurement(n_events: int, n: int, note: str = "") -> Measurement:
     """Return a share of independent points with its Clopper-Pearson interval."""
-    low, high = theory.intervals.clopper_pearson(n_events, n)
-    return Measurement(n_events / n, low, high, n=n, note=note)
+    row = share_row(n_events, n)
+    return Measurement(row["rate"], row["low"], row["high"], n=n, note=note)
 
 
-def ratio_of_means(
-    numerator: Values, denominator: Values
-) -> tuple[float, float | None, float | None]:
+def share_row(n_errors: int, n_points: int) -> Row:
+    """Return a count among independent points as part of a row: the rate and its 95 % limits."""
+    low, high = theory.intervals.clopper_pearson(n_errors, n_points)
+    return {
+        "n_points": n_points,
+        "n_errors": n_errors,
+        "rate": n_errors / n_points,
+        "low": low,
+        "high": high,
+    }
+
+
+def upper_limit(n_errors: int, n_points: int, confidence: float = 0.95) -> float:
+    """Return the one-sided upper limit that a count leaves for the rate."""
+    return theory.intervals.clopper_pearson(n_errors, n_points, confidence, side="upper").high
+
+
+def ratio_of_means(numerator: Values, denominator: Values) -> Estimate:
     """Return the ratio of two means over the same points, with its 95 % interval.
 
     The ratio is linearised: r + (a - r b) / mean(b) has the mean r and, for many points, its
-    sampling error (Taylor series). Points without both values are left out.
-
-    Parameters
-    ----------
-    numerator, denominator : ndarray
-        Values a and b of the same points, infinite where there is none. Shape ``(n,)``.
-
-    Returns
-    -------
-    ratio, low, high : float or None
-        NaN where no point has both, or the denominator is 0.
+    sampling error (Taylor series). Points where a or b is infinite are left out; the ratio is NaN
+    where none are left, or the denominator is 0.
 
     Examples
     --------
@@ -141,23 +130,10 @@ def ratio_of_means(
 def largest_deviation(
     found: Mapping[str, Estimate], paper: Sequence[float], *, n: int, relative: bool = True
 ) -> Measurement:
-    """Return how far the farthest of several values lies from the paper's.
+    """Return how far the farthest of several values lies from the paper's, which has their order.
 
-    Parameters
-    ----------
-    found : mapping of str to tuple
-        Value, low and high by name; the ends are None where there is no interval.
-    paper : sequence of float
-        The paper's values, in the same order.
-    n : int
-        Number of points behind each value.
-    relative : bool
-        Whether deviations are shares of the paper's values.
-
-    Returns
-    -------
-    Measurement
-        The largest deviation, with the interval of that value; NaN where a value is none.
+    `n` points are behind each value. It is the largest deviation, as a share of the paper's value
+    if `relative`, with the interval of that value; NaN where a value is none.
 
     Examples
     --------

@@ -28,8 +28,6 @@ class NormScan(OfNetwork):
 
     Parameters
     ----------
-    network
-        As in `OfNetwork`.
     norms : tuple of float
         Norms, none equal to `middle`.
     n_points : int
@@ -83,8 +81,6 @@ class NormAttack(Pieced, OfNetwork):
 
     Parameters
     ----------
-    network
-        As in `OfNetwork`.
     norms : tuple of float
         Norms of the spheres, none equal to `middle`.
     n_points : int

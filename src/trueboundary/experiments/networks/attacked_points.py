@@ -25,8 +25,6 @@ class AttackedPoints(Pieced, OfNetwork):
 
     Parameters
     ----------
-    network
-        As in `OfNetwork`.
     n_points : int
         How many random points are attacked; points that are errors themselves have distance 0.
     n_steps : int

@@ -10,27 +10,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary.experiments.base import Rows
 from trueboundary.experiments.networks.trained_networks import (
-    FINAL,
     SPHERES,
+    OfNetwork,
     Sphere,
     TrainedNetwork,
     load_model,
-    snapshot_name,
     snapshot_steps,
 )
+from trueboundary.figures import COLOURS
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays
 
-if TYPE_CHECKING:  # matplotlib is loaded when a figure is drawn
+if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from trueboundary.classifiers import QuadraticNetwork
+    from trueboundary.training import TrainingConfig
 
 Floats = NDArray[np.float64]
 
 RADIUS = 1.3
 #: How an error rate is computed: exactly, by the paper's central limit theorem, by the same on the
-#: sphere itself, by the saddle-point formula, and Chernoff's upper bound.
-METHODS = ("exact", "clt", "sphere-clt", "lugannani-rice", "chernoff")
+#: sphere itself, by the saddle-point formula, and Chernoff's upper bound; as figures call them.
+METHODS: Mapping[str, str] = {
+    "exact": "exact",
+    "clt": "central limit theorem",
+    "sphere-clt": "CLT on the sphere",
+    "lugannani-rice": "Lugannani-Rice",
+    "chernoff": "Chernoff's bound",
+}
 
 
 def quadratic_network(
@@ -43,21 +53,8 @@ def quadratic_network(
 ) -> TrainedNetwork:
     """Return a quadratic network with an experiment's settings, trained on `n_train` points.
 
-    Experiments with equal settings, the number of snapshots included, share the network.
-
-    Parameters
-    ----------
-    settings : mapping
-        With ``dim``, ``width``, ``n_steps``, ``learning_rate``, ``schedule`` and, where snapshots
-        are wanted, ``n_snapshots``, the last step included.
-    seed : int
-        Seed of initialisation, points and order.
-    device : str
-        Where to train.
-    n_train : int
-        Size of the training set; 0 for online training.
-    radius : float
-        Radius of the outer sphere.
+    Experiments with equal settings share the network, if the number of snapshots is the same too;
+    ``n_snapshots`` includes the last step, and may be left out.
     """
     n_steps = settings["n_steps"]
     return TrainedNetwork(
@@ -78,8 +75,45 @@ def quadratic_network(
     )
 
 
+def train_until_perfect(
+    model: QuadraticNetwork,
+    context: Context,
+    config: TrainingConfig,
+    *,
+    radius: float,
+    batch_size: int,
+    seed: int,
+    look: Callable[[QuadraticNetwork], Mapping[str, float]],
+    **how: Any,
+) -> tuple[int | None, Arrays]:
+    """Train a quadratic network on the spheres until it makes no error, looking at it now and then.
+
+    It returns the step at which the network was first seen to be perfect, or None, and what `look`
+    said at each of the snapshots that `config` names, with their ``step``. Keywords beyond are
+    those of `trueboundary.training.train`.
+    """
+    from trueboundary.problems import ConcentricSpheres, OnlineStream
+    from trueboundary.training import train
+
+    problem, device = ConcentricSpheres(model.dim, radius), str(model.weight.device)
+    result = train(
+        model,
+        OnlineStream(problem, batch_size, seed, device=device),
+        config,
+        checkpoint=context.checkpoint / "training",
+        on_snapshot=lambda *_: look(model),
+        until=lambda _: model.ellipsoid().is_perfect(radius),
+        progress=lambda step: context.progress(step / config.n_steps),
+        **how,
+    )
+    steps = sorted(result.snapshots)
+    looks = [result.snapshots[step] for step in steps]
+    columns = {name: np.array([float(look[name]) for look in looks]) for name in looks[0]}
+    return result.n_steps if result.stopped_early else None, {"step": np.array(steps), **columns}
+
+
 @dataclass(frozen=True)
-class EllipsoidErrors(RunConfig):
+class EllipsoidErrors(OfNetwork):
     """The alphas of every stored model of a quadratic network, and its error rates.
 
     The result's arrays have one row per stored model, in the order of training: ``step``,
@@ -88,15 +122,9 @@ class EllipsoidErrors(RunConfig):
 
     Parameters
     ----------
-    network : TrainedNetwork
+    network
         A quadratic network.
     """
-
-    network: TrainedNetwork
-
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
 
     def cost(self) -> float:
         """Eigenvalues and ten tail probabilities for each stored model."""
@@ -107,15 +135,13 @@ class EllipsoidErrors(RunConfig):
         """Read the alphas off each model and compute what follows from them."""
         from trueboundary.classifiers import QuadraticNetwork
 
-        names = {snapshot_name(step): step for step in self.network.snapshots}
-        names[FINAL] = self.network.n_steps
-        rows = []
-        for name, step in names.items():
+        stored, rows = self.network.stored_models(), []
+        for step, name in stored.items():
             model = load_model(context.inputs["network"], name)
             if not isinstance(model, QuadraticNetwork):
                 raise TypeError(f"only a quadratic network has alphas, got {type(model).__name__}")
             rows.append(self._row(step, model.alphas(), -model.bias.item()))
-            context.progress(len(rows) / len(names))
+            context.progress(len(rows) / len(stored))
         return RunResult({}, {key: np.array([row[key] for row in rows]) for key in rows[0]})
 
     def _row(self, step: int, alphas: Floats, scale: float) -> dict[str, Any]:
@@ -137,12 +163,10 @@ class EllipsoidErrors(RunConfig):
 
 
 @dataclass(frozen=True)
-class EllipsoidDistances(RunConfig):
-    """Exact distances from random points to the nearest errors of every stored model.
+class OfEllipsoids(RunConfig):
+    """What random points say of every stored model of a quadratic network.
 
-    The arrays ``inner`` and ``outer``, of shape (models, points), hold chord lengths in the order
-    of training: infinite where a model makes no error on that sphere, and NaN for a model whose
-    signs are turned, so that its ellipsoid says what is right. All models see the same points.
+    All models see the same points.
 
     Parameters
     ----------
@@ -158,12 +182,22 @@ class EllipsoidDistances(RunConfig):
     n_points: int
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        self.check_at_least(2, "n_points")
-
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the network's alphas."""
         return {"errors": EllipsoidErrors(self.network)}
+
+
+@dataclass(frozen=True)
+class EllipsoidDistances(OfEllipsoids):
+    """Exact distances from random points to the nearest errors of every stored model.
+
+    The arrays ``inner`` and ``outer``, of shape (models, points), hold chord lengths in the order
+    of training: infinite where a model makes no error on that sphere, and NaN for a model whose
+    signs are turned, so that its ellipsoid says what is right.
+    """
+
+    def __post_init__(self) -> None:
+        self.check_at_least(2, "n_points")
 
     def cost(self) -> float:
         """Return the cost of projecting every point for every model and sphere."""
@@ -207,18 +241,8 @@ def log10_error(
 ) -> float:
     """Return the log10 of an ellipsoid's error rate on one sphere, -inf if it makes no error.
 
-    Parameters
-    ----------
-    alphas : ndarray of shape (d,)
-        Coefficients of the ellipsoid.
-    sphere : {"inner", "outer"}
-        Where the points are.
-    radius : float
-        Radius of the outer sphere.
-    method : str
-        One of `METHODS`.
-    inverted : bool
-        Whether the network has its signs turned, so that it calls the inside outer.
+    `method` is one of `METHODS`; an inverted network has its signs turned, so that it calls the
+    inside outer.
     """
     from trueboundary.theory import quadratic_forms
 
@@ -231,6 +255,30 @@ def log10_error(
     }
     weights = quadratic_forms.ellipsoid_weights(alphas, sphere=sphere, radius=radius)
     return float(tails[method](-weights if inverted else weights)) / math.log(10)
+
+
+def unit_points(n_points: int, dim: int, seed: int) -> Floats:
+    """Return independent uniform points of the unit sphere, shape ``(n_points, dim)``.
+
+    They stand for points in an ellipsoid's eigenbasis: rotation does not change their
+    distribution.
+    """
+    points: Floats = np.random.default_rng(seed).standard_normal((n_points, dim))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return points
+
+
+def training_words(n_train: int) -> str:
+    """Return the size of a training set as figures call it; 0 stands for online training."""
+    return f"N = {n_train:,}" if n_train else "online"
+
+
+def method_rows(errors: Arrays, index: int) -> Rows:
+    """Return one row per sphere of what `EllipsoidErrors` holds of a stored model."""
+    return [
+        {"sphere": sphere} | {m: float(errors[f"{m}-{sphere}"][index]) for m in METHODS}
+        for sphere in SPHERES
+    ]
 
 
 def last(run: Run, name: str) -> float:
@@ -252,6 +300,13 @@ def power_of_ten(exponent: float) -> str:
     ('$10^{-12.3}$', '0')
     """
     return f"$10^{{{exponent:.1f}}}$" if math.isfinite(exponent) else "0"
+
+
+def draw_alphas(axes: Axes, run: Run, n_bars: int, **words: Any) -> None:
+    """Draw the histogram of the fully trained network's alphas; keywords as for `Axes.set`."""
+    axes.hist(run.arrays["alphas"][-1], bins=n_bars, color=COLOURS["sky"])
+    mark_right_alphas(axes)
+    axes.set(xlabel=r"$\alpha_i$", ylabel="number of alphas", **words)
 
 
 def mark_right_alphas(axes: Axes, radius: float = RADIUS) -> None:

@@ -26,8 +26,6 @@ class ErrorCount(Pieced, OfNetwork):
 
     Parameters
     ----------
-    network
-        As in `OfNetwork`.
     n_points : int
         Points per sphere.
     model : str
@@ -113,8 +111,6 @@ class CountedPiece(OfNetwork):
 
     Parameters
     ----------
-    network
-        As in `OfNetwork`.
     sphere : {"inner", "outer"}
         Where the points are.
     first_block : int

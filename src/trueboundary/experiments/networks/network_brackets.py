@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from trueboundary import theory
 from trueboundary.experiments.networks.attacked_points import AttackedPoints
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
@@ -132,7 +133,6 @@ class CertifiedRate(RunConfig):
         import torch
 
         from trueboundary.certificates import angles_of_chords, certified_at, choose_angle
-        from trueboundary.theory.caps import log_amplified_error_bound
 
         network, label = self.pilot.network, SPHERES.index(self.pilot.sphere)
         model = load_model(context.inputs["network"], self.pilot.model, network.device)
@@ -157,12 +157,9 @@ class CertifiedRate(RunConfig):
             tally.add("exceptions", int((~certified).sum()))
             context.progress(min(1.0, (index + 1) * _CERTIFIED_BLOCK / self.n_points))
         n_exceptions = tally.total("exceptions")
-        log_limit = log_amplified_error_bound(
-            network.dim,
-            self.n_points,
-            angle,
-            n_exceptions=n_exceptions,
-            confidence=self.confidence,
+        counted: Any = {"n_exceptions": n_exceptions, "confidence": self.confidence}
+        log_limit = theory.caps.log_amplified_error_bound(
+            network.dim, self.n_points, angle, **counted
         )
         return RunResult(
             {
@@ -177,33 +174,16 @@ class CertifiedRate(RunConfig):
 def bracket_ratios(
     arrays: Mapping[str, Any], dim: int, log_rate: float, radius: float
 ) -> dict[str, float]:
-    """Return mean distances from both sides, and how they stand to the best possible.
+    """Return the mean distances of a run of `BracketedDistances`, and the best possible.
 
-    Parameters
-    ----------
-    arrays : mapping
-        ``certified`` and ``attacked`` of a run of `BracketedDistances`.
-    dim : int
-        Dimension of the sphere's space.
-    log_rate : float
-        Natural logarithm of the error rate.
-    radius : float
-        Radius of the sphere.
-
-    Returns
-    -------
-    dict
-        ``certified``, ``attacked`` (means, the latter over the points with an error found),
-        ``optimum`` (mean distance to a cap of that measure) and ``n_not_found``.
+    The mean of ``attacked`` is over the points with an error found; ``optimum`` is the mean
+    distance to a cap of the error rate.
     """
-    from trueboundary.theory import caps
-
     attacked = arrays["attacked"][np.isfinite(arrays["attacked"])]
-    optimum = caps.mean_distance(dim, log_measure=log_rate, radius=radius)
     return {
         "certified": float(np.minimum(arrays["certified"], 2 * radius).mean()),
         "attacked": float(attacked.mean()) if len(attacked) else math.nan,
-        "optimum": optimum,
+        "optimum": theory.caps.mean_distance(dim, log_measure=log_rate, radius=radius),
         "n_not_found": len(arrays["attacked"]) - len(attacked),
     }
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary.figures import COLOURS
+from trueboundary.runs import spans
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.floating[Any]]
 
 #: Points evaluated together; a memory limit.
-_CHUNK = 8192
+_TOGETHER = 8192
 
 
 def square_points(extent: float, resolution: int) -> Array:
@@ -38,51 +39,27 @@ def polar_points(angles: Array, radii: Sequence[float] | Array) -> Array:
 
 
 def evaluate_plane(model: BinaryClassifier, plane: Array, points: Array) -> Array:
-    """Return margins at points of a plane through the origin.
-
-    Parameters
-    ----------
-    model : BinaryClassifier
-        In evaluation mode.
-    plane : ndarray
-        Two orthonormal vectors, shape ``(2, d)``.
-    points : ndarray
-        Coordinates in the plane, shape ``(..., 2)``.
-
-    Returns
-    -------
-    ndarray
-        Margins, float32, shape ``(...)``.
-    """
+    """Return margins (float32) at points ``(..., 2)`` of the plane of two orthonormal vectors."""
     import torch
 
     from trueboundary.classifiers import margin
 
     parameter = next(model.parameters())
     flat = points.reshape(-1, 2)
-    parts = []
     with torch.no_grad():
-        for start in range(0, len(flat), _CHUNK):
-            x = torch.from_numpy(flat[start : start + _CHUNK] @ plane)
-            parts.append(margin(model, x.to(parameter)).cpu().numpy())
-    return np.concatenate(parts).astype(np.float32).reshape(points.shape[:-1])
+        found = [
+            margin(model, torch.from_numpy(flat[first:stop] @ plane).to(parameter)).cpu().numpy()
+            for first, stop in spans(len(flat), _TOGETHER)
+        ]
+    return np.concatenate(found).astype(np.float32).reshape(points.shape[:-1])
 
 
 def draw_plane(
     axes: Axes, margins: Array, extent: float, *, radii: Sequence[float] = (1.0, 1.3)
 ) -> None:
-    """Draw a slice as the paper does: classified inner green, data black, largest margin red.
+    """Draw margins on `square_points` as the paper does: classified inner green, data black.
 
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Where to draw.
-    margins : ndarray
-        Margins on the grid of `square_points`.
-    extent : float
-        Half the width of the square.
-    radii : sequence of float
-        Radii of the two circles of the data; their mean is the boundary of largest margin.
+    The circle halfway between those of the data, the boundary of largest margin, is red.
     """
     from matplotlib.patches import Circle
 
@@ -93,7 +70,5 @@ def draw_plane(
         axes.add_patch(Circle((0, 0), radius, fill=False, color="black", linewidth=1.2))
     middle = sum(radii) / len(radii)
     axes.add_patch(Circle((0, 0), middle, fill=False, color="red", linewidth=1.0))
-    axes.set_xlim(-extent, extent)
-    axes.set_ylim(-extent, extent)
-    axes.set_box_aspect(1)
+    axes.set(xlim=(-extent, extent), ylim=(-extent, extent), box_aspect=1)
     axes.grid(visible=False)

@@ -26,18 +26,6 @@ def shape(name: str, dim: int) -> Floats:
     Distributions are represented by their quantiles at ``(i - 1/2) / dim``; spikes are that many
     equal large alphas among equal small ones.
 
-    Parameters
-    ----------
-    name : str
-        One of `SHAPES`.
-    dim : int
-        Number of alphas, above the number of spikes.
-
-    Raises
-    ------
-    ValueError
-        If there is no such shape, or `dim` is too small for it.
-
     Examples
     --------
     >>> shape("two-point", 4)
@@ -70,19 +58,8 @@ def std_for_clt(log10_error: float, dim: int) -> float | None:
     """Return the standard deviation of alphas at which the CLT estimates an error rate.
 
     With mean `MEAN_ALPHA`, a distance D below 1, and standard deviation s, the sum of
-    (alpha - 1) u^2 has mean -d D and variance 2 d (s^2 + D^2), whatever the shape.
-
-    Parameters
-    ----------
-    log10_error : float
-        Base-10 logarithm of the estimate, below log10(1/2).
-    dim : int
-        Number of alphas.
-
-    Returns
-    -------
-    float or None
-        None where even equal alphas have a larger estimate.
+    (alpha - 1) u^2 has mean -d D and variance 2 d (s^2 + D^2), whatever the shape. None where even
+    equal alphas have a larger estimate.
 
     Examples
     --------
@@ -100,17 +77,7 @@ def std_for_clt(log10_error: float, dim: int) -> float | None:
 def std_for_error(unit: Floats, log10_error: float) -> float:
     """Return the standard deviation of alphas at which the exact inner error rate is as given.
 
-    Parameters
-    ----------
-    unit : ndarray of shape (d,)
-        Alphas of mean 0 and standard deviation 1, as `shape` gives them.
-    log10_error : float
-        Base-10 logarithm of the error rate.
-
-    Raises
-    ------
-    ValueError
-        If no spread has that error rate.
+    `unit` are alphas of mean 0 and standard deviation 1, as `shape` gives them.
     """
     from scipy.optimize import brentq
 

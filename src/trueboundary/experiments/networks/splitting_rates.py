@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,12 @@ _CHECK_EVALUATIONS = 13_000
 _N_KEPT = 200
 
 
+def splitting_budget(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are fields of `SplittingRate`."""
+    names = ("n_particles", "n_sweeps", "n_replicates", "n_attacks")
+    return {name: settings[name] for name in names}
+
+
 @dataclass(frozen=True)
 class SplittingRate(Pieced, OfNetwork):
     """Error rate of a trained network on one sphere, by multilevel splitting.
@@ -38,8 +44,6 @@ class SplittingRate(Pieced, OfNetwork):
 
     Parameters
     ----------
-    network
-        As in `OfNetwork`.
     sphere : {"inner", "outer"}
         Where the points are.
     n_particles, n_sweeps, n_replicates : int
@@ -52,9 +56,8 @@ class SplittingRate(Pieced, OfNetwork):
         Seed of the particles.
     """
 
-    version: ClassVar[int] = (
-        3  # 1 drew the first weights' numbers; 2 took a margin of 0 for an error
-    )
+    # 1 drew the first weights' numbers; 2 took a margin of 0 for an error
+    version: ClassVar[int] = 3
 
     sphere: Sphere
     n_particles: int

@@ -26,6 +26,8 @@ Architecture = Literal["relu", "quadratic", "perfect quadratic"]
 Sphere = Literal["inner", "outer"]
 Schedule = Literal["constant", "linear"]
 SPHERES: tuple[Sphere, ...] = ("inner", "outer")
+#: Their radii in the paper.
+RADII: Mapping[str, float] = {"inner": 1.0, "outer": 1.3}
 FINAL = "final"
 
 
@@ -127,6 +129,10 @@ class TrainedNetwork(RunConfig):
         seconds_per_step = 2e-4 + self.n_weights * (6 * self.batch_size / 7e10 + 1.5e-9)
         return self.n_steps * seconds_per_step
 
+    def stored_models(self) -> dict[int, str]:
+        """Return the names of the stored models by step, in the order of training."""
+        return {step: snapshot_name(step) for step in self.snapshots} | {self.n_steps: FINAL}
+
     def problem(self) -> ConcentricSpheres:
         """Return the problem that the network is trained on."""
         from trueboundary.problems import ConcentricSpheres
@@ -202,22 +208,16 @@ class TrainedNetwork(RunConfig):
 
 
 def small_relu_network(
-    settings: Mapping[str, Any], seed: int, device: str, *, schedule: Schedule | None = None
+    settings: Mapping[str, Any], seed: int, device: str, **fields: Any
 ) -> TrainedNetwork:
     """Return the paper's network of two hidden layers, trained online, at an experiment's settings.
 
-    Experiments with equal settings share the trained network.
+    Experiments with equal settings share the trained network. Fields given besides take the place
+    of the settings of their names.
     """
-    return TrainedNetwork(
-        dim=settings["dim"],
-        architecture="relu",
-        width=settings["width"],
-        depth=2,
-        n_steps=settings["n_steps"],
-        schedule=schedule or settings["schedule"],
-        seed=seed,
-        device=device,
-    )
+    names = ("dim", "width", "n_steps", "schedule")
+    shape = {name: settings[name] for name in names if name not in fields}
+    return TrainedNetwork(architecture="relu", depth=2, seed=seed, device=device, **shape, **fields)
 
 
 @dataclass(frozen=True)
@@ -242,13 +242,7 @@ class OfNetwork(RunConfig):
 
 
 def load_model(run: Run, name: str, device: str = "cpu") -> BinaryClassifier:
-    """Return a stored model in evaluation mode.
-
-    Raises
-    ------
-    ValueError
-        If the run holds no model of that name.
-    """
+    """Return a stored model in evaluation mode."""
     from trueboundary.classifiers import from_arrays
 
     if name not in run.result.models:

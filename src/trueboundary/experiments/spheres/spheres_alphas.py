@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, rows_of, seeds
 from trueboundary.experiments.networks.ellipsoids import (
     EllipsoidErrors,
     Floats,
+    draw_alphas,
     last,
     last_of,
     log10_error,
     mark_right_alphas,
     power_of_ten,
     quadratic_network,
+    training_words,
 )
 from trueboundary.experiments.networks.trained_networks import SPHERES, TrainedNetwork
 from trueboundary.experiments.summaries import over_networks
@@ -62,11 +64,11 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
     small = dict(settings) | {
         name: settings[f"perfect_{name}"] for name in ("dim", "width", "n_steps")
     }
-    for s in range(seed, seed + settings["n_seeds"]):
+    for index, own in seeds(settings, seed):
         for n_train in settings["train_sizes"]:
-            network = quadratic_network(settings, s, device, n_train=n_train)
-            runs[_name(n_train, s - seed)] = EllipsoidErrors(network)
-        runs[_small(s - seed)] = EllipsoidErrors(quadratic_network(small, s, device))
+            network = quadratic_network(settings, own, device, n_train=n_train)
+            runs[_name(n_train, index)] = EllipsoidErrors(network)
+        runs[_small(index)] = EllipsoidErrors(quadratic_network(small, own, device))
     return runs
 
 
@@ -111,10 +113,6 @@ def _seeds(runs: Mapping[str, Run], settings: Mapping[str, Any], n_train: int) -
     return [runs[_name(n_train, index)] for index in range(settings["n_seeds"])]
 
 
-def _title(n_train: int) -> str:
-    return f"N = {n_train:,}" if n_train else "online"
-
-
 def _all_errors(runs: Sequence[Run]) -> str:
     """Say what the other method and the other sphere give."""
     parts = [
@@ -151,12 +149,9 @@ def _start_remark(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> str:
     return (
         "The start is part of the answer: it gives the alphas a mean of 0.8, near the best one, so "
         "that low error rates need no training. With "
-        f"{_training_words(n_train)}, exactly: {words[0]}; {words[1]}."
+        f"{training_words(n_train)}{'' if n_train else ' training'}, exactly: {words[0]}; "
+        f"{words[1]}."
     )
-
-
-def _training_words(n_train: int) -> str:
-    return f"N = {n_train:,}" if n_train else "online training"
 
 
 def _epoch_remarks(settings: Mapping[str, Any]) -> list[str]:
@@ -209,7 +204,9 @@ def _histograms(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
             ax.set(xlabel=r"$\alpha_i$", ylabel="number of alphas", xlim=(0, edges[-1]))
             # Headroom, so that the text never lies on the bars.
             ax.set_ylim(0, 1.75 * max(heights.max(), max(PAPER_BARS)))
-            ax.set_title(f"{_title(n_train)}: {int(last(run, 'n_wrong'))} of {settings['dim']}")
+            ax.set_title(
+                f"{training_words(n_train)}: {int(last(run, 'n_wrong'))} of {settings['dim']}"
+            )
             _write_errors(ax, run)
             add_legend(ax, location="center right")
         return figure
@@ -236,31 +233,23 @@ def _write_errors(axes: Axes, run: Run) -> None:
         f"CLT {power_of_ten(last(run, f'clt-{sphere}'))}"
         for sphere in SPHERES
     ]
-    axes.text(
-        0.97,
-        0.97,
-        "\n".join(["error rates", *rows]),
-        transform=axes.transAxes,
-        ha="right",
-        va="top",
-        fontsize=9,
-    )
+    text = "\n".join(["error rates", *rows])
+    style: Any = {"ha": "right", "va": "top", "fontsize": 9}
+    axes.text(0.97, 0.97, text, transform=axes.transAxes, **style)
 
 
 def _progress(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     small = runs[_small(0)]
     curves = {
-        f"d = {settings['dim']}, {_title(n)}": (runs[_name(n, 0)], settings["dim"])
+        f"d = {settings['dim']}, {training_words(n)}": (runs[_name(n, 0)], settings["dim"])
         for n in settings["train_sizes"]
     }
     curves[f"d = {settings['perfect_dim']}, online"] = (small, settings["perfect_dim"])
 
     def draw() -> Figure:
         figure, (left, right) = new_figure(2, width=9.6)
-        left.hist(small.arrays["alphas"][-1], bins=30, color=COLOURS["sky"])
-        mark_right_alphas(left)
-        left.set(xlabel=r"$\alpha_i$", ylabel="number of alphas")
-        left.set_title(f"d = {settings['perfect_dim']}: {int(last(small, 'n_wrong'))} wrong")
+        title = f"d = {settings['perfect_dim']}: {int(last(small, 'n_wrong'))} wrong"
+        draw_alphas(left, small, 30, title=title)
         for label, (run, dim) in curves.items():
             right.plot(run.arrays["step"], run.arrays["n_wrong"] / dim, "o-", label=label)
         right.set(xscale="log", xlabel="training steps", ylabel="share of wrong alphas")
@@ -275,9 +264,9 @@ def _progress(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         "are right. Right: share of wrong alphas during training.",
         draw,
         [
-            {"network": label, "step": int(step), "n_wrong": int(wrong), "dim": dim}
+            {"network": label, **row, "dim": dim}
             for label, (run, dim) in curves.items()
-            for step, wrong in zip(run.arrays["step"], run.arrays["n_wrong"], strict=True)
+            for row in rows_of(step=run.arrays["step"], n_wrong=run.arrays["n_wrong"])
         ],
     )
 

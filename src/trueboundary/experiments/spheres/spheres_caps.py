@@ -11,7 +11,7 @@ import numpy as np
 
 from trueboundary import theory
 from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows, rows_of
 from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure, plot_rows
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -251,10 +251,7 @@ def _exponential() -> Measurement:
     distances = np.array([theory.caps.mean_distance(500, 10.0**-k) for k in exponents])
     slopes = np.diff(exponents) / np.diff(distances)
     holds = bool((np.diff(slopes) > 0).all())
-    cells = [
-        {"minus_log10_error": int(k), "distance": float(x)}
-        for k, x in zip(exponents, distances, strict=True)
-    ]
+    cells = rows_of(minus_log10_error=exponents, distance=distances)
     return Measurement(holds, n=len(cells), cells=cells)
 
 

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, rows_of
+from trueboundary.experiments.networks.planes import (
+    draw_plane,
+    evaluate_plane,
+    polar_points,
+    square_points,
+)
 from trueboundary.experiments.networks.trained_networks import (
-    FINAL,
     SPHERES,
-    TrainedNetwork,
-    load_model,
+    OfNetwork,
+    small_relu_network,
 )
 from trueboundary.figures import COLOURS, new_figure, shared_legend
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -24,12 +29,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CircleGrid(RunConfig):
+class CircleGrid(OfNetwork):
     """Margins of a network on both circles and on a square around them.
 
     Parameters
     ----------
-    network : TrainedNetwork
+    network
         A network of two dimensions, trained on a fixed set.
     n_angles : int
         Angles per circle, evenly spaced.
@@ -39,7 +44,6 @@ class CircleGrid(RunConfig):
         Points along each of its sides.
     """
 
-    network: TrainedNetwork
     n_angles: int
     extent: float = 1.6
     resolution: int = 201
@@ -53,24 +57,13 @@ class CircleGrid(RunConfig):
                 f"dim={self.network.dim} with n_train={self.network.n_train}"
             )
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
-
     def cost(self) -> float:
         """Two operations per parameter and point."""
-        size = self.network.width * (2 + self.network.width)
-        return (2 * self.n_angles + self.resolution**2) * (3e-6 + 2 * size / 7e10)
+        return (2 * self.n_angles + self.resolution**2) * self.network.seconds_per_point
 
     def compute(self, context: Context) -> RunResult:
         """Evaluate the network on both circles, the square and its own training points."""
-        from trueboundary.experiments.networks.planes import (
-            evaluate_plane,
-            polar_points,
-            square_points,
-        )
-
-        model = load_model(context.inputs["network"], FINAL, self.network.device)
+        model = self.load(context)
         plane = np.eye(2)
         angles = 2 * math.pi * np.arange(self.n_angles) / self.n_angles
         radii = self.network.problem().radii
@@ -101,15 +94,9 @@ class CircleGrid(RunConfig):
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Train in two dimensions and look at both circles."""
-    network = TrainedNetwork(
-        dim=2,
-        architecture="relu",
-        width=settings["width"],
-        depth=2,
-        n_steps=settings["n_steps"],
-        n_train=settings["n_train"],
-        seed=seed,
-        device=device,
+    n_train = settings["n_train"]
+    network = small_relu_network(
+        settings, seed, device, dim=2, n_train=n_train, schedule="constant"
     )
     return {"grid": CircleGrid(network, settings["resolution"])}
 
@@ -135,12 +122,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
             "were there any, would show as orange arcs."
         ),
         draw=lambda: draw_circles(arrays, wrong, runs["grid"].summary["extent"]),
-        data=[
-            {"angle": float(angle), "margin_inner": float(inner), "margin_outer": float(outer)}
-            for angle, inner, outer in zip(
-                arrays["angle"], arrays["margin_inner"], arrays["margin_outer"], strict=True
-            )
-        ],
+        data=rows_of(**{name: arrays[name] for name in ("angle", "margin_inner", "margin_outer")}),
     )
     measurement = Measurement(
         value=n_wrong / n,
@@ -155,8 +137,6 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 
 def draw_circles(arrays: Mapping[str, Any], wrong: Mapping[str, Any], extent: float) -> Figure:
     """Draw decision region, circles, training points and errors."""
-    from trueboundary.experiments.networks.planes import draw_plane
-
     figure, (axes,) = new_figure(width=4.8, height=5.0)
     draw_plane(axes, arrays["picture"], extent)
     for label, sphere in enumerate(SPHERES):
@@ -168,8 +148,7 @@ def draw_circles(arrays: Mapping[str, Any], wrong: Mapping[str, Any], extent: fl
             axes.plot(
                 radius * np.cos(bad), radius * np.sin(bad), "s", color=COLOURS["orange"], ms=3
             )
-    axes.set_xlabel("first coordinate")
-    axes.set_ylabel("second coordinate")
+    axes.set(xlabel="first coordinate", ylabel="second coordinate")
     shared_legend(figure, n_columns=2)
     return figure
 

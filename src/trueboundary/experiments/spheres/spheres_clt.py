@@ -20,12 +20,16 @@ from trueboundary.experiments.networks.ellipsoids import (
     RADIUS,
     EllipsoidErrors,
     Floats,
+    OfEllipsoids,
     count_wrong,
     log10_error,
+    method_rows,
     quadratic_network,
+    training_words,
 )
-from trueboundary.experiments.networks.trained_networks import SPHERES, TrainedNetwork
-from trueboundary.figures import COLOURS, new_figure, shared_legend
+from trueboundary.experiments.networks.trained_networks import SPHERES
+from trueboundary.experiments.summaries import share_row
+from trueboundary.figures import COLOURS, interval_bars, new_figure, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays
@@ -36,43 +40,19 @@ if TYPE_CHECKING:
 
 #: Error rates from which on 10 million random points show enough errors to measure them by.
 MEASURABLE = -6.0
-_NAMES = {
-    "exact": "exact",
-    "clt": "central limit theorem",
-    "sphere-clt": "CLT on the sphere",
-    "lugannani-rice": "Lugannani-Rice",
-    "chernoff": "Chernoff's bound",
-}
 
 
 @dataclass(frozen=True)
-class EllipsoidCounts(RunConfig):
+class EllipsoidCounts(OfEllipsoids):
     """Errors of every stored model of a quadratic network among random points.
 
     The arrays have one row per stored model, in the order of `EllipsoidErrors`:
-    ``inner`` and ``outer``, numbers of errors. All models see the same points, drawn in the axes
-    of each ellipsoid, which changes nothing for uniform points.
-
-    Parameters
-    ----------
-    network : TrainedNetwork
-        A quadratic network.
-    n_points : int
-        Points per sphere; those of the outer sphere are the inner ones, scaled.
-    seed : int
-        Seed of the points.
+    ``inner`` and ``outer``, numbers of errors. The points are drawn in the axes of each ellipsoid,
+    which changes nothing for uniform points; those of the outer sphere are the inner ones, scaled.
     """
-
-    network: TrainedNetwork
-    n_points: int
-    seed: int = 0
 
     def __post_init__(self) -> None:
         self.check_at_least(1, "n_points")
-
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the network's alphas."""
-        return {"errors": EllipsoidErrors(self.network)}
 
     def cost(self) -> float:
         """Drawing the points is nearly all of it."""
@@ -260,27 +240,14 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 
 def error_table(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows:
     """Return one row per network, stored step and sphere: log10 error rates by every method."""
-    from trueboundary.theory.intervals import clopper_pearson
-
     rows = []
     for n_train in settings["train_sizes"]:
-        errors, counts = runs[f"errors-{n_train}"], runs[f"counts-{n_train}"]
-        n_points = counts.summary["n_points"]
-        for i, step in enumerate(errors.arrays["step"]):
-            for sphere in SPHERES:
-                n_errors = int(counts.arrays[sphere][i])
-                low, high = clopper_pearson(n_errors, n_points)
-                rows.append(
-                    {"n_train": n_train, "step": int(step), "sphere": sphere}
-                    | {method: float(errors.arrays[f"{method}-{sphere}"][i]) for method in METHODS}
-                    | {
-                        "n_errors": n_errors,
-                        "n_points": n_points,
-                        "rate": n_errors / n_points,
-                        "low": low,
-                        "high": high,
-                    }
-                )
+        errors, counts = runs[f"errors-{n_train}"].arrays, runs[f"counts-{n_train}"]
+        for index, step in enumerate(errors["step"]):
+            for row in method_rows(errors, index):
+                n_errors = int(counts.arrays[row["sphere"]][index])
+                count = share_row(n_errors, counts.summary["n_points"])
+                rows.append({"n_train": n_train, "step": int(step), **row, **count})
     return rows
 
 
@@ -329,11 +296,7 @@ def _worst_chernoff(table: Rows) -> Measurement | None:
     gaps = [row["chernoff"] - row["exact"] for row in table if math.isfinite(row["exact"])]
     if not gaps:
         return None  # no snapshot makes any error
-    return Measurement(
-        max(gaps),
-        n=len(gaps),
-        note=f"The smallest is {min(gaps):.2f}.",
-    )
+    return Measurement(max(gaps), n=len(gaps), note=f"The smallest is {min(gaps):.2f}.")
 
 
 def _counting_remark(table: Rows) -> str:
@@ -355,8 +318,7 @@ def _panel(table: Rows, settings: Mapping[str, Any]) -> Panel:
         for ax, (n_train, sphere) in zip(axes, cells, strict=True):
             rows = [r for r in table if r["n_train"] == n_train and r["sphere"] == sphere]
             _draw_rates(ax, rows)
-            words = f"N = {n_train:,}" if n_train else "online"
-            ax.set_title(f"{sphere} sphere, {words}")
+            ax.set_title(f"{sphere} sphere, {training_words(n_train)}")
         shared_legend(figure, n_columns=3, of=axes[0])
         return figure
 
@@ -388,24 +350,16 @@ def _draw_rates(axes: Axes, rows: Rows) -> None:
             values,
             style,
             color=COLOURS[colour],
-            label=_NAMES[method],
+            label=METHODS[method],
             linewidth=2.2 if method == "exact" else 1.1,
             markersize=5,
             markerfacecolor="none",
         )
     seen = [row for row in rows if row["n_errors"] > 0]
-    middle = np.log10([row["rate"] for row in seen]) if seen else np.empty(0)
-    below = middle - np.log10([row["low"] for row in seen]) if seen else np.empty(0)
-    above = np.log10([row["high"] for row in seen]) - middle if seen else np.empty(0)
-    axes.errorbar(
-        [row["step"] for row in seen],
-        middle,
-        yerr=[below, above],
-        fmt="s",
-        color=COLOURS["sky"],
-        markersize=4,
-        label="counted, with 95 % interval",
-    )
+    rates, low, high = (np.log10([r[name] for r in seen]) for name in ("rate", "low", "high"))
+    counted: Any = {"fmt": "s", "color": COLOURS["sky"], "markersize": 4}
+    steps = [row["step"] for row in seen]
+    interval_bars(axes, steps, rates, low, high, **counted, label="counted, with 95 % interval")
     axes.set(xscale="log", xlabel="training steps", ylabel=r"$\log_{10}$ of the error rate")
 
 

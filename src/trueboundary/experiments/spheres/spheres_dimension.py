@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from trueboundary import theory
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, seeds
 from trueboundary.experiments.networks.attacked_points import AttackedPoints
 from trueboundary.experiments.networks.trained_networks import (
-    FINAL,
     SPHERES,
-    TrainedNetwork,
-    load_model,
+    OfNetwork,
+    small_relu_network,
 )
-from trueboundary.figures import COLOURS, add_legend, new_figure
+from trueboundary.figures import COLOURS, add_legend, interval_bars, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -30,7 +29,7 @@ _PAPER_DIM = 60
 
 
 @dataclass(frozen=True)
-class ErrorSearch(RunConfig):
+class ErrorSearch(OfNetwork):
     """A search for any error on either sphere, with a stated budget.
 
     Both manifold attacks start from every point: the one that stops at the first error, with steps
@@ -39,8 +38,6 @@ class ErrorSearch(RunConfig):
 
     Parameters
     ----------
-    network : TrainedNetwork
-        Which network.
     n_points : int
         Random points per sphere.
     n_steps : int
@@ -53,7 +50,6 @@ class ErrorSearch(RunConfig):
 
     version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
 
-    network: TrainedNetwork
     n_points: int
     n_steps: int
     n_restarts: int
@@ -62,13 +58,9 @@ class ErrorSearch(RunConfig):
     def __post_init__(self) -> None:
         self.check_at_least(1, "n_points", "n_steps", "n_restarts")
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
-
     def cost(self) -> float:
         """Forward and backward for every step of every start."""
-        size = self.network.width * (self.network.dim + self.network.width)
+        size = self.network.n_weights
         n_starts = len(SPHERES) * len(MODES) * self.n_points * self.n_restarts
         return n_starts * self.n_steps * (2e-6 + 6 * size / 7e10)
 
@@ -78,7 +70,7 @@ class ErrorSearch(RunConfig):
 
         from trueboundary.attacks import ManifoldAttack
 
-        model = load_model(context.inputs["network"], FINAL, self.network.device)
+        model = self.load(context)
         attacks = {
             "nearest": ManifoldAttack("nearest", self.n_steps, 1e-3, self.n_restarts),
             "worst_case": ManifoldAttack("worst_case", self.n_steps, 1e-2, self.n_restarts),
@@ -86,9 +78,8 @@ class ErrorSearch(RunConfig):
         summary: Row = {"n_points": self.n_points}
         arrays: Row = {}
         for label, sphere in enumerate(SPHERES):
-            x, y = AttackedPoints(
-                self.network, self.n_points, sphere=sphere, seed=self.seed
-            ).points()
+            points = AttackedPoints(self.network, self.n_points, sphere=sphere, seed=self.seed)
+            x, y = points.points()
             for mode in MODES:
                 generator = torch.Generator().manual_seed(self.seed)
                 result = attacks[mode](model, x, y, generator=generator)
@@ -103,34 +94,28 @@ class ErrorSearch(RunConfig):
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Train and attack every seed in every dimension."""
-    runs: dict[str, RunConfig] = {}
-    for dim in settings["dims"]:
-        for index in range(settings["n_seeds"]):
-            network = TrainedNetwork(
-                dim=dim,
-                architecture="relu",
-                width=settings["width"],
-                depth=2,
-                n_steps=settings["n_steps"],
-                learning_rate=settings["learning_rate"],
-                schedule=settings["schedule"],
-                seed=seed + index,
-                device=device,
-            )
-            runs[f"d{dim}/seed-{index}"] = ErrorSearch(
-                network,
-                settings["n_attack_points"],
-                settings["n_attack_steps"],
-                settings["n_restarts"],
-                seed=seed + index,
-            )
-    return runs
+    budget = (settings["n_attack_points"], settings["n_attack_steps"], settings["n_restarts"])
+    rate = settings["learning_rate"]
+    return {
+        run_name(dim, index): ErrorSearch(
+            small_relu_network(settings, own, device, dim=dim, learning_rate=rate),
+            *budget,
+            seed=own,
+        )
+        for dim in settings["dims"]
+        for index, own in seeds(settings, seed)
+    }
+
+
+def run_name(dim: int, index: int) -> str:
+    """Return the name of the search in a dimension by the network of that number."""
+    return f"d{dim}/seed-{index}"
 
 
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     """Find the largest dimension without an error."""
     rows = [
-        search_row(runs[f"d{dim}/seed-{index}"], dim, index)
+        search_row(runs[run_name(dim, index)], dim, index)
         for dim in settings["dims"]
         for index in range(settings["n_seeds"])
     ]
@@ -156,29 +141,23 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 
 def search_row(run: Run, dim: int, index: int) -> Row:
     """Return how many points of a network led to an error, and how close the others came."""
-    distances = {
-        f"{sphere}/{mode}": run.arrays[f"distance/{sphere}/{mode}"]
-        for sphere in SPHERES
-        for mode in MODES
-    }
-    found = [
-        np.isfinite(distances[f"{sphere}/nearest"]) | np.isfinite(distances[f"{sphere}/worst_case"])
-        for sphere in SPHERES
-    ]
-    n_found, n = sum(int(errors.sum()) for errors in found), sum(len(e) for e in found)
+    names = [f"{sphere}/{mode}" for sphere in SPHERES for mode in MODES]
+    # (sphere, mode, point)
+    distances = np.reshape([run.arrays[f"distance/{name}"] for name in names], (2, len(MODES), -1))
+    found = np.isfinite(distances).any(axis=1)
+    n_found, n = int(found.sum()), found.size
     low, high = theory.intervals.clopper_pearson(n_found, n)
-    row: Row = {
+    return {
         "dim": dim,
         "seed": index,
         "n_points": n,
         "n_found": n_found,
         "low": low,
         "high": high,
-        "nearest_error": min(float(values.min()) for values in distances.values()),
-        "worst": max(run.summary[f"worst/{name}"] for name in distances),
-    }
-    return row | {
-        f"n_found_{sphere}": int(e.sum()) for sphere, e in zip(SPHERES, found, strict=True)
+        "nearest_error": float(distances.min()),
+        "worst": max(run.summary[f"worst/{name}"] for name in names),
+        "n_found_inner": int(found[0].sum()),
+        "n_found_outer": int(found[1].sum()),
     }
 
 
@@ -209,17 +188,18 @@ def draw_dimensions(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for index, row in enumerate(rows):
         x = row["dim"] + 1.2 * (row["seed"] - (n_seeds - 1) / 2)
         share = row["n_found"] / row["n_points"]
-        bar = [[max(0.0, share - row["low"])], [max(0.0, row["high"] - share)]]
-        label = "one trained network" if index == 0 else None
-        left.errorbar(x, share, bar, fmt="o", color=COLOURS["inner"], capsize=3, label=label)
+        words: Any = {
+            "color": COLOURS["inner"],
+            "label": "one trained network" if index == 0 else None,
+        }
+        interval_bars(left, x, share, row["low"], row["high"], capsize=3, **words)
         if math.isfinite(row["worst"]):
-            right.plot(x, row["worst"], "o", color=COLOURS["inner"], label=label)
+            right.plot(x, row["worst"], "o", **words)
     right.axhline(0.0, color=COLOURS["truth"], linewidth=0.9)
     for axes in (left, right):
         axes.axvline(_PAPER_DIM, color=COLOURS["paper"], linestyle="--", label="the paper's 60")
         axes.set_xlabel("dimension d")
-    left.set_ylim(-0.03, 1.03)
-    left.set_ylabel("share of points with an error found")
+    left.set(ylim=(-0.03, 1.03), ylabel="share of points with an error found")
     right.set_ylabel("largest wrong margin (logit)")
     add_legend(left, location="upper left")
     return figure

@@ -10,10 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary import theory
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
+from trueboundary.experiments.base import (
+    Analysis,
+    Experiment,
+    Measurement,
+    Panel,
+    Rows,
+    rows_of,
+    seeds,
+)
 from trueboundary.experiments.networks.attacked_points import AttackedPoints, Surface
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.trained_networks import (
+    RADII,
     SPHERES,
     TrainedNetwork,
     small_relu_network,
@@ -26,8 +35,9 @@ from trueboundary.experiments.summaries import (
     over_networks,
     ratio_of_means,
     share_measurement,
+    upper_limit,
 )
-from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
+from trueboundary.figures import COLOURS, CYCLE, add_legend, interval_bars, mark_paper, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
@@ -49,16 +59,17 @@ _SEARCH_WORDS = {
 }
 PAPER_DISTANCES = {"sphere": 0.18, "shell": 0.0796}
 PAPER_NORM = 1.07
-_RADII = dict(zip(SPHERES, (1.0, 1.3), strict=True))
 
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Attack and count for every seed, and for one network of the other schedule."""
     runs: dict[str, RunConfig] = {}
-    for index in range(settings["n_seeds"]):
-        network = small_relu_network(settings, seed + index, device)
-        n_test_points = settings["n_test_points"]
-        runs |= _network_runs(f"seed-{index}", network, settings, n_test_points, seed + index)
+    for index, own in seeds(settings, seed):
+        network, n_test_points = (
+            small_relu_network(settings, own, device),
+            settings["n_test_points"],
+        )
+        runs |= _network_runs(f"seed-{index}", network, settings, n_test_points, own)
     schedule = other_schedule(settings["schedule"])
     compared = small_relu_network(settings, seed, device, schedule=schedule)
     n_test_points = settings["n_compared_test_points"]
@@ -140,8 +151,8 @@ def distance_rows(runs: Mapping[str, Run], name: str, words: str, dim: int) -> R
     summary = runs[f"{name}/count"].summary
     for sphere in SPHERES:
         n_errors, n = summary[f"n_errors_{sphere}"], summary["n_points"]
-        limit = theory.intervals.clopper_pearson(n_errors, n, side="upper").high
-        cap = theory.caps.mean_distance(dim, limit, radius=_RADII[sphere])
+        limit = upper_limit(n_errors, n)
+        cap = theory.caps.mean_distance(dim, limit, radius=RADII[sphere])
         for search in SEARCHES:
             distances = _distances(runs, name, sphere, search)
             mean, low, high = mean_of_points(distances)
@@ -166,8 +177,7 @@ def distance_rows(runs: Mapping[str, Run], name: str, words: str, dim: int) -> R
 
 
 def _distances(runs: Mapping[str, Run], name: str, sphere: str, search: str) -> Values:
-    distances: Values = runs[f"{name}/{sphere}/{search}"].arrays["distance"]
-    return distances
+    return runs[f"{name}/{sphere}/{search}"].arrays["distance"]
 
 
 def _mean_norm(run: Run) -> float:
@@ -182,10 +192,10 @@ def _histograms(runs: Mapping[str, Run], names: list[str]) -> Panel:
 
     distances = {search: pooled(search, "distance") for search in PAPER_DISTANCES}
     norms = pooled("shell", "norm")
-    data: Rows = [
-        {"search": _SEARCH_WORDS[search], "distance": float(value), "norm": float(norm)}
+    data = [
+        {"search": _SEARCH_WORDS[search]} | row
         for search in PAPER_DISTANCES
-        for value, norm in zip(distances[search], pooled(search, "norm"), strict=True)
+        for row in rows_of(distance=distances[search], norm=pooled(search, "norm"))
     ]
     return Panel(
         name="distances-histogram",
@@ -212,18 +222,15 @@ def draw_histograms(distances: Mapping[str, Values], norms: Values) -> Figure:
     paper: Any = {"color": COLOURS["paper"], "linestyle": "--", "ymax": 2 / 3}
     left.axvline(PAPER_DISTANCES["shell"], **paper, label="the paper's means, 0.0796 and 0.18")
     left.axvline(PAPER_DISTANCES["sphere"], **paper)
-    left.set_xlim(left=0)
-    left.set_xlabel("L2 distance to the nearest error found")
-    left.set_ylabel("number of points")
+    left.set(xlim=(0, None), xlabel="L2 distance to the nearest error found")
     if len(norms):
         label = f"mean {norms.mean():.4f}"
         right.hist(norms, bins=12, color=COLOURS["green"], alpha=0.7, label=label)
     right.axvline(PAPER_NORM, **paper, label=f"the paper's mean, {PAPER_NORM}")
     right.axvline(1.15, color=COLOURS["truth"], linestyle=":", ymax=2 / 3, label="halfway, 1.15")
     right.set_xlabel("norm of the nearest error between the spheres")
-    right.set_ylabel("number of points")
     for axes in (left, right):
-        axes.set_ylim(top=1.5 * max(1.0, axes.get_ylim()[1]))
+        axes.set(ylim=(0, 1.5 * max(1.0, axes.get_ylim()[1])), ylabel="number of points")
         add_legend(axes, location="upper left")
     return figure
 
@@ -260,30 +267,20 @@ def draw_means(rows: Rows) -> Figure:
                 axes.plot(row["cap_at_limit"], height, "|", color=COLOURS["truth"], ms=11, mew=1.8)
             if math.isnan(row["mean_distance"]):
                 continue
-            low, high = (row[end] or row["mean_distance"] for end in ("low", "high"))
-            bar = [[row["mean_distance"] - low], [high - row["mean_distance"]]]
-            axes.errorbar(
-                row["mean_distance"],
-                height,
-                xerr=bar,
-                fmt="o",
-                color=colour,
-                capsize=3,
-                label=label,
-            )
+            ends = row["low"], row["high"]
+            words: Any = {"color": colour, "capsize": 3, "label": label}
+            interval_bars(axes, row["mean_distance"], height, *ends, across=True, **words)
             label = None
     for search, paper in PAPER_DISTANCES.items():
         y = len(places) - 1 - places.index(("inner", _SEARCH_WORDS[search]))
-        label = "the paper's" if search == "sphere" else None
-        axes.plot(paper, y, "x", color=COLOURS["paper"], ms=9, mew=2, label=label)
+        mark_paper(axes, paper, y, "the paper's" if search == "sphere" else None)
     axes.plot([], [], "|", color=COLOURS["truth"], ms=11, mew=1.8, label="cap at the rate's limit")
     axes.set_yticks(
         range(len(places)), [f"{sphere}, {search}" for sphere, search in reversed(places)]
     )
-    axes.set_ylim(-0.6, len(places) - 0.4)
     left, right = axes.get_xlim()
     axes.set_xlim(0, right + 0.35 * (right - max(0.0, left)))
-    axes.set_xlabel("mean L2 distance to the nearest error found")
+    axes.set(ylim=(-0.6, len(places) - 0.4), xlabel="mean L2 distance to the nearest error found")
     add_legend(axes, location="lower right")
     return figure
 

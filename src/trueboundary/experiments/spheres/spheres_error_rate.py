@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trueboundary import theory
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows, seeds
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.trained_networks import SPHERES, small_relu_network
-from trueboundary.experiments.summaries import SCHEDULE_WORDS, other_schedule
-from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
+from trueboundary.experiments.summaries import (
+    SCHEDULE_WORDS,
+    other_schedule,
+    share_row,
+    upper_limit,
+)
+from trueboundary.figures import COLOURS, CYCLE, add_legend, interval_bars, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
@@ -25,11 +29,9 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
     """Return a count per seed, and one for the other learning-rate schedule."""
     runs: dict[str, RunConfig] = {
         f"seed-{index}": ErrorCount(
-            small_relu_network(settings, seed + index, device),
-            settings["n_points"],
-            seed=seed + index,
+            small_relu_network(settings, own, device), settings["n_points"], seed=own
         )
-        for index in range(settings["n_seeds"])
+        for index, own in seeds(settings, seed)
     }
     compared = small_relu_network(
         settings, seed, device, schedule=other_schedule(settings["schedule"])
@@ -46,21 +48,9 @@ def rate_rows(run: Run, network: str) -> Rows:
     """
     rows: Rows = []
     for sphere in SPHERES:
-        n, n_errors = run.summary["n_points"], run.summary[f"n_errors_{sphere}"]
-        low, high = theory.intervals.clopper_pearson(n_errors, n)
-        upper = theory.intervals.clopper_pearson(n_errors, n, side="upper").high
-        rows.append(
-            {
-                "network": network,
-                "sphere": sphere,
-                "n_points": n,
-                "n_errors": n_errors,
-                "rate": n_errors / n,
-                "low": low,
-                "high": high,
-                "upper_limit": upper,
-            }
-        )
+        count = run.summary[f"n_errors_{sphere}"], run.summary["n_points"]
+        row = {"network": network, "sphere": sphere, **share_row(*count)}
+        rows.append(row | {"upper_limit": upper_limit(*count)})
     return rows
 
 
@@ -109,15 +99,14 @@ def draw_rates(rows: Sequence[Mapping[str, Any]]) -> Figure:
             if row["n_errors"] == 0:
                 axes.plot(x, row["upper_limit"], "v", color=colour, label=label)
                 continue
-            bar = [[row["rate"] - row["low"]], [row["high"] - row["rate"]]]
-            axes.errorbar(x, row["rate"], bar, fmt="o", color=colour, capsize=4, label=label)
-    limit = theory.intervals.clopper_pearson(0, PAPER_POINTS, side="upper").high
+            ends = row["low"], row["high"]
+            interval_bars(axes, x, row["rate"], *ends, color=colour, capsize=4, label=label)
+    limit = upper_limit(0, PAPER_POINTS)
     axes.axhline(limit, color=COLOURS["paper"], label="limit of the paper's 0 in 10 million")
-    axes.set_yscale("log")
+    axes.set(yscale="log", ylabel="error rate (share of random points)")
     axes.set_ylim(limit / 3, max(1e-2, *(30 * row["high"] for row in rows)))  # room for the legend
     axes.set_xlim(-0.5, len(SPHERES) - 0.5)
     axes.set_xticks(range(len(SPHERES)), [f"{sphere} sphere" for sphere in SPHERES])
-    axes.set_ylabel("error rate (share of random points)")
     add_legend(axes, location="upper right")
     return figure
 

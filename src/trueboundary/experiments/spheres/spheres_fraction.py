@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trueboundary import theory
 from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
+from trueboundary.figures import COLOURS, CYCLE, add_legend, mark_paper, new_figure
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -111,12 +111,11 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 def _curve(
     rows: Sequence[Mapping[str, Any]], log10_error: int, threshold: str, method: str
 ) -> dict[int, float]:
+    wanted = (log10_error, threshold, method)
     return {
         row["dim"]: row["fraction"]
         for row in rows
-        if row["log10_error"] == log10_error
-        and row["threshold"] == threshold
-        and row["method"] == method
+        if (row["log10_error"], row["threshold"], row["method"]) == wanted
         and row["fraction"] is not None
     }
 
@@ -177,15 +176,7 @@ def _draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
             label = f"1e{log10_error}" if style == "-" else None
             dims = sorted(curve)
             axes.plot(dims, [curve[d] for d in dims], style, color=colour, label=label)
-    axes.plot(
-        _PAPER_DIM,
-        _PAPER_FRACTION,
-        "x",
-        color=COLOURS["paper"],
-        ms=9,
-        mew=2,
-        label="paper, for 1e-14",
-    )
+    mark_paper(axes, _PAPER_DIM, _PAPER_FRACTION, "paper, for 1e-14")
     axes.set(xscale="log", ylim=(0, 1), xlabel="dimension d", ylabel="k / d needed")
     for threshold, method, style in styles:
         name = "exact" if method == "exact" else f"CLT, {threshold} threshold"

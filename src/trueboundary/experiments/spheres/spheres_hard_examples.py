@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from trueboundary.experiments.base import Analysis, Experiment, Panel, Rows
-from trueboundary.experiments.networks.ellipsoids import RADIUS
-from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
+from trueboundary.experiments.base import Analysis, Experiment, Panel, Rows, seeds
+from trueboundary.experiments.networks.ellipsoids import RADIUS, train_until_perfect
+from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure, plot_rows
+from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -99,8 +100,7 @@ class HardExamples(RunConfig):
     def label(self) -> str:
         """Name of the kind of example."""
         if self.examples == "attacked":
-            unit = "step" if self.n_attack_steps == 1 else "steps"
-            return f"attacked, {self.n_attack_steps} {unit}"
+            return f"attacked, {plural(self.n_attack_steps, 'step')}"
         return {"worst": "worst point", "both worst": "worst point of each sphere"}.get(
             self.examples, self.examples
         )
@@ -119,40 +119,27 @@ class HardExamples(RunConfig):
         import torch
 
         from trueboundary.classifiers import QuadraticNetwork
-        from trueboundary.problems import ConcentricSpheres, OnlineStream
-        from trueboundary.training import TrainingConfig, train
+        from trueboundary.training import TrainingConfig
 
-        model = QuadraticNetwork(
-            self.dim, self.width, generator=torch.Generator().manual_seed(self.seed)
-        ).to(self.device)
-        result = train(
-            model,
-            OnlineStream(
-                ConcentricSpheres(self.dim, self.radius),
-                self.batch_size,
-                self.seed,
-                device=self.device,
-            ),
+        n_steps, arrays = train_until_perfect(
+            QuadraticNetwork(
+                self.dim, self.width, generator=torch.Generator().manual_seed(self.seed)
+            ).to(self.device),
+            context,
             TrainingConfig(
                 n_steps=self.max_steps,
                 learning_rate=self.learning_rate,
                 snapshots=tuple(range(0, self.max_steps + 1, self.check_every)),
                 checkpoint_every=max(1, self.max_steps // 20),
             ),
-            checkpoint=context.checkpoint / "training",
-            on_snapshot=lambda *_: {"n_wrong": model.ellipsoid().n_bad(self.radius)},
-            until=lambda _: model.ellipsoid().is_perfect(self.radius),
-            progress=lambda step: context.progress(step / self.max_steps),
+            radius=self.radius,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            look=lambda network: {"n_wrong": network.ellipsoid().n_bad(self.radius)},
             adversary=self._adversary(),
         )
-        steps = sorted(result.snapshots)
-        return RunResult(
-            {"n_steps": result.n_steps if result.stopped_early else None, "label": self.label},
-            {
-                "step": np.array(steps),
-                "n_wrong": np.array([int(result.snapshots[step]["n_wrong"]) for step in steps]),
-            },
-        )
+        arrays["n_wrong"] = arrays["n_wrong"].astype(np.int64)
+        return RunResult({"n_steps": n_steps, "label": self.label}, arrays)
 
     def _adversary(self) -> Adversary | None:
         from trueboundary.attacks import ManifoldAttack
@@ -161,11 +148,8 @@ class HardExamples(RunConfig):
         if self.examples == "random":
             return None
         if self.examples == "attacked":
-            return OnManifoldAdversary(
-                ManifoldAttack(
-                    "worst_case", n_steps=self.n_attack_steps, step_size=self.attack_step_size
-                )
-            )
+            budget = self.n_attack_steps, self.attack_step_size
+            return OnManifoldAdversary(ManifoldAttack("worst_case", *budget))
         return ExactWorstCase("both" if self.examples == "both worst" else "worst", self.radius)
 
 
@@ -175,17 +159,14 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
     kinds += [("attacked", n_steps) for n_steps in settings["attack_steps"]]
     return {
         f"{examples.replace(' ', '-')}{n_steps or ''}-seed{index}": HardExamples(
-            dim=settings["dim"],
-            width=settings["width"],
+            **{name: settings[name] for name in ("dim", "width", "max_steps", "learning_rate")},
             examples=examples,
             n_attack_steps=n_steps,
-            max_steps=settings["max_steps"],
-            learning_rate=settings["learning_rate"],
-            seed=seed + index,
+            seed=own,
             device=device,
         )
         for examples, n_steps in kinds
-        for index in range(settings["n_seeds"])
+        for index, own in seeds(settings, seed)
     }
 
 
@@ -217,15 +198,11 @@ def table(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows:
 
 
 def _remark(rows: Rows, settings: Mapping[str, Any]) -> str:
-    words = "; ".join(
-        f"{row['examples']}: "
-        + (
-            f"{row['n_steps']:,}"
-            if row["n_steps"] is not None
-            else f"not within {row['max_steps']:,}"
-        )
+    reached = [
+        f"not within {row['max_steps']:,}" if row["n_steps"] is None else f"{row['n_steps']:,}"
         for row in rows
-    )
+    ]
+    words = "; ".join(f"{row['examples']}: {n}" for row, n in zip(rows, reached, strict=True))
     return (
         f"Steps until the network is perfect at d = {settings['dim']} with {settings['width']} "
         f"hidden units: {words}. averyma/adversarial-spheres (2020) shows, at d = 500 with 500 "
@@ -240,12 +217,9 @@ def _panel(runs: Mapping[str, Run], rows: Rows, settings: Mapping[str, Any]) -> 
         labels = [row["examples"] for row in rows]
         for run in runs.values():
             index = labels.index(run.summary["label"])
-            left.plot(
-                run.arrays["step"] + 1,  # step 0 has no place on a logarithmic axis
-                run.arrays["n_wrong"] / settings["dim"],
-                color=CYCLE[index % len(CYCLE)],
-                linewidth=1.3,
-            )
+            steps = run.arrays["step"] + 1  # step 0 has no place on a logarithmic axis
+            share = run.arrays["n_wrong"] / settings["dim"]
+            left.plot(steps, share, color=CYCLE[index % len(CYCLE)], linewidth=1.3)
         left.set(xscale="log", xlabel="training steps + 1", ylabel="share of wrong alphas")
         _draw_steps(right, rows)
         add_legend(right, location="upper center")
@@ -275,14 +249,9 @@ def _draw_steps(axes: Any, rows: Rows) -> None:
             markerfacecolor=None if reached else "none",
             markersize=8,
         )
-    known = [(row["n_steps_averyma"], i) for i, row in enumerate(rows) if row["n_steps_averyma"]]
-    axes.plot(
-        [steps for steps, _ in known],
-        [index for _, index in known],
-        "x",
-        color=COLOURS["truth"],
-        label="averyma/adversarial-spheres (2020)",
-    )
+    known = [row | {"place": i} for i, row in enumerate(rows) if row["n_steps_averyma"]]
+    style: Any = {"color": COLOURS["truth"], "label": "averyma/adversarial-spheres (2020)"}
+    plot_rows(axes, known, "n_steps_averyma", "place", "x", **style)
     axes.set_yticks(range(len(rows)), [row["examples"] for row in rows])
     axes.set(xscale="log", xlabel="steps until perfect", ylim=(-0.5, len(rows) + 0.3))
 

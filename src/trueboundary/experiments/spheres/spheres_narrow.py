@@ -10,17 +10,18 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, seeds
 from trueboundary.experiments.networks.ellipsoids import (
+    METHODS,
     EllipsoidErrors,
+    draw_alphas,
     last,
     last_of,
-    mark_right_alphas,
     quadratic_network,
 )
 from trueboundary.experiments.networks.trained_networks import SPHERES
 from trueboundary.experiments.summaries import over_networks
-from trueboundary.figures import COLOURS, add_legend, new_figure
+from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ PAPER = {"inner": -21.0, "outer": -9.0}
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Return the alphas of one network per seed."""
     return {
-        f"seed{index}": EllipsoidErrors(quadratic_network(settings, seed + index, device))
-        for index in range(settings["n_seeds"])
+        f"seed{index}": EllipsoidErrors(quadratic_network(settings, own, device))
+        for index, own in seeds(settings, seed)
     }
 
 
@@ -60,11 +61,15 @@ def _measure(runs: Mapping[str, Run], settings: Mapping[str, Any], sphere: str) 
 
 def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     rows = [
-        {"run": name, "sphere": sphere, "method": method, "log10_error": last(run, key)}
+        {
+            "run": name,
+            "sphere": sphere,
+            "method": method,
+            "log10_error": last(run, f"{method}-{sphere}"),
+        }
         for name, run in runs.items()
         for sphere in SPHERES
         for method in ("exact", "clt")
-        for key in (f"{method}-{sphere}",)
     ]
 
     exponents = [float(row["log10_error"]) for row in rows]
@@ -72,28 +77,18 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
 
     def draw() -> Figure:
         figure, (left, right) = new_figure(2, width=9.6)
-        first = next(iter(runs.values()))
-        left.hist(first.arrays["alphas"][-1], bins=40, color=COLOURS["sky"])
-        mark_right_alphas(left)
-        left.set(xlabel=r"$\alpha_i$", ylabel="number of alphas", yscale="log")
-        left.set_title(f"d = {settings['dim']}, {settings['width']} hidden units")
+        title = f"d = {settings['dim']}, {settings['width']} hidden units"
+        draw_alphas(left, next(iter(runs.values())), 40, yscale="log", title=title)
         for method, marker, colour in (("exact", "o", "truth"), ("clt", "x", "sky")):
-            shown = [row for row in rows if row["method"] == method]
-            right.plot(
-                [SPHERES.index(row["sphere"]) for row in shown],
-                [row["log10_error"] for row in shown],
-                marker,
-                color=COLOURS[colour],
-                label="exact" if method == "exact" else "central limit theorem",
-            )
-        right.plot(
-            range(2),
-            [PAPER[sphere] for sphere in SPHERES],
-            "_",
-            markersize=22,
-            color=COLOURS["paper"],
-            label="paper (CLT, d = 2000)",
-        )
+            shown = [
+                row | {"place": SPHERES.index(row["sphere"])}
+                for row in rows
+                if row["method"] == method
+            ]
+            style: Any = {"color": COLOURS[colour], "label": METHODS[method]}
+            plot_rows(right, shown, "place", "log10_error", marker, **style)
+        style = {"color": COLOURS["paper"], "label": "paper (CLT, d = 2000)"}
+        right.plot(range(2), [PAPER[sphere] for sphere in SPHERES], "_", markersize=22, **style)
         right.set_xticks(range(2), SPHERES)
         right.set(
             xlim=(-0.5, 1.5),

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from trueboundary import theory
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows, rows_of
 from trueboundary.experiments.networks.attacked_norms import MIDDLE, NormAttack, NormScan
 from trueboundary.experiments.networks.trained_networks import small_relu_network
-from trueboundary.figures import COLOURS, new_figure
+from trueboundary.experiments.summaries import share_row
+from trueboundary.figures import COLOURS, new_figure, plot_rows
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
@@ -46,17 +46,8 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     rows = accuracy_rows(runs["random"])
     attack = runs["attack"]
     n_points = attack.summary["n_points"]
-    attacked: Rows = [
-        {
-            "norm": float(norm),
-            "n_attacked": n_points,
-            "n_found": int(found),
-            "worst_margin": float(margin),
-        }
-        for norm, found, margin in zip(
-            *(attack.arrays[name] for name in ("norm", "n_found", "worst_margin")), strict=True
-        )
-    ]
+    found = {name: attack.arrays[name] for name in ("norm", "n_found", "worst_margin")}
+    attacked = [{"n_attacked": n_points} | row for row in rows_of(**found)]
     panel = Panel(
         name="fig2-left",
         title="Accuracy at every norm",
@@ -82,16 +73,15 @@ def accuracy_rows(run: Run) -> Rows:
     rows: Rows = []
     n = run.summary["n_points"]
     for norm, n_errors in zip(run.arrays["norm"], run.arrays["n_errors"], strict=True):
-        low, high = theory.intervals.clopper_pearson(n - int(n_errors), n)
-        accuracy = 1 - int(n_errors) / n
+        accuracy, right = 1 - int(n_errors) / n, share_row(n - int(n_errors), n)
         rows.append(
             {
                 "norm": float(norm),
                 "n_points": n,
                 "n_errors": int(n_errors),
                 "accuracy": accuracy,
-                "low": min(low, accuracy),
-                "high": max(high, accuracy),
+                "low": min(right["low"], accuracy),
+                "high": max(right["high"], accuracy),
             }
         )
     return rows
@@ -138,17 +128,10 @@ def _extreme(attacked: Rows, *, smallest: bool) -> Measurement:
 def draw_norms(rows: Rows, attacked: Rows) -> Figure:
     """Draw both curves over the norm."""
     figure, (axes,) = new_figure(width=7.6, height=4.4)
-    norms = [row["norm"] for row in rows]
-    axes.fill_between(
-        norms,
-        [row["low"] for row in rows],
-        [row["high"] for row in rows],
-        color=COLOURS["inner"],
-        alpha=0.2,
-        linewidth=0,
-    )
-    accuracy = [row["accuracy"] for row in rows]
-    axes.plot(norms, accuracy, ".-", color=COLOURS["inner"], label="accuracy on random points")
+    inner = COLOURS["inner"]
+    curve = {name: [row[name] for row in rows] for name in ("norm", "low", "high")}
+    axes.fill_between("norm", "low", "high", data=curve, color=inner, alpha=0.2, linewidth=0)
+    plot_rows(axes, rows, "norm", "accuracy", ".-", color=inner, label="accuracy on random points")
     axes.plot(
         [row["norm"] for row in attacked],
         [1 - row["n_found"] / row["n_attacked"] for row in attacked],
@@ -164,9 +147,7 @@ def draw_norms(rows: Rows, attacked: Rows) -> Figure:
     for index, norm in enumerate(PAPER_NORMS):
         label = "the paper's extreme errors" if index == 0 else None
         axes.axvline(norm, color=COLOURS["paper"], linestyle="--", label=label)
-    axes.set_xlabel("norm of the points")
-    axes.set_ylabel("accuracy (share of points)")
-    axes.set_ylim(-0.03, 1.03)
+    axes.set(xlabel="norm of the points", ylabel="accuracy (share of points)", ylim=(-0.03, 1.03))
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return figure
 

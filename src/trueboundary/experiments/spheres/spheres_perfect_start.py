@@ -14,8 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
-from trueboundary.experiments.networks.ellipsoids import Floats
+from trueboundary.experiments.base import (
+    Analysis,
+    Experiment,
+    Measurement,
+    Panel,
+    Rows,
+    rows_of,
+    seeds,
+)
+from trueboundary.experiments.networks.ellipsoids import Floats, count_wrong
 from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -155,23 +163,16 @@ class PerfectStart(RunConfig):
         return RunResult({}, {"step": np.array(self.logged)} | arrays)
 
     def examine(self, alphas: Floats, scale: float, squares: Floats) -> dict[str, float]:
-        """Return a row of the result for a network's ellipsoid.
+        """Return a row of the result for a network's ellipsoid; `scale` is minus its bias.
 
-        Parameters
-        ----------
-        alphas : ndarray of shape (dim,)
-            Coefficients of the ellipsoid.
-        scale : float
-            Minus the network's bias.
-        squares : ndarray of shape (n, dim)
-            Squared coordinates of random points of the unit sphere.
+        `squares` ``(n, dim)`` are the squared coordinates of random points of the unit sphere.
         """
         sums = squares @ alphas
         inner, outer = scale * (sums - 1), scale * (self.radius**2 * sums - 1)
         losses = (np.logaddexp(0, inner) + np.logaddexp(0, -outer)) / 2
         worst = max(alphas.max() - 1, 1 - self.radius**2 * alphas.min())
         return {
-            "n_wrong": float(((alphas > 1) | (alphas < 1 / self.radius**2)).sum()),
+            "n_wrong": float(count_wrong(alphas, self.radius)),
             "average_loss": float(losses.mean()),
             "average_loss_error": float(losses.std() / np.sqrt(len(losses))),
             "worst_loss": float(np.logaddexp(0, scale * worst)),
@@ -182,19 +183,12 @@ class PerfectStart(RunConfig):
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Return one training per slope and seed."""
+    shared = {name: settings[name] for name in ("dim", "width", "n_steps", "n_points")}
+    shared |= {"logged": steps_to_log(settings["n_steps"]), "device": device}
     return {
-        _name(kappa, index): PerfectStart(
-            dim=settings["dim"],
-            width=settings["width"],
-            kappa=kappa,
-            n_steps=settings["n_steps"],
-            logged=steps_to_log(settings["n_steps"]),
-            n_points=settings["n_points"],
-            seed=seed + index,
-            device=device,
-        )
+        _name(kappa, index): PerfectStart(kappa=kappa, seed=own, **shared)
         for kappa in settings["kappas"]
-        for index in range(settings["n_seeds"])
+        for index, own in seeds(settings, seed)
     }
 
 
@@ -304,13 +298,9 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         for ax, (key, label, paper) in zip(axes, quantities, strict=True):
             for kappa, colour in zip(settings["kappas"], ("inner", "outer", "green"), strict=False):
                 for index, run in enumerate(_of_kappa(runs, kappa, settings)):
-                    ax.plot(
-                        run.arrays["step"],
-                        run.arrays[key],
-                        color=COLOURS[colour],
-                        linewidth=1.2,
-                        label=rf"measured, $\kappa$ = {kappa:g}" if index == 0 else None,
-                    )
+                    words = rf"measured, $\kappa$ = {kappa:g}" if index == 0 else None
+                    curve = run.arrays["step"], run.arrays[key]
+                    ax.plot(*curve, color=COLOURS[colour], linewidth=1.2, label=words)
             shown = [step for step in paper if step <= n_steps]
             ax.plot(shown, [paper[s] for s in shown], "o--", color=COLOURS["paper"], label="paper")
             ax.set(xlabel="training steps", ylabel=label, xlim=(-0.03 * n_steps, 1.03 * n_steps))
@@ -326,10 +316,10 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         "average loss is to be compared with the loss at the worst point of the two spheres.",
         draw,
         [
-            {"run": name, "quantity": key, "step": int(step), "value": float(value)}
+            {"run": name, "quantity": key, **row}
             for name, run in runs.items()
             for key, _, _ in quantities
-            for step, value in zip(run.arrays["step"], run.arrays[key], strict=True)
+            for row in rows_of(step=run.arrays["step"], value=run.arrays[key])
         ]
         + [
             {"run": "paper", "quantity": key, "step": step, "value": value}

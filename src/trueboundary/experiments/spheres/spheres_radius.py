@@ -11,7 +11,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trueboundary.experiments.base import Analysis, Experiment, Panel, Row, Rows
+from trueboundary import theory
+from trueboundary.experiments.base import Analysis, Experiment, Panel, Row, Rows, seeds
 from trueboundary.experiments.networks.ellipsoids import (
     EllipsoidDistances,
     EllipsoidErrors,
@@ -20,7 +21,7 @@ from trueboundary.experiments.networks.ellipsoids import (
 )
 from trueboundary.experiments.networks.trained_networks import SPHERES
 from trueboundary.experiments.summaries import mean_of_points
-from trueboundary.figures import COLOURS, add_legend, new_figure
+from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -30,14 +31,18 @@ if TYPE_CHECKING:
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Return error rates and distances of one network per radius and seed."""
     runs: dict[str, RunConfig] = {}
-    for index in range(settings["n_seeds"]):
+    for index, own in seeds(settings, seed):
         for radius in settings["radii"]:
-            network = quadratic_network(settings, seed + index, device, radius=radius)
-            runs[f"errors-{radius}-seed{index}"] = EllipsoidErrors(network)
-            runs[f"distances-{radius}-seed{index}"] = EllipsoidDistances(
-                network, settings["n_points"], seed + index
-            )
+            network = quadratic_network(settings, own, device, radius=radius)
+            errors, distances = run_names(radius, index)
+            runs[errors] = EllipsoidErrors(network)
+            runs[distances] = EllipsoidDistances(network, settings["n_points"], own)
     return runs
+
+
+def run_names(radius: float, index: int) -> tuple[str, str]:
+    """Return the names of the error rates and distances of one network."""
+    return f"errors-{radius}-seed{index}", f"distances-{radius}-seed{index}"
 
 
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
@@ -52,18 +57,13 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 
 
 def _row(runs: Mapping[str, Run], radius: float, index: int, sphere: str, dim: int) -> Row:
-    from trueboundary.theory.caps import mean_distance
-
-    errors = runs[f"errors-{radius}-seed{index}"]
-    distances = runs[f"distances-{radius}-seed{index}"].arrays[sphere][-1]
+    errors, distances = (runs[name] for name in run_names(radius, index))
     log10_rate = last(errors, f"exact-{sphere}")
-    mean, low, high = mean_of_points(distances)
-    unit = 1.0 if sphere == "inner" else radius
-    optimum = (
-        mean_distance(dim, log_measure=log10_rate * math.log(10), radius=unit)
-        if math.isfinite(log10_rate)
-        else math.inf
-    )
+    mean, low, high = mean_of_points(distances.arrays[sphere][-1])
+    optimum = math.inf
+    if math.isfinite(log10_rate):
+        own, log_rate = 1.0 if sphere == "inner" else radius, log10_rate * math.log(10)
+        optimum = theory.caps.mean_distance(dim, log_measure=log_rate, radius=own)
     return {
         "radius": radius,
         "seed": index,
@@ -103,36 +103,17 @@ def _panel(rows: Rows, settings: Mapping[str, Any]) -> Panel:
         figure, (left, right) = new_figure(2, width=10.0, height=4.2)
         for sphere in SPHERES:
             shown = [r for r in rows if r["sphere"] == sphere and math.isfinite(r["log10_error"])]
-            radii = [r["radius"] for r in shown]
-            left.plot(
-                radii,
-                [r["log10_error"] for r in shown],
-                "o",
-                color=COLOURS[sphere],
-                label=f"{sphere} sphere",
-            )
-            right.plot(
-                radii,
-                [r["mean_distance"] for r in shown],
-                "o",
-                color=COLOURS[sphere],
-                label=f"{sphere} sphere",
-            )
-            right.plot(
-                radii,
-                [r["largest_possible"] for r in shown],
-                "_",
-                color=COLOURS[sphere],
-                markersize=12,
-                label="largest possible" if sphere == "inner" else None,
-            )
+            style: Any = {"color": COLOURS[sphere], "label": f"{sphere} sphere"}
+            plot_rows(left, shown, "radius", "log10_error", "o", **style)
+            plot_rows(right, shown, "radius", "mean_distance", "o", **style)
+            style["label"] = "largest possible" if sphere == "inner" else None
+            plot_rows(right, shown, "radius", "largest_possible", "_", markersize=12, **style)
         for ax in (left, right):
             ax.axvline(1.3, color=COLOURS["paper"], linewidth=1.0, label="paper's R")
             ax.set(xlabel="radius R of the outer sphere", xlim=_limits(settings["radii"]))
+            add_legend(ax)
         left.set_ylabel(r"$\log_{10}$ of the exact error rate")
         right.set_ylabel("mean distance to the nearest error")
-        add_legend(left)
-        add_legend(right)
         return figure
 
     return Panel(

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row
+from trueboundary.experiments.networks.planes import (
+    draw_plane,
+    evaluate_plane,
+    polar_points,
+    square_points,
+)
 from trueboundary.experiments.networks.trained_networks import (
-    FINAL,
-    TrainedNetwork,
-    load_model,
+    OfNetwork,
     small_relu_network,
 )
 from trueboundary.figures import new_figure
@@ -47,7 +51,7 @@ _MIDDLE = 1.15
 
 
 @dataclass(frozen=True)
-class Slices(RunConfig):
+class Slices(OfNetwork):
     """Margins of a network on slices through random and worst-case directions.
 
     A worst-case direction is that of the point of the outer sphere which the network takes for
@@ -56,8 +60,6 @@ class Slices(RunConfig):
 
     Parameters
     ----------
-    network : TrainedNetwork
-        Which network.
     n_starts : int
         Random starts of each search for a worst-case point.
     n_attack_steps : int
@@ -76,7 +78,6 @@ class Slices(RunConfig):
 
     version: ClassVar[int] = 2  # 1 halved steps that changed nothing
 
-    network: TrainedNetwork
     n_starts: int
     n_attack_steps: int
     resolution: int
@@ -92,26 +93,16 @@ class Slices(RunConfig):
         if self.network.dim < 4:
             raise ValueError(f"slices need at least 4 dimensions, got {self.network.dim}")
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
-
     def cost(self) -> float:
         """Two searches, three pictures and four sets of rays."""
-        size = self.network.width * (self.network.dim + self.network.width)
+        size = self.network.n_weights
         n_points = 3 * self.resolution**2 + 4 * (self.n_angles * self.n_radii + self.n_circle)
         passes = 2 * self.n_starts * self.n_attack_steps
         return n_points * (3e-6 + 2 * size / 7e10) + passes * 6 * size / 3e10
 
     def compute(self, context: Context) -> RunResult:
         """Find the directions, then evaluate the network on every slice."""
-        from trueboundary.experiments.networks.planes import (
-            evaluate_plane,
-            polar_points,
-            square_points,
-        )
-
-        model = load_model(context.inputs["network"], FINAL, self.network.device)
+        model = self.load(context)
         planes, margins = self._planes(model)
         square = square_points(self.reach, self.resolution)
         angles = 2 * math.pi * np.arange(self.n_angles) / self.n_angles
@@ -197,14 +188,8 @@ def _unit(vector: Array) -> Array:
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Slice the network that the other experiments share."""
     network = small_relu_network(settings, seed, device)
-    slices = Slices(
-        network,
-        settings["n_starts"],
-        settings["n_attack_steps"],
-        settings["resolution"],
-        seed=seed,
-    )
-    return {"slices": slices}
+    budget = settings["n_starts"], settings["n_attack_steps"], settings["resolution"]
+    return {"slices": Slices(network, *budget, seed=seed)}
 
 
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
@@ -212,7 +197,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     arrays, summary = runs["slices"].arrays, runs["slices"].summary
     angles, radii = arrays["angle"], arrays["radius"]
     crossings = {name: boundary_radii(radii, arrays[f"rays/{name}"]) for name in SLICES}
-    data: Rows = [
+    data = [
         {"slice": name, "angle": float(angle), "boundary_radius": float(radius)}
         for name in SLICES
         for angle, found in zip(angles, crossings[name], strict=True)
@@ -257,19 +242,10 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 
 
 def boundary_radii(radii: Array, margins: Array) -> list[Array]:
-    """Return the radii at which each ray from the origin crosses the boundary.
+    """Return per angle the radii at which a ray from the origin crosses the boundary.
 
-    Parameters
-    ----------
-    radii : ndarray
-        Increasing, shape ``(n_radii,)``.
-    margins : ndarray
-        Margins by radius and angle, shape ``(n_radii, n_angles)``.
-
-    Returns
-    -------
-    list of ndarray
-        Per angle, interpolated linearly between neighbouring radii.
+    They are interpolated linearly between neighbouring `radii`, which increase; `margins` has the
+    shape ``(n_radii, n_angles)``.
 
     Examples
     --------
@@ -310,14 +286,11 @@ def confident_measurement(radii: Array, margins: Array) -> Measurement:
 
 def draw_slices(pictures: Mapping[str, Array], extent: float) -> Figure:
     """Draw the three slices side by side."""
-    from trueboundary.experiments.networks.planes import draw_plane
-
     figure, panels = new_figure(len(SLICES), width=10.5, height=3.6)
     for axes, name in zip(panels, SLICES, strict=True):
         draw_plane(axes, pictures[name], extent)
         across, up = _AXES[name]
-        axes.set_xlabel(across)
-        axes.set_ylabel(up)
+        axes.set(xlabel=across, ylabel=up)
     return figure
 
 

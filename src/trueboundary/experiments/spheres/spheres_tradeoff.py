@@ -12,35 +12,35 @@ import numpy as np
 from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.networks.attacked_points import AttackedPoints
+from trueboundary.experiments.networks.ellipsoids import unit_points
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.trained_networks import (
-    FINAL,
+    RADII,
     SPHERES,
+    OfNetwork,
     TrainedNetwork,
-    load_model,
-    snapshot_name,
     snapshot_steps,
 )
-from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
+from trueboundary.experiments.summaries import mean_of_points, share_row
+from trueboundary.figures import COLOURS, CYCLE, add_legend, interval_bars, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ONLINE = 0
 #: Snapshots are compared with the optimum where the error rate is measured and below this.
 _LARGEST_COMPARED_ERROR = 0.1
 _N_EXACT_POINTS = 1000
 
 
 @dataclass(frozen=True)
-class SnapshotTradeoff(RunConfig):
+class SnapshotTradeoff(OfNetwork):
     """Error rate and mean distance to the nearest error of every snapshot of a network.
 
     Parameters
     ----------
-    network : TrainedNetwork
+    network
         The network with its snapshots.
     n_points : int
         Random points per sphere for the error rate.
@@ -50,7 +50,6 @@ class SnapshotTradeoff(RunConfig):
         Seed of the points.
     """
 
-    network: TrainedNetwork
     n_points: int
     n_attack_points: int
     n_attack_steps: int
@@ -60,23 +59,19 @@ class SnapshotTradeoff(RunConfig):
         self.check_at_least(2, "n_attack_points")
         self.check_at_least(1, "n_points", "n_attack_steps")
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
-
     def cost(self) -> float:
         """Return the cost of counting and attacking at every snapshot."""
         n_attacked = self.n_attack_points
         counting = ErrorCount(self.network, self.n_points).whole_cost()
         attacking = 2 * AttackedPoints(self.network, n_attacked).seconds(n_attacked)
-        return len(self._models()) * (counting + attacking)
+        return len(self.network.stored_models()) * (counting + attacking)
 
     def compute(self, context: Context) -> RunResult:
         """Measure every snapshot on both spheres."""
-        models = self._models()
+        models = self.network.stored_models()
         rows = []
         for index, (step, name) in enumerate(models.items()):
-            model = load_model(context.inputs["network"], name, self.network.device)
+            model = self.load(context, name)
             counts = ErrorCount(self.network, self.n_points, name, self.seed).count(model)
             exact = exact_tradeoff(model, self.network, self.seed)
             for sphere in SPHERES:
@@ -102,10 +97,6 @@ class SnapshotTradeoff(RunConfig):
             context.progress((index + 1) / len(models))
         return RunResult({"rows": rows})
 
-    def _models(self) -> dict[int, str]:
-        names = {step: snapshot_name(step) for step in self.network.snapshots}
-        return names | {self.network.n_steps: FINAL}
-
 
 def exact_tradeoff(model: Any, network: TrainedNetwork, seed: int) -> dict[str, dict[str, float]]:
     """Return the exact error rate and mean exact distance of a quadratic network, by sphere.
@@ -121,15 +112,13 @@ def exact_tradeoff(model: Any, network: TrainedNetwork, seed: int) -> dict[str, 
     ellipsoid = model.ellipsoid()
     if ellipsoid.is_inverted:
         return {}
-    # The distribution of the points is invariant under rotation: draw them in the eigenbasis.
-    points = np.random.default_rng(seed).standard_normal((_N_EXACT_POINTS, network.dim))
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    points = unit_points(_N_EXACT_POINTS, network.dim, seed)
     found: dict[str, dict[str, float]] = {}
-    for sphere, radius in zip(SPHERES, (1.0, network.radius), strict=True):
-        log_error = ellipsoid_log_error(ellipsoid.alphas, sphere=sphere, radius=network.radius)
-        distance = nearest_ellipsoid_error(
-            radius * points, ellipsoid.alphas, sphere=sphere, radius=network.radius
-        )
+    for sphere in SPHERES:
+        which: Any = {"sphere": sphere, "radius": network.radius}
+        log_error = ellipsoid_log_error(ellipsoid.alphas, **which)
+        x = network.radius_of(sphere) * points
+        distance = nearest_ellipsoid_error(x, ellipsoid.alphas, **which)
         if math.isfinite(log_error) and np.isfinite(distance).all():
             low, high = theory.intervals.t_interval(distance)
             found[sphere] = {
@@ -142,13 +131,12 @@ def exact_tradeoff(model: Any, network: TrainedNetwork, seed: int) -> dict[str, 
 
 
 def _describe_distances(distance: np.ndarray[Any, Any]) -> Row:
-    found = distance[np.isfinite(distance)]
-    mean = float(found.mean()) if len(found) else None
-    low, high = theory.intervals.t_interval(found) if len(found) > 1 else (None, None)
+    n_failed = int((~np.isfinite(distance)).sum())
+    mean, low, high = mean_of_points(distance)
     return {
         "n_attacked": len(distance),
-        "n_failed": len(distance) - len(found),
-        "distance": mean,
+        "n_failed": n_failed,
+        "distance": mean if n_failed < len(distance) else None,
         "distance_low": low,
         "distance_high": high,
     }
@@ -207,15 +195,14 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 def _with_optimum(name: str, row: Mapping[str, Any], dim: int) -> Row:
     """Add the network's name, the error rate's interval and the cap's distance to a row."""
     network, n_train = name.rsplit("-", 1)
-    low, high = theory.intervals.clopper_pearson(row["n_errors"], row["n_points"])
-    error = row["n_errors"] / row["n_points"]
-    radius = 1.3 if row["sphere"] == "outer" else 1.0
+    share, radius = share_row(row["n_errors"], row["n_points"]), RADII[row["sphere"]]
+    error = share["rate"]
     complete = dict(row) | {
         "network": network,
         "n_train": n_train,
         "error": error,
-        "error_low": low,
-        "error_high": high,
+        "error_low": share["low"],
+        "error_high": share["high"],
         "cap_distance": theory.caps.mean_distance(dim, error, radius=radius)
         if 0 < error < 1
         else None,
@@ -264,13 +251,11 @@ def _extremality(rows: Sequence[Row]) -> Measurement | None:
 
 
 def _closeness(rows: Sequence[Row]) -> Measurement | None:
-    from trueboundary.theory.intervals import median_interval
-
     compared = _compared(rows, "inner")
     if not compared:
         return None
     ratios = [row["distance"] / row["cap_distance"] for row in compared]
-    low, high = median_interval(ratios)
+    low, high = theory.intervals.median_interval(ratios)
     exact = [
         row["exact_distance"] / row["exact_cap_distance"]
         for row in compared
@@ -365,8 +350,8 @@ def _draw(rows: Sequence[Row], dim: int) -> Figure:
     exact = [row["exact_log10_error"] for row in rows if row.get("exact_cap_distance")]
     floor = max(-18.0, min([-6.0, *exact]) - 0.5)
     grid = np.logspace(floor, math.log10(0.5), 200)
-    for panel, sphere, radius in zip(axes, SPHERES, (1.0, 1.3), strict=True):
-        line = [theory.caps.mean_distance(dim, m, radius=radius) for m in grid]
+    for panel, sphere in zip(axes, SPHERES, strict=True):
+        line = [theory.caps.mean_distance(dim, m, radius=RADII[sphere]) for m in grid]
         panel.plot(grid, line, color=COLOURS["truth"], label="best possible (cap, exact)")
         for row in rows:
             if row["sphere"] != sphere:
@@ -375,11 +360,10 @@ def _draw(rows: Sequence[Row], dim: int) -> Figure:
             if row.get("exact_cap_distance") and row["exact_log10_error"] > floor:
                 panel.plot(10 ** row["exact_log10_error"], row["exact_distance"], ".", color=shade)
             if row["error"] > 0 and row["distance"] is not None:
-                spread = [[row["error"] - row["error_low"]], [row["error_high"] - row["error"]]]
-                panel.errorbar(
-                    row["error"],
-                    row["distance"],
-                    xerr=spread,
+                interval_bars(
+                    panel,
+                    *(row[name] for name in ("error", "distance", "error_low", "error_high")),
+                    across=True,
                     fmt=markers[row["network"]],
                     color=shade,
                     ms=5,

@@ -17,11 +17,13 @@ from trueboundary.experiments.networks.ellipsoids import (
     METHODS,
     EllipsoidErrors,
     log10_error,
+    method_rows,
     quadratic_network,
+    training_words,
 )
 from trueboundary.experiments.networks.spectra import MEAN_ALPHA, SHAPES, shape, std_for_clt
 from trueboundary.experiments.networks.trained_networks import SPHERES
-from trueboundary.figures import COLOURS, new_figure, shared_legend
+from trueboundary.figures import COLOURS, new_figure, plot_rows, shared_legend
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -30,13 +32,14 @@ if TYPE_CHECKING:
 
 #: The error rate that the paper estimates for its network with wrong alphas, log10.
 PAPER_ESTIMATE = -11.0
-APPROXIMATIONS = METHODS[1:]
+APPROXIMATIONS = tuple(METHODS)[1:]
+#: Marker and colour of each method.
 _STYLES = {
-    "exact": ("|", "truth", "exact"),
-    "clt": ("x", "paper", "central limit theorem"),
-    "sphere-clt": ("+", "orange", "CLT on the sphere"),
-    "lugannani-rice": ("o", "green", "Lugannani-Rice"),
-    "chernoff": ("v", "grey", "Chernoff's bound"),
+    "exact": ("|", "truth"),
+    "clt": ("x", "paper"),
+    "sphere-clt": ("+", "orange"),
+    "lugannani-rice": ("o", "green"),
+    "chernoff": ("v", "grey"),
 }
 
 
@@ -113,15 +116,8 @@ def trained_rows(runs: Mapping[str, Run], train_sizes: Sequence[int]) -> Rows:
     for n_train in train_sizes:
         arrays = runs[f"trained/{n_train}"].arrays
         for index, step in enumerate(arrays["step"]):
-            rows += [
-                {
-                    "shape": f"trained, {f'N = {n_train:,}' if n_train else 'online'}",
-                    "step": int(step),
-                }
-                | {"sphere": sphere}
-                | {m: float(arrays[f"{m}-{sphere}"][index]) for m in METHODS}
-                for sphere in SPHERES
-            ]
+            which = {"shape": f"trained, {training_words(n_train)}", "step": int(step)}
+            rows += [which | row for row in method_rows(arrays, index)]
     return rows
 
 
@@ -151,7 +147,7 @@ def _remarks(shapes: Rows, trained: Rows) -> list[str]:
         for method in APPROXIMATIONS:
             gaps = [row[method] - row["exact"] for row in compared if math.isfinite(row[method])]
             if gaps:
-                parts.append(f"{_STYLES[method][2]} {min(gaps):+.2g} to {max(gaps):+.2g}")
+                parts.append(f"{METHODS[method]} {min(gaps):+.2g} to {max(gaps):+.2g}")
         remarks.append(
             f"{words}, {len(compared)} error rates: log10 of the approximation minus that of the "
             f"exact rate is {'; '.join(parts)}."
@@ -177,26 +173,17 @@ def _draw_shapes(rows: Rows) -> Figure:
     names = [name for name in SHAPES if any(row["shape"] == name for row in rows)]
     edge = -47.0
     for axes, sphere in zip(panels, SPHERES, strict=True):
-        for method, (marker, colour, label) in _STYLES.items():
+        for method, label in METHODS.items():
+            marker, colour = _STYLES[method]
             found = [row for row in rows if row["sphere"] == sphere]
-            places = [len(names) - 1 - names.index(row["shape"]) for row in found]
-            finite = [
-                (row[method], place)
-                for row, place in zip(found, places, strict=True)
-                if math.isfinite(row[method])
-            ]
-            axes.plot(
-                [value for value, _ in finite],
-                [place for _, place in finite],
-                marker,
-                color=COLOURS[colour],
-                markersize=16 if method == "exact" else 7,
-                markeredgewidth=2.2 if method == "exact" else 1.4,
-                markerfacecolor="none",
-                label=label,
-            )
+            found = [row | {"place": len(names) - 1 - names.index(row["shape"])} for row in found]
+            finite = [row for row in found if math.isfinite(row[method])]
+            size, width = (16, 2.2) if method == "exact" else (7, 1.4)
+            style: Any = {"markersize": size, "markeredgewidth": width, "markerfacecolor": "none"}
+            colour = COLOURS[colour]
+            plot_rows(axes, finite, method, "place", marker, color=colour, label=label, **style)
             if method == "exact":
-                none = [p for row, p in zip(found, places, strict=True) if row[method] == -math.inf]
+                none = [row["place"] for row in found if row[method] == -math.inf]
                 axes.plot([edge] * len(none), none, "<", color=COLOURS["truth"], markersize=7)
         axes.set_yticks(range(len(names)), list(reversed(names)))
         axes.set(
@@ -242,17 +229,14 @@ def _draw_deviations(shapes: Rows, trained: Rows) -> Figure:
 
 def _draw_gaps(axes: Axes, rows: Rows) -> None:
     for method in APPROXIMATIONS:
-        marker, colour, label = _STYLES[method]
-        compared = [row for row in rows if -60 < row["exact"] < 0 and math.isfinite(row[method])]
-        axes.plot(
-            [row["exact"] for row in compared],
-            [max(abs(row[method] - row["exact"]), 1e-6) for row in compared],
-            marker,
-            color=COLOURS[colour],
-            markersize=5,
-            markerfacecolor="none",
-            label=label,
-        )
+        marker, colour = _STYLES[method]
+        compared = [
+            row | {"gap": max(abs(row[method] - row["exact"]), 1e-6)}
+            for row in rows
+            if -60 < row["exact"] < 0 and math.isfinite(row[method])
+        ]
+        style: Any = {"color": COLOURS[colour], "markersize": 5, "markerfacecolor": "none"}
+        plot_rows(axes, compared, "exact", "gap", marker, label=METHODS[method], **style)
 
 
 EXPERIMENT = Experiment(

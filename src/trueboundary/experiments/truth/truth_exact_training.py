@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from trueboundary.experiments.base import Analysis, Experiment, Panel, Row, Rows
-from trueboundary.experiments.networks.ellipsoids import RADIUS, log10_error
+from trueboundary.experiments.base import Analysis, Experiment, Panel, Row, Rows, seeds
+from trueboundary.experiments.networks.ellipsoids import RADIUS, log10_error, train_until_perfect
 from trueboundary.experiments.networks.trained_networks import SPHERES
 from trueboundary.figures import COLOURS, new_figure, shared_legend
 from trueboundary.plurals import plural
@@ -149,16 +149,14 @@ class ObjectiveTraining(RunConfig):
         import torch
 
         from trueboundary.classifiers import QuadraticNetwork
-        from trueboundary.problems import ConcentricSpheres, OnlineStream
-        from trueboundary.training import ExactWorstCase, TrainingConfig, train
+        from trueboundary.training import ExactWorstCase, TrainingConfig
 
-        model = QuadraticNetwork(
-            self.dim, self.width, generator=torch.Generator().manual_seed(self.seed)
-        )
         worst_case = self.objective == "exact worst case"
-        result = train(
-            model,
-            OnlineStream(ConcentricSpheres(self.dim, self.radius), self.batch_size, self.seed),
+        n_steps, arrays = train_until_perfect(
+            QuadraticNetwork(
+                self.dim, self.width, generator=torch.Generator().manual_seed(self.seed)
+            ),
+            context,
             TrainingConfig(
                 n_steps=self.max_steps,
                 learning_rate=self.learning_rate,
@@ -166,20 +164,14 @@ class ObjectiveTraining(RunConfig):
                 snapshots=tuple(range(0, self.max_steps + 1, self.look_every)),
                 checkpoint_every=max(1, self.max_steps // 10),
             ),
-            checkpoint=context.checkpoint / "training",
-            on_snapshot=lambda *_: self._look(model),
-            until=lambda _: model.ellipsoid().is_perfect(self.radius),
-            progress=lambda step: context.progress(step / self.max_steps),
+            radius=self.radius,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            look=self._look,
             adversary=ExactWorstCase("both", self.radius) if worst_case else None,
             loss=ExactError(self.radius) if self.objective == "exact error" else None,
         )
-        steps = sorted(result.snapshots)
-        looks = [result.snapshots[step] for step in steps]
-        return RunResult(
-            {"n_steps": result.n_steps if result.stopped_early else None},
-            {"step": np.array(steps)}
-            | {name: np.array([float(look[name]) for look in looks]) for name in looks[0]},
-        )
+        return RunResult({"n_steps": n_steps}, arrays)
 
     def _look(self, model: QuadraticNetwork) -> dict[str, float]:
         ellipsoid = model.ellipsoid()
@@ -204,16 +196,14 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
     ]
     return {
         f"{objective}{memory}/{index}": ObjectiveTraining(
-            dim=settings["dim"],
-            width=settings["width"],
+            **{name: settings[name] for name in ("dim", "width", "learning_rate")},
             objective=objective,
             max_steps=max_steps,
-            learning_rate=settings["learning_rate"],
             memory=MEMORIES[memory],
-            seed=seed + index,
+            seed=own,
         )
         for objective, memory, max_steps in kinds
-        for index in range(settings["n_seeds"])
+        for index, own in seeds(settings, seed)
     }
 
 

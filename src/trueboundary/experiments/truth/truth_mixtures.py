@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from trueboundary import theory
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, rows_of
 from trueboundary.experiments.images.availability import (
     is_available,
     missing_data,
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 
 CLAIMS = ("T6", "T7")
 VARIANTS = ("symmetric", "asymmetric")
+_CURVES = (
+    ("cheap", "-", "grey", "cheap certificate"),
+    ("lower", "-", "truth", "proven lower bound"),
+    ("upper", "--", "outer", "nearest error known"),
+)
 
 
 @dataclass(frozen=True)
@@ -168,22 +173,10 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         figure, axes = new_figure(2, width=9.6, height=3.8)
         for panel, variant in zip(axes, VARIANTS, strict=True):
             arrays = runs[variant].arrays
-            n = len(arrays["lower"])
-            share = (np.arange(n) + 1) / n
-            order = np.argsort(arrays["lower"])
-            panel.plot(
-                np.sort(arrays["cheap"]), share, color=COLOURS["grey"], label="cheap certificate"
-            )
-            panel.plot(
-                arrays["lower"][order], share, color=COLOURS["truth"], label="proven lower bound"
-            )
-            panel.plot(
-                np.sort(arrays["upper"]),
-                share,
-                linestyle="--",
-                color=COLOURS["outer"],
-                label="nearest error known",
-            )
+            share = (np.arange(len(arrays["lower"])) + 1) / len(arrays["lower"])
+            for name, style, colour, label in _CURVES:
+                values = np.sort(arrays[name])
+                panel.plot(values, share, style, color=COLOURS[colour], label=label)
             panel.set(
                 title=variant,
                 xlim=(0, None),
@@ -202,11 +195,9 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         "coincide, robustness is a fact about each image and not the failure of an attack.",
         draw,
         [
-            {"variant": variant, "lower": float(a), "upper": float(b), "cheap": float(c)}
+            {"variant": variant} | row
             for variant in VARIANTS
-            for a, b, c in zip(
-                *(runs[variant].arrays[name] for name in ("lower", "upper", "cheap")), strict=True
-            )
+            for row in rows_of(**{n: runs[variant].arrays[n] for n in ("lower", "upper", "cheap")})
         ],
     )
 

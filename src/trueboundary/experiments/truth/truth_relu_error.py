@@ -12,18 +12,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trueboundary import theory
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
+from trueboundary.experiments.base import (
+    Analysis,
+    Experiment,
+    Measurement,
+    Panel,
+    Row,
+    Rows,
+    rows_of,
+)
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.network_brackets import (
     BracketedDistances,
     CertifiedRate,
     bracket_ratios,
 )
-from trueboundary.experiments.networks.splitting_rates import SplittingRate
-from trueboundary.experiments.networks.trained_networks import SPHERES, small_relu_network
+from trueboundary.experiments.networks.splitting_rates import SplittingRate, splitting_budget
+from trueboundary.experiments.networks.trained_networks import RADII, SPHERES, small_relu_network
+from trueboundary.experiments.summaries import share_row, upper_limit
 from trueboundary.experiments.wording import number
-from trueboundary.figures import COLOURS, new_figure, shared_legend
+from trueboundary.figures import COLOURS, interval_bars, new_figure, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
@@ -47,13 +55,7 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
         runs[f"distances/{sphere}"] = pilot
         runs[f"proof/{sphere}"] = CertifiedRate(pilot, settings["n_certified"])
         runs[f"splitting/{sphere}"] = SplittingRate(
-            network,
-            sphere,
-            settings["n_particles"],
-            settings["n_sweeps"],
-            settings["n_replicates"],
-            settings["n_attacks"],
-            seed=seed,
+            network, sphere, **splitting_budget(settings), seed=seed
         )
     return runs
 
@@ -81,39 +83,30 @@ def sphere_row(runs: Mapping[str, Run], sphere: str, dim: int) -> Row:
     """Return everything that is known about one sphere."""
     count, splitting = runs["count"].summary, runs[f"splitting/{sphere}"].summary
     proof = runs[f"proof/{sphere}"].summary
-    n_points, n_errors = count["n_points"], count[f"n_errors_{sphere}"]
-    low, high = theory.intervals.clopper_pearson(n_errors, n_points)
+    counted = count[f"n_errors_{sphere}"], count["n_points"]
+    share = share_row(*counted)
     rate = splitting["rate"] if splitting["reached"] else splitting["high"]
-    radius = 1.0 if sphere == "inner" else 1.3
+    told = ("spread", "n_levels", "n_evaluations", "n_attack_errors", "deepest_probability")
     return {
         "sphere": sphere,
-        "n_points": n_points,
-        "n_errors": n_errors,
-        "count_low": low,
-        "count_high": high,
+        "n_points": share["n_points"],
+        "n_errors": share["n_errors"],
+        "count_low": share["low"],
+        "count_high": share["high"],
         "splitting": splitting["rate"],
         "splitting_low": splitting["low"],
         "splitting_high": splitting["high"],
-        "spread": splitting["spread"],
-        "n_levels": splitting["n_levels"],
-        "n_evaluations": splitting["n_evaluations"],
-        "n_attack_errors": splitting["n_attack_errors"],
-        "deepest_probability": splitting["deepest_probability"],
-        "warnings": splitting["warnings"],
+        **{name: splitting[name] for name in (*told, "warnings")},
         "proven_log10_limit": proof["log10_limit"],
         "proven_limit": 10 ** proof["log10_limit"],
         "proof_angle": proof["angle"],
         "proof_points": proof["n_points"],
         "proof_exceptions": proof["n_exceptions"],
         # What follows from merely classifying points: the proof's own (at best), and all counted.
-        "limit_same_points": theory.intervals.clopper_pearson(
-            0, proof["n_points"], _CONFIDENCE, side="upper"
-        ).high,
-        "limit_counted": theory.intervals.clopper_pearson(
-            n_errors, n_points, _CONFIDENCE, side="upper"
-        ).high,
+        "limit_same_points": upper_limit(0, proof["n_points"], _CONFIDENCE),
+        "limit_counted": upper_limit(*counted, _CONFIDENCE),
         **bracket_ratios(
-            runs[f"distances/{sphere}"].arrays, dim, math.log(min(rate, 1 - 1e-12)), radius
+            runs[f"distances/{sphere}"].arrays, dim, math.log(min(rate, 1 - 1e-12)), RADII[sphere]
         ),
     }
 
@@ -184,43 +177,22 @@ def _draw_rates(rows: Rows) -> Figure:
     figure, (axes,) = new_figure(width=8.0, height=3.6)
     positive = [row["splitting_low"] for row in rows if row["splitting_low"] > 0]
     floor = min([PAPER_LIMIT, *positive, *(row["count_high"] for row in rows)]) / 30
+    labels = ("left possible by counting", "splitting", "proven upper limit")
     for place, row in enumerate(reversed(rows)):
-        first = place == 0
-        counted = [max(row["count_low"], floor), row["count_high"]]
-        axes.plot(
-            counted,
-            [place - 0.2] * 2,
-            color=COLOURS["sky"],
-            linewidth=6,
-            solid_capstyle="butt",
-            label="left possible by counting" if first else None,
-        )
+        bar, dot, limit = labels if place == 0 else (None, None, None)
+        counted: Any = [max(row["count_low"], floor), row["count_high"]]
+        style: Any = {"color": COLOURS["sky"], "linewidth": 6, "solid_capstyle": "butt"}
+        axes.plot(counted, [place - 0.2] * 2, **style, label=bar)
         if row["splitting"] is not None:
-            value = row["splitting"]
-            bar = [[value - row["splitting_low"]], [row["splitting_high"] - value]]
-            axes.errorbar(
-                value,
-                place,
-                xerr=bar,
-                fmt="o",
-                color=COLOURS["inner"],
-                capsize=4,
-                label="splitting" if first else None,
-            )
-        axes.plot(
-            row["proven_limit"],
-            place + 0.2,
-            "<",
-            color=COLOURS["truth"],
-            markersize=8,
-            label="proven upper limit" if first else None,
-        )
+            ends = row["splitting_low"], row["splitting_high"]
+            style = {"across": True, "color": COLOURS["inner"], "capsize": 4, "label": dot}
+            interval_bars(axes, row["splitting"], place, *ends, **style)
+        style = {"color": COLOURS["truth"], "markersize": 8, "label": limit}
+        axes.plot(row["proven_limit"], place + 0.2, "<", **style)
     axes.axvline(PAPER_LIMIT, color=COLOURS["paper"], label="limit of the paper's 0 in 10 million")
-    axes.set_xscale("log")
-    axes.set_xlim(floor, 1)
+    axes.set(xscale="log", xlabel="error rate (share of the sphere)")
+    axes.set(xlim=(floor, 1), ylim=(-0.6, 1.6))
     axes.set_yticks([0, 1], [f"{row['sphere']} sphere" for row in reversed(rows)])
-    axes.set_ylim(-0.6, 1.6)
-    axes.set_xlabel("error rate (share of the sphere)")
     shared_legend(figure, n_columns=2)
     return figure
 
@@ -230,9 +202,9 @@ def _distances(runs: Mapping[str, Run], rows: Rows) -> Panel:
         sphere: runs[f"distances/{sphere}"].arrays for sphere in SPHERES
     }
     data = [
-        {"sphere": sphere, "certified": float(low), "attacked": float(high)}
+        {"sphere": sphere} | row
         for sphere, arrays in brackets.items()
-        for low, high in zip(arrays["certified"], arrays["attacked"], strict=True)
+        for row in rows_of(certified=arrays["certified"], attacked=arrays["attacked"])
     ]
     return Panel(
         "relu-distances",
@@ -250,9 +222,8 @@ def _draw_distances(brackets: Mapping[str, Mapping[str, Any]], rows: Rows) -> Fi
     figure, panels = new_figure(2, width=9.5, height=4.2)
     for axes, row in zip(panels, rows, strict=True):
         arrays = brackets[row["sphere"]]
-        diameter = 2.0 if row["sphere"] == "inner" else 2.6
         order = np.argsort(arrays["attacked"])
-        low = np.minimum(arrays["certified"], diameter)[order]
+        low = np.minimum(arrays["certified"], 2 * RADII[row["sphere"]])[order]
         high, place = arrays["attacked"][order], np.arange(len(order))
         found = np.isfinite(high)
         colour = COLOURS[row["sphere"]]

@@ -8,7 +8,7 @@ distance that their error rate allows? Ellipsoids without any training show what
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +20,22 @@ from trueboundary.experiments.networks.ellipsoids import (
     EllipsoidDistances,
     EllipsoidErrors,
     quadratic_network,
+    training_words,
+    unit_points,
 )
 from trueboundary.experiments.networks.network_brackets import BracketedDistances, bracket_ratios
 from trueboundary.experiments.networks.spectra import MEAN_ALPHA, shape, std_for_error
-from trueboundary.experiments.networks.splitting_rates import SplittingRate
+from trueboundary.experiments.networks.splitting_rates import SplittingRate, splitting_budget
 from trueboundary.experiments.networks.trained_networks import (
-    FINAL,
+    RADII,
     SPHERES,
+    Sphere,
     TrainedNetwork,
     small_relu_network,
-    snapshot_name,
     snapshot_steps,
 )
 from trueboundary.experiments.summaries import mean_of_points
-from trueboundary.figures import COLOURS, CYCLE, new_figure, plot_rows, shared_legend
+from trueboundary.figures import COLOURS, CYCLE, interval_bars, new_figure, plot_rows, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -50,7 +52,6 @@ PAPER_REACH = -5.0
 LIMIT = 1 / math.sqrt(2)
 #: Largest error rate at which networks are compared with the optimum, log10.
 _LARGEST = -1.0
-_RADII: Mapping[str, float] = {"inner": 1.0, "outer": 1.3}
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class ShapeDistances(RunConfig):
         """Find the spread that has each error rate, then the exact distances."""
         from trueboundary.certificates import nearest_ellipsoid_error
 
-        points = random_points(self.n_points, self.dim, self.seed)
+        points = unit_points(self.n_points, self.dim, self.seed)
         rows = []
         for name in SHOWN:
             unit = shape(name, self.dim)
@@ -116,37 +117,21 @@ class ShapeDistances(RunConfig):
         return RunResult({"rows": rows})
 
 
-def random_points(n_points: int, dim: int, seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return independent uniform points of the unit sphere, shape ``(n_points, dim)``.
-
-    They stand for points in an ellipsoid's eigenbasis: rotation does not change their
-    distribution.
-    """
-    points = np.random.default_rng(seed).standard_normal((n_points, dim))
-    unit: np.ndarray[Any, np.dtype[np.float64]] = points / np.linalg.norm(
-        points, axis=1, keepdims=True
-    )
-    return unit
-
-
 def relu_networks(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, TrainedNetwork]:
     """Return the ReLU networks: a narrow one with snapshots, and the paper's when trained."""
     n_steps = settings["narrow_n_steps"]
     steps = snapshot_steps(n_steps, settings["n_narrow_snapshots"], first=n_steps // 20 + 1)
-    narrow = TrainedNetwork(
-        dim=settings["dim"],
-        architecture="relu",
+    narrow = small_relu_network(
+        settings,
+        seed,
+        device,
         width=settings["narrow_width"],
-        depth=2,
         n_steps=n_steps,
         learning_rate=settings["narrow_learning_rate"],
-        schedule=settings["schedule"],
         snapshots=steps[:-1],
-        seed=seed,
-        device=device,
     )
-    small = {**settings, "n_steps": settings["relu_n_steps"]}
-    return {"narrow": narrow, "small": small_relu_network(small, seed, device)}
+    small = small_relu_network(settings, seed, device, n_steps=settings["relu_n_steps"])
+    return {"narrow": narrow, "small": small}
 
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
@@ -161,34 +146,26 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
         network = quadratic_network(settings, seed, device, n_train=n_train)
         runs[f"errors/{n_train}"] = EllipsoidErrors(network)
         runs[f"quadratic/{n_train}"] = EllipsoidDistances(network, settings["n_exact_points"], seed)
-    for kind, network in relu_networks(settings, seed, device).items():
-        for step, model in stored_models(network).items():
-            for sphere in SPHERES:
-                name = f"relu/{kind}/{step}/{sphere}"
-                runs[f"{name}/rate"] = SplittingRate(
-                    network,
-                    sphere,
-                    settings["n_particles"],
-                    settings["n_sweeps"],
-                    settings["n_replicates"],
-                    settings["n_attacks"],
-                    model=model,
-                    seed=seed,
-                )
-                runs[f"{name}/distance"] = BracketedDistances(
-                    network,
-                    sphere,
-                    settings["n_points"],
-                    settings["n_attack_steps"],
-                    model=model,
-                    seed=seed,
-                )
+    budget = splitting_budget(settings)
+    distances = settings["n_points"], settings["n_attack_steps"]
+    for name, network, step, sphere in relu_runs(settings, seed, device):
+        which: Any = {"model": network.stored_models()[step], "seed": seed}
+        runs[f"{name}/rate"] = SplittingRate(network, sphere, **budget, **which)
+        runs[f"{name}/distance"] = BracketedDistances(network, sphere, *distances, **which)
     return runs
 
 
-def stored_models(network: TrainedNetwork) -> dict[int, str]:
-    """Return the names of the stored models by step."""
-    return {step: snapshot_name(step) for step in network.snapshots} | {network.n_steps: FINAL}
+def relu_runs(
+    settings: Mapping[str, Any], seed: int = 0, device: str = "cpu"
+) -> Iterator[tuple[str, TrainedNetwork, int, Sphere]]:
+    """Yield the name of the two runs of each ReLU network, stored step and sphere, and what it is.
+
+    The names depend on neither seed nor device.
+    """
+    for kind, network in relu_networks(settings, seed, device).items():
+        for step in network.stored_models():
+            for sphere in SPHERES:
+                yield f"relu/{kind}/{step}/{sphere}", network, step, sphere
 
 
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
@@ -229,11 +206,11 @@ def quadratic_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows
                 if not (math.isfinite(log10) and log10 < 0) or low is None or high is None:
                     continue  # no error, or signs turned
                 optimum = theory.caps.mean_distance(
-                    settings["dim"], log_measure=log10 * math.log(10), radius=_RADII[sphere]
+                    settings["dim"], log_measure=log10 * math.log(10), radius=RADII[sphere]
                 )
                 rows.append(
                     {
-                        "network": f"quadratic, {f'N = {n_train:,}' if n_train else 'online'}",
+                        "network": f"quadratic, {training_words(n_train)}",
                         "step": int(step),
                         "sphere": sphere,
                         "log10_error": log10,
@@ -251,21 +228,17 @@ def quadratic_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows
 
 def relu_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows:
     """Return one row per ReLU network, stored step and sphere where it errs, but not often."""
-    widths = {"narrow": settings["narrow_width"], "small": settings["width"]}
     rows = []
-    for name, run in runs.items():
-        if not name.startswith("relu/") or not name.endswith("/rate"):
-            continue
+    for name, network, step, sphere in relu_runs(settings):
+        run, arrays = runs[f"{name}/rate"], runs[f"{name}/distance"].arrays
         rate = run.summary["rate"]
         if not run.summary["reached"] or rate > 10**_LARGEST:
             continue
-        _, kind, step, sphere, _ = name.split("/")
-        arrays = runs[name.removesuffix("rate") + "distance"].arrays
-        found = bracket_ratios(arrays, settings["dim"], math.log(rate), _RADII[sphere])
+        found = bracket_ratios(arrays, settings["dim"], math.log(rate), RADII[sphere])
         rows.append(
             {
-                "network": f"ReLU, {widths[kind]:,} units",
-                "step": int(step),
+                "network": f"ReLU, {network.width:,} units",
+                "step": step,
                 "sphere": sphere,
                 "log10_error": math.log10(rate),
                 "rate": rate,
@@ -353,13 +326,10 @@ def _draw_fig5(quadratic: Rows, relu: Rows, dim: int) -> Figure:
         zip(dict.fromkeys(row["network"] for row in quadratic), ("inner", "green"), strict=False)
     )
     for axes, sphere in zip(panels, SPHERES, strict=True):
+        radius = RADII[sphere]
+        logs = grid * math.log(10)
         best = np.array(
-            [
-                theory.caps.mean_distance(
-                    dim, log_measure=value * math.log(10), radius=_RADII[sphere]
-                )
-                for value in grid
-            ]
+            [theory.caps.mean_distance(dim, log_measure=log, radius=radius) for log in logs]
         )
         axes.plot(grid, best, color=COLOURS["truth"], label="best possible (cap, exact)")
         axes.plot(grid, LIMIT * best, "--", color=COLOURS["truth"], label=r"$1/\sqrt{2}$ of it")
@@ -376,10 +346,8 @@ def _draw_fig5(quadratic: Rows, relu: Rows, dim: int) -> Figure:
                 markersize=4.5,
                 label=network,
             )
-        shades = ("orange", "outer")
-        for network, colour in zip(
-            dict.fromkeys(row["network"] for row in relu), shades, strict=False
-        ):
+        names = dict.fromkeys(row["network"] for row in relu)
+        for network, colour in zip(names, ("orange", "outer"), strict=False):
             own = [r for r in relu if r["network"] == network and r["sphere"] == sphere]
             _draw_brackets(axes, own, network, COLOURS[colour])
         axes.set(
@@ -424,18 +392,11 @@ def _draw_ratios(rows: Rows) -> Figure:
     for axes, dim in zip(panels, dims, strict=True):
         for name, colour in zip(SHOWN, CYCLE, strict=False):
             own = [row for row in rows if row["dim"] == dim and row["shape"] == name]
-            ratio = np.array([row["ratio"] for row in own])
-            bars = [ratio - [row["low"] for row in own], [row["high"] for row in own] - ratio]
-            axes.errorbar(
-                [row["log10_error"] for row in own],
-                ratio,
-                yerr=bars,
-                fmt="o-",
-                color=colour,
-                markersize=4,
-                linewidth=1.2,
-                label=name,
+            columns = zip(
+                *((r["log10_error"], r["ratio"], r["low"], r["high"]) for r in own), strict=True
             )
+            words: Any = {"color": colour, "markersize": 4, "linewidth": 1.2, "label": name}
+            interval_bars(axes, *columns, fmt="o-", **words)
         axes.axhline(1.0, color=COLOURS["truth"], label="best possible")
         axes.axhline(LIMIT, color=COLOURS["truth"], linestyle="--", label=r"$1/\sqrt{2}$")
         axes.set(

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.experiments.networks.trained_networks import (
-    FINAL,
     SPHERES,
+    OfNetwork,
     Sphere,
-    TrainedNetwork,
-    load_model,
+    small_relu_network,
 )
 from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -29,7 +28,7 @@ PAPER_DIM = 60
 
 
 @dataclass(frozen=True)
-class WholeSphere(RunConfig):
+class WholeSphere(OfNetwork):
     """A proof that a ReLU network makes no error anywhere on a sphere, or an error.
 
     The summary has ``status`` ("proven", "error" or "undecided"), ``n_cells``, the caps that were
@@ -37,7 +36,7 @@ class WholeSphere(RunConfig):
 
     Parameters
     ----------
-    network : TrainedNetwork
+    network
         A ReLU network of 2 to 10 inputs.
     sphere : {"inner", "outer"}
         Which sphere.
@@ -45,16 +44,11 @@ class WholeSphere(RunConfig):
         Caps to bound at most.
     """
 
-    network: TrainedNetwork
     sphere: Sphere
     max_cells: int
 
     def __post_init__(self) -> None:
         self.check_at_least(1, "max_cells")
-
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the trained network."""
-        return {"network": self.network}
 
     def cost(self) -> float:
         """About sixteen times as many caps per dimension, each a relaxation of the network."""
@@ -65,35 +59,23 @@ class WholeSphere(RunConfig):
         """Cover the sphere."""
         from trueboundary.certificates import prove_sphere_error_free
 
-        model = load_model(context.inputs["network"], FINAL, self.network.device)
-        label = SPHERES.index(self.sphere)
-        radius = 1.0 if label == 0 else self.network.radius
-        proof = prove_sphere_error_free(model, radius, label=label, max_cells=self.max_cells)
-        return RunResult(
-            {
-                "status": proof.status,
-                "n_cells": proof.n_cells,
-                "n_open": proof.n_open,
-                "smallest_margin": proof.smallest_margin,
-            }
+        model = self.load(context)
+        proof = prove_sphere_error_free(
+            model,
+            self.network.radius_of(self.sphere),
+            label=SPHERES.index(self.sphere),
+            max_cells=self.max_cells,
         )
+        names = ("status", "n_cells", "n_open", "smallest_margin")
+        return RunResult({name: getattr(proof, name) for name in names})
 
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Return a proof per dimension and sphere."""
     runs: dict[str, RunConfig] = {}
     for dim in settings["dims"]:
-        network = TrainedNetwork(
-            dim=dim,
-            architecture="relu",
-            width=settings["width"],
-            depth=2,
-            n_steps=settings["n_steps"],
-            learning_rate=settings["learning_rate"],
-            schedule=settings["schedule"],
-            seed=seed,
-            device=device,
-        )
+        rate = settings["learning_rate"]
+        network = small_relu_network(settings, seed, device, dim=dim, learning_rate=rate)
         for sphere in SPHERES:
             runs[f"{dim}/{sphere}"] = WholeSphere(network, sphere, settings["max_cells"])
     return runs
