@@ -186,17 +186,14 @@ def judge(
 
     Parameters
     ----------
-    claim : Claim
-        The claim with its test.
-    measurement : Measurement or None
-        None when the experiment could not measure it.
+    claim, measurement
+        The claim with its test, and what was measured, or None.
     settings : mapping
         The settings of the runs behind the measurement, as `Experiment.settings` gives them.
     lacks_data : bool
         Whether it could not be measured because this machine has not the data.
     reductions : sequence of str
         What is less than in the paper besides settings; see `Analysis`.
-
     """
     reduced = _reductions(claim, settings) + (tuple(reductions) if claim.depends_on else ())
     if measurement is None and lacks_data:

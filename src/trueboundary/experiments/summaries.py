@@ -93,8 +93,8 @@ def share_row(n_errors: int, n_points: int) -> Row:
     """Return a count among independent points as part of a row: the rate and its 95 % limits."""
     low, high = theory.intervals.clopper_pearson(n_errors, n_points)
     return {
-        "n_points": n_points,
         "n_errors": n_errors,
+        "n_points": n_points,
         "rate": n_errors / n_points,
         "low": low,
         "high": high,

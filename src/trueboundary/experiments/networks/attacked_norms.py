@@ -81,18 +81,12 @@ class NormAttack(Pieced, OfNetwork):
 
     Parameters
     ----------
-    norms : tuple of float
-        Norms of the spheres, none equal to `middle`.
-    n_points : int
-        Random starting points per norm.
+    norms, n_points, middle, seed
+        As in `NormScan`.
     n_steps, n_restarts : int
         Budget of the worst-case manifold attack.
     step_size : float
         Length of its first step, as a fraction of the norm.
-    middle : float
-        Norm above which a point counts as outer.
-    seed : int
-        Seed of the points.
     """
 
     version: ClassVar[int] = 2  # 1 took a margin of 0 for an error

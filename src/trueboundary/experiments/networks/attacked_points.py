@@ -132,19 +132,15 @@ class AttackedPoints(Pieced, OfNetwork):
         """Return the attacked points and their labels."""
         import torch
 
-        device = self.network.device
-        (x, y) = next(
-            iter(
-                self.network.problem().blocks(
-                    self.n_points,
-                    seed=self.seed,
-                    block_size=self.n_points,
-                    label=SPHERES.index(self.sphere),
-                    device=device,
-                    purpose="attacked",
-                )
-            )
+        blocks = self.network.problem().blocks(
+            self.n_points,
+            seed=self.seed,
+            block_size=self.n_points,
+            label=SPHERES.index(self.sphere),
+            device=self.network.device,
+            purpose="attacked",
         )
+        x, y = next(iter(blocks))
         return x, y.to(torch.int64)
 
 

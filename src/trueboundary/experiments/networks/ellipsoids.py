@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary import theory
 from trueboundary.experiments.base import Rows
 from trueboundary.experiments.networks.trained_networks import (
+    RADII,
     SPHERES,
     OfNetwork,
     Sphere,
@@ -146,10 +148,9 @@ class EllipsoidErrors(OfNetwork):
 
     def _row(self, step: int, alphas: Floats, scale: float) -> dict[str, Any]:
         radius = self.network.radius
+        which: Any = {"radius": radius, "inverted": scale < 0}
         errors = {
-            f"{method}-{sphere}": log10_error(
-                alphas, sphere, radius=radius, method=method, inverted=scale < 0
-            )
+            f"{method}-{sphere}": log10_error(alphas, sphere, method=method, **which)
             for method in METHODS
             for sphere in SPHERES
         }
@@ -172,10 +173,8 @@ class OfEllipsoids(RunConfig):
     ----------
     network : TrainedNetwork
         A quadratic network.
-    n_points : int
-        Random points per sphere.
-    seed : int
-        Seed of the points.
+    n_points, seed : int
+        Random points per sphere, and their seed.
     """
 
     network: TrainedNetwork
@@ -266,6 +265,12 @@ def unit_points(n_points: int, dim: int, seed: int) -> Floats:
     points: Floats = np.random.default_rng(seed).standard_normal((n_points, dim))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     return points
+
+
+def cap_distance(dim: int, log10_error: float, sphere: str = "inner") -> float:
+    """Return the largest mean distance to errors of that rate, by its log10: that to a cap."""
+    log_error = log10_error * math.log(10)
+    return theory.caps.mean_distance(dim, log_measure=log_error, radius=RADII[sphere])
 
 
 def training_words(n_train: int) -> str:

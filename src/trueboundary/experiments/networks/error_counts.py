@@ -26,12 +26,10 @@ class ErrorCount(Pieced, OfNetwork):
 
     Parameters
     ----------
-    n_points : int
-        Points per sphere.
+    n_points, seed : int
+        Points per sphere, and their seed.
     model : str
         Which of the network's stored models.
-    seed : int
-        Seed of the points.
     """
 
     version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
@@ -117,10 +115,8 @@ class CountedPiece(OfNetwork):
         Number of the block that holds the first point.
     n_points : int
         Points of this piece; only the last block may be cut off.
-    model : str
-        Which of the network's stored models.
-    seed : int
-        Seed of the points.
+    model, seed
+        As in `ErrorCount`.
     """
 
     kind: ClassVar[str] = "CountedChunk"

@@ -17,7 +17,6 @@ from trueboundary.experiments.networks.trained_networks import (
     OfNetwork,
     Sphere,
     TrainedNetwork,
-    load_model,
 )
 from trueboundary.runs import Context, RunConfig, RunResult, Tally
 
@@ -42,18 +41,12 @@ class BracketedDistances(OfNetwork):
     ----------
     network
         A ReLU network.
-    sphere : {"inner", "outer"}
-        Where the points are.
-    n_points : int
-        How many.
+    sphere, n_points, model, seed
+        As in `AttackedPoints`.
     n_attack_steps : int
         Steps of length 0.001 of the attack, which is then refined along the boundary.
     tolerance : float
         Relative accuracy to which the largest certified angle is found.
-    model : str
-        Which of the network's stored models.
-    seed : int
-        Seed of the points.
     """
 
     version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
@@ -135,7 +128,7 @@ class CertifiedRate(RunConfig):
         from trueboundary.certificates import angles_of_chords, certified_at, choose_angle
 
         network, label = self.pilot.network, SPHERES.index(self.pilot.sphere)
-        model = load_model(context.inputs["network"], self.pilot.model, network.device)
+        model = self.pilot.load(context, self.pilot.model)
         pilot_angles = angles_of_chords(
             context.inputs["pilot"].arrays["certified"], network.radius_of(self.pilot.sphere)
         )

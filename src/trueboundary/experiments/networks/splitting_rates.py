@@ -44,14 +44,12 @@ class SplittingRate(Pieced, OfNetwork):
 
     Parameters
     ----------
-    sphere : {"inner", "outer"}
-        Where the points are.
+    sphere, model
+        As in `AttackedPoints`.
     n_particles, n_sweeps, n_replicates : int
         As in `trueboundary.rare_events.Splitting`.
     n_attacks : int
         Starts of the attack whose errors are held against the particles.
-    model : str
-        Which of the network's stored models.
     seed : int
         Seed of the particles.
     """

@@ -6,7 +6,6 @@ Modules that import torch are imported where they are used, so that listing expe
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from trueboundary._checks import choice, outer_radius, positive
 from trueboundary.regular_files import write_atomically
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays, Model
@@ -100,14 +100,11 @@ class TrainedNetwork(RunConfig):
         self.check_at_least(2, "dim")
         self.check_at_least(1, "width", "depth", "n_steps", "batch_size")
         self.check_at_least(0, "n_train")
-        if not (math.isfinite(self.radius) and self.radius > 1):
-            raise ValueError(f"radius must be above 1, the inner sphere's, got {self.radius}")
-        if self.schedule not in get_args(Schedule):
-            raise ValueError(f"schedule must be 'constant' or 'linear', got {self.schedule!r}")
+        outer_radius(self.radius)
+        choice("schedule", self.schedule, get_args(Schedule))
+        positive("learning_rate", self.learning_rate)
         if not self.initial_bias < 0:
             raise ValueError(f"initial_bias must be negative, got {self.initial_bias}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
 
     def radius_of(self, sphere: Sphere) -> float:
         """Return the radius of the inner or of the outer sphere."""
@@ -196,14 +193,8 @@ class TrainedNetwork(RunConfig):
                 self.dim, self.width, generator=generator, bias=self.initial_bias
             )
         else:
-            model = QuadraticNetwork.perfect(
-                self.dim,
-                self.width,
-                kappa=self.kappa,
-                basis="rotated",
-                radius=self.radius,
-                generator=generator,
-            )
+            start: Any = {"kappa": self.kappa, "basis": "rotated", "radius": self.radius}
+            model = QuadraticNetwork.perfect(self.dim, self.width, generator=generator, **start)
         return model.to(self.device)
 
 

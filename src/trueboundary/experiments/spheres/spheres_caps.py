@@ -32,10 +32,8 @@ class CapDistances(RunConfig):
     ----------
     dims : tuple of int
         Dimensions.
-    n_points : int
-        Sampled points per dimension.
-    seed : int
-        Seed of the points.
+    n_points, seed : int
+        Sampled points per dimension, and their seed.
     """
 
     dims: tuple[int, ...]

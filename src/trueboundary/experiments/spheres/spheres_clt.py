@@ -92,10 +92,8 @@ class RandomEllipsoids(RunConfig):
         Number of ellipsoids.
     n_points : int
         Random points per ellipsoid and sphere.
-    radius : float
-        Radius of the outer sphere.
-    seed : int
-        Seed of the cases and points.
+    radius, seed
+        Radius of the outer sphere; seed of the cases and points.
     """
 
     n_cases: int = 400
@@ -345,16 +343,9 @@ def _draw_rates(axes: Axes, rows: Rows) -> None:
     steps = [row["step"] for row in rows]
     for method, (style, colour) in styles.items():
         values = [row[method] if math.isfinite(row[method]) else math.nan for row in rows]
-        axes.plot(
-            steps,
-            values,
-            style,
-            color=COLOURS[colour],
-            label=METHODS[method],
-            linewidth=2.2 if method == "exact" else 1.1,
-            markersize=5,
-            markerfacecolor="none",
-        )
+        width = 2.2 if method == "exact" else 1.1
+        words: Any = {"label": METHODS[method], "markersize": 5, "markerfacecolor": "none"}
+        axes.plot(steps, values, style, color=COLOURS[colour], linewidth=width, **words)
     seen = [row for row in rows if row["n_errors"] > 0]
     rates, low, high = (np.log10([r[name] for r in seen]) for name in ("rate", "low", "high"))
     counted: Any = {"fmt": "s", "color": COLOURS["sky"], "markersize": 4}

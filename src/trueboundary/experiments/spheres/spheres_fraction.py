@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 from trueboundary import theory
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _METHODS: tuple[theory.truncated.Method, ...] = ("exact", "clt")
 _THRESHOLDS: tuple[theory.truncated.Threshold, ...] = ("optimal", "midpoint")
+_RULES = tuple(product(_THRESHOLDS, _METHODS))
 #: The single number that the paper prints with its figure.
 _PAPER_DIM, _PAPER_LOG10_ERROR, _PAPER_FRACTION = 3000, -14, 0.5
 
@@ -62,8 +63,7 @@ class RequiredFractions(RunConfig):
             }
             for dim in self.dims
             for exponent in self.log10_errors
-            for threshold in _THRESHOLDS
-            for method in _METHODS
+            for threshold, method in _RULES
         ]
         half = [
             {
@@ -74,8 +74,7 @@ class RequiredFractions(RunConfig):
                 )
                 / math.log(10),
             }
-            for threshold in _THRESHOLDS
-            for method in _METHODS
+            for threshold, method in _RULES
         ]
         return RunResult({"rows": rows, "half": half})
 
@@ -139,15 +138,14 @@ def _half_of_the_input(rows: Sequence[Mapping[str, Any]]) -> Measurement | None:
 def _falls_with_dimension(rows: Sequence[Mapping[str, Any]]) -> Measurement | None:
     holds, n_curves = True, 0
     for log10_error in sorted({row["log10_error"] for row in rows}):
-        for threshold in _THRESHOLDS:
-            for method in _METHODS:
-                curve = _curve(rows, log10_error, threshold, method)
-                if 500 not in curve or 10_000 not in curve:
-                    continue
-                values = [curve[dim] for dim in sorted(curve)]
-                n_curves += 1
-                holds &= all(b < a for a, b in pairwise(values))
-                holds &= curve[10_000] <= curve[500] / 2
+        for threshold, method in _RULES:
+            curve = _curve(rows, log10_error, threshold, method)
+            if 500 not in curve or 10_000 not in curve:
+                continue
+            values = [curve[dim] for dim in sorted(curve)]
+            n_curves += 1
+            holds &= all(b < a for a, b in pairwise(values))
+            holds &= curve[10_000] <= curve[500] / 2
     return Measurement(holds, n=n_curves) if n_curves else None
 
 

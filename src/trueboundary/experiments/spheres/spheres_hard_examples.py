@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from trueboundary._checks import positive
 from trueboundary.experiments.base import Analysis, Experiment, Panel, Rows, seeds
 from trueboundary.experiments.networks.ellipsoids import RADIUS, train_until_perfect
 from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure, plot_rows
@@ -47,8 +48,8 @@ class HardExamples(RunConfig):
 
     Parameters
     ----------
-    dim, width : int
-        Dimension; hidden units.
+    dim, width, learning_rate, batch_size, radius, device
+        As in `TrainedNetwork`; the rate is constant.
     examples : {"random", "attacked", "worst", "both worst"}
         Random batches; the same batches attacked along the spheres; the single worst point of the
         two spheres; the worst point of each.
@@ -58,16 +59,10 @@ class HardExamples(RunConfig):
         Steps of Adam after which to give up.
     attack_step_size : float
         Length of the attack's first step.
-    learning_rate : float
-        Of Adam, constant.
-    batch_size : int
-        Random points per step.
     check_every : int
         Steps between two looks at the alphas.
     seed : int
         Seed of initialisation, points and attack.
-    device : str
-        Where to train.
     """
 
     version: ClassVar[int] = 2  # 1 halved steps that changed nothing
@@ -88,8 +83,7 @@ class HardExamples(RunConfig):
     def __post_init__(self) -> None:
         self.check_at_least(2, "dim")
         self.check_at_least(1, "width", "max_steps", "batch_size", "check_every")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        positive("learning_rate", self.learning_rate)
         if (self.examples == "attacked") != (self.n_attack_steps > 0):
             raise ValueError(
                 "n_attack_steps must be positive for attacked examples and 0 for others, got "
@@ -240,17 +234,13 @@ def _panel(runs: Mapping[str, Run], rows: Rows, settings: Mapping[str, Any]) -> 
 
 def _draw_steps(axes: Any, rows: Rows) -> None:
     for index, row in enumerate(rows):
-        reached = row["n_steps"] is not None
-        axes.plot(
-            [row["n_steps"] if reached else row["max_steps"]],
-            [index],
-            "o" if reached else ">",
-            color=CYCLE[index % len(CYCLE)],
-            markerfacecolor=None if reached else "none",
-            markersize=8,
-        )
+        style: Any = {"color": CYCLE[index % len(CYCLE)], "markersize": 8}
+        if row["n_steps"] is not None:
+            axes.plot([row["n_steps"]], [index], "o", **style)
+        else:
+            axes.plot([row["max_steps"]], [index], ">", **style, markerfacecolor="none")
     known = [row | {"place": i} for i, row in enumerate(rows) if row["n_steps_averyma"]]
-    style: Any = {"color": COLOURS["truth"], "label": "averyma/adversarial-spheres (2020)"}
+    style = {"color": COLOURS["truth"], "label": "averyma/adversarial-spheres (2020)"}
     plot_rows(axes, known, "n_steps_averyma", "place", "x", **style)
     axes.set_yticks(range(len(rows)), [row["examples"] for row in rows])
     axes.set(xscale="log", xlabel="steps until perfect", ylim=(-0.5, len(rows) + 0.3))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows, rows_of
 from trueboundary.experiments.networks.attacked_norms import MIDDLE, NormAttack, NormScan
-from trueboundary.experiments.networks.trained_networks import small_relu_network
+from trueboundary.experiments.networks.trained_networks import RADII, small_relu_network
 from trueboundary.experiments.summaries import share_row
 from trueboundary.figures import COLOURS, new_figure, plot_rows
 from trueboundary.plurals import plural
@@ -28,16 +28,10 @@ PAPER_NORMS = (0.6, 2.4)
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Scan and attack the network that the other experiments share."""
     network = small_relu_network(settings, seed, device)
+    budget = settings["n_attack_points"], settings["n_attack_steps"], settings["n_restarts"]
     return {
         "random": NormScan(network, NORMS, settings["n_points"], seed=seed),
-        "attack": NormAttack(
-            network,
-            ATTACKED_NORMS,
-            settings["n_attack_points"],
-            settings["n_attack_steps"],
-            settings["n_restarts"],
-            seed=seed,
-        ),
+        "attack": NormAttack(network, ATTACKED_NORMS, *budget, seed=seed),
     }
 
 
@@ -47,7 +41,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     attack = runs["attack"]
     n_points = attack.summary["n_points"]
     found = {name: attack.arrays[name] for name in ("norm", "n_found", "worst_margin")}
-    attacked = [{"n_attacked": n_points} | row for row in rows_of(**found)]
+    attacked = [row | {"n_attacked": n_points} for row in rows_of(**found)]
     panel = Panel(
         name="fig2-left",
         title="Accuracy at every norm",
@@ -132,20 +126,13 @@ def draw_norms(rows: Rows, attacked: Rows) -> Figure:
     curve = {name: [row[name] for row in rows] for name in ("norm", "low", "high")}
     axes.fill_between("norm", "low", "high", data=curve, color=inner, alpha=0.2, linewidth=0)
     plot_rows(axes, rows, "norm", "accuracy", ".-", color=inner, label="accuracy on random points")
-    axes.plot(
-        [row["norm"] for row in attacked],
-        [1 - row["n_found"] / row["n_attacked"] for row in attacked],
-        "s",
-        color=COLOURS["outer"],
-        markerfacecolor="none",
-        label="accuracy under attack",
-    )
-    for index, radius in enumerate((1.0, 1.3)):
-        label = "the spheres" if index == 0 else None
+    left = [row | {"left": 1 - row["n_found"] / row["n_attacked"]} for row in attacked]
+    style: Any = {"color": COLOURS["outer"], "markerfacecolor": "none"}
+    plot_rows(axes, left, "norm", "left", "s", **style, label="accuracy under attack")
+    for radius, label in zip(RADII.values(), ("the spheres", None), strict=True):
         axes.axvline(radius, color=COLOURS["truth"], linewidth=0.9, label=label)
     axes.axvline(MIDDLE, color=COLOURS["truth"], linestyle=":", label="norm 1.15")
-    for index, norm in enumerate(PAPER_NORMS):
-        label = "the paper's extreme errors" if index == 0 else None
+    for norm, label in zip(PAPER_NORMS, ("the paper's extreme errors", None), strict=True):
         axes.axvline(norm, color=COLOURS["paper"], linestyle="--", label=label)
     axes.set(xlabel="norm of the points", ylabel="accuracy (share of points)", ylim=(-0.03, 1.03))
     figure.legend(loc="outside right upper", frameon=False, fontsize=9)

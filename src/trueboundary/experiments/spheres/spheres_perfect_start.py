@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trueboundary._checks import positive
 from trueboundary.experiments.base import (
     Analysis,
     Experiment,
@@ -76,26 +77,16 @@ class PerfectStart(RunConfig):
 
     Parameters
     ----------
-    dim, width : int
-        Dimension; hidden units, at least as many.
+    dim, width, n_steps, learning_rate, batch_size, radius, device
+        As in `TrainedNetwork`; the width is at least the dimension, the rate constant.
     kappa : float
         Slope of the margin in the squared norm at the start.
-    n_steps : int
-        Steps of Adam.
     logged : tuple of int
         Steps after which the network is examined.
     n_points : int
         Points per sphere for the average loss.
-    learning_rate : float
-        Of Adam, constant.
-    batch_size : int
-        Points per step.
-    radius : float
-        Radius of the outer sphere.
     seed : int
         Seed of the rotation of the start and of all points.
-    device : str
-        Where to train.
     """
 
     dim: int
@@ -114,8 +105,7 @@ class PerfectStart(RunConfig):
         self.check_at_least(2, "dim")
         self.check_at_least(self.dim, "width")
         self.check_at_least(1, "n_steps", "n_points", "batch_size")
-        if not self.kappa > 0:
-            raise ValueError(f"kappa must be positive, got {self.kappa}")
+        positive("kappa", self.kappa)
 
     def cost(self) -> float:
         """Training, and the eigenvalues at each logged step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ import numpy as np
 from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.networks.attacked_points import AttackedPoints
-from trueboundary.experiments.networks.ellipsoids import unit_points
+from trueboundary.experiments.networks.ellipsoids import cap_distance, unit_points
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.trained_networks import (
     RADII,
     SPHERES,
+    Architecture,
     OfNetwork,
     TrainedNetwork,
     snapshot_steps,
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 #: Snapshots are compared with the optimum where the error rate is measured and below this.
 _LARGEST_COMPARED_ERROR = 0.1
 _N_EXACT_POINTS = 1000
+#: The networks with their markers.
+_MARKERS = {
+    "quadratic": ("s", "quadratic network"),
+    "small": ("o", "ReLU, 2 hidden layers"),
+    "large": ("^", "ReLU, 8 hidden layers"),
+}
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,10 @@ class SnapshotTradeoff(OfNetwork):
     ----------
     network
         The network with its snapshots.
-    n_points : int
-        Random points per sphere for the error rate.
+    n_points, seed : int
+        Random points per sphere for the error rate, and their seed.
     n_attack_points, n_attack_steps : int
         Points per sphere that are attacked, and steps of length 0.001 of the attack.
-    seed : int
-        Seed of the points.
     """
 
     n_points: int
@@ -75,14 +80,8 @@ class SnapshotTradeoff(OfNetwork):
             counts = ErrorCount(self.network, self.n_points, name, self.seed).count(model)
             exact = exact_tradeoff(model, self.network, self.seed)
             for sphere in SPHERES:
-                attack = AttackedPoints(
-                    self.network,
-                    self.n_attack_points,
-                    self.n_attack_steps,
-                    sphere,
-                    model=name,
-                    seed=self.seed,
-                )
+                budget = self.n_attack_points, self.n_attack_steps
+                attack = AttackedPoints(self.network, *budget, sphere, model=name, seed=self.seed)
                 distance = attack.attack(model)["distance"]
                 rows.append(
                     {
@@ -143,39 +142,37 @@ def _describe_distances(distance: np.ndarray[Any, Any]) -> Row:
 
 
 def _plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
-    shapes = {
+    shapes: dict[str, tuple[Architecture, int, int]] = {
         "quadratic": ("quadratic", settings["width"], 1),
         "small": ("relu", settings["width"], 2),
         "large": ("relu", settings["large_width"], settings["large_depth"]),
     }
     snapshots = snapshot_steps(settings["n_steps"], settings["n_snapshots"])[:-1]
+    shared: dict[str, Any] = {"snapshots": snapshots, "seed": seed, "device": device}
+    budget = {name: settings[name] for name in ("n_points", "n_attack_points", "n_attack_steps")}
     plan: dict[str, RunConfig] = {}
-    for name, (architecture, width, depth) in shapes.items():
+    for name, shape in shapes.items():
         for n_train in settings["train_sizes"]:
             network = TrainedNetwork(
-                dim=settings["dim"],
-                architecture=architecture,  # type: ignore[arg-type]
-                width=width,
-                depth=depth,
-                n_steps=settings["n_steps"],
-                n_train=n_train,
-                snapshots=snapshots,
-                seed=seed,
-                device=device,
+                settings["dim"], *shape, settings["n_steps"], n_train, **shared
             )
-            plan[f"{name}-{n_train or 'online'}"] = SnapshotTradeoff(
-                network,
-                settings["n_points"],
-                settings["n_attack_points"],
-                settings["n_attack_steps"],
-                seed,
-            )
+            plan[run_name(name, n_train)] = SnapshotTradeoff(network, **budget, seed=seed)
     return plan
 
 
+def run_name(network: str, n_train: int) -> str:
+    """Return the name of the run about the network of that name and size of training set."""
+    return f"{network}-{n_train or 'online'}"
+
+
 def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+    networks = {
+        run_name(name, n_train): {"network": name, "n_train": str(n_train or "online")}
+        for name in _MARKERS
+        for n_train in settings["train_sizes"]
+    }
     rows = [
-        _with_optimum(name, row, settings["dim"])
+        _with_optimum(networks[name], row, settings["dim"])
         for name, run in runs.items()
         for row in run.summary["rows"]
     ]
@@ -192,14 +189,12 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     )
 
 
-def _with_optimum(name: str, row: Mapping[str, Any], dim: int) -> Row:
-    """Add the network's name, the error rate's interval and the cap's distance to a row."""
-    network, n_train = name.rsplit("-", 1)
+def _with_optimum(network: Mapping[str, str], row: Mapping[str, Any], dim: int) -> Row:
+    """Add what the network is, the error rate's interval and the cap's distance to a row."""
     share, radius = share_row(row["n_errors"], row["n_points"]), RADII[row["sphere"]]
     error = share["rate"]
     complete = dict(row) | {
-        "network": network,
-        "n_train": n_train,
+        **network,
         "error": error,
         "error_low": share["low"],
         "error_high": share["high"],
@@ -208,11 +203,15 @@ def _with_optimum(name: str, row: Mapping[str, Any], dim: int) -> Row:
         else None,
     }
     if row.get("exact_log10_error") is not None and row["exact_log10_error"] < 0:
-        log_error = row["exact_log10_error"] * math.log(10)
-        complete["exact_cap_distance"] = theory.caps.mean_distance(
-            dim, log_measure=log_error, radius=radius
-        )
+        exact = row["exact_log10_error"], row["sphere"]
+        complete["exact_cap_distance"] = cap_distance(dim, *exact)
     return complete
+
+
+def _exact_ratios(rows: Iterable[Row]) -> list[float]:
+    """Return exact distances as shares of the cap's, of the quadratic networks among the rows."""
+    quadratic = [row for row in rows if row.get("exact_cap_distance")]
+    return [row["exact_distance"] / row["exact_cap_distance"] for row in quadratic]
 
 
 def _compared(rows: Sequence[Row], sphere: str) -> Rows:
@@ -229,9 +228,8 @@ def _extremality(rows: Sequence[Row]) -> Measurement | None:
     cells = [
         {key: row[key] for key in ("network", "n_train", "step", "sphere", "exact_log10_error")}
         | {
-            "ratio": row["exact_distance"] / row["exact_cap_distance"],
-            "low": row["exact_distance_low"] / row["exact_cap_distance"],
-            "high": row["exact_distance_high"] / row["exact_cap_distance"],
+            name: row[f"exact_distance{end}"] / row["exact_cap_distance"]
+            for name, end in (("ratio", ""), ("low", "_low"), ("high", "_high"))
         }
         for row in rows
         if row.get("exact_cap_distance")
@@ -256,11 +254,7 @@ def _closeness(rows: Sequence[Row]) -> Measurement | None:
         return None
     ratios = [row["distance"] / row["cap_distance"] for row in compared]
     low, high = theory.intervals.median_interval(ratios)
-    exact = [
-        row["exact_distance"] / row["exact_cap_distance"]
-        for row in compared
-        if row.get("exact_cap_distance")
-    ]
+    exact = _exact_ratios(compared)
     return Measurement(
         float(np.median(ratios)),
         low,
@@ -302,11 +296,7 @@ def _better_than_optimal(rows: Sequence[Row]) -> Measurement | None:
 def _remarks(rows: Sequence[Row]) -> list[str]:
     remarks = []
     for sphere in SPHERES:
-        ratios = [
-            row["exact_distance"] / row["exact_cap_distance"]
-            for row in rows
-            if row["sphere"] == sphere and row.get("exact_cap_distance")
-        ]
+        ratios = _exact_ratios(row for row in rows if row["sphere"] == sphere)
         if ratios:
             remarks.append(
                 f"Quadratic networks, {sphere} sphere, exact error rates and distances: the mean "
@@ -339,12 +329,6 @@ def _panel(rows: Sequence[Row], dim: int) -> Panel:
 
 def _draw(rows: Sequence[Row], dim: int) -> Figure:
     figure, axes = new_figure(2, width=11.0, height=4.8)
-    markers = {"quadratic": "s", "small": "o", "large": "^"}
-    labels = {
-        "quadratic": "quadratic network",
-        "small": "ReLU, 2 hidden layers",
-        "large": "ReLU, 8 hidden layers",
-    }
     sizes = sorted({row["n_train"] for row in rows}, key=lambda n: (n == "online", len(n), n))
     colour = dict(zip(sizes, CYCLE, strict=False))
     exact = [row["exact_log10_error"] for row in rows if row.get("exact_cap_distance")]
@@ -364,7 +348,7 @@ def _draw(rows: Sequence[Row], dim: int) -> Figure:
                     panel,
                     *(row[name] for name in ("error", "distance", "error_low", "error_high")),
                     across=True,
-                    fmt=markers[row["network"]],
+                    fmt=_MARKERS[row["network"]][0],
                     color=shade,
                     ms=5,
                     lw=0.8,
@@ -377,8 +361,8 @@ def _draw(rows: Sequence[Row], dim: int) -> Figure:
             title=f"{sphere} sphere",
             ylim=(0, None),
         )
-    for name, marker in markers.items():
-        axes[0].plot([], [], marker, color=COLOURS["grey"], mfc="none", label=labels[name])
+    for marker, label in _MARKERS.values():
+        axes[0].plot([], [], marker, color=COLOURS["grey"], mfc="none", label=label)
     axes[0].plot([], [], ".", color=COLOURS["grey"], label="quadratic network, exact")
     for n_train in sizes:
         name = "online" if n_train == "online" else f"N = {int(n_train):,}"

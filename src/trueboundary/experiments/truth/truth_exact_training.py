@@ -8,12 +8,13 @@ of each sphere?
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from trueboundary._checks import choice
 from trueboundary.experiments.base import Analysis, Experiment, Panel, Row, Rows, seeds
 from trueboundary.experiments.networks.ellipsoids import RADIUS, log10_error, train_until_perfect
 from trueboundary.experiments.networks.trained_networks import SPHERES
@@ -29,15 +30,15 @@ if TYPE_CHECKING:
 
 Objective = Literal["cross-entropy", "exact worst case", "exact error"]
 
-#: Decay of Adam's second moment: its default, and one that forgets within ten steps.
-MEMORIES = {"": 0.999, ", short memory": 0.9}
 #: Below this natural logarithm an error rate counts as none, so that the loss stays finite.
 _FLOOR = -1e6
-_SERIES = {
-    "cross-entropy": "inner",
-    "exact worst case": "outer",
-    "exact error": "green",
-    "exact error, short memory": "orange",
+#: Objective, decay of Adam's second moment (its default, or one that forgets within ten steps) and
+#: colour of each series.
+_SERIES: Mapping[str, tuple[Objective, float, str]] = {
+    "cross-entropy": ("cross-entropy", 0.999, "inner"),
+    "exact worst case": ("exact worst case", 0.999, "outer"),
+    "exact error": ("exact error", 0.999, "green"),
+    "exact error, short memory": ("exact error", 0.9, "orange"),
 }
 
 
@@ -97,24 +98,16 @@ class ObjectiveTraining(RunConfig):
 
     Parameters
     ----------
-    dim, width : int
-        Dimension; hidden units.
+    dim, width, learning_rate, batch_size, radius, seed
+        As in `TrainedNetwork`; the rate is constant.
     objective : {"cross-entropy", "exact worst case", "exact error"}
         Random points; the worst point of each sphere; the log of the exact error rate.
     max_steps : int
         Steps of Adam after which to give up.
-    learning_rate : float
-        Of Adam, constant.
     memory : float
         Decay of Adam's second moment.
-    batch_size : int
-        Random points per step of cross-entropy.
     look_every : int
         Steps between two looks at the alphas.
-    radius : float
-        Radius of the outer sphere.
-    seed : int
-        Seed of initialisation and points.
     """
 
     dim: int
@@ -131,8 +124,7 @@ class ObjectiveTraining(RunConfig):
     def __post_init__(self) -> None:
         self.check_at_least(2, "dim")
         self.check_at_least(1, "width", "max_steps", "batch_size", "look_every")
-        if self.objective not in get_args(Objective):
-            raise ValueError(f"there is no objective {self.objective!r}")
+        choice("objective", self.objective, get_args(Objective))
 
     def cost(self) -> float:
         """Count steps of about equal cost; those on the exact error take eigenvalues and nodes."""
@@ -189,37 +181,44 @@ class ObjectiveTraining(RunConfig):
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Return a training per objective and seed, on the exact error with either memory."""
     del device  # its networks are small
-    kinds: list[tuple[Objective, str, int]] = [
-        ("cross-entropy", "", settings["max_steps"]),
-        ("exact worst case", "", settings["max_exact_steps"]),
-        *(("exact error", memory, settings["max_exact_steps"]) for memory in MEMORIES),
-    ]
+    shared = {name: settings[name] for name in ("dim", "width", "learning_rate")}
     return {
-        f"{objective}{memory}/{index}": ObjectiveTraining(
-            **{name: settings[name] for name in ("dim", "width", "learning_rate")},
+        run_name(series, index): ObjectiveTraining(
             objective=objective,
-            max_steps=max_steps,
-            memory=MEMORIES[memory],
+            memory=memory,
+            max_steps=settings["max_steps" if objective == "cross-entropy" else "max_exact_steps"],
             seed=own,
+            **shared,
         )
-        for objective, memory, max_steps in kinds
+        for series, (objective, memory, _) in _SERIES.items()
         for index, own in seeds(settings, seed)
     }
 
 
+def run_name(series: str, index: int) -> str:
+    """Return the name of a training of that series by the seed of that number."""
+    return f"{series}/{index}"
+
+
+def _of_names(runs: Mapping[str, Run]) -> Iterator[tuple[str, int, Run]]:
+    """Yield series, number of the seed and run of all trainings."""
+    known = {run_name(s, index): (s, index) for s in _SERIES for index in range(len(runs))}
+    for name, run in runs.items():
+        yield *known[name], run
+
+
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     """Compare steps until perfect, and what is reached where a network does not become so."""
-    rows = [_row(name, run) for name, run in runs.items()]
+    rows = [_row(*training) for training in _of_names(runs)]
     return Analysis([_panel(runs, rows)], remarks=_remarks(rows, settings))
 
 
-def _row(name: str, run: Run) -> Row:
-    objective, seed = name.rsplit("/", 1)
+def _row(series: str, index: int, run: Run) -> Row:
     arrays = run.arrays
     worse = np.maximum(arrays["inner"], arrays["outer"])
     return {
-        "objective": objective,
-        "seed": int(seed),
+        "objective": series,
+        "seed": index,
         "n_steps": run.summary["n_steps"],
         "steps_taken": int(arrays["step"][-1]),
         "n_wrong": int(arrays["n_wrong"][-1]),
@@ -288,9 +287,8 @@ def _panel(runs: Mapping[str, Run], rows: Rows) -> Panel:
 def _draw(runs: Mapping[str, Run]) -> Figure:
     figure, panels = new_figure(3, width=12.0, height=4.2)
     seen = set()
-    for name, run in runs.items():
-        objective = name.rsplit("/", 1)[0]
-        arrays, colour = run.arrays, COLOURS[_SERIES[objective]]
+    for objective, _, run in _of_names(runs):
+        arrays, colour = run.arrays, COLOURS[_SERIES[objective][2]]
         steps = arrays["step"] + 1  # step 0 has no place on a logarithmic axis
         worse = np.maximum(arrays["inner"], arrays["outer"])
         curves = (

@@ -48,10 +48,8 @@ class MixtureBrackets(RunConfig):
     ----------
     task : ImageTask
         The problem.
-    n_points : int
-        Number of samples; those that the classifier gets wrong are left out.
-    seed : int
-        Seed of the samples.
+    n_points, seed : int
+        Number of samples; those that the classifier gets wrong are left out, and their seed.
     """
 
     version: ClassVar[int] = 2  # 1 lost digits next to means

@@ -19,6 +19,7 @@ from trueboundary.experiments.base import Analysis, Experiment, Measurement, Pan
 from trueboundary.experiments.networks.ellipsoids import (
     EllipsoidDistances,
     EllipsoidErrors,
+    cap_distance,
     quadratic_network,
     training_words,
     unit_points,
@@ -67,10 +68,8 @@ class ShapeDistances(RunConfig):
         Number of alphas.
     log10_errors : tuple of float
         Error rates, below log10(1/10).
-    n_points : int
-        Random points.
-    seed : int
-        Seed of the points.
+    n_points, seed : int
+        Random points, and their seed.
     """
 
     dim: int
@@ -97,9 +96,7 @@ class ShapeDistances(RunConfig):
             for log10_error in self.log10_errors:
                 alphas = MEAN_ALPHA + std_for_error(unit, log10_error) * unit
                 distances = nearest_ellipsoid_error(points, alphas)
-                optimum = theory.caps.mean_distance(
-                    self.dim, log_measure=log10_error * math.log(10)
-                )
+                optimum = cap_distance(self.dim, log10_error)
                 low, high = theory.intervals.t_interval(distances / optimum)
                 rows.append(
                     {
@@ -205,22 +202,17 @@ def quadratic_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows
                 mean, low, high = mean_of_points(distances[sphere][index])
                 if not (math.isfinite(log10) and log10 < 0) or low is None or high is None:
                     continue  # no error, or signs turned
-                optimum = theory.caps.mean_distance(
-                    settings["dim"], log_measure=log10 * math.log(10), radius=RADII[sphere]
-                )
+                optimum = cap_distance(settings["dim"], log10, sphere)
+                ends = {"": mean, "_low": low, "_high": high}
                 rows.append(
                     {
                         "network": f"quadratic, {training_words(n_train)}",
                         "step": int(step),
                         "sphere": sphere,
                         "log10_error": log10,
-                        "distance": mean,
-                        "distance_low": low,
-                        "distance_high": high,
+                        **{f"distance{end}": value for end, value in ends.items()},
                         "optimum": optimum,
-                        "ratio": mean / optimum,
-                        "ratio_low": low / optimum,
-                        "ratio_high": high / optimum,
+                        **{f"ratio{end}": value / optimum for end, value in ends.items()},
                     }
                 )
     return rows
@@ -326,26 +318,14 @@ def _draw_fig5(quadratic: Rows, relu: Rows, dim: int) -> Figure:
         zip(dict.fromkeys(row["network"] for row in quadratic), ("inner", "green"), strict=False)
     )
     for axes, sphere in zip(panels, SPHERES, strict=True):
-        radius = RADII[sphere]
-        logs = grid * math.log(10)
-        best = np.array(
-            [theory.caps.mean_distance(dim, log_measure=log, radius=radius) for log in logs]
-        )
+        best = np.array([cap_distance(dim, log10_error, sphere) for log10_error in grid])
         axes.plot(grid, best, color=COLOURS["truth"], label="best possible (cap, exact)")
         axes.plot(grid, LIMIT * best, "--", color=COLOURS["truth"], label=r"$1/\sqrt{2}$ of it")
         axes.axvline(PAPER_REACH, color=COLOURS["paper"], linestyle=":", label="the paper's reach")
         for network, colour in colours.items():
             own = [r for r in quadratic if r["network"] == network and r["sphere"] == sphere]
-            plot_rows(
-                axes,
-                own,
-                "log10_error",
-                "distance",
-                "s",
-                color=COLOURS[colour],
-                markersize=4.5,
-                label=network,
-            )
+            style: Any = {"color": COLOURS[colour], "markersize": 4.5, "label": network}
+            plot_rows(axes, own, "log10_error", "distance", "s", **style)
         names = dict.fromkeys(row["network"] for row in relu)
         for network, colour in zip(names, ("orange", "outer"), strict=False):
             own = [r for r in relu if r["network"] == network and r["sphere"] == sphere]

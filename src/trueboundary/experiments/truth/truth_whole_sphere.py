@@ -136,32 +136,14 @@ def _draw(rows: Rows) -> Figure:
     figure, (axes,) = new_figure(width=6.0, height=4.0)
     for sphere, marker in zip(SPHERES, ("o", "s"), strict=True):
         proven = [r for r in rows if r["sphere"] == sphere and r["status"] == "proven"]
-        plot_rows(
-            axes,
-            proven,
-            "dim",
-            "n_cells",
-            f"{marker}-",
-            color=COLOURS[sphere],
-            label=f"{sphere} sphere, proven",
-        )
-    for status, marker in (("error", "x"), ("undecided", "^")):
-        found = [row for row in rows if row["status"] == status]
-        if found:
-            plot_rows(
-                axes,
-                found,
-                "dim",
-                "n_cells",
-                marker,
-                color=COLOURS["truth"],
-                markerfacecolor="none",
-                markersize=9,
-                label="error found" if status == "error" else "undecided",
-            )
-    axes.set_yscale("log")
+        style: Any = {"color": COLOURS[sphere], "label": f"{sphere} sphere, proven"}
+        plot_rows(axes, proven, "dim", "n_cells", f"{marker}-", **style)
+    style = {"color": COLOURS["truth"], "markerfacecolor": "none", "markersize": 9}
+    for status, marker, label in (("error", "x", "error found"), ("undecided", "^", "undecided")):
+        if found := [row for row in rows if row["status"] == status]:
+            plot_rows(axes, found, "dim", "n_cells", marker, **style, label=label)
+    axes.set(yscale="log", xlabel="dimension d", ylabel="caps bounded")
     axes.set_xticks(sorted({row["dim"] for row in rows}))
-    axes.set(xlabel="dimension d", ylabel="caps bounded")
     add_legend(axes, location="upper left")
     return figure
 
