@@ -17,9 +17,16 @@ import numpy as np
 import pooch
 import pytest
 
-from trueboundary.data import cache_folder, encode_idx, find_data, load_cifar10, load_mnist, mnist
+from trueboundary.data import (
+    cache_folder,
+    encode_idx,
+    find_data,
+    image_source,
+    load_cifar10,
+    load_mnist,
+    mnist,
+)
 from trueboundary.data.pickles import load_arrays
-from trueboundary.experiments.images.pair_images import pair_images
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -471,14 +478,14 @@ def test_experiments_find_a_pair_of_cifar10_by_its_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TRUEBOUNDARY_CIFAR10", raising=False)
+    source, pair = image_source("cifar10"), ("cat", "deer")
     with pytest.raises(FileNotFoundError, match="TRUEBOUNDARY_CIFAR10"):
-        pair_images("cifar10", ("cat", "deer"), "train")
+        source.load(pair, "train")
     write_cifar(tmp_path, cifar_batches(binary=False), binary=False, packed=True)
     monkeypatch.setenv("TRUEBOUNDARY_CIFAR10", str(tmp_path))
-    x, y, shape = pair_images("cifar10", ("cat", "deer"), "train")
+    x, y = source.load(pair, "train").pairs(*pair)
     assert x.shape == (6, 3072)
     assert y.tolist() == [0, 0, 1, 0, 1, 1]  # of the labels 2 3 4, 3 4 5, 4 5 6
-    assert shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize("packed", [False, True])

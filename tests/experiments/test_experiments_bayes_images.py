@@ -21,7 +21,6 @@ from trueboundary.experiments.images.attacked_images import (
     distances,
 )
 from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask
-from trueboundary.experiments.images.pair_images import pair_images
 from trueboundary.experiments.images.sheets import Sheet, draw_sheet
 from trueboundary.experiments.images.trained_classifiers import Accuracy, TrainedCNN, TrainedSVM
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -317,7 +316,7 @@ def test_real_images_come_from_their_own_part(fit):
     task = ImageTask(FIT, "real")
     x, _ = task.points(fit, 10_000, seed=0, purpose="test")
     assert len(x) == 300
-    held_out, _, _ = pair_images("synthetic", ("lying", "standing"), "test")
+    held_out = FIT.images("test").flat()
     assert np.array_equal(np.sort(x.numpy().sum(1)), np.sort(held_out.sum(1)))
     with pytest.raises(ValueError, match="not known"):
         task.problem(fit)

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from trueboundary.classifiers import LinearSVM, to_arrays
+from trueboundary.data import image_source, parse_pair
+from trueboundary.data.sources import CelebASource
 from trueboundary.experiments import experiments
 from trueboundary.experiments.base import Analysis
 from trueboundary.experiments.bayes import (
@@ -22,10 +24,8 @@ from trueboundary.experiments.bayes import (
 )
 from trueboundary.experiments.claims import read_claims
 from trueboundary.experiments.images import attack_tables as image_tasks
-from trueboundary.experiments.images import image_fits
 from trueboundary.experiments.images.attacked_images import CHANGE_EDGES, AttackedImages
 from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask
-from trueboundary.experiments.images.pair_images import pair_images
 from trueboundary.experiments.images.trained_classifiers import TrainedSVM
 from trueboundary.runs import Context, Run, RunResult
 
@@ -67,7 +67,7 @@ def classifier(
 @pytest.mark.parametrize("name", ["mnist", "mnist/0", "celeba", "celeba/a-b", "synthetic/0-1", "x"])
 def test_a_data_set_is_named_in_one_way(name: str) -> None:
     with pytest.raises(ValueError, match="named like mnist/0-6"):
-        image_tasks.parse_dataset(name)
+        parse_pair(name)
 
 
 def test_a_row_takes_the_nearer_attack_and_counts_failures() -> None:
@@ -360,7 +360,7 @@ def test_other_faces_give_other_runs_and_other_places_do_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fit_of(content: str) -> FittedMixtures:
-        monkeypatch.setattr(image_tasks, "faces_content", lambda: content)
+        monkeypatch.setattr(CelebASource, "content", lambda _: content)
         settings = {"max_iter": 5, "face_size": 32, "noise_std": 0.01}
         return image_tasks.image_task("celeba/Male", settings, 0).fit
 
@@ -370,11 +370,8 @@ def test_other_faces_give_other_runs_and_other_places_do_not(
 
 
 def test_no_photograph_of_a_person_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def small(dataset: str, pair: Any, part: str, **_: Any) -> Any:
-        return pair_images("synthetic", ("lying", "standing"), part)
-
-    monkeypatch.setattr(image_fits, "pair_images", small)
-    monkeypatch.setattr(image_fits, "data_notes", lambda *_, **__: ["drawn"])
+    bars = image_source("synthetic")
+    monkeypatch.setattr(CelebASource, "load", lambda _, *wanted: bars.load(*wanted))
     fit = FittedMixtures("celeba", ("not Male", "Male"), 1, 2, max_iter=2)
     task = ImageTask(fit, "real")
     svm = LinearSVM(torch.linspace(-1, 1, 64, dtype=torch.float64), 0.1)

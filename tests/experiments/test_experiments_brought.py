@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from trueboundary.cli import main
-from trueboundary.data.locations import CELEBA_VARIABLE, CIFAR10_VARIABLE
 from trueboundary.experiments.images.brought import check_images
 from trueboundary.experiments.images.image_fits import FittedMixtures
 
@@ -18,8 +17,8 @@ BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     # What the command line sets is taken back at the end.
-    monkeypatch.setenv(CELEBA_VARIABLE, "")
-    monkeypatch.setenv(CIFAR10_VARIABLE, "")
+    monkeypatch.setenv("TRUEBOUNDARY_CELEBA", "")
+    monkeypatch.setenv("TRUEBOUNDARY_CIFAR10", "")
 
 
 @pytest.fixture
@@ -119,8 +118,8 @@ def test_right_images_pass_and_absent_ones_are_no_mistake(
     ]
     wrong = FittedMixtures("celeba", ("not Mail", "Mail"))
     check_images([*fits, wrong])
-    monkeypatch.setenv(CELEBA_VARIABLE, str(faces))
-    monkeypatch.setenv(CIFAR10_VARIABLE, str(cifar))
+    monkeypatch.setenv("TRUEBOUNDARY_CELEBA", str(faces))
+    monkeypatch.setenv("TRUEBOUNDARY_CIFAR10", str(cifar))
     check_images(fits)
     with pytest.raises(ValueError, match="Mail"):
         check_images([wrong])
@@ -140,7 +139,7 @@ def test_every_setting_that_names_absent_faces_is_noticed(
 def test_the_list_comes_out_whatever_the_images_are_like(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv(CELEBA_VARIABLE, str(tmp_path))
+    monkeypatch.setenv("TRUEBOUNDARY_CELEBA", str(tmp_path))
     assert main(["list"]) == 0
     said = capsys.readouterr()
     assert "truth-mixtures" in said.out

@@ -139,7 +139,7 @@ def run(
         chosen = [get_experiment(name) for name in dict.fromkeys(ids)]
     except ValueError as error:
         raise UserError(str(error)) from error
-    _use_images(celeba, cifar10)
+    _use_images(celeba=celeba, cifar10=cifar10)
     _run(chosen, scale, seed, device, workers, out, settings or [])
 
 
@@ -180,7 +180,7 @@ def reproduce(
     chosen = [experiment for experiment in chosen if not experiment.on_request]
     if not chosen:
         raise UserError("no experiment is available yet")
-    _use_images(celeba)
+    _use_images(celeba=celeba)
     _run(chosen, scale, seed, device, workers, out, [])
 
 
@@ -253,19 +253,17 @@ def doctor() -> None:
     _console().print(checks_table(checks()))
 
 
-def _use_images(celeba: Path | None, cifar10: Path | None = None) -> None:
+def _use_images(**places: Path | None) -> None:
     """Let the workers, which inherit the environment, find the images that a user brought."""
-    from trueboundary.data.locations import CELEBA_VARIABLE, CIFAR10_VARIABLE
+    from trueboundary.data import image_source
 
-    for option, variable, place in (
-        ("--celeba", CELEBA_VARIABLE, celeba),
-        ("--cifar10", CIFAR10_VARIABLE, cifar10),
-    ):
+    for name, place in places.items():
         if place is None:
             continue
+        source = image_source(name)
         if not place.exists():
-            raise UserError(f"{option}: there is nothing at {place}")
-        os.environ[variable] = str(place.resolve())
+            raise UserError(f"{source.option}: there is nothing at {place}")
+        os.environ[source.variable] = str(place.resolve())
 
 
 def _run(

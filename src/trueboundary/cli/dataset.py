@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,7 @@ from trueboundary.plurals import plural
 from trueboundary.typed_paths import typed_path
 
 if TYPE_CHECKING:
-    from trueboundary.data import ImageData
+    from trueboundary.data import ImageData, ImageSource
 
 app = typer.Typer(
     name="dataset",
@@ -27,16 +27,19 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-# Images as small and grey as MNIST's get the paper's numbers for MNIST, others those for faces.
-_DIGIT_COMPONENTS, _DIGIT_FACTORS, _FACE_FACTORS = 25, 6, 10
-_CIFAR_PARTS = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz", "cifar-10-batches-py",
-                "cifar-10-batches-bin")  # fmt: skip
-_CELEBA_PARTS = ("list_attr_celeba.txt", "img_align_celeba", "img_align_celeba.tar")
+Pair = tuple[str, str]
+
+_ONE_SIZE = "--size is for image folders and CelebA; these images have one size"
+# The largest grey images that get the numbers of components and factors of MNIST's digits.
+_SMALL_SIDE = 32
 
 
 @dataclass(frozen=True)
 class _Images:
-    """The images of two classes, ready to be fitted, and some that are kept from the fit."""
+    """The images of two classes, ready to be fitted, and some that are kept from the fit.
+
+    `usual` are the numbers of components (None: one per thousand images) and factors.
+    """
 
     x: Any
     y: Any
@@ -45,7 +48,7 @@ class _Images:
     class_names: tuple[str, str]
     source: str
     notes: tuple[str, ...]
-    is_digits: bool
+    usual: tuple[int | None, int]
 
 
 class _MakeCommand(Command):
@@ -84,8 +87,9 @@ def make(
         str,
         typer.Argument(
             metavar="IMAGES",
-            help="[bold]mnist[/], [bold]celeba[/], [bold]cifar10[/], a folder with one subfolder "
-            "per class, a folder of IDX files, or CIFAR-10's folder or archive.",
+            help="The name of images, such as [bold]mnist[/], or of a pair, such as "
+            "[bold]mnist/0-6[/] or [bold]celeba/Male[/]; a folder with one subfolder per class, "
+            "a folder of IDX files, or CelebA's or CIFAR-10's files.",
         ),
     ],
     out: Annotated[
@@ -258,7 +262,7 @@ def _say(what: str) -> None:
 
 def _read(
     images: str,
-    classes: tuple[str, str] | None,
+    classes: Pair | None,
     size: int | None,
     celeba: Path | None,
     attribute: str | None,
@@ -267,33 +271,97 @@ def _read(
 ) -> _Images:
     import numpy as np
 
-    whole, source = _load(images, size, celeba, attribute, seed)
-    data = whole.part("train") if "train" in whole.split_names else whole
-    if classes is None:
-        if len(data.class_names) != 2:
-            raise UserError(
-                f"name two classes with --classes A B (there are {', '.join(data.class_names)})"
-            )
-        classes = (data.class_names[0], data.class_names[1])
-    x, y = data.pairs(*classes)
-    shape = data.event_shape
+    source, pair = _named(images, celeba, attribute)
+    if source is None:
+        train, test, origin = _from_folder(typed_path(images), size)
+        pair = classes or _only_two(train.class_names)
+    else:
+        if size is not None and source.size is None:
+            raise UserError(_ONE_SIZE)
+        if classes is not None and pair is not None:
+            raise UserError(f"{images} names its two classes already; leave --classes out")
+        pair = pair or classes or _only_two(source.class_names)
+        source.check([pair], size)  # what is wrong is said before all images are read
+        train = source.load(pair, "train", size)
+        test = source.load(pair, "test", size) if held_out > 0 else None
+        origin = source.title
+        if source.size is not None:
+            origin += f" at {train.event_shape[1]} x {train.event_shape[2]}"
+    x, y = train.pairs(*pair)
     kept = _kept_from_fit(y, held_out, seed)
     unseen: Any = (x[kept], y[kept])
-    if "test" in whole.split_names and held_out > 0:
-        test = whole.part("test")
-        # A class without test images has the share of its other ones.
-        if all(np.any(test.labels == data.class_names.index(name)) for name in classes):
-            unseen, kept = test.pairs(*classes), np.zeros(len(y), bool)
+    # A class without test images has the share of its other ones.
+    if test is not None and held_out > 0 and all(map(test.has, pair)):
+        unseen, kept = test.pairs(*pair), np.zeros(len(y), bool)
     return _Images(
         x=x[~kept],
         y=y[~kept],
         held_out=unseen if len(unseen[0]) else None,
-        image_shape=shape,
-        class_names=classes,
-        source=f"{source}, {classes[0]} against {classes[1]}, {plural(len(x), 'image')}",
-        notes=data.notes,
-        is_digits=shape[0] == 1 and max(shape) <= 32,
+        image_shape=train.event_shape,
+        class_names=pair,
+        source=f"{origin}, {pair[0]} against {pair[1]}, {plural(len(x), 'image')}",
+        notes=train.notes,
+        usual=_usual_sizes(source, train.event_shape),
     )
+
+
+def _named(
+    images: str, celeba: Path | None, attribute: str | None
+) -> tuple[ImageSource | None, Pair | None]:
+    """Return the source that is meant, None for a folder of other images, and the pair if named."""
+    from trueboundary.data import image_sources, parse_pair
+    from trueboundary.data.sources import CelebASource
+
+    known, path = image_sources(), typed_path(images)
+    source, pair = known.get(images.lower()), None
+    if celeba is not None:
+        source = CelebASource(celeba)
+    elif source is None and path.exists():
+        names = {path.name, *(entry.name for entry in (path.iterdir() if path.is_dir() else ()))}
+        source = next((replace(s, place=path) for s in known.values() if names & {*s.files}), None)
+    elif source is None and images.partition("/")[0] in known:
+        source, pair = parse_pair(images)
+    elif source is None:
+        raise UserError(
+            f"there are no images at {path}: expected {', '.join(known)}, or an existing folder"
+        )
+    if attribute is not None:
+        if not isinstance(source, CelebASource):
+            raise UserError("--attribute is for CelebA: say 'dataset make celeba --celeba PATH'")
+        _, pair = parse_pair(f"{source.name}/{attribute}")
+    if isinstance(source, CelebASource) and source.path() and pair is None:
+        raise UserError("CelebA needs an attribute, for instance --attribute Smiling")
+    return source, pair
+
+
+def _from_folder(path: Path, size: int | None) -> tuple[ImageData, ImageData | None, str]:
+    """Return training images, test images if there are any, and what they are called."""
+    from trueboundary.data import load_idx_folder, load_image_folder
+
+    if path.is_dir() and any("idx3" in e.name and "ubyte" in e.name for e in path.iterdir()):
+        if size is not None:
+            raise UserError(_ONE_SIZE)
+        whole, origin = load_idx_folder(path), f"the IDX files in {path.name}"
+    else:
+        whole, origin = load_image_folder(path, size=size), f"the images in {path.name}"
+    train, test = (whole.part(p) if p in whole.split_names else None for p in ("train", "test"))
+    return whole if train is None else train, test, origin
+
+
+def _only_two(class_names: tuple[str, ...]) -> Pair:
+    if len(class_names) != 2:
+        raise UserError(f"name two classes with --classes A B (there are {', '.join(class_names)})")
+    return class_names[0], class_names[1]
+
+
+def _usual_sizes(source: ImageSource | None, shape: tuple[int, int, int]) -> tuple[int | None, int]:
+    """Return the source's numbers of components and factors, or those of images that look alike."""
+    from trueboundary.data.sources import ImageSource, MNISTSource
+
+    like: Any = source
+    if like is None:
+        like = MNISTSource if shape[0] == 1 and max(shape) <= _SMALL_SIDE else ImageSource
+    return like.n_components, like.n_factors
 
 
 def _kept_from_fit(y: Any, share: float, seed: int) -> Any:
@@ -313,10 +381,8 @@ def _sizes(found: _Images, components: int | None, factors: int | None) -> tuple
     """Return the numbers of components and factors, with a word where images are few for them."""
     from trueboundary.datasets import few_images
 
-    if components is None and found.is_digits:
-        components = _DIGIT_COMPONENTS
-    if factors is None:
-        factors = _DIGIT_FACTORS if found.is_digits else _FACE_FACTORS
+    components = found.usual[0] if components is None else components
+    factors = found.usual[1] if factors is None else factors
     dim = math.prod(found.image_shape)
     if factors > dim:
         raise UserError(f"--factors must be at most the number of pixels, {dim}, got {factors}")
@@ -331,63 +397,3 @@ def _sizes(found: _Images, components: int | None, factors: int | None) -> tuple
         if (caution := few_images(name, each, factors)) is not None:
             typer.echo(f"caution: {printable(caution)}", err=True)
     return components, factors
-
-
-def _load(
-    images: str, size: int | None, celeba: Path | None, attribute: str | None, seed: int
-) -> tuple[ImageData, str]:
-    """Find out what kind of images these are, and load them."""
-    from trueboundary import data
-    from trueboundary.data.locations import CELEBA_VARIABLE, CIFAR10_VARIABLE
-
-    if celeba is None and attribute is not None and images != "celeba":
-        raise UserError("--attribute is for CelebA: say 'dataset make celeba --celeba PATH'")
-    path = typed_path(images)
-    kind = "celeba" if celeba is not None else images.lower()
-    if kind not in ("mnist", "celeba", "cifar10"):
-        kind = _kind(path)
-    if kind == "celeba":
-        place = celeba or _place(path, images, CELEBA_VARIABLE, "CelebA's folder")
-        if attribute is None:
-            raise UserError("CelebA needs an attribute, for instance --attribute Smiling")
-        size = 64 if size is None else size
-        faces = data.load_celeba(place, attributes=[attribute], size=size, seed=seed)
-        return faces.attribute(attribute), f"CelebA at {size} x {size}"
-    if kind == "folder":
-        return data.load_image_folder(path, size=size), f"the images in {path.name}"
-    if size is not None:
-        raise UserError("--size is for image folders and CelebA; these images have one size")
-    if kind == "mnist":
-        return data.load_mnist(), "MNIST"
-    if kind == "cifar10":
-        variable = CIFAR10_VARIABLE
-        return data.load_cifar10(_place(path, images, variable, "CIFAR-10's files")), "CIFAR-10"
-    return data.load_idx_folder(path), f"the IDX files in {path.name}"
-
-
-def _kind(path: Path) -> str:
-    if not path.exists():
-        raise UserError(
-            f"there are no images at {path}: expected mnist, celeba, cifar10, or an existing folder"
-        )
-    if path.is_file() or path.name in _CIFAR_PARTS:
-        return "cifar10"
-    names = {entry.name for entry in path.iterdir()}
-    if names & set(_CIFAR_PARTS):
-        return "cifar10"
-    if names & set(_CELEBA_PARTS):
-        return "celeba"
-    is_idx = any("idx3" in name and "ubyte" in name for name in names)
-    return "idx" if is_idx else "folder"
-
-
-def _place(path: Path, images: str, variable: str, what: str) -> Path:
-    """Return the path that was typed, or that an environment variable holds for a mere name."""
-    if images.lower() not in ("celeba", "cifar10"):
-        return path
-    from trueboundary.data.locations import folder_from_environment
-
-    chosen = folder_from_environment(variable)
-    if chosen is None:
-        raise UserError(f"say where the files are: let {variable} name {what}")
-    return chosen

@@ -46,7 +46,11 @@ def _devices() -> list[tuple[str, str]]:
 def _data() -> list[tuple[str, str]]:
     from trueboundary.data import find_data
 
-    return [(f"data: {name}", location.message) for name, location in find_data().items()]
+    try:
+        found = find_data()
+    except ValueError as error:  # a source of the user's own that cannot be read
+        return [("data", f"{error}.")]
+    return [(f"data: {name}", location.message) for name, location in found.items()]
 
 
 def _version(package: str) -> str:

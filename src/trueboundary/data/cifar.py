@@ -14,7 +14,7 @@ from trueboundary.data.pickles import load_arrays
 from trueboundary.data.pixels import Pixels
 from trueboundary.regular_files import read_regular
 
-_CLASSES = (
+CIFAR10_CLASSES = (
     "airplane",
     "automobile",
     "bird",
@@ -27,8 +27,7 @@ _CLASSES = (
     "truck",
 )
 _BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
-_PLACES = (
-    "",
+CIFAR10_PLACES = (
     "cifar-10-batches-py",
     "cifar-10-batches-bin",
     "cifar-10-python.tar.gz",
@@ -86,7 +85,7 @@ def load_cifar10(path: str | Path) -> ImageData:
         .reshape(-1, 3, 32, 32)
         .transpose(0, 2, 3, 1),
         labels=labels,
-        class_names=_CLASSES,
+        class_names=CIFAR10_CLASSES,
         split=np.repeat([0, 1], [len(labels) - n_test, n_test]),
         split_names=("train", "test"),
     )
@@ -96,7 +95,7 @@ def _locate(path: Path) -> tuple[Path, dict[str, bytes]]:
     """Return where the batches lie, and the content of each."""
     if path.is_file():
         return path, _read_archive(path)
-    for place in (path / part for part in _PLACES):
+    for place in (path, *(path / part for part in CIFAR10_PLACES)):
         if place.is_file():
             return place, _read_archive(place)
         if place.is_dir():
@@ -152,7 +151,7 @@ def _read_binary(content: bytes, name: str) -> tuple[Pixels, Labels]:
 
 
 def _checked_labels(labels: Labels, name: str) -> Labels:
-    if labels.size and not (labels.min() >= 0 and labels.max() < len(_CLASSES)):
+    if labels.size and not (labels.min() >= 0 and labels.max() < len(CIFAR10_CLASSES)):
         raise ValueError(
             f"{name} has labels from {labels.min()} to {labels.max()}, expected 0 to 9; "
             "download it again."

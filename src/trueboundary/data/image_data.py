@@ -111,6 +111,12 @@ class ImageData:
         code = index_of("split", name, self.split_names)
         return self._select(self.split == code)
 
+    def has(self, name: str) -> bool:
+        """Return whether there are images of a class."""
+        return name in self.class_names and bool(
+            np.any(self.labels == self.class_names.index(name))
+        )
+
     def pairs(self, a: str | int, b: str | int) -> tuple[Floats, Labels]:
         """Return the images of two classes as a problem with labels 0 and 1.
 

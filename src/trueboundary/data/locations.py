@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,6 @@ import pooch
 from trueboundary.typed_paths import typed_path
 
 CACHE_VARIABLE = "TRUEBOUNDARY_CACHE"
-MNIST_VARIABLE = "TRUEBOUNDARY_MNIST"
-CELEBA_VARIABLE = "TRUEBOUNDARY_CELEBA"
-CIFAR10_VARIABLE = "TRUEBOUNDARY_CIFAR10"
 
 
 @dataclass(frozen=True)
@@ -69,62 +65,7 @@ def folder_from_environment(variable: str) -> Path | None:
         raise ValueError(f"{variable}: {error}") from None
 
 
-def find_data(cache: str | Path | None = None) -> dict[str, DataLocation]:
-    """Tell which data sets this machine has, without loading or downloading any.
-
-    Parameters
-    ----------
-    cache : str or pathlib.Path, optional
-        The cache folder; see `cache_folder`.
-
-    Returns
-    -------
-    dict of str to DataLocation
-        Under "cache", "mnist", "celeba" and "cifar10".
-
-    Examples
-    --------
-    >>> from trueboundary.data import find_data
-    >>> sorted(find_data())
-    ['cache', 'celeba', 'cifar10', 'mnist']
-    """
-    found: dict[str, Callable[[], DataLocation]] = {
-        "cache": lambda: _described(
-            cache_folder(cache), "it is made when something is downloaded."
-        ),
-        "mnist": lambda: _find_mnist(cache),
-        "celeba": lambda: _find_by_variable(
-            CELEBA_VARIABLE, "--celeba", "the folder with img_align_celeba"
-        ),
-        "cifar10": lambda: _find_by_variable(
-            CIFAR10_VARIABLE, "--cifar10", "cifar-10-python.tar.gz or its folder"
-        ),
-    }
-    return {name: _or_why_not(look) for name, look in found.items()}
-
-
-def _or_why_not(look: Callable[[], DataLocation]) -> DataLocation:
-    try:
-        return look()
-    except ValueError as error:  # a variable that holds no path
-        return DataLocation(None, False, f"{error}.")
-
-
-def _find_mnist(cache: str | Path | None) -> DataLocation:
-    chosen = folder_from_environment(MNIST_VARIABLE)
-    if chosen is not None:
-        return _described(chosen, f"set {MNIST_VARIABLE} to a folder of IDX files or unset it.")
-    return _described(cache_folder(cache) / "mnist", "it is downloaded when first needed.")
-
-
-def _find_by_variable(variable: str, option: str, what: str) -> DataLocation:
-    advice = f"let {variable} name {what}, or give 'trueboundary run' {option}."
-    chosen = folder_from_environment(variable)
-    if chosen is None:
-        return DataLocation(None, False, f"not set up; {advice}")
-    return _described(chosen, advice)
-
-
-def _described(path: Path, otherwise: str) -> DataLocation:
+def described(path: Path, otherwise: str) -> DataLocation:
+    """Return the location of a path, with advice for where there is nothing."""
     found = path.exists()
     return DataLocation(path, found, f"at {path}." if found else f"not at {path}; {otherwise}")

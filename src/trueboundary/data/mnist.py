@@ -26,11 +26,13 @@ import pooch
 
 from trueboundary.data.idx import decode_idx, encode_idx, load_idx_folder, read_idx
 from trueboundary.data.image_data import ImageData
-from trueboundary.data.locations import MNIST_VARIABLE, cache_folder, folder_from_environment
+from trueboundary.data.locations import cache_folder, folder_from_environment
 from trueboundary.data.pickles import load_arrays
 from trueboundary.regular_files import write_atomically
 
 Arrays = dict[str, npt.NDArray[Any]]
+
+MNIST_VARIABLE = "TRUEBOUNDARY_MNIST"
 
 # SHA-256 of the uncompressed files.
 _DIGESTS = {

@@ -15,14 +15,13 @@ from trueboundary.runs import Run, RunConfig, total_cost
 if TYPE_CHECKING:  # the command line lists experiments without loading matplotlib
     from matplotlib.figure import Figure
 
+    from trueboundary.data import ImageSource
+
 Scale = Literal["smoke", "quick", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "quick", "paper")
 Table = Sequence[Mapping[str, Any]]
 Row = dict[str, Any]
 Rows = list[Row]
-
-#: Data sets that their users bring, by the start of their names, as they are called.
-_BROUGHT: Mapping[str, str] = {"celeba": "CelebA", "cifar10": "CIFAR-10"}
 
 
 @dataclass(frozen=True)
@@ -175,25 +174,27 @@ class Experiment:
     def missing_data(self, settings: Mapping[str, Any]) -> str:
         """Return one sentence if `settings` ask for images that are not here, else nothing.
 
-        Data sets are named by the settings ``dataset``, ``sweep_dataset`` and the like. MNIST is
-        downloaded; CelebA and CIFAR-10 must be brought.
+        Data sets are named by the settings ``dataset``, ``sweep_dataset`` and the like.
         """
-        for start in self.brought_data(settings):
-            from trueboundary.data import find_data
-
-            location = find_data()[start]
-            if not location.found:
+        for source in self.brought_data(settings):
+            location = source.location()
+            if location is not None and not location.found:
                 message = location.message.rstrip(".")
-                return f"{self.id} is left out: it needs {_BROUGHT[start]}, {message}."
+                return f"{self.id} is left out: it needs {source.title}, {message}."
         return ""
 
-    def brought_data(self, settings: Mapping[str, Any]) -> list[str]:
-        """Return which of the data sets that users bring `settings` ask for."""
-        names: list[str] = []
+    def brought_data(self, settings: Mapping[str, Any]) -> list[ImageSource]:
+        """Return the sources whose images users bring and which `settings` ask for."""
+        named: set[str] = set()
         for setting, value in settings.items():
             if setting.endswith("dataset"):
-                names += [value] if isinstance(value, str) else value
-        return [start for start in _BROUGHT if any(name.startswith(start) for name in names)]
+                names = [value] if isinstance(value, str) else value
+                named |= {name.partition("/")[0] for name in names}
+        if not named:
+            return []
+        from trueboundary.data import image_sources
+
+        return [s for s in image_sources().values() if s.is_brought and s.name in named]
 
     def cost(self, scale: Scale) -> float:
         """Rough cost in seconds on one core, what is shared with other experiments included."""

@@ -21,7 +21,6 @@ from trueboundary.experiments.images.attacked_images import (
     distances,
 )
 from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask, ImageVariant
-from trueboundary.experiments.images.pair_images import Dataset, faces_content
 from trueboundary.experiments.images.trained_classifiers import Accuracy, TrainedClassifier
 from trueboundary.experiments.networks.trained_networks import FINAL
 from trueboundary.experiments.summaries import Estimate, mean_of_points, median_of_points
@@ -34,44 +33,6 @@ Settings = Mapping[str, Any]
 
 #: The attacks that may stand under a prefix, the first of them always.
 ATTACKS: tuple[AttackName, ...] = ("gradient", "gradient-fixed", "cw")
-#: Components per class (None: one per thousand images) and factors, as in the paper.
-_MIXTURE_SIZES: Mapping[Dataset, tuple[int | None, int]] = {
-    "mnist": (25, 6),
-    "celeba": (None, 10),
-    "cifar10": (None, 10),
-    "synthetic": (2, 2),
-}
-
-
-def parse_dataset(name: str) -> tuple[Dataset, tuple[str, str]]:
-    """Return the data set and the pair of classes that a name such as ``"mnist/0-6"`` stands for.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-
-    Examples
-    --------
-    >>> parse_dataset("mnist/0-6"), parse_dataset("celeba/Male")
-    (('mnist', ('0', '6')), ('celeba', ('not Male', 'Male')))
-    >>> parse_dataset("cifar10/cat-dog")
-    ('cifar10', ('cat', 'dog'))
-    """
-    dataset, _, classes = name.partition("/")
-    first, dash, second = classes.partition("-")
-    if dataset == "synthetic" and not classes:
-        return "synthetic", ("lying", "standing")
-    if dataset == "mnist" and dash and first and second:
-        return "mnist", (first, second)
-    if dataset == "cifar10" and dash and first and second:
-        return "cifar10", (first, second)
-    if dataset == "celeba" and classes and not dash:
-        return "celeba", (f"not {classes}", classes)
-    raise ValueError(
-        "a data set is named like mnist/0-6, celeba/Male, cifar10/cat-dog or synthetic, "
-        f"got {name!r}"
-    )
 
 
 def words_of(name: str) -> str:
@@ -82,12 +43,10 @@ def words_of(name: str) -> str:
     >>> words_of("mnist/0-6"), words_of("celeba/Wearing_Lipstick"), words_of("synthetic")
     ('MNIST 0/6', 'Wearing Lipstick', 'bars')
     """
-    dataset, pair = parse_dataset(name)
-    if dataset == "celeba":
-        return pair[1].replace("_", " ")
-    if dataset == "cifar10":
-        return "/".join(pair)
-    return f"MNIST {'/'.join(pair)}" if dataset == "mnist" else "bars"
+    from trueboundary.data import parse_pair
+
+    source, pair = parse_pair(name)
+    return source.words(pair)
 
 
 def image_task(
@@ -98,14 +57,14 @@ def image_task(
     variant: ImageVariant = "symmetric",
     noise_std: float | None = None,
 ) -> ImageTask:
-    """Return a task with mixtures of the paper's sizes, or small ones for synthetic images.
+    """Return a task with mixtures of the sizes that are usual for the images.
 
     Parameters
     ----------
     name : str
-        As `parse_dataset` takes it.
+        As `trueboundary.data.parse_pair` takes it.
     settings : mapping
-        With ``max_iter``, for faces ``face_size``, and ``noise_std`` unless it is given.
+        With ``max_iter``, perhaps ``face_size``, and ``noise_std`` unless it is given.
     seed : int
         Seed of the fit.
     variant : {"symmetric", "asymmetric", "as-fitted", "real"}
@@ -113,18 +72,19 @@ def image_task(
     noise_std : float, optional
         Another noise than that of the settings.
     """
-    dataset, pair = parse_dataset(name)
-    faces = dataset == "celeba"
-    n_components, n_factors = _MIXTURE_SIZES[dataset]
+    from trueboundary.data import parse_pair
+
+    source, pair = parse_pair(name)
+    in_sizes = source.size is not None and "face_size" in settings
     fit = FittedMixtures(
-        dataset,
+        source.name,
         pair,
-        n_components,
-        n_factors,
+        source.n_components,
+        source.n_factors,
         max_iter=settings["max_iter"],
         seed=seed,
-        face_size=settings["face_size"] if faces else 64,
-        content=faces_content() if faces else "",
+        face_size=settings["face_size"] if in_sizes else source.size or 64,
+        content=source.content(),
     )
     return ImageTask(fit, variant, settings["noise_std"] if noise_std is None else noise_std)
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from trueboundary._checks import check_integer
 from trueboundary.experiments.images.availability import missing_inputs, without_data
 from trueboundary.experiments.images.image_fits import ImageTask
-from trueboundary.experiments.images.pair_images import SECONDS_PER_PASS
 from trueboundary.experiments.images.trained_classifiers import (
     TrainedClassifier,
     decider,
@@ -122,7 +121,7 @@ class AttackedImages(RunConfig):
             "gradient": 20,
             "gradient-fixed": 200,
         }[self.attack]
-        return 0.2 + n_points * passes * SECONDS_PER_PASS[self.task.fit.dataset]
+        return 0.2 + n_points * passes * self.task.fit.source.seconds_per_pass
 
     def compute(self, context: Context) -> RunResult:
         """Attack in chunks, or put together what runs of their own have attacked."""
@@ -150,8 +149,8 @@ class AttackedImages(RunConfig):
         x, y = self.points(context.inputs["fit"])
         model = decider(self.task, self.classifier, context, self.model)
         x, labels = x.to(dtype_of(model)), y.numpy()
-        photographs = self.task.variant == "real" and self.task.fit.dataset == "celeba"
-        kept = _first_of_each(labels, 0 if photographs else self.n_kept)
+        hidden = self.task.variant == "real" and self.task.fit.source.is_private
+        kept = _first_of_each(labels, 0 if hidden else self.n_kept)
         stop = min(stop, len(x))
         parts = []
         for first in range(start, stop, _ATTACK_CHUNK):

@@ -9,24 +9,15 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from trueboundary._checks import check_integer
 from trueboundary.experiments.images.availability import without_data
-from trueboundary.experiments.images.pair_images import (
-    SECONDS_PER_ITERATION,
-    Dataset,
-    Shape,
-    data_notes,
-    pair_images,
-)
 from trueboundary.experiments.provenance import OBSERVED
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trueboundary.data import ImageData, ImageSource
     from trueboundary.problems import ImageFit, ImageProblem
 
 #: "real" stands for the images themselves, which have no known density.
@@ -41,8 +32,8 @@ class FittedMixtures(RunConfig):
 
     Parameters
     ----------
-    dataset : {"mnist", "celeba", "cifar10", "synthetic"}
-        ``"synthetic"`` are small noisy bars made on the spot, for trying things out.
+    dataset : str
+        Name of a source of images, see `trueboundary.data.image_sources`.
     pair : tuple of str
         Names of the classes 0 and 1; for faces ``("not Male", "Male")``.
     n_components : int or None
@@ -56,14 +47,14 @@ class FittedMixtures(RunConfig):
     seed : int
         Seed of the start.
     face_size : int
-        Height and width of faces, at most 64; other images come as they are.
+        Height and width of images that come in several sizes, such as faces.
     content : str
-        Fingerprint of the faces, see `faces_content`, so that other faces give other runs.
+        Fingerprint of the images, see `trueboundary.data.ImageSource.content`.
     """
 
     version: ClassVar[int] = 2  # 1 measured float32 images from a rounded mean
 
-    dataset: Dataset
+    dataset: str
     pair: tuple[str, str]
     n_components: int | None = 25
     n_factors: int = 6
@@ -74,23 +65,24 @@ class FittedMixtures(RunConfig):
     content: str = field(default="", metadata=OBSERVED)
 
     def __post_init__(self) -> None:
-        if self.dataset not in get_args(Dataset):
-            raise ValueError(f"dataset must be one of {get_args(Dataset)}, got {self.dataset!r}")
+        _ = self.source  # raises where there is none
         check_integer("n_factors", self.n_factors, minimum=1)
         check_integer("max_iter", self.max_iter, minimum=1)
 
     @property
-    def words(self) -> str:
-        """The pair as figures call it, for instance ``"0/6"``."""
-        return self.pair[1] if self.dataset == "celeba" else "/".join(self.pair)
+    def source(self) -> ImageSource:
+        """Where the images come from."""
+        from trueboundary.data import image_source
 
-    def images(self, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64], Shape]:
-        """Return the images of the pair, their labels and the shape of one; see `pair_images`."""
-        return pair_images(self.dataset, self.pair, part, face_size=self.face_size)
+        return image_source(self.dataset)
+
+    def images(self, part: str) -> ImageData:
+        """Return the images of one part, those of the pair at least."""
+        return self.source.load(self.pair, part, self.face_size)
 
     def cost(self) -> float:
         """Return about the time of all iterations."""
-        seconds = SECONDS_PER_ITERATION[self.dataset]
+        seconds = self.source.seconds_per_iteration
         return seconds * self.max_iter * (self.n_components or 10)
 
     def compute(self, context: Context) -> RunResult:
@@ -98,13 +90,12 @@ class FittedMixtures(RunConfig):
         from trueboundary.problems import fit_images
 
         try:
-            x, y, shape = self.images("train")
+            data = self.images("train")
         except FileNotFoundError as error:
             return without_data(str(error))
         fit = fit_images(
-            x,
-            y,
-            image_shape=shape,
+            *data.pairs(*self.pair),
+            image_shape=data.event_shape,
             n_components=self.n_components,
             n_factors=self.n_factors,
             class_names=self.pair,
@@ -112,8 +103,7 @@ class FittedMixtures(RunConfig):
             tol=self.tol,
             seed=self.seed,
         )
-        notes = data_notes(self.dataset, "train", face_size=self.face_size)
-        summary = {"available": True, "fit": fit.report, "data_notes": notes}
+        summary = {"available": True, "fit": fit.report, "data_notes": list(data.notes)}
         return RunResult(summary, models={FIT: fit.to_arrays()})
 
 
@@ -174,7 +164,7 @@ class ImageTask:
         if self.variant != "real":
             return self.problem(fit).sample(n, generator=generator)
         part = "test" if purpose == "test" else "train"
-        x, y, _ = self.fit.images(part)
+        x, y = self.fit.images(part).pairs(*self.fit.pair)
         chosen = torch.randperm(len(x), generator=generator)[:n]
         return torch.from_numpy(x)[chosen], torch.from_numpy(y)[chosen]
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from trueboundary.experiments.images.attacked_images import AttackedImages, AttackName
 from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask
-from trueboundary.experiments.images.pair_images import faces_content
 from trueboundary.experiments.images.trained_classifiers import (
     TrainedClassifier,
     TrainedCNN,
@@ -20,6 +19,8 @@ def planned_fit(settings: Mapping[str, Any], pair: str, seed: int) -> FittedMixt
 
     Experiments with equal settings share the fit. No components stand for one per thousand images.
     """
+    from trueboundary.data import image_source
+
     zero, one = pair.split("/")
     return FittedMixtures(
         settings["dataset"],
@@ -28,7 +29,7 @@ def planned_fit(settings: Mapping[str, Any], pair: str, seed: int) -> FittedMixt
         settings["n_factors"],
         settings["max_iter"],
         seed=seed,
-        content=faces_content() if settings["dataset"] == "celeba" else "",
+        content=image_source(settings["dataset"]).content(),
     )
 
 

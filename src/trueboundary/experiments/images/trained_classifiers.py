@@ -20,7 +20,6 @@ from trueboundary.experiments.images.availability import (
 )
 from trueboundary.experiments.images.gammas import gamma_grid
 from trueboundary.experiments.images.image_fits import ImageTask
-from trueboundary.experiments.images.pair_images import SECONDS_PER_IMAGE
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
     Schedule,
@@ -118,7 +117,7 @@ class TrainedCNN(TrainedClassifier):
 
     def cost(self) -> float:
         """Return about the time of all steps; TRADES takes a dozen passes for one."""
-        per_image = SECONDS_PER_IMAGE[self.task.fit.dataset]
+        per_image = self.task.fit.source.seconds_per_image
         passes = 12 if self.beta > 0 else 1
         return 0.3 + passes * self.n_steps * self.batch_size * per_image * self.width / 8
 

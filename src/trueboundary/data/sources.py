@@ -1,0 +1,461 @@
+"""Kinds of images by name: what their pairs are called, where they are, and how they are read.
+
+What is known of a kind of images stands in its source and nowhere else. A kind of one's own is a
+subclass of `ImageSource` in one file; `register_image_source` makes it known to the process that
+runs the file, and the environment variable `TRUEBOUNDARY_SOURCES`, which names such files, to the
+command line and its workers.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
+
+import numpy as np
+
+from trueboundary.data.celeba import CelebA, fingerprint_celeba, load_celeba
+from trueboundary.data.cifar import CIFAR10_CLASSES, CIFAR10_PLACES, load_cifar10
+from trueboundary.data.idx import load_idx_folder
+from trueboundary.data.image_data import ImageData
+from trueboundary.data.locations import (
+    DataLocation,
+    cache_folder,
+    described,
+    folder_from_environment,
+)
+from trueboundary.data.mnist import MNIST_VARIABLE, load_mnist
+
+Pair = tuple[str, str]
+
+#: Environment variable that names files with sources of the user's own, separated as in PATH.
+SOURCES_VARIABLE = "TRUEBOUNDARY_SOURCES"
+#: The parts that every source has.
+PARTS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One kind of images, whose pairs of classes are problems.
+
+    A subclass states what differs from the defaults below and says in `load` how its images are
+    read.
+
+    Parameters
+    ----------
+    place : pathlib.Path, optional
+        Where the images are; unless given, the environment variable `variable` says so.
+
+    Attributes
+    ----------
+    name : str
+        What stands before the slash in the name of a pair: lower-case letters, digits and "_".
+    title : str
+        How texts and figures call it.
+    class_names : tuple of str
+        Its classes; empty where they are not known before the images are read.
+    example : str
+        The name of one pair, for messages.
+    variable, where : str
+        The environment variable that says where the images are, and what it names, in words; empty
+        for images that need no place.
+    option : str
+        The option of ``trueboundary run`` that says the same.
+    is_downloaded : bool
+        Whether images that are not there are fetched. Otherwise users bring them, and experiments
+        that need them are left out where they did not.
+    files : tuple of str
+        Files or folders by which a folder with these images is known.
+    size : int or None
+        Usual height and width; None where images come as they are.
+    n_components, n_factors : int or None, int
+        Usual numbers of components of a class and of factors of each; no number of components
+        stands for one per thousand images.
+    is_private : bool
+        Whether the images show people. Runs then keep none of them.
+    seconds_per_iteration, seconds_per_image, seconds_per_pass : float
+        About the time on one core to fit a component in an iteration, to train on an image, and to
+        attack one by a pass.
+    """
+
+    place: Path | None = None
+
+    name: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    class_names: ClassVar[tuple[str, ...]] = ()
+    example: ClassVar[str] = ""
+    variable: ClassVar[str] = ""
+    where: ClassVar[str] = "the folder that holds them"
+    option: ClassVar[str] = ""
+    is_downloaded: ClassVar[bool] = False
+    files: ClassVar[tuple[str, ...]] = ()
+    size: ClassVar[int | None] = None
+    n_components: ClassVar[int | None] = None
+    n_factors: ClassVar[int] = 10
+    is_private: ClassVar[bool] = False
+    seconds_per_iteration: ClassVar[float] = 0.2
+    seconds_per_image: ClassVar[float] = 5e-4
+    seconds_per_pass: ClassVar[float] = 1e-3
+
+    def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
+        """Return the images of one part, those of the two classes at least.
+
+        Parameters
+        ----------
+        pair : tuple of str
+            The classes that are wanted.
+        part : {"train", "test"}
+            Which images.
+        size : int, optional
+            Height and width, the usual one unless given; without a meaning where images come as
+            they are.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the images are not here; the message says what to do.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say how its images are read")
+
+    def pair(self, classes: str) -> Pair | None:
+        """Return the classes that the name of a pair means after the slash; None for no name."""
+        first, _, second = classes.partition("-")
+        return (first, second) if first and second else None
+
+    def words(self, pair: Pair) -> str:
+        """Return how figures and texts call a pair."""
+        return f"{self.title} {'/'.join(pair)}"
+
+    def content(self) -> str:
+        """Return a fingerprint of the images where one name may stand for different ones.
+
+        It goes into the keys of runs, so that other images give other runs; empty where there is
+        but one such set of images, or none is here.
+        """
+        return ""
+
+    def check(self, pairs: Iterable[Pair], size: int | None = None) -> None:
+        """Raise unless the images have these classes and sizes; images not here pass.
+
+        Raises
+        ------
+        FileNotFoundError
+            If a file of the images is missing.
+        ValueError
+            If a file is damaged, or a class or a size is none that the images have.
+        """
+        location = self.location()
+        if location is None or location.found:
+            for pair in pairs:
+                for part in PARTS:
+                    self.load(pair, part, size).pairs(*pair)
+
+    @property
+    def is_brought(self) -> bool:
+        """Whether users bring the images."""
+        return bool(self.variable) and not self.is_downloaded
+
+    def location(self) -> DataLocation | None:
+        """Return where the images are looked for and what to do, None where they need no place."""
+        if not self.variable:
+            return None
+        advice = f"let {self.variable} name {self.where}"
+        advice += f", or give 'trueboundary run' {self.option}." if self.option else "."
+        try:
+            place = self._place()
+        except ValueError as error:  # a variable that holds no path
+            return DataLocation(None, False, f"{error}.")
+        if place is None:
+            return DataLocation(None, False, f"not set up; {advice}")
+        return described(place, advice)
+
+    def path(self) -> Path:
+        """Return where the images are.
+
+        Raises
+        ------
+        FileNotFoundError
+            If nothing says where; the message says how to.
+        """
+        place = self._place()
+        if place is None:
+            raise FileNotFoundError(
+                f"{self.title} is not here; let {self.variable} name {self.where}."
+            )
+        return place
+
+    def _place(self) -> Path | None:
+        return folder_from_environment(self.variable) if self.place is None else self.place
+
+
+class MNISTSource(ImageSource):
+    """Handwritten digits."""
+
+    name, title, example = "mnist", "MNIST", "mnist/0-6"
+    class_names = tuple("0123456789")
+    variable, where = MNIST_VARIABLE, "a folder of IDX files"
+    is_downloaded = True
+    n_components, n_factors = 25, 6
+    seconds_per_iteration, seconds_per_image, seconds_per_pass = 0.01, 3e-4, 2.5e-4
+
+    def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
+        """Return the digits, downloaded if need be."""
+        # Its notes tell by which route it came here, which its verified content does not depend on.
+        whole = load_mnist() if self.place is None else load_idx_folder(self.place)
+        return replace(whole.part(part), notes=())
+
+    def check(self, pairs: Iterable[Pair], size: int | None = None) -> None:
+        """Raise unless these are digits; MNIST is not read, for it may have to be downloaded."""
+        n = len(self.class_names)
+        one_each = np.zeros((n, 1, 1, 1), np.uint8), np.arange(n), self.class_names
+        for pair in pairs:
+            ImageData(*one_each, np.zeros(n, np.int64), ("all",)).pairs(*pair)
+
+    def location(self) -> DataLocation:
+        """Return where MNIST is or will be."""
+        chosen = super().location()
+        if chosen is not None and (chosen.path is not None or os.environ.get(self.variable)):
+            return chosen
+        return described(cache_folder() / "mnist", "it is downloaded when first needed.")
+
+
+class CelebASource(ImageSource):
+    """Faces, which may be used for non-commercial research only: their users bring them.
+
+    A pair is an attribute: class 1 has it, class 0 does not.
+    """
+
+    name, title, example = "celeba", "CelebA", "celeba/Male"
+    variable, where = "TRUEBOUNDARY_CELEBA", "the folder with img_align_celeba"
+    option = "--celeba"
+    files = ("list_attr_celeba.txt", "img_align_celeba")
+    size = 64
+    is_private = True
+    seconds_per_iteration, seconds_per_image, seconds_per_pass = 1.0, 2e-3, 4e-3
+
+    def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
+        """Return the faces with and without an attribute."""
+        return _faces(self.path(), part, self.size if size is None else size).attribute(pair[1])
+
+    def pair(self, classes: str) -> Pair | None:
+        """Return the classes of an attribute."""
+        return (f"not {classes}", classes) if classes and "-" not in classes else None
+
+    def words(self, pair: Pair) -> str:
+        """Return the attribute in words."""
+        return pair[1].replace("_", " ")
+
+    def content(self) -> str:
+        """Return the fingerprint of the faces on this machine; empty where there are none."""
+        location = self.location()
+        found = location is not None and location.found
+        return fingerprint_celeba(self.path()) if found else ""
+
+    def check(self, pairs: Iterable[Pair], size: int | None = None) -> None:
+        """Read the text files and one face of each part."""
+        if (location := self.location()) is not None and location.found:
+            attributes = [attribute for _, attribute in pairs]
+            size = self.size if size is None else size
+            for part in PARTS:
+                load_celeba(self.path(), attributes=attributes, size=size, split=part, n_images=1)
+
+
+class CIFAR10Source(ImageSource):
+    """Small photographs of ten kinds of things, which their users bring."""
+
+    name, title, example = "cifar10", "CIFAR-10", "cifar10/cat-dog"
+    class_names = CIFAR10_CLASSES
+    variable, where = "TRUEBOUNDARY_CIFAR10", "cifar-10-python.tar.gz or its folder"
+    option = "--cifar10"
+    files = CIFAR10_PLACES
+
+    def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
+        """Return the images of all ten classes."""
+        return _cifar10(self.path()).part(part)
+
+    def words(self, pair: Pair) -> str:
+        """Return the classes, whose names say enough."""
+        return "/".join(pair)
+
+
+class SyntheticSource(ImageSource):
+    """Soft bars, lying (0) or standing (1), at random places, with noise: for trying things out."""
+
+    name, title, example = "synthetic", "bars", "synthetic"
+    class_names = ("lying", "standing")
+    n_components, n_factors = 2, 2
+    seconds_per_iteration, seconds_per_image, seconds_per_pass = 1e-4, 2e-5, 1e-5
+
+    def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
+        """Return 150 bars of each class, under whichever two names are asked for."""
+        n, side = 150, 8
+        rng = np.random.default_rng(PARTS.index(part))
+        y = np.repeat([0, 1], n)
+        places = rng.uniform(2, side - 3, size=(len(y), 1, 1))
+        rows, columns = np.mgrid[:side, :side]
+        across = np.where(y[:, None, None] == 0, rows, columns) - places
+        noise = 0.02 * rng.normal(size=across.shape)
+        images = (np.exp(-(across**2) / 2) + noise).clip(0, 1).astype(np.float32)
+        return ImageData(images[..., None], y, pair, np.zeros_like(y), (part,))
+
+    def pair(self, classes: str) -> Pair | None:
+        """Return the one pair that there is."""
+        return None if classes else ("lying", "standing")
+
+    def words(self, pair: Pair) -> str:
+        """Return what the images show."""
+        return self.title
+
+
+@lru_cache(maxsize=2)  # decoding the faces takes longer than most of what is done with them
+def _faces(path: Path, part: str, size: int) -> CelebA:
+    return load_celeba(path, size=size, split=part)
+
+
+@lru_cache(maxsize=1)  # as the faces
+def _cifar10(path: Path) -> ImageData:
+    return load_cifar10(path)
+
+
+_OWN = (MNISTSource(), CelebASource(), CIFAR10Source(), SyntheticSource())
+_SOURCES: dict[str, ImageSource] = {source.name: source for source in _OWN}
+_FILES_READ: set[str] = set()
+
+
+def register_image_source(source: ImageSource) -> None:
+    """Make the pairs of a source known by their names.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The source. One of the same class and name, as when a file is read again, is replaced.
+
+    Raises
+    ------
+    ValueError
+        If another source has its name.
+    """
+    if not isinstance(source, ImageSource):
+        raise TypeError(f"expected an ImageSource, got {source!r}; make one of its class.")
+    if not re.fullmatch(r"[a-z0-9_]+", source.name) or not source.title:
+        raise ValueError(
+            f"a source needs a title and a name of a-z, 0-9 and _, got {source.title!r} and "
+            f"{source.name!r}."
+        )
+    other = _SOURCES.get(source.name)
+    if other is not None and _home(other) != _home(source):
+        raise ValueError(f"{_home(other)} is called {source.name!r} already; choose another name.")
+    _SOURCES[source.name] = source
+
+
+def image_sources() -> Mapping[str, ImageSource]:
+    """Return all sources by name, those in files that `TRUEBOUNDARY_SOURCES` names included.
+
+    Raises
+    ------
+    ValueError
+        If one of these files cannot be run; the message says why.
+
+    Examples
+    --------
+    >>> from trueboundary.data import image_sources
+    >>> list(image_sources())[:4]
+    ['mnist', 'celeba', 'cifar10', 'synthetic']
+    """
+    for file in filter(None, os.environ.get(SOURCES_VARIABLE, "").split(os.pathsep)):
+        if file not in _FILES_READ:
+            _FILES_READ.add(file)
+            try:
+                _run(Path(file))
+            except Exception as error:  # a file of the user's may raise anything
+                _FILES_READ.discard(file)
+                raise ValueError(
+                    f"{SOURCES_VARIABLE}: {file} cannot be run ({type(error).__name__}: {error})"
+                ) from error
+    return MappingProxyType(_SOURCES)
+
+
+def image_source(name: str) -> ImageSource:
+    """Return the source of a name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    known = image_sources()
+    if name not in known:
+        raise ValueError(f"dataset must be one of {', '.join(known)}, got {name!r}")
+    return known[name]
+
+
+def parse_pair(name: str) -> tuple[ImageSource, Pair]:
+    """Return the source and the pair of classes that a name such as ``"mnist/0-6"`` stands for.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+
+    Examples
+    --------
+    >>> from trueboundary.data import parse_pair
+    >>> for name in ("mnist/0-6", "celeba/Wearing_Lipstick", "cifar10/cat-dog", "synthetic"):
+    ...     source, pair = parse_pair(name)
+    ...     print(pair, source.words(pair))
+    ('0', '6') MNIST 0/6
+    ('not Wearing_Lipstick', 'Wearing_Lipstick') Wearing Lipstick
+    ('cat', 'dog') cat/dog
+    ('lying', 'standing') bars
+    """
+    start, _, classes = name.partition("/")
+    known = image_sources()
+    pair = known[start].pair(classes) if start in known else None
+    if pair is None:
+        *most, last = (source.example or f"{source.name}/A-B" for source in known.values())
+        raise ValueError(f"a data set is named like {', '.join(most)} or {last}, got {name!r}")
+    return known[start], pair
+
+
+def find_data() -> dict[str, DataLocation]:
+    """Tell which images this machine has, without loading or downloading any.
+
+    Returns
+    -------
+    dict of str to DataLocation
+        Under "cache" and the names of the sources that have a place.
+
+    Examples
+    --------
+    >>> from trueboundary.data import find_data
+    >>> sorted(find_data())[:4]
+    ['cache', 'celeba', 'cifar10', 'mnist']
+    """
+    try:
+        cache = described(cache_folder(), "it is made when something is downloaded.")
+    except ValueError as error:
+        cache = DataLocation(None, False, f"{error}.")
+    places = {name: source.location() for name, source in image_sources().items()}
+    return {"cache": cache} | {name: place for name, place in places.items() if place is not None}
+
+
+def _home(source: ImageSource) -> str:
+    return f"{type(source).__module__}.{type(source).__qualname__}"
+
+
+def _run(file: Path) -> None:
+    """Run a file as a module, under a name by which its classes can be found again."""
+    name = f"trueboundary_source_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError("it is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
