@@ -15,7 +15,7 @@ from safetensors.torch import save as format_safetensors
 
 from trueboundary.cli import main
 from trueboundary.data import encode_idx
-from trueboundary.datasets import load_dataset, make_dataset
+from trueboundary.datasets import card_text, load_dataset, make_dataset, measure_card
 from trueboundary.problems import fit_image_problem
 from trueboundary.runs import strict_json
 from trueboundary.tiles import tile
@@ -275,7 +275,7 @@ class TestMistakes:
         def full(*_, **__):
             raise SafetensorError("Error while serializing: No space left on device")
 
-        monkeypatch.setattr("trueboundary.datasets.save_file", full)
+        monkeypatch.setattr("trueboundary.datasets.dataset_folders.save_file", full)
         write_images(Path("photos"))
         self.expect(capsys, small(), "could not be written to set", "No space left", "kept")
 
@@ -431,6 +431,37 @@ def test_the_card_says_what_is_measured(made):
     assert card["out_of_range"] == pytest.approx(outside)
 
 
+def test_the_card_brackets_the_true_distances():
+    # Of two spherical Gaussians of one size the optimal boundary is the plane between the means.
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], 100)
+    x = 0.4 + 0.1 * y[:, None] + 0.05 * rng.normal(size=(200, 16))
+    problem = fit_image_problem(
+        x, y, image_shape=(1, 4, 4), n_components=1, n_factors=0, noise_std=0.1
+    )
+    points, labels = problem.sample(20_000, generator=torch.Generator().manual_seed(0))
+    card = measure_card(problem, points, labels, n_certified=400, n_accuracy=100)
+    zero, one = (mixture.means[0] for mixture in (problem.density_0, problem.density_1))
+    normal = (one - zero) / (one - zero).norm()
+    beyond = (points.double() - (zero + one) / 2) @ normal * (2 * labels - 1)
+    true = beyond.clamp(min=0).numpy()
+    assert 0.01 < (beyond < 0).double().mean() < 0.2
+    certified, found = card["certified"], card["found"]
+    assert certified["n_points"] == 400
+    assert abs(certified["mean"] - true.mean()) < 4 * true.std() / 20
+    assert abs(certified["median"] - np.median(true)) < 6 * true.std() / 20
+    assert certified["mean"] <= found["mean"] < 1.001 * certified["mean"]
+    assert found["close"] == 1
+
+
+def test_a_card_from_before_errors_were_looked_for_is_read(made, tmp_path):
+    file = tmp_path / "made" / "card.json"
+    card = resealed(without(strict_json.loads(file.read_text()), "found"))
+    file.write_text(strict_json.dumps(card))
+    assert "an error that is known" in card_text(made.card)
+    assert "an error that is known" not in card_text(load_dataset(tmp_path / "made").card)
+
+
 @pytest.mark.parametrize("name", ["train.safetensors", "samples.png", "problem/density.json"])
 def test_damage_and_loss_are_found(made, tmp_path, name):
     del made
@@ -484,6 +515,7 @@ FORGERIES = {
         lambda c: {**c, "accuracy": {**c["accuracy"], "value": "very\x1b[31m high"}},
         "not a data set's card",
     ),
+    "an error nowhere": (lambda c: {**c, "found": 3}, "not a data set's card"),
     "no notes": (lambda c: without(c, "notes"), "it lacks 'notes'"),
     "no number of points": (lambda c: {**c, "n_train": -1}, "n_train is no number of points"),
     "fewer points": (lambda c: {**c, "n_train": 49}, "train.safetensors should hold 49 points"),
@@ -651,7 +683,7 @@ def test_nothing_half_written_stays(made, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("trueboundary.datasets._write_sheet", fail)
+    monkeypatch.setattr("trueboundary.datasets.dataset_folders._write_sheet", fail)
     with pytest.raises(OSError, match="disk full"):
         make_dataset(made.problem, tmp_path / "half", n_train=5, n_test=5, n_accuracy=10)
     assert [path.name for path in tmp_path.iterdir()] == ["made"]

@@ -1,0 +1,19 @@
+"""Image data sets on disk whose optimal classifier is known, with a card that says how good it is.
+
+A data set is a folder: training and test points as safetensors, the densities they were drawn from,
+a sheet of samples, and a card with the accuracy and the proven robustness of the optimal
+classifier. The folder is complete or not there, and every file is known by its checksum.
+"""
+
+from trueboundary.datasets.cards import card_text, few_images, measure_card
+from trueboundary.datasets.dataset_folders import Dataset, check_room, load_dataset, make_dataset
+
+__all__ = [
+    "Dataset",
+    "card_text",
+    "check_room",
+    "few_images",
+    "load_dataset",
+    "make_dataset",
+    "measure_card",
+]
