@@ -56,7 +56,7 @@ def run(experiment: str, *arguments: str) -> int:
         (["dataset=celeba/Mail"], "no attribute 'Mail'; did you mean 'Male'?"),
         (["sweep_dataset=celeba/Mail"], "no attribute 'Mail'"),
         (["real_dataset=celeba/Mail"], "no attribute 'Mail'"),
-        (["dataset=celeba/Male", "face_size=0"], "size must be an integer of at least 1, got 0"),
+        (["dataset=celeba/Male", "face_size=0"], "size must be at least 1, got 0"),
         (["dataset=celeba/Male", "face_size=65"], "cannot fill size=65; ask for a smaller size"),
     ],
 )

@@ -152,14 +152,14 @@ def make(
 ) -> None:  # fmt: skip
     """Fit mixtures to the images of two classes and draw a data set from them."""
     from trueboundary.new_folders import check_new_folder
-    from trueboundary.problems.images import (
+    from trueboundary.problems.image_fitting import (
         LARGEST_FIT_SEED,
         LARGEST_STD,
         LEAST_STD,
-        VARIANTS,
         Outlier,
         fit_image_problem,
     )
+    from trueboundary.problems.images import VARIANTS
 
     if variant not in VARIANTS:
         hint = nearest(variant, VARIANTS)

@@ -1,4 +1,9 @@
-"""Images on disk to verified arrays; nothing here imports torch."""
+"""Images on disk to verified arrays; nothing here imports torch.
+
+Whatever reads files raises a `FileNotFoundError` where they are not there and a `ValueError` where
+they are damaged, larger than they may be, or of another kind. Either says in one sentence what to
+do.
+"""
 
 from trueboundary.data.celeba import CelebA, fingerprint_celeba, load_celeba, stream_celeba
 from trueboundary.data.cifar import load_cifar10

@@ -17,17 +17,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from trueboundary._checks import check_integer
 from trueboundary.data.files import Files, existing, open_files
 from trueboundary.data.image_data import (
-    Floats,
     ImageData,
+    Images,
     Labels,
     check_codes,
     check_images,
     describe_images,
     describe_split,
     index_of,
-    to_channels_first,
 )
 from trueboundary.data.pixels import Pixels, area_resize, decode_image
 from trueboundary.regular_files import read_regular
@@ -45,7 +45,7 @@ _SUBFOLDERS = ("", "Img", "Anno", "Eval", "celeba")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CelebA:
+class CelebA(Images):
     """Faces with a table of binary attributes.
 
     Parameters
@@ -81,24 +81,12 @@ class CelebA:
         if self.attributes.shape != shape:
             raise ValueError(f"attributes must have shape {shape}, got {self.attributes.shape}.")
 
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.images)
-
     def __repr__(self) -> str:
         """Describe the images without printing them."""
         return (
             f"CelebA({describe_images(self.images)}, {len(self.attribute_names)} attributes, "
             f"{describe_split(self.split, self.split_names)})"
         )
-
-    def channels_first(self) -> Floats:
-        """Return float32 images in [0, 1] of shape `(n, 3, size, size)`."""
-        return to_channels_first(self.images)
-
-    def flat(self) -> Floats:
-        """Return float32 rows in [0, 1] of shape `(n, 3 * size * size)`."""
-        return self.channels_first().reshape(len(self), -1)
 
     def attribute(self, name: str) -> ImageData:
         """Return the same images as a problem with two classes.
@@ -107,11 +95,6 @@ class CelebA:
         ----------
         name : str
             An attribute, for instance `"Smiling"`. Class 1 has it, class 0 does not.
-
-        Raises
-        ------
-        ValueError
-            If there is no such attribute; the message names the nearest one.
         """
         column = index_of("attribute", name, self.attribute_names)
         return ImageData(
@@ -124,13 +107,7 @@ class CelebA:
         )
 
     def part(self, name: str) -> CelebA:
-        """Return the images of one split: "train", "validation" or "test".
-
-        Raises
-        ------
-        ValueError
-            If there is no split of that name.
-        """
+        """Return the images of one split: "train", "validation" or "test"."""
         chosen = self.split == index_of("split", name, self.split_names)
         return replace(
             self,
@@ -184,13 +161,6 @@ def load_celeba(
     CelebA
         Images, attributes and split.
 
-    Raises
-    ------
-    FileNotFoundError
-        If the images or the attribute file are not there.
-    ValueError
-        If a file is cut off, corrupt or of the wrong size, or an argument is of no use.
-
     References
     ----------
     Z. Liu, P. Luo, X. Wang and X. Tang, "Deep learning face attributes in the wild", ICCV 2015.
@@ -235,18 +205,13 @@ def stream_celeba(
     CelebA
         Consecutive pieces of what `load_celeba` returns.
 
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As for `load_celeba`.
-
     Examples
     --------
     >>> from trueboundary.data import stream_celeba
     >>> for faces in stream_celeba("celeba", batch_size=1000):  # doctest: +SKIP
     ...     x = faces.flat()
     """
-    _check_positive("batch_size", batch_size)
+    check_integer("batch_size", batch_size, minimum=1)
     options = _Options(attributes, size, crop, split, n_images, seed)
     with _open(Path(path), options) as source:
         rest = iter(source.names)
@@ -269,25 +234,13 @@ def fingerprint_celeba(path: str | Path, *, n_images: int = 16) -> str:
     n_images : int
         How many images are read.
 
-    Returns
-    -------
-    str
-        16 hexadecimal digits.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the images or the attribute file are not there.
-    ValueError
-        If the attribute file is damaged.
-
     Examples
     --------
     >>> from trueboundary.data import fingerprint_celeba
     >>> fingerprint_celeba("celeba")  # doctest: +SKIP
     '0b6ddc1d56fa1e2c'
     """
-    _check_positive("n_images", n_images)
+    check_integer("n_images", n_images, minimum=1)
     root = _root(Path(path)).resolve()
     return _fingerprint(root, n_images, _state(root))
 
@@ -327,9 +280,9 @@ class _Options:
     seed: int
 
     def __post_init__(self) -> None:
-        _check_positive("size", self.size)
+        check_integer("size", self.size, minimum=1)
         if self.n_images is not None:
-            _check_positive("n_images", self.n_images)
+            check_integer("n_images", self.n_images, minimum=1)
         left, upper, right, lower = self.crop
         inside = 0 <= left < right <= _FULL_SIZE[1] and 0 <= upper < lower <= _FULL_SIZE[0]
         if not inside or right - left != lower - upper:
@@ -503,8 +456,3 @@ def _read_lines(path: Path) -> list[str]:
         return [line for line in text.splitlines() if line.strip()]
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not a text file; take the original file.") from None
-
-
-def _check_positive(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")

@@ -52,13 +52,6 @@ def load_cifar10(path: str | Path) -> ImageData:
     ImageData
         uint8 images of 32 x 32 x 3; splits "train" (five batches) and "test".
 
-    Raises
-    ------
-    FileNotFoundError
-        If a batch is missing.
-    ValueError
-        If a file is cut off, corrupt or of the wrong shape.
-
     References
     ----------
     A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
@@ -77,18 +70,15 @@ def load_cifar10(path: str | Path) -> ImageData:
             raise FileNotFoundError(f"{place} lacks {name}; unpack or download CIFAR-10 again.")
         read = _read_binary if file.endswith(".bin") else _read_pickle
         batches.append(read(contents[file], f"{file} in {place}"))
-    n_test = len(batches[-1][1])
-    labels = np.concatenate([labels for _, labels in batches])
-    return ImageData(
-        # Stored as all red, then all green, then all blue pixels.
-        images=np.concatenate([rows for rows, _ in batches])
-        .reshape(-1, 3, 32, 32)
-        .transpose(0, 2, 3, 1),
-        labels=labels,
-        class_names=CIFAR10_CLASSES,
-        split=np.repeat([0, 1], [len(labels) - n_test, n_test]),
-        split_names=("train", "test"),
-    )
+    parts = {"train": batches[:-1], "test": batches[-1:]}
+    return ImageData.of_parts({name: _joined(of) for name, of in parts.items()}, CIFAR10_CLASSES)
+
+
+def _joined(batches: list[tuple[Pixels, Labels]]) -> tuple[Pixels, Labels]:
+    """Return images and labels of some batches."""
+    rows, labels = (np.concatenate(of_all) for of_all in zip(*batches, strict=True))
+    # Stored as all red, then all green, then all blue pixels.
+    return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
 
 
 def _locate(path: Path) -> tuple[Path, dict[str, bytes]]:

@@ -40,14 +40,6 @@ def load_image_folder(path: str | Path, *, size: int | tuple[int, int] | None = 
         uint8 images, with one channel if all files are grey and three otherwise; one split,
         "all". The notes name images beside the classes, and what is neither file nor folder.
 
-    Raises
-    ------
-    FileNotFoundError
-        If the folder does not exist, or a link in it leads to nothing.
-    ValueError
-        If there are fewer than two classes, a class is empty, a file is not a whole image or lies
-        in a folder below its class, or sizes differ and `size` is not given.
-
     Examples
     --------
     >>> import tempfile
@@ -77,14 +69,8 @@ def load_image_folder(path: str | Path, *, size: int | tuple[int, int] | None = 
             labels.append(label)
     n_channels = max(pixels.shape[2] for pixels in images)
     whole = (*images[0].shape[:2], n_channels)
-    return ImageData(
-        images=np.stack([np.broadcast_to(pixels, whole) for pixels in images]),
-        labels=np.array(labels, np.int64),
-        class_names=tuple(files),
-        split=np.zeros(len(labels), np.int64),
-        split_names=("all",),
-        notes=notes,
-    )
+    stacked = np.stack([np.broadcast_to(pixels, whole) for pixels in images])
+    return ImageData.of_parts({"all": (stacked, np.array(labels))}, tuple(files), notes)
 
 
 def _shape(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -43,11 +43,6 @@ def encode_idx(array: npt.NDArray[Any]) -> bytes:
     array : numpy.ndarray
         At most 255 dimensions; uint8, int8, int16, int32, float32 or float64.
 
-    Raises
-    ------
-    TypeError
-        If the format has no code for the array's dtype.
-
     Examples
     --------
     >>> import numpy as np
@@ -77,11 +72,6 @@ def decode_idx(content: bytes, name: str) -> npt.NDArray[Any]:
     -------
     numpy.ndarray
         Writable, in the machine's byte order.
-
-    Raises
-    ------
-    ValueError
-        If the content is not exactly one IDX array.
 
     Examples
     --------
@@ -123,13 +113,6 @@ def read_idx(path: Path) -> npt.NDArray[Any]:
     ----------
     path : pathlib.Path
         The file; compression is recognised by its content, not by its name.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is not a whole IDX file.
 
     Examples
     --------
@@ -179,13 +162,6 @@ def load_idx_folder(path: str | Path) -> ImageData:
     ImageData
         uint8 images with one channel; the classes are called "0", "1", ...
 
-    Raises
-    ------
-    FileNotFoundError
-        If the folder or the labels of a set are missing.
-    ValueError
-        If a file is cut off, corrupt or of the wrong shape, or if the folder is ambiguous.
-
     Examples
     --------
     >>> import tempfile
@@ -203,14 +179,9 @@ def load_idx_folder(path: str | Path) -> ImageData:
     shapes = {images.shape[1:] for images, _ in sets.values()}
     if len(shapes) > 1:
         raise ValueError(f"the training and test images in {folder} differ in size: {shapes}.")
-    labels = np.concatenate([labels for _, labels in sets.values()])
-    return ImageData(
-        images=np.concatenate([images for images, _ in sets.values()])[..., None],
-        labels=labels,
-        class_names=tuple(str(label) for label in range(labels.max(initial=-1) + 1)),
-        split=np.repeat(np.arange(len(sets)), [len(labels) for _, labels in sets.values()]),
-        split_names=tuple(sets),
-    )
+    n_classes = 1 + max(labels.max(initial=-1) for _, labels in sets.values())
+    parts = {name: (images[..., None], labels) for name, (images, labels) in sets.items()}
+    return ImageData.of_parts(parts, [str(label) for label in range(n_classes)])
 
 
 def _stems(folder: Path) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +16,42 @@ Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 
+class Images:
+    """Images of one size as arrays, `images` having the shape `(n, height, width, channels)`."""
+
+    images: npt.NDArray[Any]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    @property
+    def event_shape(self) -> tuple[int, int, int]:
+        """Shape `(channels, height, width)` of one image as the classifiers see it."""
+        _, height, width, channels = self.images.shape
+        return channels, height, width
+
+    def channels_first(self) -> Floats:
+        """Return float32 images in [0, 1] of shape `(n, channels, height, width)`.
+
+        uint8 pixels are divided by 255, so that white is exactly 1.
+        """
+        # A copy even where nothing has to change: whoever writes into it must not change the data.
+        pixels = np.array(self.images.transpose(0, 3, 1, 2), dtype=np.float32, order="C")
+        if self.images.dtype == np.uint8:
+            pixels /= np.float32(255)
+        return pixels
+
+    def flat(self) -> Floats:
+        """Return float32 rows in [0, 1] of shape `(n, channels * height * width)`.
+
+        `flat().reshape(n, *event_shape)` is `channels_first()`.
+        """
+        return self.channels_first().reshape(len(self), -1)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class ImageData:
+class ImageData(Images):
     """Labelled images of one size.
 
     Parameters
@@ -34,13 +68,6 @@ class ImageData:
         For instance `("train", "test")`.
     notes : tuple of str
         What a reader of numbers measured on these images has to know, one sentence each.
-
-    Raises
-    ------
-    TypeError
-        If an array has the wrong dtype.
-    ValueError
-        If shapes disagree, a label has no name, or a float lies outside [0, 1].
 
     Examples
     --------
@@ -72,9 +99,20 @@ class ImageData:
         check_codes("labels", self.labels, len(self.images), self.class_names)
         check_codes("split", self.split, len(self.images), self.split_names)
 
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.images)
+    @classmethod
+    def of_parts(
+        cls,
+        parts: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]],
+        class_names: Sequence[str],
+        notes: Sequence[str] = (),
+    ) -> ImageData:
+        """Return the images and labels of several parts as one, for instance "train" and "test"."""
+        images, labels = zip(*parts.values(), strict=True)
+        split = np.repeat(np.arange(len(parts)), [len(of_part) for of_part in labels])
+        whole = np.concatenate(labels).astype(np.int64)
+        return cls(
+            np.concatenate(images), whole, tuple(class_names), split, tuple(parts), tuple(notes)
+        )
 
     def __repr__(self) -> str:
         """Describe the images without printing them."""
@@ -83,31 +121,8 @@ class ImageData:
             f"{describe_split(self.split, self.split_names)})"
         )
 
-    @property
-    def event_shape(self) -> tuple[int, int, int]:
-        """Shape `(channels, height, width)` of one image as the classifiers see it."""
-        _, height, width, channels = self.images.shape
-        return channels, height, width
-
-    def channels_first(self) -> Floats:
-        """Return float32 images in [0, 1] of shape `(n, channels, height, width)`."""
-        return to_channels_first(self.images)
-
-    def flat(self) -> Floats:
-        """Return float32 rows in [0, 1] of shape `(n, channels * height * width)`.
-
-        `flat().reshape(n, *event_shape)` is `channels_first()`.
-        """
-        return self.channels_first().reshape(len(self), -1)
-
     def part(self, name: str) -> ImageData:
-        """Return the images of one split, for instance `"train"`.
-
-        Raises
-        ------
-        ValueError
-            If there is no split of that name.
-        """
+        """Return the images of one split, for instance `"train"`."""
         code = index_of("split", name, self.split_names)
         return self._select(self.split == code)
 
@@ -131,11 +146,6 @@ class ImageData:
             float32 in [0, 1], shape `(n, d)`, in the order of the file.
         y : numpy.ndarray
             int64, shape `(n,)`.
-
-        Raises
-        ------
-        ValueError
-            If a class does not exist or has no images, or if both are the same.
         """
         first, second = self._label(a), self._label(b)
         if first == second:
@@ -167,18 +177,6 @@ class ImageData:
             labels=self.labels[chosen],
             split=self.split[chosen],
         )
-
-
-def to_channels_first(images: npt.NDArray[Any]) -> Floats:
-    """Return `(n, height, width, channels)` images as float32 `(n, channels, height, width)`.
-
-    uint8 pixels are divided by 255, so that white is exactly 1.
-    """
-    # A copy even where nothing has to change: whoever writes into it must not change the data.
-    pixels = np.array(images.transpose(0, 3, 1, 2), dtype=np.float32, order="C")
-    if images.dtype == np.uint8:
-        pixels /= np.float32(255)
-    return pixels
 
 
 def index_of(kind: str, name: str, names: Sequence[str]) -> int:

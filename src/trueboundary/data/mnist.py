@@ -33,6 +33,8 @@ from trueboundary.regular_files import write_atomically
 Arrays = dict[str, npt.NDArray[Any]]
 
 MNIST_VARIABLE = "TRUEBOUNDARY_MNIST"
+MNIST_CLASSES = tuple("0123456789")
+_PARTS = {"train": "train", "t10k": "test"}  # as files and as users call them
 
 # SHA-256 of the uncompressed files.
 _DIGESTS = {
@@ -118,10 +120,9 @@ def load_mnist(cache: str | Path | None = None) -> ImageData:
 
 def _verified_folder(folder: Path) -> ImageData:
     data = load_idx_folder(folder)
-    by_split = {"train": "train", "t10k": "test"}
     arrays = {}
-    for stem, split in by_split.items():
-        part = data.part(split)
+    for stem, name in _PARTS.items():
+        part = data.part(name)
         arrays[f"{stem}-images-idx3-ubyte"] = part.images[..., 0]
         arrays[f"{stem}-labels-idx1-ubyte"] = part.labels.astype(np.uint8)
     wrong = _first_wrong(arrays)
@@ -161,16 +162,11 @@ def _store(folder: Path, arrays: Arrays) -> tuple[str, ...]:
 
 
 def _to_data(arrays: Arrays, *notes: str) -> ImageData:
-    images = [arrays["train-images-idx3-ubyte"], arrays["t10k-images-idx3-ubyte"]]
-    labels = [arrays["train-labels-idx1-ubyte"], arrays["t10k-labels-idx1-ubyte"]]
-    return ImageData(
-        images=np.concatenate(images)[..., None],
-        labels=np.concatenate(labels).astype(np.int64),
-        class_names=tuple("0123456789"),
-        split=np.repeat([0, 1], [len(part) for part in labels]),
-        split_names=("train", "test"),
-        notes=notes,
-    )
+    parts = {
+        part: (arrays[f"{stem}-images-idx3-ubyte"][..., None], arrays[f"{stem}-labels-idx1-ubyte"])
+        for stem, part in _PARTS.items()
+    }
+    return ImageData.of_parts(parts, MNIST_CLASSES, notes)
 
 
 def _fetch(folder: Path) -> tuple[Arrays, str]:

@@ -220,11 +220,6 @@ def load_arrays(stream: IO[bytes], name: str, *, limit: int) -> Any:
     limit : int
         The most bytes that the pickle may have. Its arrays may not be larger than itself.
 
-    Raises
-    ------
-    ValueError
-        If the pickle is cut off or corrupt, too large, or names anything but numpy's arrays.
-
     Examples
     --------
     >>> import pickle

@@ -44,12 +44,6 @@ def decode_image(content: bytes, name: str) -> Pixels:
         uint8, shape `(height, width, 1)` for grey images, also those that are grey by their
         palette, and `(height, width, 3)` for all others; transparency is dropped.
 
-    Raises
-    ------
-    ValueError
-        If the file is no image of these formats, is cut off, holds several pictures, or has more
-        than 8 bits per channel.
-
     Examples
     --------
     >>> buffer = io.BytesIO()

@@ -31,7 +31,7 @@ from trueboundary.data.locations import (
     described,
     folder_from_environment,
 )
-from trueboundary.data.mnist import MNIST_VARIABLE, load_mnist
+from trueboundary.data.mnist import MNIST_CLASSES, MNIST_VARIABLE, load_mnist
 
 Pair = tuple[str, str]
 
@@ -52,54 +52,39 @@ class ImageSource:
     ----------
     place : pathlib.Path, optional
         Where the images are; unless given, the environment variable `variable` says so.
-
-    Attributes
-    ----------
-    name : str
-        What stands before the slash in the name of a pair: lower-case letters, digits and "_".
-    title : str
-        How texts and figures call it.
-    class_names : tuple of str
-        Its classes; empty where they are not known before the images are read.
-    example : str
-        The name of one pair, for messages.
-    variable, where : str
-        The environment variable that says where the images are, and what it names, in words; empty
-        for images that need no place.
-    option : str
-        The option of ``trueboundary run`` that says the same.
-    is_downloaded : bool
-        Whether images that are not there are fetched. Otherwise users bring them, and experiments
-        that need them are left out where they did not.
-    files : tuple of str
-        Files or folders by which a folder with these images is known.
-    size : int or None
-        Usual height and width; None where images come as they are.
-    n_components, n_factors : int or None, int
-        Usual numbers of components of a class and of factors of each; no number of components
-        stands for one per thousand images.
-    is_private : bool
-        Whether the images show people. Runs then keep none of them.
-    seconds_per_iteration, seconds_per_image, seconds_per_pass : float
-        About the time on one core to fit a component in an iteration, to train on an image, and to
-        attack one by a pass.
     """
 
     place: Path | None = None
 
+    #: What stands before the slash in the name of a pair: a to z, 0 to 9 and "_".
     name: ClassVar[str] = ""
+    #: How texts and figures call it.
     title: ClassVar[str] = ""
+    #: Its classes; empty where they are not known before the images are read.
     class_names: ClassVar[tuple[str, ...]] = ()
+    #: The name of one pair, for messages.
     example: ClassVar[str] = ""
+    #: The environment variable that says where the images are; empty where they need no place.
     variable: ClassVar[str] = ""
+    #: What it names, in words.
     where: ClassVar[str] = "the folder that holds them"
+    #: The option of ``trueboundary run`` that says the same.
     option: ClassVar[str] = ""
+    #: Whether images that are not there are fetched. Otherwise users bring them, and experiments
+    #: that need them are left out where they did not.
     is_downloaded: ClassVar[bool] = False
+    #: Files or folders by which a folder with these images is known.
     files: ClassVar[tuple[str, ...]] = ()
+    #: Usual height and width; None where images come as they are.
     size: ClassVar[int | None] = None
+    #: Usual number of components of a class; None stands for one per thousand images.
     n_components: ClassVar[int | None] = None
+    #: Usual number of factors of a component.
     n_factors: ClassVar[int] = 10
+    #: Whether the images show people. Runs then keep none of them.
     is_private: ClassVar[bool] = False
+    #: About the time on one core to fit a component in an iteration, to train on an image, and to
+    #: attack one by a pass.
     seconds_per_iteration: ClassVar[float] = 0.2
     seconds_per_image: ClassVar[float] = 5e-4
     seconds_per_pass: ClassVar[float] = 1e-3
@@ -142,15 +127,7 @@ class ImageSource:
         return ""
 
     def check(self, pairs: Iterable[Pair], size: int | None = None) -> None:
-        """Raise unless the images have these classes and sizes; images not here pass.
-
-        Raises
-        ------
-        FileNotFoundError
-            If a file of the images is missing.
-        ValueError
-            If a file is damaged, or a class or a size is none that the images have.
-        """
+        """Raise unless the images have these classes and sizes; images not here pass."""
         location = self.location()
         if location is None or location.found:
             for pair in pairs:
@@ -199,7 +176,7 @@ class MNISTSource(ImageSource):
     """Handwritten digits."""
 
     name, title, example = "mnist", "MNIST", "mnist/0-6"
-    class_names = tuple("0123456789")
+    class_names = MNIST_CLASSES
     variable, where = MNIST_VARIABLE, "a folder of IDX files"
     is_downloaded = True
     n_components, n_factors = 25, 6
@@ -214,9 +191,9 @@ class MNISTSource(ImageSource):
     def check(self, pairs: Iterable[Pair], size: int | None = None) -> None:
         """Raise unless these are digits; MNIST is not read, for it may have to be downloaded."""
         n = len(self.class_names)
-        one_each = np.zeros((n, 1, 1, 1), np.uint8), np.arange(n), self.class_names
+        one_each = {"all": (np.zeros((n, 1, 1, 1), np.uint8), np.arange(n))}
         for pair in pairs:
-            ImageData(*one_each, np.zeros(n, np.int64), ("all",)).pairs(*pair)
+            ImageData.of_parts(one_each, self.class_names).pairs(*pair)
 
     def location(self) -> DataLocation:
         """Return where MNIST is or will be."""
@@ -303,7 +280,7 @@ class SyntheticSource(ImageSource):
         across = np.where(y[:, None, None] == 0, rows, columns) - places
         noise = 0.02 * rng.normal(size=across.shape)
         images = (np.exp(-(across**2) / 2) + noise).clip(0, 1).astype(np.float32)
-        return ImageData(images[..., None], y, pair, np.zeros_like(y), (part,))
+        return ImageData.of_parts({part: (images[..., None], y)}, pair)
 
     def pair(self, classes: str) -> Pair | None:
         """Return the one pair that there is."""
@@ -336,11 +313,6 @@ def register_image_source(source: ImageSource) -> None:
     ----------
     source : ImageSource
         The source. One of the same class and name, as when a file is read again, is replaced.
-
-    Raises
-    ------
-    ValueError
-        If another source has its name.
     """
     if not isinstance(source, ImageSource):
         raise TypeError(f"expected an ImageSource, got {source!r}; make one of its class.")
@@ -383,13 +355,7 @@ def image_sources() -> Mapping[str, ImageSource]:
 
 
 def image_source(name: str) -> ImageSource:
-    """Return the source of a name.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
+    """Return the source of a name."""
     known = image_sources()
     if name not in known:
         raise ValueError(f"dataset must be one of {', '.join(known)}, got {name!r}")
@@ -398,11 +364,6 @@ def image_source(name: str) -> ImageSource:
 
 def parse_pair(name: str) -> tuple[ImageSource, Pair]:
     """Return the source and the pair of classes that a name such as ``"mnist/0-6"`` stands for.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
 
     Examples
     --------

@@ -165,6 +165,27 @@ def card_text(card: dict[str, Any], *, escape: Callable[[str], str] = markdown) 
     settings = sorted((card["report"] or {}).get("settings", {}).items())
     channels, height, width = problem["image_shape"]
     first, second = (escape(name) for name in problem["class_names"])
+    rows = [
+        ("accuracy", f"{accuracy['value']:.5f}", _interval_text(_ends(accuracy), 5), accuracy),
+        (
+            "mean certified radius (L2)",
+            f"{certified['mean']:.3f}",
+            _interval_text(certified["mean_interval"]),
+            certified,
+        ),
+        ("median certified radius", f"{certified['median']:.3f}", "", certified),
+        ("5 % of the points have less than", f"{certified['quantile_5']:.3f}", "", certified),
+    ]
+    for entry in certified["accuracy"]:
+        name = f"accuracy under any perturbation below {entry['size']:g}"
+        at_least = f"at least {entry['value']:.3f}"
+        rows.append((name, at_least, _interval_text(_ends(entry)), certified))
+    if found := card.get("found"):  # older cards have proofs alone
+        rows += [
+            ("mean distance to a known error", f"{found['mean']:.3f}", "", certified),
+            ("median distance to a known error", f"{found['median']:.3f}", "", certified),
+            ("known error within 1 % of the radius", f"{found['close']:.1%}", "", certified),
+        ]
     lines = [
         f"# {first} against {second}, {escape(problem['variant'])}",
         "",
@@ -175,33 +196,11 @@ def card_text(card: dict[str, Any], *, escape: Callable[[str], str] = markdown) 
         "",
         "| optimal classifier | value | 95 % interval | points |",
         "|---|---|---|---|",
-        f"| accuracy | {accuracy['value']:.5f} | {accuracy['low']:.5f} to {accuracy['high']:.5f} "
-        f"| {accuracy['n_points']:,} |",
-        f"| mean certified radius (L2) | {certified['mean']:.3f} | "
-        f"{_interval_text(certified['mean_interval'])} | {certified['n_points']:,} |",
-        f"| median certified radius | {certified['median']:.3f} | | {certified['n_points']:,} |",
-        f"| 5 % of the points have less than | {certified['quantile_5']:.3f} | | "
-        f"{certified['n_points']:,} |",
-    ]
-    lines += [
-        f"| accuracy under any perturbation below {entry['size']:g} | at least "
-        f"{entry['value']:.3f} | {entry['low']:.3f} to {entry['high']:.3f} | "
-        f"{certified['n_points']:,} |"
-        for entry in certified["accuracy"]
-    ]
-    if found := card.get("found"):  # older cards have proofs alone
-        lines += [
-            f"| mean distance to an error that is known | {found['mean']:.3f} | | "
-            f"{certified['n_points']:,} |",
-            f"| median distance to an error that is known | {found['median']:.3f} | | "
-            f"{certified['n_points']:,} |",
-            f"| points whose known error is within 1 % of the radius | {found['close']:.1%} | | "
-            f"{certified['n_points']:,} |",
-        ]
-    lines += [
+        *(f"| {name} | {value} | {ends} | {of['n_points']:,} |" for name, value, ends, of in rows),
         "",
         "Certified radii are lower bounds: no perturbation shorter than its radius changes the "
-        "decision on a point. Points that are classified wrongly count as 0. Half the mean "
+        "decision on a point. Points that are classified wrongly count as 0. "
+        f"{_method_text(certified, escape)}Half the mean "
         "distance to the nearest subspace of the other class, about the size of a successful "
         "attack where all noise is small and equal, is "
         f"{card['half_subspace_distance']['mean']:.3f}.",
@@ -235,8 +234,17 @@ def _fit_text(part: dict[str, Any], escape: Callable[[str], str]) -> str:
     )
 
 
-def _interval_text(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+def _method_text(certified: dict[str, Any], escape: Callable[[str], str]) -> str:
+    method = certified.get("method")
+    return "" if method is None else f"Radius and known error: {escape(method)}. "
+
+
+def _ends(entry: dict[str, Any]) -> tuple[float, float]:
+    return entry["low"], entry["high"]
+
+
+def _interval_text(interval: Sequence[float] | None, places: int = 3) -> str:
+    return "" if interval is None else f"{interval[0]:.{places}f} to {interval[1]:.{places}f}"
 
 
 def _certified_accuracy(radius: np.ndarray[Any, Any], size: float) -> dict[str, float]:

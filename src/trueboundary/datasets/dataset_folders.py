@@ -21,6 +21,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save_file
 from torch import Tensor
 
+from trueboundary._checks import check_integer
 from trueboundary.datasets.cards import card_text, fit_card, measure_card
 from trueboundary.new_folders import new_folder
 from trueboundary.plain_text import printable
@@ -110,17 +111,10 @@ def make_dataset(
     progress : callable, optional
         ``progress(what)`` before each step.
 
-    Returns
-    -------
-    Dataset
-        What was written.
-
     Raises
     ------
     FileExistsError
         If there is something at `folder` already.
-    TypeError, ValueError
-        If a number is out of range.
 
     Examples
     --------
@@ -139,14 +133,9 @@ def make_dataset(
     (True, 200)
     """
     say = progress or (lambda _: None)
-    for name, value in (
-        ("n_train", n_train),
-        ("n_test", n_test),
-        ("n_certified", n_certified),
-        ("n_accuracy", n_accuracy),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
+    sizes = {"n_train": n_train, "n_test": n_test, "n_certified": n_certified}
+    for name, value in (sizes | {"n_accuracy": n_accuracy}).items():
+        check_integer(name, value, minimum=1)
     with new_folder(folder, last="card.json") as draft, _told(folder):
         check_room(draft, n_train + n_test, problem.dim)
         say("drawing points")
@@ -191,17 +180,7 @@ def make_dataset(
 def check_room(folder: Path, n_points: int, dim: int) -> None:
     """Refuse points for which the disk has no room, before anything is drawn or fitted.
 
-    Parameters
-    ----------
-    folder : Path
-        Where they are to lie; it need not be there yet.
-    n_points, dim : int
-        How many points of how many float32 numbers.
-
-    Raises
-    ------
-    OSError
-        If there is no room.
+    The `folder` where they are to lie need not be there yet.
     """
     home = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     needed, free = n_points * (4 * dim + 8), shutil.disk_usage(home).free
@@ -228,16 +207,6 @@ def _told(folder: str | Path) -> Iterator[None]:
 
 def load_dataset(folder: str | Path) -> Dataset:
     """Read a data set written by `make_dataset`, every file checked.
-
-    Parameters
-    ----------
-    folder : str or Path
-        The folder it was written into.
-
-    Returns
-    -------
-    Dataset
-        Equal to what was written.
 
     Raises
     ------

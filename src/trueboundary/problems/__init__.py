@@ -2,14 +2,13 @@
 
 from trueboundary.problems.arrays import ArraySample
 from trueboundary.problems.base import BLOCK_SIZE, Problem
-from trueboundary.problems.images import (
-    VARIANTS,
+from trueboundary.problems.image_fitting import (
     ImageFit,
-    ImageProblem,
     Outlier,
     fit_image_problem,
     fit_images,
 )
+from trueboundary.problems.images import VARIANTS, ImageProblem
 from trueboundary.problems.mixtures import (
     MixtureProblem,
     other_subspace_distance,
