@@ -121,12 +121,13 @@ def make(
     ] = 0.01,
     components: Annotated[
         int | None,
-        typer.Option(help="Components per class; by default 25 for small grey images and one for "
-                     "each thousand others."),
+        typer.Option(help="Components per class; by default what is usual for images with a "
+                     "name, 25 for other small grey ones, and one for each thousand others."),
     ] = None,
     factors: Annotated[
         int | None,
-        typer.Option(help="Factors per component; by default 6 for small grey images, else 10."),
+        typer.Option(help="Factors per component; by default what is usual for images with a "
+                     "name, 6 for other small grey ones, else 10."),
     ] = None,
     held_out: Annotated[
         float,

@@ -154,13 +154,7 @@ class ImageSource:
         return described(place, advice)
 
     def path(self) -> Path:
-        """Return where the images are.
-
-        Raises
-        ------
-        FileNotFoundError
-            If nothing says where; the message says how to.
-        """
+        """Return where the images are, or say in a `FileNotFoundError` how to set the place."""
         place = self._place()
         if place is None:
             raise FileNotFoundError(
@@ -309,10 +303,7 @@ _FILES_READ: set[str] = set()
 def register_image_source(source: ImageSource) -> None:
     """Make the pairs of a source known by their names.
 
-    Parameters
-    ----------
-    source : ImageSource
-        The source. One of the same class and name, as when a file is read again, is replaced.
+    One of the same class and name, as when a file is read again, is replaced.
     """
     if not isinstance(source, ImageSource):
         raise TypeError(f"expected an ImageSource, got {source!r}; make one of its class.")
@@ -330,10 +321,7 @@ def register_image_source(source: ImageSource) -> None:
 def image_sources() -> Mapping[str, ImageSource]:
     """Return all sources by name, those in files that `TRUEBOUNDARY_SOURCES` names included.
 
-    Raises
-    ------
-    ValueError
-        If one of these files cannot be run; the message says why.
+    A `ValueError` says which of these files cannot be run, and why.
 
     Examples
     --------
@@ -386,12 +374,7 @@ def parse_pair(name: str) -> tuple[ImageSource, Pair]:
 
 
 def find_data() -> dict[str, DataLocation]:
-    """Tell which images this machine has, without loading or downloading any.
-
-    Returns
-    -------
-    dict of str to DataLocation
-        Under "cache" and the names of the sources that have a place.
+    """Tell where the cache and the images of each source are, without loading any.
 
     Examples
     --------

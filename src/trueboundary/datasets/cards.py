@@ -74,7 +74,7 @@ def measure_card(
     x, y : Tensor
         Test points ``(n, dim)`` and labels.
     n_certified, n_accuracy, seed, progress
-        As in `make_dataset`; no more than `n` points are certified.
+        As in `make_dataset`.
 
     Returns
     -------

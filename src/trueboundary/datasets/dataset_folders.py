@@ -99,7 +99,8 @@ def make_dataset(
     n_train, n_test : int
         Points to draw, both classes together.
     n_certified : int
-        Test points whose certified radius is computed, at most `n_test`.
+        Further random points of both classes together between whose certified radius and nearest
+        known error the distance lies; at most `n_test`.
     n_accuracy : int
         Further random points per class behind the card's error rates.
     seed : int

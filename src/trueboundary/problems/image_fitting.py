@@ -22,6 +22,7 @@ from trueboundary.problems.images import (
 )
 from trueboundary.problems.mixtures import _stored_densities
 
+_DIRECTIONS = ("mean", "directions", "variances")  # of the images, by the names of the fields
 # Principal directions of the images that a fit keeps, for the choice of outliers.
 _N_DIRECTIONS = 64
 #: Standard deviations of noise: points are stored as float32, which holds the squares of these.
@@ -154,24 +155,19 @@ class ImageFit:
         """Return the fit as plain data, for storage without pickle."""
         spec, arrays = self.problem("as-fitted").to_arrays()
         spec = {**spec, "class": type(self).__name__, "report": self.report}
-        own = {name: getattr(self, name) for name in ("mean", "directions", "variances")}
+        own = {name: getattr(self, name) for name in _DIRECTIONS}
         return spec, {**arrays, **own}
 
     @classmethod
     def from_arrays(cls, spec: dict[str, Any], arrays: dict[str, Array]) -> ImageFit:
         """Rebuild the fit that `to_arrays` described."""
         zero, one = _stored_densities(spec, arrays, cls.__name__)
-        mean, directions, variances = (
-            np.array(arrays[name]) for name in ("mean", "directions", "variances")
-        )
         return cls(
             cast("tuple[MixtureOfFactorAnalyzers, MixtureOfFactorAnalyzers]", (zero, one)),
             tuple(spec["image_shape"]),
             tuple(spec["class_names"]),
-            mean,
-            directions,
-            variances,
-            spec["report"],
+            **{name: np.array(arrays[name]) for name in _DIRECTIONS},
+            report=spec["report"],
         )
 
     def _outlier_shift(self, outlier: Outlier) -> Array:
@@ -239,16 +235,14 @@ def fit_images(
         raise ValueError(
             f"the held-out images must have {x.shape[1]} pixels, got {unseen[0].shape[1]}."
         )
+    options = {"n_factors": n_factors, "reg_covar": reg_covar, "tol": tol, "max_iter": max_iter}
     mixtures, reports = [], []
     for label, (of_class, size) in enumerate(zip(rows, sizes, strict=True)):
         estimator = MixtureOfFactorAnalyzersEM(
             size,
-            n_factors=n_factors,
             noise="diagonal",
-            tol=tol,
-            max_iter=max_iter,
-            reg_covar=reg_covar,
             random_state=seed,
+            **options,  # type: ignore[arg-type]
         )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -266,26 +260,14 @@ def fit_images(
         )
         if unseen is not None and len(unseen[label]):
             likelihood = estimator.score(unseen[label])
-            reports[-1]["held_out"] = {
-                "n_images": len(unseen[label]),
-                "log_likelihood": likelihood,
-            }
-    mean, directions, variances = _principal_directions(x, seed)
+            n_unseen = len(unseen[label])
+            reports[-1]["held_out"] = {"n_images": n_unseen, "log_likelihood": likelihood}
     return ImageFit(
         (mixtures[0], mixtures[1]),
         image_shape,
         class_names,
-        mean,
-        directions,
-        variances,
-        {
-            "n_factors": n_factors,
-            "reg_covar": reg_covar,
-            "tol": tol,
-            "max_iter": max_iter,
-            "seed": seed,
-            "classes": reports,
-        },
+        *_principal_directions(x, seed),
+        {**options, "seed": seed, "classes": reports},
     )
 
 

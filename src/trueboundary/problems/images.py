@@ -74,23 +74,17 @@ class ImageProblem(MixtureProblem):
 
     def describe(self) -> dict[str, Any]:
         """Return what `MixtureProblem.describe` does, the shape, the names and the variant."""
-        return {
-            **super().describe(),
-            "image_shape": list(self.image_shape),
-            "class_names": list(self.class_names),
-            "variant": self.variant,
-        }
+        return {**super().describe(), **self._own()}
+
+    def _own(self) -> dict[str, Any]:
+        """Return what a problem of images has besides one of mixtures."""
+        shape, names = list(self.image_shape), list(self.class_names)
+        return {"image_shape": shape, "class_names": names, "variant": self.variant}
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Return the problem as plain data; see `MixtureProblem.to_arrays`."""
         spec, arrays = super().to_arrays()
-        return {
-            **spec,
-            "image_shape": list(self.image_shape),
-            "class_names": list(self.class_names),
-            "variant": self.variant,
-            "report": self.report,
-        }, arrays
+        return {**spec, **self._own(), "report": self.report}, arrays
 
     @classmethod
     def from_arrays(cls, spec: dict[str, Any], arrays: dict[str, Array]) -> ImageProblem:
