@@ -23,8 +23,9 @@ from trueboundary.experiments.bayes import (
     bayes_trades,
 )
 from trueboundary.experiments.claims import read_claims
-from trueboundary.experiments.images import attack_tables as image_tasks
+from trueboundary.experiments.images import attack_tables, image_plans
 from trueboundary.experiments.images.attacked_images import CHANGE_EDGES, AttackedImages
+from trueboundary.experiments.images.drawn_rows import error_bars
 from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask
 from trueboundary.experiments.images.trained_classifiers import TrainedSVM
 from trueboundary.runs import Context, Run, RunResult
@@ -72,23 +73,23 @@ def test_a_data_set_is_named_in_one_way(name: str) -> None:
 
 def test_a_row_takes_the_nearer_attack_and_counts_failures() -> None:
     runs = classifier("a", [1.0, 4.0, math.inf, math.inf], 990, cw=[2.0, 2.0, 3.0, math.inf])
-    row = image_tasks.attack_row(runs, "a", dataset="synthetic")
+    row = attack_tables.attack_row(runs, "a", dataset="synthetic")
     assert row["mean_l2"] == pytest.approx(2.0)
     assert row["median_l2"] == pytest.approx(2.5)
     assert (row["n_points"], row["n_failed"], row["accuracy"]) == (4, 1, 0.99)
     assert row["accuracy_under_attack"] == pytest.approx(0.25)
     assert row["mean_l2_low"] < 2.0 < row["mean_l2_high"]
     assert row["accuracy_low"] < 0.99 < row["accuracy_high"]
-    text = image_tasks.describe_row(row, "it")
+    text = attack_tables.describe_row(row, "it")
     assert "over 3 of 4 points" in text
     assert "on 1,000" in text
 
 
 def test_a_row_of_failures_alone_is_said_as_such() -> None:
-    row = image_tasks.attack_row(classifier("a", [math.inf] * 3), "a")
+    row = attack_tables.attack_row(classifier("a", [math.inf] * 3), "a")
     assert math.isnan(row["mean_l2"])
-    assert "no decision changed at any of 3 points" in image_tasks.describe_row(row, "it")
-    assert image_tasks.error_bars([row]) == [[0.0], [0.0]]
+    assert "no decision changed at any of 3 points" in attack_tables.describe_row(row, "it")
+    assert error_bars([row]) == [[0.0], [0.0]]
 
 
 def capacity_runs(name: str, width: float, depth: float, samples: float) -> dict[str, Run]:
@@ -309,7 +310,7 @@ def face_runs() -> dict[str, Run]:
             linear_distance=ONES / 2,
         ),
     }
-    for words in (*bayes_faces.CLASSIFIERS, "symmetric", "asymmetric"):
+    for words in (*image_plans.CLASSIFIERS, "symmetric", "asymmetric"):
         runs |= classifier(f"celeba/Male/{words}", ONES)
     for variant in ("symmetric", "asymmetric"):
         runs[f"celeba/Male/{variant}/gradient-fixed"] = attacked(ONES)
@@ -362,7 +363,7 @@ def test_other_faces_give_other_runs_and_other_places_do_not(
     def fit_of(content: str) -> FittedMixtures:
         monkeypatch.setattr(CelebASource, "content", lambda _: content)
         settings = {"max_iter": 5, "face_size": 32, "noise_std": 0.01}
-        return image_tasks.image_task("celeba/Male", settings, 0).fit
+        return image_plans.image_task("celeba/Male", settings, 0).fit
 
     assert fit_of("0123").digest == fit_of("0123").digest
     assert fit_of("0123").digest != fit_of("4567").digest

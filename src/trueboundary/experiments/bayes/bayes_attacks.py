@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.images.attacked_images import AttackName, distances
-from trueboundary.experiments.images.availability import missing_data
-from trueboundary.experiments.images.image_fits import ImageTask
+from trueboundary.experiments.images.attack_tables import Rows, distance_row
+from trueboundary.experiments.images.attacked_images import AttackName, Floats, distances
+from trueboundary.experiments.images.availability import unless_images_are_missing
+from trueboundary.experiments.images.drawn_rows import draw_groups
 from trueboundary.experiments.images.image_plans import (
-    planned_attack,
+    Settings,
+    attacks_on,
+    image_task,
     planned_classifiers,
-    planned_fit,
+    under,
+    words_of,
 )
-from trueboundary.experiments.summaries import mean_of_points, median_of_points
+from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Floats = NDArray[np.floating[Any]]
-Row = dict[str, Any]
 
 ATTACKS: Mapping[AttackName, str] = {
     "gradient": "gradient, computed steps",
@@ -34,66 +34,51 @@ ATTACKS: Mapping[AttackName, str] = {
     "cw-paper": "Carlini-Wagner, the paper's settings",
     "cw": "Carlini-Wagner, constants by distance",
 }
+#: What is attacked; the first two are not trained.
 OPTIMAL, OPTIMAL_ASYMMETRIC = "optimal, symmetric", "optimal, asymmetric"
 ATTACKED = (OPTIMAL, OPTIMAL_ASYMMETRIC, "linear SVM", "RBF SVM")
-CLAIMS = ("B1.16",)
 
 
-def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
     """Attack the optimal classifiers and the SVMs in every way."""
+    name = settings["dataset"][0]
+    symmetric = image_task(name, settings, seed)
+    classifiers = planned_classifiers(symmetric, settings, seed, device)
     runs: dict[str, RunConfig] = {}
-    fit = planned_fit(settings, settings["pairs"][0], seed)
-    symmetric, asymmetric = (
-        ImageTask(fit, variant, settings["noise_std"]) for variant in ("symmetric", "asymmetric")
-    )
-    classifiers = planned_classifiers(settings, symmetric, seed, device)
-    attacked = {
-        OPTIMAL: (symmetric, None),
-        OPTIMAL_ASYMMETRIC: (asymmetric, None),
-        "linear SVM": (symmetric, classifiers["linear SVM"]),
-        "RBF SVM": (symmetric, classifiers["RBF SVM"]),
-    }
-    for name, (task, classifier) in attacked.items():
-        for attack in attacks_on(name):
-            runs[f"{name}/{attack}"] = planned_attack(settings, task, classifier, attack, seed)
+    for words in ATTACKED:
+        asymmetric = words == OPTIMAL_ASYMMETRIC
+        task = image_task(name, settings, seed, variant="asymmetric") if asymmetric else symmetric
+        found = attacks_on(task, classifiers.get(words), settings, seed, attacks=attacks_of(words))
+        runs |= under(words, found)
     return runs
 
 
-def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+@unless_images_are_missing("bayes-attacks")
+def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     """Compare the attacks point by point."""
-    missing = missing_data(runs)
-    if missing:
-        return Analysis(remarks=[missing], without_data=CLAIMS)
-    rows = [row(runs, name, attack) for name in ATTACKED for attack in attacks_on(name)]
-    pair = settings["pairs"][0]
+    rows = attack_rows(runs)
+    dataset = settings["dataset"][0]
     return Analysis(
-        panels=[_scatter(runs, pair), _means(rows, pair)],
+        panels=[_scatter(runs, dataset), _means(rows, dataset)],
         measurements=measure(runs),
         remarks=_remarks(rows, runs),
     )
 
 
-def attacks_on(name: str) -> list[AttackName]:
+def attacks_of(words: str) -> list[AttackName]:
     """Return the attacks on one classifier; the asymmetric problem is spared the slowest."""
-    return [a for a in ATTACKS if (name, a) != (OPTIMAL_ASYMMETRIC, "cw-paper")]
+    return [a for a in ATTACKS if (words, a) != (OPTIMAL_ASYMMETRIC, "cw-paper")]
 
 
-def row(runs: Mapping[str, Run], name: str, attack: AttackName) -> Row:
-    """Return the distances of one attack in a few numbers."""
-    run = runs[f"{name}/{attack}"]
-    found = distances(run)
-    mean, low, high = mean_of_points(found)
-    return {
-        "attacked": name,
-        "attack": ATTACKS[attack],
-        "mean_distance": mean,
-        "low": low,
-        "high": high,
-        "median": median_of_points(found)[0],
-        "n_points": len(found),
-        "n_failed": int((~np.isfinite(found)).sum()),
-        "mean_gradients": float(run.arrays["n_backward"].mean()),
-    }
+def attack_rows(runs: Mapping[str, Run]) -> Rows:
+    """Return one row per classifier and attack: its distances in a few numbers."""
+    rows: Rows = []
+    for words in ATTACKED:
+        for attack in attacks_of(words):
+            run = runs[f"{words}/{attack}"]
+            row = distance_row(distances(run), attacked=words, attack=ATTACKS[attack])
+            rows.append(row | {"mean_gradients": float(run.arrays["n_backward"].mean())})
+    return rows
 
 
 def ratios(runs: Mapping[str, Run], name: str, other: AttackName) -> Floats:
@@ -120,7 +105,7 @@ def measure(runs: Mapping[str, Run]) -> dict[str, Measurement]:
     return {"B1.16": Measurement(value, low, high, n=len(found), note=note)}
 
 
-def _remarks(rows: list[Row], runs: Mapping[str, Run]) -> list[str]:
+def _remarks(rows: Rows, runs: Mapping[str, Run]) -> list[str]:
     remarks = []
     for name in ATTACKED:
         found = ratios(runs, name, "cw")
@@ -139,7 +124,7 @@ def _remarks(rows: list[Row], runs: Mapping[str, Run]) -> list[str]:
     return remarks
 
 
-def _scatter(runs: Mapping[str, Run], pair: str) -> Panel:
+def _scatter(runs: Mapping[str, Run], dataset: str) -> Panel:
     found = {
         name: np.stack([distances(runs[f"{name}/{attack}"]) for attack in ("cw", "gradient")])
         for name in ATTACKED
@@ -147,7 +132,7 @@ def _scatter(runs: Mapping[str, Run], pair: str) -> Panel:
     found = {name: values[:, np.isfinite(values).all(axis=0)] for name, values in found.items()}
     return Panel(
         name="attacks-scatter",
-        title=f"The gradient attack and Carlini-Wagner, point by point, on {pair}",
+        title=f"The gradient attack and Carlini-Wagner, point by point, on {words_of(dataset)}",
         caption=(
             "Distance found by computed gradient steps against that found by Carlini-Wagner with "
             "constants in units of distance. On the line both agree; above it Carlini-Wagner came "
@@ -180,10 +165,10 @@ def draw_scatter(found: Mapping[str, Floats]) -> Figure:
     return figure
 
 
-def _means(rows: list[Row], pair: str) -> Panel:
+def _means(rows: Rows, dataset: str) -> Panel:
     return Panel(
         name="attacks-means",
-        title=f"Four attacks on {pair}",
+        title=f"Four attacks on {words_of(dataset)}",
         caption=(
             "Mean L2 over successful attacks with 95 % intervals, and where an attack failed, at "
             "how many points. The paper's settings of Carlini-Wagner try constants up to 1 on raw "
@@ -194,34 +179,27 @@ def _means(rows: list[Row], pair: str) -> Panel:
     )
 
 
-def draw_means(rows: list[Row]) -> Figure:
+def draw_means(rows: Rows) -> Figure:
     """Draw mean distances by classifier, attacks in colours."""
     from trueboundary.figures import CYCLE, new_figure
 
     figure, (axes,) = new_figure(width=7.6, height=4.4)
-    names = list(ATTACKS.values())
-    for r in rows:
-        index = names.index(r["attack"])
-        place = ATTACKED.index(r["attacked"]) + 0.18 * (index - 1.5)
-        first = r["attacked"] == ATTACKED[0]
-        mean = r["mean_distance"]
-        if math.isfinite(mean):
-            ends = [[mean - (r["low"] or mean)], [(r["high"] or mean) - mean]]
-            axes.errorbar(place, mean, yerr=ends, fmt="o", color=CYCLE[index], capsize=3)
-        if r["n_failed"]:
+    colours = dict(zip(ATTACKS.values(), CYCLE, strict=False))
+    places = draw_groups(axes, rows, colours, group="attacked", series="attack")
+    for place, row in zip(places, rows, strict=True):
+        if row["n_failed"]:
+            ends = [row["mean_l2_high"], row["mean_l2"]]
+            top = next((end for end in ends if end is not None and math.isfinite(end)), 0.0)
             axes.text(
                 place,
-                0.12 + (0.0 if math.isnan(mean) else r["high"] or mean),
-                f"{r['n_failed']} of {r['n_points']} failed",
+                0.12 + top,
+                f"{row['n_failed']} of {row['n_points']} failed",
                 rotation=90,
                 ha="center",
                 va="bottom",
                 fontsize=8,
-                color=CYCLE[index],
+                color=colours[row["attack"]],
             )
-        if first:
-            axes.plot([], [], "o", color=CYCLE[index], label=r["attack"])
-    axes.set_xticks(range(len(ATTACKED)), ATTACKED)
     axes.set_ylabel("mean L2 of the attack")
     axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
     axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper center")

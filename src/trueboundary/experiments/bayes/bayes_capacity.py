@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.bayes.published import SWEEPS
 from trueboundary.experiments.images.attack_tables import (
     Rows,
-    Settings,
     attack_row,
-    attacks_on,
+    chosen,
     describe_row,
-    error_bars,
-    image_task,
     nearest_distances,
+)
+from trueboundary.experiments.images.availability import unless_images_are_missing
+from trueboundary.experiments.images.drawn_rows import draw_line, mark_paper
+from trueboundary.experiments.images.image_fits import ImageTask
+from trueboundary.experiments.images.image_plans import (
+    Settings,
+    attacks_on,
+    fresh_cnn,
+    image_task,
     under,
     words_of,
 )
-from trueboundary.experiments.images.image_fits import ImageTask
 from trueboundary.experiments.images.trained_classifiers import TrainedCNN
 from trueboundary.experiments.networks.trained_networks import FINAL, snapshot_name
 from trueboundary.experiments.summaries import ratio_of_means
@@ -29,25 +36,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: What is varied, with the words for it, and the claim about its ends.
-SWEEPS: Mapping[str, tuple[str, str]] = {
+VARIED: Mapping[str, tuple[str, str]] = {
     "width": ("channels of the first layer", "B1.10a"),
     "depth": ("convolution layers", "B1.10c"),
     "samples": ("training samples", "B1.10b"),
 }
-#: Mean attacks in the journal version's Figure 9, read from its vector graphics, by data set.
-PAPER: Mapping[str, Mapping[str, Mapping[int, float]]] = {
-    "celeba/Male": {
-        "width": {4: 0.79, 8: 0.87, 16: 0.78, 32: 0.71},
-        "depth": {8: 0.81, 12: 0.74, 16: 0.70, 20: 0.72, 24: 0.67},
-        "samples": {50_000: 0.69, 1_000_000: 0.85},
-    },
-    "celeba/Smiling": {
-        "width": {4: 0.75, 8: 0.69, 16: 0.72, 32: 0.73},
-        "depth": {8: 0.84, 12: 0.80, 16: 0.82, 20: 0.75, 24: 0.82},
-        "samples": {50_000: 0.81, 1_000_000: 0.70},
-    },
-}
-_SHALLOWEST = 8
 
 
 def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
@@ -66,50 +59,21 @@ def _networks(
     task: ImageTask, settings: Settings, seed: int, device: str
 ) -> dict[str, tuple[TrainedCNN, str]]:
     """Return the networks and which of their stored models is meant, by sweep and value."""
-    networks: dict[str, tuple[TrainedCNN, str]] = {}
-    n_samples = settings["n_samples"]
-    for width in settings["widths"]:
-        network = _network(task, settings, width, _SHALLOWEST, n_samples, seed, device)
-        networks[f"width-{width}"] = (network, FINAL)
-    for depth in settings["depths"]:
-        network = _network(task, settings, settings["width"], depth, n_samples, seed, device)
-        networks[f"depth-{depth}"] = (network, FINAL)
-    counts = settings["sample_counts"]
-    longest = _network(
-        task, settings, settings["width"], _SHALLOWEST, counts[-1], seed, device, counts[:-1]
-    )
-    for count in counts[:-1]:
-        networks[f"samples-{count}"] = (longest, snapshot_name(count // settings["batch_size"]))
-    networks[f"samples-{counts[-1]}"] = (longest, FINAL)
-    return networks
+    train = partial(fresh_cnn, task, settings, seed, device)
+    n_samples, width, counts = (settings[n] for n in ("n_samples", "width", "sample_counts"))
+    longest = train(n_samples=counts[-1], width=width, kept=counts[:-1])
+    kept = {count: snapshot_name(max(1, count // settings["batch_size"])) for count in counts[:-1]}
+    return {
+        **{f"width-{w}": (train(n_samples=n_samples, width=w), FINAL) for w in settings["widths"]},
+        **{
+            f"depth-{depth}": (train(n_samples=n_samples, width=width, depth=depth), FINAL)
+            for depth in settings["depths"]
+        },
+        **{f"samples-{count}": (longest, kept.get(count, FINAL)) for count in counts},
+    }
 
 
-def _network(
-    task: ImageTask,
-    settings: Settings,
-    width: int,
-    depth: int,
-    n_samples: int,
-    seed: int,
-    device: str,
-    kept: Sequence[int] = (),
-) -> TrainedCNN:
-    batch = settings["batch_size"]
-    return TrainedCNN(
-        task,
-        0,
-        seed,
-        architecture="strided",
-        width=width,
-        depth=depth,
-        n_steps=max(1, n_samples // batch),
-        batch_size=batch,
-        learning_rate=settings["learning_rate"],
-        snapshots=tuple(max(1, count // batch) for count in kept),
-        device=device,
-    )
-
-
+@unless_images_are_missing("bayes-capacity")
 def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     """Tabulate the mean attacks along each sweep, and hold the last against the first."""
     rows = sweep_rows(runs, settings)
@@ -117,7 +81,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     optima = [attack_row(runs, f"{name}/optimal", dataset=name) for name in names]
     remarks = [describe_row(row, f"{words_of(row['dataset'])}, optimal") for row in optima]
     remarks += [
-        describe_row(row, f"{words_of(row['dataset'])}, {SWEEPS[row['sweep']][0]} {row['value']:,}")
+        describe_row(row, f"{words_of(row['dataset'])}, {VARIED[row['sweep']][0]} {row['value']:,}")
         for row in rows
     ]
     return Analysis(
@@ -137,7 +101,7 @@ def sweep_rows(runs: Mapping[str, Run], settings: Settings) -> Rows:
     return [
         attack_row(runs, f"{name}/{sweep}-{value}", dataset=name, sweep=sweep, value=value)
         for name in settings["dataset"]
-        for sweep in SWEEPS
+        for sweep in VARIED
         for value in values[sweep]
     ]
 
@@ -148,7 +112,7 @@ def measure(runs: Mapping[str, Run], rows: Rows, names: Sequence[str]) -> dict[s
     Of several data sets the largest ratio counts; a sweep without one has no measurement.
     """
     measurements: dict[str, Measurement] = {}
-    for sweep, (_, claim) in SWEEPS.items():
+    for sweep, (_, claim) in VARIED.items():
         ends = [_ends(runs, rows, sweep, name) for name in names]
         known = [found for found in ends if not math.isnan(found.value)]
         if known:
@@ -157,16 +121,16 @@ def measure(runs: Mapping[str, Run], rows: Rows, names: Sequence[str]) -> dict[s
 
 
 def _ends(runs: Mapping[str, Run], rows: Rows, sweep: str, name: str) -> Measurement:
-    along = [row for row in rows if (row["dataset"], row["sweep"]) == (name, sweep)]
+    along = chosen(rows, dataset=name, sweep=sweep)
     first, last = (
         nearest_distances(runs, f"{name}/{sweep}-{along[end]['value']}") for end in (0, -1)
     )
     ratio, low, high = ratio_of_means(last, first)
     note = (
         f"{words_of(name)}: {along[-1]['value']:,} against {along[0]['value']:,} "
-        f"{SWEEPS[sweep][0]}. One network each; the interval is over points."
+        f"{VARIED[sweep][0]}. One network each; the interval is over points."
     )
-    cells = [row for row in rows if row["sweep"] == sweep]
+    cells = chosen(rows, sweep=sweep)
     return Measurement(ratio, low, high, n=len(first), cells=cells, note=note)
 
 
@@ -192,29 +156,14 @@ def draw_sweeps(rows: Rows, optima: Rows) -> Figure:
     figure, panels = new_figure(3, width=10.5, height=3.8)
     colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]
     top = max([*(row["mean_l2"] for row in [*rows, *optima] if row["mean_l2"] > 0), 0.1])
-    for axes, (sweep, (words, _)) in zip(panels, SWEEPS.items(), strict=True):
+    for axes, (sweep, (words, _)) in zip(panels, VARIED.items(), strict=True):
         for index, optimum in enumerate(optima):
             colour, name = colours[index % len(colours)], optimum["dataset"]
-            along = [row for row in rows if row["dataset"] == name and row["sweep"] == sweep]
-            along = [row for row in along if not math.isnan(row["mean_l2"])]
-            style: Any = {"color": colour}
-            axes.axhline(optimum["mean_l2"], linestyle="--", **style)
-            if along:
-                axes.errorbar(
-                    [row["value"] for row in along],
-                    [row["mean_l2"] for row in along],
-                    yerr=error_bars(along),
-                    fmt="o-",
-                    capsize=3,
-                    label=words_of(name),
-                    **style,
-                )
-            paper = PAPER.get(name, {}).get(sweep, {})
-            if paper:
-                label = "the paper's" if index == 0 else None
-                axes.plot(
-                    list(paper), list(paper.values()), "x", color=COLOURS["paper"], label=label
-                )
+            axes.axhline(optimum["mean_l2"], linestyle="--", color=colour)
+            along = chosen(rows, dataset=name, sweep=sweep)
+            draw_line(axes, along, "value", colour=colour, label=words_of(name))
+            label = "the paper's" if index == 0 else None
+            mark_paper(axes, SWEEPS.get(name, {}).get(sweep, {}).items(), label=label)
         if sweep != "depth":
             axes.set_xscale("log")
         values = sorted({row["value"] for row in rows if row["sweep"] == sweep})

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.images.attacked_images import AttackName, distances
-from trueboundary.experiments.images.availability import missing_data
-from trueboundary.experiments.images.image_fits import ImageTask, ImageVariant
-from trueboundary.experiments.images.image_plans import (
-    planned_attack,
-    planned_classifiers,
-    planned_fit,
+from trueboundary.experiments.bayes.published import CONTRAST_MEANS
+from trueboundary.experiments.images.attack_tables import (
+    Row,
+    Rows,
+    chosen,
+    distance_row,
+    estimate,
+    with_paper,
 )
-from trueboundary.experiments.images.sheets import Sheet, draw_sheet, sheet_rows
-from trueboundary.experiments.summaries import mean_of_points, median_of_points
+from trueboundary.experiments.images.attacked_images import AttackName, distances
+from trueboundary.experiments.images.availability import unless_images_are_missing
+from trueboundary.experiments.images.drawn_rows import draw_groups
+from trueboundary.experiments.images.image_fits import ImageVariant
+from trueboundary.experiments.images.image_plans import (
+    Settings,
+    attacks_on,
+    image_task,
+    planned_classifiers,
+    under,
+    words_of,
+)
+from trueboundary.experiments.images.orderings import decide, smallest
+from trueboundary.experiments.images.sheets import Sheet, sheet_panel, show_pictures
+from trueboundary.experiments.summaries import Estimate, mean_of_points
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
-from trueboundary.tiles import tile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Floats = NDArray[np.floating[Any]]
-Row = dict[str, Any]
 
 VARIANTS: tuple[ImageVariant, ...] = ("symmetric", "asymmetric")
 #: The claims' numbers stand in the journal version, whose gradient attack takes fixed steps.
@@ -38,56 +46,53 @@ ATTACKS: Mapping[AttackName, str] = {
     "gradient": "gradient, computed steps",
     "cw": "Carlini-Wagner",
 }
-PAPER = {"symmetric": 3.0, "asymmetric": 0.5}
-PAPER_PAIR = "0/6"
-CLAIMS = ("B1.7a", "B1.7b", "B1.7c")
+_CLAIMS: Mapping[ImageVariant, str] = {"symmetric": "B1.7a", "asymmetric": "B1.7b"}
 _LEARNED = ("CNN", "RBF SVM")
 _OUTLIER_STD = 0.5
 
 
-def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
+def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
     """Attack the optimal classifier of both variants of each pair, and two learned ones."""
     runs: dict[str, RunConfig] = {}
-    for pair in settings["pairs"]:
-        fit = planned_fit(settings, pair, seed)
+    for name in settings["dataset"]:
         for variant in VARIANTS:
-            task = ImageTask(fit, variant, settings["noise_std"])
-            for attack in ATTACKS:
-                name = f"{pair}/{variant}/{attack}"
-                runs[name] = planned_attack(settings, task, None, attack, seed)
-    first = ImageTask(
-        planned_fit(settings, settings["pairs"][0], seed), "symmetric", settings["noise_std"]
-    )
-    classifiers = planned_classifiers(settings, first, seed, device)
-    for name in _LEARNED:
-        runs[name] = planned_attack(settings, first, classifiers[name], "cw", seed)
+            task = image_task(name, settings, seed, variant=variant)
+            found = attacks_on(task, None, settings, seed, attacks=tuple(ATTACKS))
+            runs |= under(f"{name}/{variant}", found)
+    first = image_task(settings["dataset"][0], settings, seed)
+    classifiers = planned_classifiers(first, settings, seed, device)
+    for words in _LEARNED:
+        runs |= under(words, attacks_on(first, classifiers[words], settings, seed, attacks=["cw"]))
     return runs
 
 
-def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+@unless_images_are_missing("bayes-contrast")
+def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     """Hold the two variants against each other and against the formula."""
-    missing = missing_data(runs)
-    if missing:
-        return Analysis(remarks=[missing], without_data=CLAIMS)
-    pairs = list(settings["pairs"])
-    shape = runs[f"{pairs[0]}/symmetric/cw"].summary["image_shape"]
+    names = settings["dataset"]
+    shape = runs[f"{names[0]}/symmetric/cw"].summary["image_shape"]
     predicted = residual_distance(
         settings["noise_std"], math.prod(shape), settings["n_factors"], _OUTLIER_STD
     )
     rows = [
-        row(runs, pair, variant, attack, 1.5 * predicted)
-        for pair in pairs
+        _row(runs, name, variant, attack, 1.5 * predicted)
+        for name in names
         for variant in VARIANTS
         for attack in ATTACKS
     ]
+    claims: dict[str, Callable[[], Measurement]] = {
+        claim: partial(_published, chosen(rows, dataset=names[0], variant=variant))
+        for variant, claim in _CLAIMS.items()
+    }
+    measurements, undecided = decide(claims | {"B1.7c": lambda: _contrast(runs, names)})
     return Analysis(
         panels=[
-            _overview(runs, pairs[0]),
+            _overview(runs, names[0]),
             _means(rows, predicted),
-            *(_sheet(runs, pair) for pair in pairs),
+            *(_sheet(runs, name) for name in names),
         ],
-        measurements=measure(runs, rows, pairs),
-        remarks=_remarks(rows, pairs[0], predicted),
+        measurements=measurements,
+        remarks=_remarks(rows, names[0], predicted) + undecided,
     )
 
 
@@ -119,70 +124,42 @@ def residual_distance(
     return noise_std * math.sqrt(n_free) * (math.sqrt(2 * math.log(outlier_std / noise_std)) - 1)
 
 
-def row(runs: Mapping[str, Run], pair: str, variant: str, attack: AttackName, far: float) -> Row:
+def _row(
+    runs: Mapping[str, Run], name: str, variant: ImageVariant, attack: AttackName, far: float
+) -> Row:
     """Return the distances of one attack in a few numbers, those above `far` counted."""
-    run = runs[f"{pair}/{variant}/{attack}"]
+    run = runs[f"{name}/{variant}/{attack}"]
     found = distances(run)
-    mean, low, high = mean_of_points(found)
-    return {
-        "pair": pair,
-        "variant": variant,
-        "attack": ATTACKS[attack],
-        "mean_distance": mean,
-        "low": low,
-        "high": high,
-        "median": median_of_points(found)[0],
-        "n_points": len(found),
-        "n_failed": int((~np.isfinite(found)).sum()),
-        "n_beyond_1.5_formula": int((found > far).sum()),
-        "accuracy": run.summary["n_correct"] / run.summary["n_points"],
-        "paper": PAPER[variant] if pair == PAPER_PAIR else None,
-    }
+    row = distance_row(found, dataset=name, variant=variant, attack=ATTACKS[attack])
+    row["n_beyond_1.5_formula"] = int((found > far).sum())
+    row["accuracy"] = run.summary["n_correct"] / run.summary["n_points"]
+    paper = CONTRAST_MEANS if attack == PUBLISHED else {}
+    return with_paper([row], paper, VARIANTS, "variant")[0]
 
 
-def measure(runs: Mapping[str, Run], rows: list[Row], pairs: list[str]) -> dict[str, Measurement]:
-    """Return the measurement of each claim."""
-    measurements: dict[str, Measurement] = {}
-    for claim, variant in (("B1.7a", "symmetric"), ("B1.7b", "asymmetric")):
-        others = ", ".join(
-            f"{r['attack']} {r['mean_distance']:.2f} (median {r['median']:.2f})"
-            for r in rows
-            if r["pair"] == pairs[0] and r["variant"] == variant
-        )
-        published = next(
-            r
-            for r in rows
-            if (r["pair"], r["variant"], r["attack"]) == (pairs[0], variant, ATTACKS[PUBLISHED])
-        )
-        measurements[claim] = Measurement(
-            published["mean_distance"],
-            published["low"],
-            published["high"],
-            n=published["n_points"],
-            note=(
-                f"Fixed steps, as in the journal version; {published['n_failed']} failed. "
-                f"All: {others}."
-            ),
-        )
-    ratios = [_ratio(runs, pair) for pair in pairs]
-    smallest = min(ratios, key=lambda ratio: ratio[0])
-    words = ", ".join(f"{p} {ratio[0]:.1f}" for p, ratio in zip(pairs, ratios, strict=True))
-    n = rows[0]["n_points"]
-    measurements["B1.7c"] = Measurement(*smallest, n=n, note=f"Fixed steps: {words}.")
-    return {claim: m for claim, m in measurements.items() if not math.isnan(m.value)}
-
-
-def _ratio(runs: Mapping[str, Run], pair: str) -> tuple[float, float | None, float | None]:
-    above, below = (
-        mean_of_points(distances(runs[f"{pair}/{variant}/{PUBLISHED}"])) for variant in VARIANTS
+def _published(rows: Rows) -> Measurement:
+    """Return the mean of the published attack, with those of the others in its note."""
+    others = ", ".join(
+        f"{r['attack']} {r['mean_l2']:.2f} (median {r['median_l2']:.2f})" for r in rows
     )
-    return ratio_of_independent_means(above, below)
+    (published,) = chosen(rows, attack=ATTACKS[PUBLISHED])
+    note = f"Fixed steps, as in the journal version; {published['n_failed']} failed. All: {others}."
+    return Measurement(*estimate(published, "mean_l2"), n=published["n_points"], note=note)
 
 
-def ratio_of_independent_means(
-    numerator: tuple[float, float | None, float | None],
-    denominator: tuple[float, float | None, float | None],
-) -> tuple[float, float | None, float | None]:
+def _contrast(runs: Mapping[str, Run], names: Sequence[str]) -> Measurement:
+    """Return the smallest ratio of the symmetric problem's mean attack to the asymmetric one's."""
+    ratios = {}
+    for name in names:
+        above, below = (
+            mean_of_points(distances(runs[f"{name}/{variant}/{PUBLISHED}"])) for variant in VARIANTS
+        )
+        ratios[name] = ratio_of_independent_means(above, below)
+    n = len(distances(runs[f"{names[0]}/symmetric/{PUBLISHED}"]))
+    return smallest(ratios, n, "Fixed steps")
+
+
+def ratio_of_independent_means(numerator: Estimate, denominator: Estimate) -> Estimate:
     """Return the ratio of two means of different points, with its 95 % interval (Taylor series).
 
     Parameters
@@ -205,14 +182,14 @@ def ratio_of_independent_means(
     return ratio, ratio - half, ratio + half
 
 
-def _remarks(rows: list[Row], pair: str, predicted: float) -> list[str]:
-    asymmetric = [r for r in rows if r["pair"] == pair and r["variant"] == "asymmetric"]
-    medians = ", ".join(f"{r['attack']} {r['median']:.3f}" for r in asymmetric)
+def _remarks(rows: Rows, name: str, predicted: float) -> list[str]:
+    asymmetric = chosen(rows, dataset=name, variant="asymmetric")
+    medians = ", ".join(f"{r['attack']} {r['median_l2']:.3f}" for r in asymmetric)
     remarks = [
         "Off its subspace a typical point has to move "
         f"{predicted:.3f} until the broad component of the other class is more probable than its "
         f"own narrow one (sigma sqrt(2 (N - l) ln(sigma_out / sigma)) - sigma sqrt(N - l)). "
-        f"Medians of the attacks on asymmetric {pair}: {medians}."
+        f"Medians of the attacks on asymmetric {words_of(name)}: {medians}."
     ]
     far = {r["attack"]: r["n_beyond_1.5_formula"] for r in asymmetric if r["n_beyond_1.5_formula"]}
     if far:
@@ -226,28 +203,23 @@ def _remarks(rows: list[Row], pair: str, predicted: float) -> list[str]:
     return remarks
 
 
-def _overview(runs: Mapping[str, Run], pair: str) -> Panel:
+def _overview(runs: Mapping[str, Run], name: str) -> Panel:
     shown = {
-        "optimal, asymmetric": runs[f"{pair}/asymmetric/{PUBLISHED}"],
-        "optimal, symmetric": runs[f"{pair}/symmetric/{PUBLISHED}"],
-        "CNN, symmetric": runs["CNN"],
-        "RBF SVM, symmetric": runs["RBF SVM"],
+        "optimal, asymmetric": runs[f"{name}/asymmetric/{PUBLISHED}"],
+        "optimal, symmetric": runs[f"{name}/symmetric/{PUBLISHED}"],
+        **{f"{words}, symmetric": runs[f"{words}/cw"] for words in _LEARNED},
     }
-    sheets = {name: Sheet.from_run(run, per_class=1) for name, run in shown.items()}
-    rows = [
-        {"attacked": name, "mean_distance": mean_of_points(sheet.distance)[0]}
-        for name, sheet in sheets.items()
-    ]
+    sheets = {words: Sheet.from_run(run, per_class=1) for words, run in shown.items()}
     return Panel(
         name="contrast-overview",
-        title=f"Images before and after the attack, {pair} (Figure 1)",
+        title=f"Images before and after the attack, {words_of(name)} (Figure 1)",
         caption=(
             "One sample of each class (top) and the same attacked (bottom). Where the problem is "
             "asymmetric even the optimal classifier changes its mind over invisible changes; where "
             "it is symmetric only a poorer classifier does."
         ),
         draw=lambda: draw_overview(sheets),
-        data=rows,
+        data=[distance_row(sheet.distance, attacked=words) for words, sheet in sheets.items()],
     )
 
 
@@ -256,21 +228,15 @@ def draw_overview(sheets: Mapping[str, Sheet]) -> Figure:
     from trueboundary.figures import new_figure
 
     figure, axes = new_figure(len(sheets), width=2.3 * len(sheets), height=3.1)
-    for block, (name, sheet) in zip(axes, sheets.items(), strict=True):
-        picture = tile([sheet.original, sheet.adversarial], sheet.image_shape)
-        block.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        block.grid(visible=False)
-        block.set_xticks([])
-        block.set_yticks([])
-        for spine in block.spines.values():
-            spine.set_visible(False)
-        block.set_title(name)
+    for block, (words, sheet) in zip(axes, sheets.items(), strict=True):
+        show_pictures(block, [sheet.original, sheet.adversarial], sheet.image_shape)
+        block.set_title(words)
         block.set_xlabel(f"mean L2 {mean_of_points(sheet.distance)[0]:.2f}")
     axes[0].set_ylabel("attacked          sample")
     return figure
 
 
-def _means(rows: list[Row], predicted: float) -> Panel:
+def _means(rows: Rows, predicted: float) -> Panel:
     return Panel(
         name="contrast-means",
         title="Mean attacks on the optimal classifier (Figure 4)",
@@ -280,52 +246,37 @@ def _means(rows: list[Row], predicted: float) -> Panel:
             "distance at which a typical point of an asymmetric problem leaves its component."
         ),
         draw=lambda: draw_means(rows, predicted),
-        data=[*rows, {"attack": "formula", "variant": "asymmetric", "mean_distance": predicted}],
+        data=[*rows, {"attack": "formula", "variant": "asymmetric", "mean_l2": predicted}],
     )
 
 
-def draw_means(rows: list[Row], predicted: float) -> Figure:
+def draw_means(rows: Rows, predicted: float) -> Figure:
     """Draw mean distances by pair and variant, attacks in colours."""
     from trueboundary.figures import COLOURS, CYCLE, new_figure
 
     figure, (axes,) = new_figure(width=7.6, height=4.2)
-    pairs = list(dict.fromkeys(r["pair"] for r in rows))
-    places = [(pair, variant) for pair in pairs for variant in VARIANTS]
-    names = list(ATTACKS.values())
-    for r in rows:
-        place = places.index((r["pair"], r["variant"])) + 0.16 * (names.index(r["attack"]) - 1)
-        first = (r["pair"], r["variant"]) == places[0]
-        colour = CYCLE[names.index(r["attack"])]
-        if math.isfinite(r["mean_distance"]):
-            mean = r["mean_distance"]
-            ends = [[mean - (r["low"] or mean)], [(r["high"] or mean) - mean]]
-            label = r["attack"] if first else None
-            axes.errorbar(place, mean, yerr=ends, fmt="o", color=colour, capsize=3, label=label)
-    for (pair, variant), value in ((p, PAPER[p[1]]) for p in places if p[0] == PAPER_PAIR):
-        label = "the paper's" if variant == VARIANTS[0] else None
-        place = places.index((pair, variant)) - 0.3
-        axes.plot(place, value, "x", color=COLOURS["paper"], ms=9, mew=2.4, label=label)
+    drawn = [row | {"problem": f"{words_of(row['dataset'])}\n{row['variant']}"} for row in rows]
+    colours = dict(zip(ATTACKS.values(), CYCLE, strict=False))
+    draw_groups(axes, drawn, colours, group="problem", series="attack")
     label = f"formula, {predicted:.3f}"
     axes.axhline(predicted, color=COLOURS["truth"], linestyle=":", linewidth=1.2, label=label)
-    axes.set_xticks(range(len(places)), [f"{pair}\n{variant}" for pair, variant in places])
     axes.set_ylabel("mean L2 of the attack")
     axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
     axes.legend(frameon=False, fontsize=9, ncols=3, loc="upper center")
     return figure
 
 
-def _sheet(runs: Mapping[str, Run], pair: str) -> Panel:
-    sheets = {str(v): Sheet.from_run(runs[f"{pair}/{v}/{PUBLISHED}"]) for v in VARIANTS}
-    return Panel(
-        name=f"contrast-sheet-{pair.replace('/', '-')}",
-        title=f"Attacks on the optimal classifier, {pair} (Figure 4)",
+def _sheet(runs: Mapping[str, Run], name: str) -> Panel:
+    return sheet_panel(
+        "contrast",
+        name,
+        {str(v): Sheet.from_run(runs[f"{name}/{v}/{PUBLISHED}"]) for v in VARIANTS},
+        title=f"Attacks on the optimal classifier, {words_of(name)} (Figure 4)",
         caption=(
             "Test points, the same attacked along the gradient, and the changes (grey is none), "
             "for the symmetric and the asymmetric problem. Below: changes of all pixels of all "
             "attacked images; dotted lines at 5/255, outermost bars for all beyond 1/2."
         ),
-        draw=lambda: draw_sheet(sheets),
-        data=sheet_rows(pair, sheets),
     )
 
 

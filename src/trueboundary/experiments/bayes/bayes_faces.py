@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,25 +14,32 @@ from trueboundary.experiments.bayes import (
     bayes_trades,
     face_claims,
 )
-from trueboundary.experiments.bayes.bayes_subspaces import SubspaceDistances, draw_histograms
-from trueboundary.experiments.bayes.bayes_symmetric import GammaPath, path_panel, path_remark
-from trueboundary.experiments.bayes.face_claims import CLASSIFIERS, PAPER_ASYMMETRIC, PAPER_MEANS
+from trueboundary.experiments.bayes.bayes_subspaces import SubspaceDistances, histogram_panel
+from trueboundary.experiments.bayes.four_classifiers import four_rows
+from trueboundary.experiments.bayes.published import ASYMMETRIC_MEANS, MEANS
 from trueboundary.experiments.images.attack_tables import (
     ATTACKS,
-    Row,
     Rows,
-    Settings,
     attack_row,
-    attacks_on,
     describe_row,
-    error_bars,
+    names_of,
+    with_paper,
+)
+from trueboundary.experiments.images.attacked_images import distances
+from trueboundary.experiments.images.availability import unless_images_are_missing
+from trueboundary.experiments.images.drawn_rows import classifier_colours, draw_groups
+from trueboundary.experiments.images.gammas import GammaPath, path_panel, path_remark
+from trueboundary.experiments.images.image_plans import (
+    CLASSIFIERS,
+    Settings,
+    attacks_on,
+    four_classifiers,
     image_task,
     under,
     words_of,
 )
-from trueboundary.experiments.images.attacked_images import AttackedImages, distances
-from trueboundary.experiments.images.image_plans import planned_classifiers
-from trueboundary.experiments.images.sheets import Sheet, draw_sheet, sheet_rows
+from trueboundary.experiments.images.orderings import decide
+from trueboundary.experiments.images.sheets import Sheet, file_name, sheet_panel
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
@@ -44,32 +50,26 @@ if TYPE_CHECKING:
 _N_TRAINING_FACES = 162_770
 #: Pictures of each class in a sheet.
 _N_SHOWN = 2
+_ASYMMETRIC = "optimal, asymmetric"
 
 
 def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
     """Attack all classifiers of every attribute, and repeat the paper's sweeps on some."""
     runs: dict[str, RunConfig] = {}
     for name in settings["dataset"]:
-        task = image_task(name, settings, seed)
-        runs[f"{name}/fit"] = task.fit
-        classifiers = planned_classifiers(settings, task, seed, device)
-        for words, classifier in classifiers.items():
-            if classifier is not None:
-                runs[f"{name}/{words}"] = classifier
-            runs |= under(f"{name}/{words}", attacks_on(task, classifier, settings, seed))
+        runs[f"{name}/fit"] = image_task(name, settings, seed).fit
+        runs |= four_classifiers(name, settings, seed, device)
+    n_points = settings["n_points"]
     for name in settings["sweep_dataset"]:
-        n_points = settings["n_points"]
         for variant in ("symmetric", "asymmetric"):
             task = image_task(name, settings, seed, variant=variant)
-            runs |= under(f"{name}/{variant}", attacks_on(task, None, settings, seed))
-            fixed = AttackedImages(task, None, "gradient-fixed", n_points, seed=seed)
-            runs[f"{name}/{variant}/gradient-fixed"] = fixed
+            found = attacks_on(task, None, settings, seed, attacks=("gradient", "gradient-fixed"))
+            runs |= under(f"{name}/{variant}", found)
         symmetric = image_task(name, settings, seed)
         runs[f"{name}/subspaces"] = SubspaceDistances(symmetric, n_points, seed)
         runs[f"{name}/gammas"] = GammaPath(symmetric, settings["n_gamma"], n_points, seed)
     for part, experiment in _parts().items():
-        found = experiment.plan(part_settings(settings, part), seed, device)
-        runs |= under(part, found)
+        runs |= under(part, experiment.plan(part_settings(settings, part), seed, device))
     return runs
 
 
@@ -91,34 +91,31 @@ def part_settings(settings: Settings, part: str) -> dict[str, Any]:
     return {**settings, "dataset": settings["sweep_dataset"], "width": width}
 
 
+@unless_images_are_missing("bayes-faces")
 def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     """Tabulate every attribute, and let the repeated experiments analyse their own runs."""
-    rows = [
-        attack_row(runs, f"{name}/{classifier}", dataset=name, classifier=classifier)
-        for name in settings["dataset"]
-        for classifier in CLASSIFIERS
-    ]
+    names, swept = settings["dataset"], settings["sweep_dataset"]
+    rows = with_paper(four_rows(runs, names), MEANS, CLASSIFIERS, "classifier")
     contrast = [
-        attack_row(runs, f"{name}/asymmetric", dataset=name, classifier="optimal, asymmetric")
-        for name in settings["sweep_dataset"]
+        attack_row(runs, f"{name}/asymmetric", dataset=name, classifier=_ASYMMETRIC)
+        for name in swept
     ]
-    fits = [runs[f"{name}/fit"] for name in settings["dataset"]]
-    notes = [note for fit in fits for note in fit.summary.get("data_notes", ())]
+    contrast = with_paper(contrast, ASYMMETRIC_MEANS, (_ASYMMETRIC,), "classifier")
+    fits = {name: runs[f"{name}/fit"] for name in names}
+    notes = [note for fit in fits.values() for note in fit.summary.get("data_notes", ())]
     remarks = list(dict.fromkeys(notes))
-    remarks += [_fit_remark(runs[f"{name}/fit"], name) for name in settings["dataset"]]
+    remarks += [_fit_remark(fit, name) for name, fit in fits.items()]
     remarks += [
         describe_row(row, f"{words_of(row['dataset'])}, {row['classifier']}")
         for row in [*rows, *contrast]
     ]
-    remarks += [_subspace_remark(runs, name) for name in settings["sweep_dataset"]]
-    panels = [_means(rows, contrast), _subspaces(runs, settings)]
-    for name in settings["sweep_dataset"]:
-        remarks.append(f"{words_of(name)}. {path_remark(runs[f'{name}/gammas'])}")
-        if name in settings["dataset"]:
-            panels.append(_gammas(runs, name))
-    panels += [_sheet(runs, name, settings) for name in settings["dataset"]]
-    measurements = face_claims.of_all(runs, rows)
-    measurements |= face_claims.of_contrast(runs, settings["sweep_dataset"])
+    remarks += [_subspace_remark(runs, name) for name in swept]
+    remarks += [f"{words_of(name)}. {path_remark(runs[f'{name}/gammas'])}" for name in swept]
+    panels = [_means(rows, contrast), _subspaces(runs, swept)]
+    panels += [_gammas(runs, name) for name in swept if name in names]
+    panels += [_sheet(runs, name, settings) for name in names]
+    claims = face_claims.of_all(runs, rows) | face_claims.of_contrast(runs, swept)
+    measurements: dict[str, Measurement] = {}
     for part, experiment in _parts().items():
         own = {
             name.removeprefix(f"{part}/"): run
@@ -130,17 +127,17 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         panels += [replace(panel, name=f"faces-{panel.name}") for panel in found.panels]
         remarks += found.remarks
         measurements |= {f"{claim}-faces": m for claim, m in found.measurements.items()}
-        measurements |= _table_claims(part, own, used)
+        claims |= _table_claims(part, own, used)
+    decided, undecided = decide(claims)
     return Analysis(
         panels=panels,
-        # Where an attack never succeeds there is no mean to compare.
-        measurements={claim: m for claim, m in measurements.items() if not math.isnan(m.value)},
-        remarks=remarks,
-        reductions=_fewer_photographs(fits),
+        measurements=measurements | decided,
+        remarks=remarks + undecided,
+        reductions=_fewer_photographs(list(fits.values())),
     )
 
 
-def _table_claims(part: str, runs: Mapping[str, Run], settings: Settings) -> dict[str, Measurement]:
+def _table_claims(part: str, runs: Mapping[str, Run], settings: Settings) -> face_claims.Claims:
     """Return what one of the repeated experiments says of the paper's rows and curves."""
     names = settings["dataset"]
     if part == "capacity":
@@ -191,88 +188,56 @@ def _means(rows: Rows, contrast: Rows) -> Panel:
             "64 x 64 pixels and twenty times as many faces."
         ),
         draw=lambda: draw_means(rows, contrast),
-        data=[row | {"paper": _paper_mean(row)} for row in [*rows, *contrast]],
+        data=[*rows, *contrast],
     )
-
-
-def _paper_mean(row: Row) -> float | str:
-    name, classifier = row["dataset"], row["classifier"]
-    if classifier not in CLASSIFIERS:
-        return PAPER_ASYMMETRIC.get(name, "")
-    means = PAPER_MEANS.get(name)
-    return "" if means is None else means[CLASSIFIERS.index(classifier)]
 
 
 def draw_means(rows: Rows, contrast: Rows) -> Figure:
     """Draw mean attacks by attribute, classifiers in colours."""
     from trueboundary.figures import COLOURS, add_legend, new_figure
 
-    names = list(dict.fromkeys(row["dataset"] for row in rows))
+    names = names_of(rows)
     figure, (axes,) = new_figure(width=7.6, height=1.6 + 0.55 * len(names))
-    colours = dict(zip(CLASSIFIERS, ("truth", "inner", "orange", "green"), strict=True))
-    for index, (classifier, colour) in enumerate(colours.items()):
-        along = [row for row in rows if row["classifier"] == classifier]
-        along = [row for row in along if not math.isnan(row["mean_l2"])]
-        heights = [-names.index(row["dataset"]) + 0.15 * (1.5 - index) for row in along]
-        axes.errorbar(
-            [row["mean_l2"] for row in along],
-            heights,
-            xerr=error_bars(along),
-            fmt="o",
-            ms=4,
-            capsize=2,
-            color=COLOURS[colour],
-            label=classifier,
-        )
-        known = [(row, y) for row, y in zip(along, heights, strict=True) if _paper_mean(row) != ""]
-        axes.plot(
-            [_paper_mean(row) for row, _ in known],
-            [height for _, height in known],
-            "x",
-            color=COLOURS["paper"],
-            label="the paper's" if known and index == 0 else None,
-        )
-    shown = [row for row in contrast if row["dataset"] in names and row["mean_l2"] > 0]
+    draw_groups(
+        axes,
+        rows,
+        classifier_colours(CLASSIFIERS),
+        group="dataset",
+        series="classifier",
+        words=words_of,
+        step=0.15,
+        across=True,
+    )
+    known = [row for row in contrast if row["dataset"] in names and row["mean_l2"] > 0]
     axes.plot(
-        [row["mean_l2"] for row in shown],
-        [-names.index(row["dataset"]) + 0.34 for row in shown],
+        [row["mean_l2"] for row in known],
+        [names.index(row["dataset"]) - 0.34 for row in known],
         "D",
         ms=5,
         color=COLOURS["truth"],
-        label="optimal, asymmetric",
+        label=_ASYMMETRIC,
     )
-    axes.set_yticks([-i for i in range(len(names))], [words_of(name) for name in names])
-    axes.set_ylim(-len(names) + 0.4, 0.6)
     axes.set_xlim(0, 1.45 * axes.get_xlim()[1])
     axes.set_xlabel("mean L2 of the attack")
     add_legend(axes, location="center right")
     return figure
 
 
-def _subspaces(runs: Mapping[str, Run], settings: Settings) -> Panel:
-    found = {
-        words_of(name): runs[f"{name}/subspaces"].arrays["distance"]
-        for name in settings["sweep_dataset"]
-    }
-    return Panel(
+def _subspaces(runs: Mapping[str, Run], names: Sequence[str]) -> Panel:
+    return histogram_panel(
+        {name: runs[f"{name}/subspaces"] for name in names},
         name="faces-subspaces",
         title="Distances to the other class's nearest subspace",
         caption=(
             "Distance from test points of the symmetric problem to the nearest component subspace "
             "of the other class. Dashed: its mean; the paper has 6.2 for Male."
         ),
-        draw=lambda: draw_histograms(found),
-        data=[
-            {"dataset": name, "distance": float(value)}
-            for name, values in found.items()
-            for value in values
-        ],
     )
 
 
 def _gammas(runs: Mapping[str, Run], name: str) -> Panel:
     chosen = runs[f"{name}/RBF SVM"].summary["gamma"]
-    place = f"faces-gamma-{name.replace('/', '-').lower()}"
+    place = f"faces-gamma-{file_name(name)}"
     return path_panel(runs[f"{name}/gammas"], chosen, name=place, words=words_of(name))
 
 
@@ -280,11 +245,10 @@ def _sheet(runs: Mapping[str, Run], name: str, settings: Settings) -> Panel:
     attacked = {classifier: f"{name}/{classifier}" for classifier in CLASSIFIERS}
     if name in settings["sweep_dataset"]:
         attacked["asymmetric"] = f"{name}/asymmetric"
-    sheets = {
-        words: Sheet.from_run(_nearer(runs, prefix), _N_SHOWN) for words, prefix in attacked.items()
-    }
-    return Panel(
-        name=f"faces-sheet-{name.replace('/', '-').lower()}",
+    return sheet_panel(
+        "faces",
+        name,
+        {w: Sheet.from_run(_nearer(runs, prefix), _N_SHOWN) for w, prefix in attacked.items()},
         title=f"{words_of(name)}: samples, attacked samples and changes",
         caption=(
             "Samples of the fitted mixtures, not photographs; the same attacked, for each "
@@ -292,8 +256,6 @@ def _sheet(runs: Mapping[str, Run], name: str, settings: Settings) -> Panel:
             "all pixels. The last column, where there is one, is the optimal classifier of the "
             "asymmetric problem."
         ),
-        draw=lambda: draw_sheet(sheets),
-        data=sheet_rows(name, sheets),
     )
 
 

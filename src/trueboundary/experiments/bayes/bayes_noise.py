@@ -5,33 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
 from trueboundary.experiments.images.attack_tables import (
     Rows,
-    Settings,
     attack_row,
-    attacks_on,
+    chosen,
     describe_row,
-    error_bars,
-    image_task,
+    names_of,
     nearest_distances,
+)
+from trueboundary.experiments.images.attacked_images import Floats
+from trueboundary.experiments.images.availability import unless_images_are_missing
+from trueboundary.experiments.images.drawn_rows import draw_line
+from trueboundary.experiments.images.image_plans import (
+    Settings,
+    attacks_on,
+    image_task,
+    planned_cnn,
     under,
     words_of,
 )
-from trueboundary.experiments.images.trained_classifiers import TrainedCNN
+from trueboundary.experiments.images.sheets import show_pictures
 from trueboundary.experiments.summaries import ratio_of_means
 from trueboundary.runs import Run, RunConfig
-from trueboundary.tiles import tile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Pictures = NDArray[np.floating[Any]]
+Pictures = tuple[Floats, tuple[int, int, int]]
 
 #: What is attacked, with the claim about its ratio.
 CLASSIFIERS: Mapping[str, str] = {"optimal": "B1.11a", "CNN": "B1.11b"}
@@ -45,29 +48,23 @@ def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
     for name in settings["dataset"]:
         for noise_std in settings["noise_stds"]:
             task = image_task(name, settings, seed, noise_std=noise_std)
-            network = TrainedCNN(
-                task,
-                settings["n_train"],
-                seed,
-                width=settings["width"],
-                n_steps=settings["n_steps"],
-                learning_rate=settings["learning_rate"],
-                device=device,
-            )
+            network = planned_cnn(task, settings, seed, device)
             place = f"{name}/{noise_std:g}"
             runs |= under(f"{place}/optimal", attacks_on(task, None, settings, seed))
             runs |= under(f"{place}/CNN", attacks_on(task, network, settings, seed))
     return runs
 
 
+@unless_images_are_missing("bayes-noise")
 def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     """Hold the mean attacks at the largest noise against those at the smallest."""
     rows = noise_rows(runs, settings)
     remarks = [
-        describe_row(row, f"{words_of(row['dataset'])}, noise {row['noise_std']:g}, "
-                     f"{row['classifier']}")
+        describe_row(
+            row, f"{words_of(row['dataset'])}, noise {row['noise_std']:g}, {row['classifier']}"
+        )
         for row in rows
-    ]  # fmt: skip
+    ]
     return Analysis(
         panels=[_sheet(runs, settings), _bars(rows)],
         measurements=measure(runs, settings, rows),
@@ -98,7 +95,7 @@ def measure(runs: Mapping[str, Run], settings: Settings, rows: Rows) -> dict[str
     """
     measurements: dict[str, Measurement] = {}
     for classifier, claim in CLASSIFIERS.items():
-        cells = [row for row in rows if row["classifier"] == classifier]
+        cells = chosen(rows, classifier=classifier)
         ratios = [_ratio(runs, settings, name, classifier) for name in settings["dataset"]]
         known = [found for found in ratios if found.value > 0]
         if known:
@@ -139,25 +136,18 @@ def draw_noise(rows: Rows) -> Figure:
     """Draw the mean attack against the noise, one panel per data set."""
     from trueboundary.figures import COLOURS, add_legend, new_figure
 
-    names = list(dict.fromkeys(row["dataset"] for row in rows))
+    names = names_of(rows)
     figure, panels = new_figure(len(names), width=max(5.6, 4.2 * len(names)), height=3.8)
     top = max([*(row["mean_l2"] for row in rows if row["mean_l2"] > 0), 0.1])
     for axes, name in zip(panels, names, strict=True):
         for classifier, colour in (("optimal", "truth"), ("CNN", "inner")):
-            along = [
-                row for row in rows if (row["dataset"], row["classifier"]) == (name, classifier)
-            ]
-            axes.errorbar(
-                [row["noise_std"] for row in along],
-                [row["mean_l2"] for row in along],
-                yerr=error_bars(along),
-                fmt="o--" if classifier == "optimal" else "o-",
-                color=COLOURS[colour],
-                capsize=3,
-                label=classifier,
+            along = chosen(rows, dataset=name, classifier=classifier)
+            style = "o--" if classifier == "optimal" else "o-"
+            draw_line(
+                axes, along, "noise_std", colour=COLOURS[colour], label=classifier, style=style
             )
         axes.set_xscale("log")
-        noises = sorted({row["noise_std"] for row in rows})
+        noises = sorted(names_of(rows, "noise_std"))
         axes.set_xticks(noises, [f"{noise:g}" for noise in noises])
         axes.set_xticks([], minor=True)
         axes.set_xlim(noises[0] / 2, noises[-1] * 2)
@@ -182,7 +172,7 @@ def _sheet(runs: Mapping[str, Run], settings: Settings) -> Panel:
             "share_below_0": float((values < 0).mean()),
             "share_above_1": float((values > 1).mean()),
         }
-        for (name, noise_std), values in pictures.items()
+        for (name, noise_std), (values, _) in pictures.items()
     ]
     return Panel(
         name="noise-samples",
@@ -197,25 +187,20 @@ def _sheet(runs: Mapping[str, Run], settings: Settings) -> Panel:
 
 
 def _pictures(run: Run) -> Pictures:
-    """Return a few kept samples of either class as images (n, height, width, channels)."""
+    """Return the pixels of a few kept samples of either class, and the shape of an image."""
     channels, height, width = run.summary["image_shape"]
-    images = run.arrays["original"].reshape(-1, channels, height, width)
-    return np.moveaxis(images[: 2 * _N_SHOWN], 1, -1)
+    return run.arrays["original"][: 2 * _N_SHOWN], (channels, height, width)
 
 
-def draw_samples(pictures: Mapping[tuple[str, float], Pictures]) -> Figure:
+def draw_samples(
+    pictures: Mapping[tuple[str, float], tuple[Floats, tuple[int, int, int]]],
+) -> Figure:
     """Draw one row of samples per data set and noise."""
     from trueboundary.figures import new_figure
 
     figure, panels = new_figure(1, len(pictures), width=7.2, height=0.3 + 1.1 * len(pictures))
-    for axes, ((name, noise_std), images) in zip(panels, pictures.items(), strict=True):
-        _, height, width, channels = images.shape
-        flat = np.moveaxis(images, -1, 1).reshape(len(images), -1)
-        strip = tile([flat], (channels, height, width))
-        axes.imshow(strip.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.grid(visible=False)
+    for axes, ((name, noise_std), (pixels, shape)) in zip(panels, pictures.items(), strict=True):
+        show_pictures(axes, [pixels], shape)
         axes.set_ylabel(
             f"{words_of(name)}\nnoise {noise_std:g}", rotation=0, ha="right", va="center"
         )

@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.bayes.published import TRADES, TRADES_OPTIMAL
 from trueboundary.experiments.images.attack_tables import (
     Row,
     Rows,
-    Settings,
     attack_row,
-    attacks_on,
+    chosen,
     describe_row,
-    error_bars,
+)
+from trueboundary.experiments.images.availability import unless_images_are_missing
+from trueboundary.experiments.images.drawn_rows import draw_line, mark_paper
+from trueboundary.experiments.images.image_plans import (
+    Settings,
+    attacks_on,
+    fresh_cnn,
     image_task,
-    limit,
     under,
     words_of,
 )
-from trueboundary.experiments.images.trained_classifiers import TrainedCNN
+from trueboundary.experiments.images.orderings import apart, decide
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Mean attack and clean accuracy by beta in the journal version's Figure 10, over five attributes.
-PAPER: Mapping[int, tuple[float, float]] = {
-    0: (0.71, 0.996),
-    2: (2.94, 0.911),
-    5: (3.61, 0.852),
-    10: (4.34, 0.813),
-}
-#: Where the optimal classifier stands there.
-PAPER_OPTIMAL = (3.36, 1.0)
 #: A mean attack above this share of the optimal classifier's is no longer far from it.
 FAR = 0.8
 
@@ -41,27 +37,24 @@ FAR = 0.8
 def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
     """Train one network per beta on fresh samples and attack all, and the optimal classifier."""
     runs: dict[str, RunConfig] = {}
-    batch = settings["batch_size"]
     for name in settings["dataset"]:
         task = image_task(name, settings, seed)
         runs |= under(f"{name}/optimal", attacks_on(task, None, settings, seed))
         for beta in settings["betas"]:
-            network = TrainedCNN(
+            network = fresh_cnn(
                 task,
-                0,
+                settings,
                 seed,
-                architecture="strided",
+                device,
+                n_samples=settings["n_samples"],
                 width=settings["width"],
-                n_steps=max(1, settings["n_samples"] // batch),
-                batch_size=batch,
-                learning_rate=settings["learning_rate"],
                 beta=float(beta),
-                device=device,
             )
             runs |= under(f"{name}/beta-{beta:g}", attacks_on(task, network, settings, seed))
     return runs
 
 
+@unless_images_are_missing("bayes-trades")
 def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     """Tabulate robustness and accuracy by beta, and hold them against the optimum."""
     names = settings["dataset"]
@@ -75,10 +68,11 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         )
         for row in [*optima, *rows]
     ]
+    measurements, undecided = decide(claims(rows, optima))
     return Analysis(
         panels=[_panel(rows, optima)],
-        measurements=measure(rows, optima),
-        remarks=[*remarks, *(_share_remark(rows, optimum) for optimum in optima)],
+        measurements=measurements,
+        remarks=[*remarks, *(_share_remark(rows, optimum) for optimum in optima), *undecided],
     )
 
 
@@ -91,32 +85,34 @@ def beta_rows(runs: Mapping[str, Run], settings: Settings) -> Rows:
     ]
 
 
-def measure(rows: Rows, optima: Rows) -> dict[str, Measurement]:
-    """Return whether both statements hold on every data set, intervals included."""
-    slight, traded, ends = [], [], []
-    for optimum in optima:
-        along = [row for row in rows if row["dataset"] == optimum["dataset"]]
-        first, last = _ends(along)
-        ends += [first, last]
-        slight.append(
-            _is_above(last, first, "mean_l2")
-            and limit(last, "mean_l2", "high") <= FAR * limit(optimum, "mean_l2", "low")
+def claims(rows: Rows, optima: Rows) -> dict[str, Callable[[], Measurement]]:
+    """Return what measures whether both statements hold on every data set, intervals included."""
+    ends = [(*_ends(chosen(rows, dataset=best["dataset"])), best) for best in optima]
+
+    def on_all(holds: Callable[[Row, Row, Row], bool]) -> Measurement:
+        held = [holds(*own) for own in ends]
+        return Measurement(
+            all(held),
+            n=min(row["n_points"] for first, last, _ in ends for row in (first, last)),
+            cells=[*rows, *optima],
+            note=(
+                "Differences count where the 95 % intervals over points lie apart. One network per "
+                "beta; perturbations are searched within 1.5 in training."
+            ),
         )
-        traded.append(_is_above(last, first, "mean_l2") and _is_above(first, last, "accuracy"))
-    note = (
-        "Differences count where the 95 % intervals over points lie apart. One network per beta; "
-        "perturbations are searched within 1.5 in training."
-    )
-    n = min(row["n_points"] for row in ends)
-    cells = [*rows, *optima]
+
     return {
-        "B1.15a": Measurement(all(slight), n=n, cells=cells, note=note),
-        "B1.15b": Measurement(all(traded), n=n, cells=cells, note=note),
+        "B1.15a": lambda: on_all(
+            lambda first, last, best: apart(first, last) & apart(last, best, factor=1 / FAR)
+        ),
+        "B1.15b": lambda: on_all(
+            lambda first, last, _: apart(first, last) & apart(last, first, value="accuracy")
+        ),
     }
 
 
 def _share_remark(rows: Rows, optimum: Row) -> str:
-    first, last = _ends([row for row in rows if row["dataset"] == optimum["dataset"]])
+    first, last = _ends(chosen(rows, dataset=optimum["dataset"]))
     shares = [row["mean_l2"] / optimum["mean_l2"] for row in (first, last)]
     return (
         f"{words_of(optimum['dataset'])}: the mean attack is {shares[0]:.2f} of the optimal "
@@ -129,11 +125,6 @@ def _ends(rows: Sequence[Row]) -> tuple[Row, Row]:
     """Return the rows of the smallest and the largest beta."""
     ordered = sorted(rows, key=lambda row: float(row["beta"]))
     return ordered[0], ordered[-1]
-
-
-def _is_above(row: Row, other: Row, value: str) -> bool:
-    """Whether a value lies above another, intervals apart."""
-    return limit(row, value, "low") > limit(other, value, "high")
 
 
 def _panel(rows: Rows, optima: Rows) -> Panel:
@@ -160,25 +151,18 @@ def draw_trades(rows: Rows, optima: Rows) -> Figure:
     colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]
     for index, optimum in enumerate(optima):
         colour = colours[index % len(colours)]
-        along = [row for row in rows if row["dataset"] == optimum["dataset"]]
+        along = chosen(rows, dataset=optimum["dataset"])
         along.sort(key=lambda row: float(row["beta"]))
         for axes, value in ((left, "mean_l2"), (right, "accuracy")):
             axes.axhline(optimum[value], color=colour, linestyle="--")
-            axes.errorbar(
-                [row["beta"] for row in along],
-                [row[value] for row in along],
-                yerr=error_bars(along, value),
-                fmt="o-",
-                color=colour,
-                capsize=3,
-                label=words_of(optimum["dataset"]),
-            )
+            words = words_of(optimum["dataset"])
+            draw_line(axes, along, "beta", colour=colour, label=words, value=value)
     for axes, index in ((left, 0), (right, 1)):
-        points = [values[index] for values in PAPER.values()]
-        axes.plot(list(PAPER), points, "x", color=COLOURS["paper"], label="the paper's faces")
-        axes.axhline(PAPER_OPTIMAL[index], color=COLOURS["paper"], linestyle=":")
+        paper = {beta: values[index] for beta, values in TRADES.items()}
+        mark_paper(axes, paper.items(), label="the paper's faces")
+        axes.axhline(TRADES_OPTIMAL[index], color=COLOURS["paper"], linestyle=":")
         axes.set_xlabel("weight beta of the robust term")
-        axes.set_xticks(list(PAPER))
+        axes.set_xticks(list(TRADES))
     left.plot([], [], "--", color=COLOURS["truth"], label="optimal classifier")
     left.set_ylabel("mean L2 of the attack")
     left.set_ylim(0, 1.4 * max(4.4, left.get_ylim()[1]))

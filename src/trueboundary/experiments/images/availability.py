@@ -6,9 +6,15 @@ not, why (``reason``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any
 
+from trueboundary.experiments.base import Analysis
+from trueboundary.experiments.claims import read_claims
 from trueboundary.runs import Context, Run, RunResult
+
+Analyse = Callable[[Mapping[str, Run], Mapping[str, Any]], Analysis]
 
 
 def without_data(why: str) -> RunResult:
@@ -38,3 +44,27 @@ def missing_data(runs: Mapping[str, Run]) -> str:
     if not reasons:
         return ""
     return " ".join(reasons) + " Then give the same command again."
+
+
+def unless_images_are_missing(experiment: str) -> Callable[[Analyse], Analyse]:
+    """Decorate an experiment's ``analyse``: without its images it says what is missing, no more.
+
+    Parameters
+    ----------
+    experiment : str
+        Its id, which begins with the folder of its paper.
+    """
+    paper = experiment.partition("-")[0]
+
+    def decorate(analyse: Analyse) -> Analyse:
+        @wraps(analyse)
+        def checked(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
+            missing = missing_data(runs)
+            if not missing:
+                return analyse(runs, settings)
+            claims = [claim.id for claim in read_claims(paper) if claim.experiment == experiment]
+            return Analysis(remarks=[missing], without_data=claims)
+
+        return checked
+
+    return decorate

@@ -1,22 +1,165 @@
-"""Widths of an RBF SVM's kernel."""
+"""Widths of an RBF SVM's kernel: the path of gammas, and what is measured along it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+
+from trueboundary._checks import check_integer
+from trueboundary.experiments.base import Panel
+from trueboundary.experiments.images.attack_tables import Row, distance_row
+from trueboundary.experiments.images.availability import is_available, reason, without_data
+from trueboundary.experiments.images.drawn_rows import draw_line
+from trueboundary.experiments.images.image_fits import ImageTask
+from trueboundary.experiments.images.trained_classifiers import gamma_grid
+from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-Floats = NDArray[np.floating[Any]]
-
-#: Wide to narrow kernels, relative to 1 / (dim * variance of the pixels), scikit-learn's "scale".
-GAMMA_SCALES = tuple(4.0**k for k in range(-4, 5))
+    from matplotlib.figure import Figure
 
 
-def gamma_grid(x: Tensor) -> Floats:
-    """Return the gammas of a path for the points `x`, from wide to narrow kernels."""
-    scale = x.shape[1] * float(x.double().var())
-    return np.array(GAMMA_SCALES) / scale
+@dataclass(frozen=True)
+class GammaPath(RunConfig):
+    """Accuracy and attacks along the widths of an RBF SVM's kernel, beside a linear SVM.
+
+    Parameters
+    ----------
+    task : ImageTask
+        Where the points come from.
+    n_train : int
+        Training points, the first of those of a `TrainedSVM` with the same seed.
+    n_points : int
+        Test points, those of an `AttackedImages` with the same seed. The gradient attack is used.
+    seed : int
+        Seed of the points.
+    """
+
+    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
+
+    task: ImageTask
+    n_train: int
+    n_points: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("n_train", self.n_train, minimum=2)
+        check_integer("n_points", self.n_points, minimum=1)
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the fitted mixtures."""
+        return {"fit": self.task.fit}
+
+    def cost(self) -> float:
+        """Return about the time of fits and attacks."""
+        return 0.2 + 1e-6 * self.n_train**2 + 2e-2 * self.n_points
+
+    def compute(self, context: Context) -> RunResult:
+        """Fit and attack for each gamma."""
+        from trueboundary.attacks import LogDensityGradient
+        from trueboundary.classifiers import fit_linear_svm, fit_rbf_svm
+
+        fit = context.inputs["fit"]
+        if not is_available(fit):
+            return without_data(reason(fit))
+        x, y = self.task.points(fit, self.n_train, seed=self.seed, purpose="train")
+        points, labels = self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
+        gammas = gamma_grid(x)
+        accuracy, found = [], []
+        for index in range(len(gammas) + 1):
+            # The linear machine comes last.
+            machine = (
+                fit_rbf_svm(x, y, gamma=float(gammas[index]))
+                if index < len(gammas)
+                else fit_linear_svm(x, y, random_state=self.seed)
+            )
+            decided = machine.predict(points.double())
+            accuracy.append(float((decided == labels).double().mean()))
+            result = LogDensityGradient()(machine, points.double(), decided)
+            found.append(result.distance.numpy())
+            context.progress((index + 1) / (len(gammas) + 1))
+        return RunResult(
+            {"available": True, "linear_accuracy": accuracy[-1]},
+            {
+                "gamma": gammas,
+                "accuracy": np.array(accuracy[:-1]),
+                "distance": np.array(found[:-1]),
+                "linear_distance": found[-1],
+            },
+        )
+
+
+def path_remark(path: Run) -> str:
+    """Say where along a `GammaPath` the RBF SVM comes nearest to the linear one."""
+    linear = mean_of_points(path.arrays["linear_distance"])[0]
+    means = np.array([mean_of_points(found)[0] for found in path.arrays["distance"]])
+    accuracy = path.arrays["accuracy"]
+    if not (np.isfinite(means).all() and linear > 0):
+        return "Along the path of gammas some attack never succeeded."
+    lowest = int(means.argmin())
+    return (
+        f"Along the path of gammas the RBF SVM's mean attack is nearest to the linear SVM's, "
+        f"{linear:.2f} on the same points, at gamma {path.arrays['gamma'][lowest]:.2g}: "
+        f"{means[lowest]:.2f}, {means[lowest] / linear:.2f} times as large, with accuracy "
+        f"{accuracy[lowest]:.4f}. The widest kernel gives {means[0] / linear:.2f} times and "
+        f"accuracy {accuracy[0]:.4f}: with C = 1 it is a linear classifier of small weights."
+    )
+
+
+def path_panel(path: Run, chosen: float, *, name: str, words: str) -> Panel:
+    """Return the panel of a `GammaPath`.
+
+    Parameters
+    ----------
+    path : Run
+        The path.
+    chosen : float
+        The gamma that was used.
+    name : str
+        Of the panel.
+    words : str
+        What the classes are called.
+    """
+    columns = (path.arrays[name] for name in ("gamma", "accuracy", "distance"))
+    rows = [
+        distance_row(found, gamma=float(gamma), accuracy=float(accuracy))
+        for gamma, accuracy, found in zip(*columns, strict=True)
+    ]
+    linear = mean_of_points(path.arrays["linear_distance"])[0]
+    return Panel(
+        name=name,
+        title=f"The width of the RBF kernel, on {words}",
+        caption=(
+            "Accuracy and mean gradient attack along the path of gammas, wide kernels on the left. "
+            "The chosen gamma (dotted) is the largest that is still accurate. Dashed: the linear "
+            "SVM fitted to the same points."
+        ),
+        draw=lambda: draw_path(rows, chosen, linear, path.summary["linear_accuracy"]),
+        data=rows,
+    )
+
+
+def draw_path(
+    rows: Sequence[Row], chosen: float, linear_mean: float, linear_accuracy: float
+) -> Figure:
+    """Draw accuracy and mean attack against gamma."""
+    from trueboundary.figures import COLOURS, add_legend, new_figure
+
+    figure, (left, right) = new_figure(2, width=9.0, height=3.8)
+    left.plot([r["gamma"] for r in rows], [r["accuracy"] for r in rows], "o-", label="RBF SVM")
+    left.set_ylabel("accuracy on test points")
+    left.set_ylim(min(0.45, *(r["accuracy"] for r in rows)), 1.03)
+    draw_line(right, rows, "gamma", label="RBF SVM")
+    right.set_ylabel("mean L2 of the gradient attack")
+    right.set_ylim(bottom=0)
+    for axes, linear in ((left, linear_accuracy), (right, linear_mean)):
+        axes.axhline(linear, color=COLOURS["grey"], linestyle="--", label="linear SVM")
+        axes.axvline(chosen, color=COLOURS["truth"], linestyle=":", label="chosen gamma")
+        axes.set_xscale("log")
+        axes.set_xlabel("gamma")
+    add_legend(left, location="lower left")
+    add_legend(right, location="lower right")
+    return figure

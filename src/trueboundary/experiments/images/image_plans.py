@@ -1,74 +1,218 @@
-"""Mixtures, classifiers and attacks at an experiment's settings, shared where those are equal."""
+"""Mixtures, classifiers and attacks at an experiment's settings, shared where those are equal.
+
+Modules that import torch are imported where they are used, so that listing experiments is quick.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trueboundary.experiments.images.attacked_images import AttackedImages, AttackName
-from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask
+from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask, ImageVariant
 from trueboundary.experiments.images.trained_classifiers import (
+    Accuracy,
     TrainedClassifier,
     TrainedCNN,
     TrainedSVM,
 )
+from trueboundary.experiments.networks.trained_networks import FINAL
+from trueboundary.runs import RunConfig
+
+Settings = Mapping[str, Any]
+
+#: The paper's four classifiers, in the order of its tables.
+CLASSIFIERS = ("optimal", "CNN", "linear SVM", "RBF SVM")
+# Convolutions of the strided networks that are no deeper than the paper's shallowest.
+_SHALLOWEST = 8
 
 
-def planned_fit(settings: Mapping[str, Any], pair: str, seed: int) -> FittedMixtures:
-    """Return the mixtures of a pair such as ``"0/6"`` at an experiment's settings.
+def words_of(name: str) -> str:
+    """Return the name of a data set as figures call it.
 
-    Experiments with equal settings share the fit. No components stand for one per thousand images.
+    Examples
+    --------
+    >>> words_of("mnist/0-6"), words_of("celeba/Wearing_Lipstick"), words_of("synthetic")
+    ('MNIST 0/6', 'Wearing Lipstick', 'bars')
     """
-    from trueboundary.data import image_source
+    from trueboundary.data import parse_pair
 
-    zero, one = pair.split("/")
-    return FittedMixtures(
-        settings["dataset"],
-        (zero, one),
-        settings["n_components"] or None,
-        settings["n_factors"],
-        settings["max_iter"],
+    source, pair = parse_pair(name)
+    return source.words(pair)
+
+
+def image_task(
+    name: str,
+    settings: Settings,
+    seed: int,
+    *,
+    variant: ImageVariant = "symmetric",
+    noise_std: float | None = None,
+) -> ImageTask:
+    """Return a task with mixtures of the sizes that are usual for the images.
+
+    Parameters
+    ----------
+    name : str
+        As `trueboundary.data.parse_pair` takes it.
+    settings : mapping
+        With ``max_iter``, and ``noise_std`` unless it is given. Where it has ``n_components`` (0
+        for one per thousand images), ``n_factors`` or ``face_size``, these replace the usual ones.
+    seed : int
+        Seed of the fit.
+    variant : {"symmetric", "asymmetric", "as-fitted", "real"}
+        Of the problem.
+    noise_std : float, optional
+        Another noise than that of the settings.
+    """
+    from trueboundary.data import parse_pair
+
+    source, pair = parse_pair(name)
+    size = 64 if source.size is None else settings.get("face_size", source.size)
+    fit = FittedMixtures(
+        source.name,
+        pair,
+        settings.get("n_components", source.n_components) or None,
+        settings.get("n_factors", source.n_factors),
+        max_iter=settings["max_iter"],
         seed=seed,
-        content=image_source(settings["dataset"]).content(),
+        face_size=size,
+        content=source.content(),
+    )
+    return ImageTask(fit, variant, settings["noise_std"] if noise_std is None else noise_std)
+
+
+def planned_cnn(task: ImageTask, settings: Settings, seed: int, device: str) -> TrainedCNN:
+    """Return the network of CleverHans, trained on as many points as the SVMs."""
+    return TrainedCNN(
+        task,
+        settings["n_train"],
+        seed,
+        width=settings["width"],
+        n_steps=settings["n_steps"],
+        learning_rate=settings.get("learning_rate", 1e-3),
+        device=device,
+    )
+
+
+def fresh_cnn(
+    task: ImageTask,
+    settings: Settings,
+    seed: int,
+    device: str,
+    *,
+    n_samples: int,
+    width: int,
+    depth: int = _SHALLOWEST,
+    beta: float = 0.0,
+    kept: Sequence[int] = (),
+) -> TrainedCNN:
+    """Return a strided network trained on fresh points at every step.
+
+    Parameters
+    ----------
+    task, settings, seed, device
+        As `planned_cnn` takes them; the settings have ``batch_size`` and ``learning_rate``.
+    n_samples : int
+        Training points in all.
+    width, depth, beta
+        As in `TrainedCNN`.
+    kept : sequence of int
+        Numbers of training points after which the network is stored, besides the last.
+    """
+    batch = settings["batch_size"]
+    return TrainedCNN(
+        task,
+        0,
+        seed,
+        architecture="strided",
+        width=width,
+        depth=depth,
+        n_steps=max(1, n_samples // batch),
+        batch_size=batch,
+        learning_rate=settings["learning_rate"],
+        beta=beta,
+        snapshots=tuple(max(1, count // batch) for count in kept),
+        device=device,
     )
 
 
 def planned_classifiers(
-    settings: Mapping[str, Any], task: ImageTask, seed: int, device: str
+    task: ImageTask, settings: Settings, seed: int, device: str
 ) -> dict[str, TrainedClassifier | None]:
-    """Return the paper's four classifiers at an experiment's settings, None for the optimal one.
-
-    All are trained on the same points. Experiments with equal settings share them.
-    """
+    """Return the paper's four classifiers, trained on the same points; None for the optimal one."""
     n_train = settings["n_train"]
-    cnn = TrainedCNN(
-        task,
-        n_train,
-        seed,
-        width=settings["width"],
-        n_steps=settings["n_steps"],
-        device=device,
+    trained = (
+        None,
+        planned_cnn(task, settings, seed, device),
+        TrainedSVM(task, n_train, seed, "linear"),
+        TrainedSVM(task, n_train, seed, "rbf", n_gamma=settings["n_gamma"]),
     )
-    rbf = TrainedSVM(task, n_train, seed, "rbf", n_gamma=settings["n_gamma"])
-    return {
-        "optimal": None,
-        "CNN": cnn,
-        "linear SVM": TrainedSVM(task, n_train, seed, "linear"),
-        "RBF SVM": rbf,
-    }
+    return dict(zip(CLASSIFIERS, trained, strict=True))
 
 
-def planned_attack(
-    settings: Mapping[str, Any],
+def attacks_on(
     task: ImageTask,
     classifier: TrainedClassifier | None,
-    attack: AttackName,
+    settings: Settings,
     seed: int,
-) -> AttackedImages:
-    """Return an attack at an experiment's settings; equal attacks of experiments are shared."""
-    n_points = settings["n_attack_points"]
-    if attack.startswith("gradient"):
-        return AttackedImages(task, classifier, attack, n_points, seed=seed)
-    which = "cw" if attack == "cw" else "paper_cw"
-    steps, searches = settings[f"{which}_steps"], settings[f"{which}_searches"]
-    return AttackedImages(task, classifier, attack, n_points, steps, searches, seed=seed)
+    *,
+    attacks: Sequence[AttackName] = (),
+    model: str = FINAL,
+) -> dict[str, RunConfig]:
+    """Return the attacks on a classifier by their names, and its test as ``"test"``.
+
+    Parameters
+    ----------
+    task, classifier, seed, model
+        As in `AttackedImages`.
+    settings : mapping
+        With ``n_points`` and what the attacks need. There is a test where it has ``n_test``.
+    attacks : sequence of str
+        If there is none, the optimal classifier is attacked along the gradient of the log
+        densities, as in the paper; trained ones by Carlini-Wagner as well.
+    """
+    if not attacks:
+        attacks = ("gradient",) if classifier is None else ("gradient", "cw")
+    n_points = settings["n_points"]
+    runs: dict[str, RunConfig] = {}
+    for attack in attacks:
+        if attack.startswith("gradient"):
+            own = {}
+        elif attack == "cw":
+            own = {name: settings[name] for name in ("cw_steps", "cw_searches", "cw_rate")}
+        else:
+            own = {name: settings[f"paper_{name}"] for name in ("cw_steps", "cw_searches")}
+        runs[attack] = AttackedImages(
+            task, classifier, attack, n_points, **own, model=model, seed=seed
+        )
+    if "n_test" in settings:
+        runs["test"] = Accuracy(task, classifier, settings["n_test"], model=model, seed=seed)
+    return runs
+
+
+def four_classifiers(
+    name: str,
+    settings: Settings,
+    seed: int,
+    device: str,
+    *,
+    attacks: Sequence[AttackName] = (),
+) -> dict[str, RunConfig]:
+    """Return the four classifiers of a symmetric problem, with the attacks on each and its test.
+
+    A classifier is named like ``"mnist/0-6/CNN"``, and what is done to it ``"mnist/0-6/CNN/cw"``.
+    """
+    task = image_task(name, settings, seed)
+    runs: dict[str, RunConfig] = {}
+    for words, classifier in planned_classifiers(task, settings, seed, device).items():
+        if classifier is not None:
+            runs[f"{name}/{words}"] = classifier
+        found = attacks_on(task, classifier, settings, seed, attacks=attacks)
+        runs |= under(f"{name}/{words}", found)
+    return runs
+
+
+def under(prefix: str, runs: Mapping[str, RunConfig]) -> dict[str, RunConfig]:
+    """Return the runs with their names under `prefix`."""
+    return {f"{prefix}/{name}": config for name, config in runs.items()}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary.experiments.base import Panel
 from trueboundary.experiments.images.attacked_images import CHANGE_EDGES
 from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.tiles import Floats, tile
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from trueboundary.runs import Run
-
-Rows = list[dict[str, Any]]
 
 #: A change of a pixel by more than this is called visible, as in the paper.
 VISIBLE = 5 / 255
@@ -93,14 +92,20 @@ def draw_sheet(sheets: Mapping[str, Sheet]) -> Figure:
 def draw_images(axes: Axes, sheet: Sheet, *, with_labels: bool) -> None:
     """Draw originals, attacked images and changes (grey is no change) below each other."""
     rows = [sheet.original, sheet.adversarial, 0.5 + sheet.adversarial - sheet.original]
-    picture = tile(rows, sheet.image_shape, gap=_GAP)
-    axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.grid(visible=False)
+    show_pictures(axes, rows, sheet.image_shape)
     height = sheet.image_shape[1]
     places = [i * (height + _GAP) + height / 2 for i in range(len(rows))]
-    axes.set_xticks([])
     axes.set_yticks(places, ["sample", "attacked", "change"] if with_labels else [""] * len(rows))
     axes.tick_params(length=0)
+
+
+def show_pictures(axes: Axes, rows: Sequence[Floats], image_shape: tuple[int, int, int]) -> None:
+    """Show rows of images as `tile` puts them together, without ticks or a frame."""
+    picture = tile(rows, image_shape, gap=_GAP)
+    axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.grid(visible=False)
+    axes.set_xticks([])
+    axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
 
@@ -119,12 +124,37 @@ def draw_changes(axes: Axes, sheet: Sheet) -> None:
     axes.set_title(f"{100 * sheet.visible_share:.0f} % beyond 5/255")
 
 
-def sheet_rows(pair: str, sheets: Mapping[str, Sheet]) -> Rows:
-    """Return the histograms of a sheet as rows of a table, empty bins left out."""
+def sheet_panel(
+    group: str, dataset: str, sheets: Mapping[str, Sheet], *, title: str, caption: str
+) -> Panel:
+    """Return the panel of a data set's sheet; its data are the histograms, empty bins left out."""
     middles = (CHANGE_EDGES[:-1] + CHANGE_EDGES[1:]) / 2
-    return [
-        {"pair": pair, "attacked": name, "change": round(float(middle), 6), "n_pixels": int(count)}
+    rows = [
+        {
+            "dataset": dataset,
+            "attacked": name,
+            "change": round(float(middle), 6),
+            "n_pixels": int(count),
+        }
         for name, sheet in sheets.items()
         for middle, count in zip(middles, sheet.change_count, strict=True)
         if count
     ]
+    return Panel(
+        name=f"{group}-sheet-{file_name(dataset)}",
+        title=title,
+        caption=caption,
+        draw=lambda: draw_sheet(sheets),
+        data=rows,
+    )
+
+
+def file_name(dataset: str) -> str:
+    """Return the name of a data set as file names have it.
+
+    Examples
+    --------
+    >>> file_name("celeba/Male")
+    'celeba-male'
+    """
+    return dataset.replace("/", "-").lower()

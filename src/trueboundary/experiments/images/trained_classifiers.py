@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trueboundary._checks import check_integer
 from trueboundary.experiments.images.availability import (
@@ -18,7 +19,6 @@ from trueboundary.experiments.images.availability import (
     reason,
     without_data,
 )
-from trueboundary.experiments.images.gammas import gamma_grid
 from trueboundary.experiments.images.image_fits import ImageTask
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
@@ -31,6 +31,7 @@ from trueboundary.runs.config import Model
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from trueboundary.classifiers import BinaryClassifier
     from trueboundary.problems import Stream
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 Architecture = Literal["all-convolutional", "strided"]
 Kernel = Literal["linear", "rbf"]
 
+#: Wide to narrow kernels, relative to 1 / (dim * variance of the pixels), scikit-learn's "scale".
+GAMMA_SCALES = tuple(4.0**k for k in range(-4, 5))
 _COUNT_CHUNK = 1000
 
 
@@ -303,6 +306,12 @@ class Accuracy(RunConfig):
         correct = (torch.cat(decided) == y).numpy()
         summary = {"available": True, "n_points": len(x), "n_correct": int(correct.sum())}
         return RunResult(summary, {"correct": correct})
+
+
+def gamma_grid(x: Tensor) -> NDArray[np.floating[Any]]:
+    """Return the gammas of a path for the points `x`, from wide to narrow kernels."""
+    scale = x.shape[1] * float(x.double().var())
+    return np.array(GAMMA_SCALES) / scale
 
 
 def needs_of(task: ImageTask, classifier: TrainedClassifier | None) -> dict[str, RunConfig]:

@@ -17,12 +17,12 @@ from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, rows_of
 from trueboundary.experiments.images.availability import (
     is_available,
-    missing_data,
     reason,
+    unless_images_are_missing,
     without_data,
 )
-from trueboundary.experiments.images.image_fits import ImageTask
-from trueboundary.experiments.images.image_plans import planned_fit
+from trueboundary.experiments.images.image_fits import ImageTask, ImageVariant
+from trueboundary.experiments.images.image_plans import image_task, words_of
 from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.plurals import plural
@@ -31,13 +31,7 @@ from trueboundary.runs import Context, Run, RunConfig, RunResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CLAIMS = ("T6", "T7")
-VARIANTS = ("symmetric", "asymmetric")
-_CURVES = (
-    ("cheap", "-", "grey", "cheap certificate"),
-    ("lower", "-", "truth", "proven lower bound"),
-    ("upper", "--", "outer", "nearest error known"),
-)
+VARIANTS: tuple[ImageVariant, ...] = ("symmetric", "asymmetric")
 
 
 @dataclass(frozen=True)
@@ -96,10 +90,9 @@ class MixtureBrackets(RunConfig):
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Bracket both variants of one pair."""
     del device
-    fit = planned_fit(settings, settings["pair"], seed)
     return {
         variant: MixtureBrackets(
-            ImageTask(fit, variant, settings["noise_std"]),  # type: ignore[arg-type]
+            image_task(settings["dataset"], settings, seed, variant=variant),
             settings["n_points"],
             seed,
         )
@@ -107,11 +100,9 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
     }
 
 
+@unless_images_are_missing("truth-mixtures")
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     """Say how far from an error each image is proven to be, and how tight the proof is."""
-    missing = missing_data(runs)
-    if missing:
-        return Analysis(remarks=[missing], without_data=CLAIMS)
     rows = [row(variant, runs[variant]) for variant in VARIANTS]
     symmetric, asymmetric = rows
     return Analysis(
@@ -187,7 +178,8 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
 
     return Panel(
         "truth-mixtures",
-        f"How far each image of {settings['pair']} is from an error of the optimal classifier",
+        f"How far each image of {words_of(settings['dataset'])} is from an error of the optimal "
+        "classifier",
         "Every curve runs over the correctly classified samples of one problem. Between the proven "
         "lower bound and the nearest error known lies the true distance: where the two curves "
         "coincide, robustness is a fact about each image and not the failure of an attack.",

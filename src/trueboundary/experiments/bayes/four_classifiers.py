@@ -1,0 +1,90 @@
+"""What attacks say of the paper's four classifiers, of digits and of faces alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from trueboundary.experiments.base import Measurement
+from trueboundary.experiments.images.attack_tables import (
+    Row,
+    Rows,
+    attack_row,
+    chosen,
+    names_of,
+    nearest_distances,
+)
+from trueboundary.experiments.images.image_plans import CLASSIFIERS
+from trueboundary.experiments.images.orderings import (
+    accurate_and_brittle,
+    apart,
+    extreme_share,
+    ordering,
+    smallest,
+)
+from trueboundary.experiments.summaries import Estimate, ratio_of_means
+from trueboundary.runs import Run
+
+#: The CNN counts as accurate from here.
+_ACCURATE = 0.98
+
+
+def four_rows(runs: Mapping[str, Run], names: Sequence[str]) -> Rows:
+    """Return one row per data set and classifier."""
+    return [
+        attack_row(runs, f"{name}/{classifier}", dataset=name, classifier=classifier)
+        for name in names
+        for classifier in CLASSIFIERS
+    ]
+
+
+def claims_on_four(
+    runs: Mapping[str, Run], rows: Sequence[Row], *, brittle: float
+) -> dict[str, Callable[[], Measurement]]:
+    """Return what measures the claims that the paper makes of all data sets at once.
+
+    Parameters
+    ----------
+    runs : mapping of str to Run
+        With the attacks, named as `four_classifiers` plans them.
+    rows : sequence of dict
+        As `four_rows`.
+    brittle : float
+        The CNN counts as brittle up to this share of the optimal classifier's mean attack.
+    """
+    names = names_of(rows)
+    n_points = min(row["n_points"] for row in rows)
+
+    def of(classifier: str) -> Rows:
+        return chosen(rows, classifier=classifier)
+
+    def ratios(classifier: str) -> dict[str, Estimate]:
+        """Return mean attacks over the optimal classifier's, at the same points."""
+        return {
+            name: ratio_of_means(
+                nearest_distances(runs, f"{name}/{classifier}"),
+                nearest_distances(runs, f"{name}/optimal"),
+            )
+            for name in names
+        }
+
+    return {
+        "B1.6": lambda: extreme_share(of("optimal"), "accuracy", min),
+        "B1.8": lambda: accurate_and_brittle(
+            of("CNN"), list(ratios("CNN").values()), accurate=_ACCURATE, brittle=brittle
+        ),
+        "B1.9a": lambda: smallest(
+            ratios("RBF SVM"), n_points, "The same points for both, by data set"
+        ),
+        "B1.9b": lambda: ordering(rows, _linear_is_smallest),
+        "B1.9c": lambda: ordering(rows, _in_the_papers_order),
+        "B2.5": lambda: extreme_share(of("RBF SVM"), "accuracy_under_attack", max),
+    }
+
+
+def _linear_is_smallest(row: Mapping[str, Row]) -> bool:
+    return apart(row["linear SVM"], row["CNN"], row["RBF SVM"], row["optimal"])
+
+
+def _in_the_papers_order(row: Mapping[str, Row]) -> bool:
+    """Whether the linear SVM lies under the CNN, and that under both others."""
+    return apart(row["CNN"], row["RBF SVM"], row["optimal"]) & apart(row["linear SVM"], row["CNN"])

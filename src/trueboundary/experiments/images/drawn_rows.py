@@ -1,0 +1,155 @@
+"""Rows of tables drawn with their intervals, beside the paper's numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trueboundary.experiments.images.attack_tables import Row, names_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def error_bars(rows: Sequence[Row], value: str = "mean_l2") -> list[list[float]]:
+    """Return the lengths of error bars below and above `value`, 0 where there is no interval."""
+    bars = []
+    for end, sign in (("low", 1.0), ("high", -1.0)):
+        ends = [row[f"{value}_{end}"] for row in rows]
+        bars.append(
+            [
+                0.0 if limit is None else sign * (row[value] - limit)
+                for row, limit in zip(rows, ends, strict=True)
+            ]
+        )
+    return bars
+
+
+def classifier_colours(names: Sequence[str]) -> dict[str, str]:
+    """Return the colours of classifiers, the same in every figure."""
+    from trueboundary.figures import COLOURS
+
+    hues = {"optimal": "truth", "CNN": "inner", "linear SVM": "orange", "RBF SVM": "green"}
+    return {name: COLOURS[hues[name]] for name in names}
+
+
+def draw_line(
+    axes: Axes,
+    rows: Sequence[Row],
+    x: str,
+    *,
+    colour: str | None = None,
+    label: str | None = None,
+    value: str = "mean_l2",
+    style: str = "o-",
+) -> None:
+    """Draw a value of the rows against their `x`, with error bars; rows without it are left out."""
+    known = [row for row in rows if not math.isnan(row[value])]
+    if known:
+        axes.errorbar(
+            [row[x] for row in known],
+            [row[value] for row in known],
+            yerr=error_bars(known, value),
+            fmt=style,
+            color=colour,
+            capsize=3,
+            label=label,
+        )
+
+
+def draw_groups(
+    axes: Axes,
+    rows: Sequence[Row],
+    colours: Mapping[str, str],
+    *,
+    group: str,
+    series: str,
+    value: str = "mean_l2",
+    words: Callable[[str], str] = str,
+    step: float = 0.18,
+    bars: bool = False,
+    across: bool = False,
+    hollow: Collection[str] = (),
+) -> list[float]:
+    """Draw groups of values side by side, with error bars, and crosses for the paper's numbers.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where.
+    rows : sequence of dict
+        Each with its `group`, its `series`, a `value` with its interval, and where the paper has a
+        number, that as ``paper``.
+    colours : mapping of str to str
+        The series in their order.
+    group, series, value : str
+        Names of entries of the rows.
+    words : callable
+        What a group is called.
+    step : float
+        Between neighbours in a group, whose width is 1.
+    bars : bool
+        Whether to draw bars, not points.
+    across : bool
+        Whether groups lie below, not beside each other.
+    hollow : collection of str
+        Series drawn as rings, not dots.
+
+    Returns
+    -------
+    list of float
+        Where each row was drawn.
+    """
+    groups, names = names_of(rows, group), list(colours)
+    places = [
+        groups.index(row[group]) + step * (names.index(row[series]) - (len(names) - 1) / 2)
+        for row in rows
+    ]
+    for name, colour in colours.items():
+        own = [
+            (place, row)
+            for place, row in zip(places, rows, strict=True)
+            if row[series] == name and math.isfinite(row[value])
+        ]
+        if not own:
+            continue
+        along = [place for place, _ in own]
+        values = [row[value] for _, row in own]
+        ends = error_bars([row for _, row in own], value)
+        style: dict[str, Any] = {"color": colour, "capsize": 3, "label": name}
+        if bars:
+            axes.bar(along, values, 0.9 * step, yerr=ends, alpha=0.75, **style)
+            continue
+        style |= {"fmt": "o", "ms": 5, "mfc": "white" if name in hollow else colour}
+        if across:
+            axes.errorbar(values, along, xerr=ends, **style)
+        else:
+            axes.errorbar(along, values, yerr=ends, **style)
+    mark_paper(axes, zip(places, (row.get("paper") for row in rows), strict=True), across=across)
+    names_shown = [words(name) for name in groups]
+    if across:
+        axes.set_yticks(range(len(groups)), names_shown)
+        axes.set_ylim(len(groups) - 0.4, -0.6)
+    else:
+        axes.set_xticks(range(len(groups)), names_shown)
+        axes.set_xlim(-0.6, len(groups) - 0.4)
+    return places
+
+
+def mark_paper(
+    axes: Axes,
+    points: Iterable[tuple[float, float | None]],
+    *,
+    label: str | None = "the paper's",
+    across: bool = False,
+) -> None:
+    """Draw crosses at the paper's numbers (second of each point), where there are any."""
+    from trueboundary.figures import COLOURS
+
+    known = [(place, number) for place, number in points if number is not None]
+    if known:
+        x, y = zip(*known, strict=True)
+        if across:
+            x, y = y, x
+        axes.plot(x, y, "x", color=COLOURS["paper"], ms=8, mew=2, zorder=5, label=label)
