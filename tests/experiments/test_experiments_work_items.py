@@ -48,6 +48,8 @@ PIECES = {
 NETWORK = TrainedNetwork(6, "relu", 8, 2, 300, learning_rate=1e-2)
 LARGE = TrainedNetwork(500, "relu", 1000, 2, 10)
 DIGITS = ImageTask(FittedMixtures("mnist", ("0", "1")))
+FIT = FittedMixtures("synthetic", ("lying", "standing"), 1, 1, max_iter=2)
+SVM = TrainedSVM(ImageTask(FIT), 20)
 
 
 def computed(config, folder, inputs=None):
@@ -101,6 +103,8 @@ def test_all_kinds_of_pieces_occur_at_the_scale_paper():
         (AttackedPoints(LARGE, 1000), 4),
         (NormAttack(LARGE, (1.0, 1.3), 250, 50), 0),
         (NormAttack(LARGE, (1.0, 1.3), 125, 50, n_restarts=3), 2),
+        (AttackedImages(DIGITS, None, "cw", 200), 0),
+        (AttackedImages(DIGITS, None, "cw", 1000), 10),
         (SplittingRate(LARGE, "inner", 400, 4, 20, 4), 0),
         (SplittingRate(LARGE, "inner", 400, 4, 21, 4), 22),
     ],
@@ -110,16 +114,6 @@ def test_pieces_cost_what_the_whole_would(config, n_pieces):
     assert len(pieces) == n_pieces
     in_all = config.cost() + sum(piece.cost() for piece in pieces.values())
     assert in_all == pytest.approx(config.whole_cost(), rel=0.1)
-
-
-@pytest.mark.parametrize(("n_points", "n_pieces"), [(200, 0), (1000, 10)])
-def test_pieces_of_images_cost_what_the_whole_would(n_points, n_pieces, monkeypatch):
-    config = AttackedImages(DIGITS, None, "cw", n_points)
-    pieces = [need for need in config.needs().values() if need != DIGITS.fit]
-    assert len(pieces) == n_pieces
-    in_all = config.cost() + sum(piece.cost() for piece in pieces)
-    monkeypatch.setattr(images, "_LARGEST_PIECE", 10**9)
-    assert in_all == pytest.approx(config.cost(), rel=0.1)
 
 
 def test_runs_that_count_and_attack_by_themselves_cost_all_of_it():
@@ -140,7 +134,7 @@ def test_a_piece_is_named_after_all_that_changes_it_and_nothing_else(monkeypatch
     attack, pictures = AttackedPoints(LARGE, 1000), AttackedImages(DIGITS, None, "cw", 1000)
     before = digests(attack) | digests(pictures)
     monkeypatch.setattr(attacked_points, "PIECE_POINTS", 500)
-    monkeypatch.setattr(images, "_ATTACK_CHUNK", 50)
+    monkeypatch.setattr(images, "_PIECE_POINTS", 50)
     assert (digests(attack) | digests(pictures)) & before == {DIGITS.fit.digest}
 
 
@@ -156,6 +150,7 @@ JOBS = {
     ErrorCount: lambda: ErrorCount(NETWORK, 3 * error_counts.BLOCK_POINTS + 100),
     AttackedPoints: lambda: AttackedPoints(NETWORK, 10, 40, step_size=0.02, refine_steps=3),
     NormAttack: lambda: NormAttack(NETWORK, (0.8, 1.0, 1.3), 5, 40),
+    AttackedImages: lambda: AttackedImages(ImageTask(FIT), SVM, "gradient", 10, n_kept=3),
 }
 #: Classes whose pieces draw other random numbers than the whole, and are tested on their own.
 OTHER_NUMBERS = {SplittingRate}
@@ -170,6 +165,8 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(error_counts, "PIECE_BLOCKS", 2)
     monkeypatch.setattr(attacked_points, "PIECE_POINTS", 4)
     monkeypatch.setattr(attacked_norms, "PIECE_POINTS", 4)
+    monkeypatch.setattr(images, "_PIECE_POINTS", 4)
+    monkeypatch.setattr(images, "_LARGEST_PIECE", 4)
 
 
 def test_every_class_that_is_cut_is_tested_here(small_pieces):
@@ -210,28 +207,23 @@ def test_norms_attacked_apart_come_in_their_order(tmp_path, small_pieces):
     assert found.arrays["n_found"].sum() > 0
 
 
-FIT = FittedMixtures("synthetic", ("lying", "standing"), 1, 1, max_iter=2)
-
-
-@pytest.mark.parametrize(("variant", "n_points"), [("symmetric", 10), ("real", 303)])
-def test_images_attacked_in_chunks_are_those_in_one_piece(variant, n_points, tmp_path, monkeypatch):
-    # There are 300 real images, so that the last of the chunks asked for is empty.
-    chunk = {"symmetric": 4, "real": 100}[variant]
-    monkeypatch.setattr(images, "_ATTACK_CHUNK", chunk)
+@pytest.mark.parametrize(("variant", "n_points", "n"), [("symmetric", 10, 4), ("real", 303, 100)])
+def test_images_attacked_apart_are_kept_by_class(variant, n_points, n, tmp_path, monkeypatch):
+    # There are 300 real images, so that the last of the pieces asked for is empty.
+    monkeypatch.setattr(images, "_PIECE_POINTS", n)
+    monkeypatch.setattr(images, "_LARGEST_PIECE", n)
     task = ImageTask(FIT, variant)
-    svm = TrainedSVM(task, 20)
-    config = AttackedImages(task, svm, "gradient", n_points, n_kept=3)
+    config = AttackedImages(task, replace(SVM, task=task), "gradient", n_points, n_kept=3)
+    assert len(config.pieces()) == -(-n_points // n)
+    found = computed(config, tmp_path)
     monkeypatch.setattr(images, "_LARGEST_PIECE", n_points)
-    whole = computed(config, tmp_path)
-    monkeypatch.setattr(images, "_LARGEST_PIECE", chunk)
-    assert len(config.chunks()) == -(-n_points // chunk)
-    assert_equal(computed(config, tmp_path), whole)
-    labels = whole.arrays["label"]
-    assert whole.summary["n_points"] == min(n_points, 300)
-    assert labels[whole.arrays["kept"]].tolist() == [0, 0, 0, 1, 1, 1]
+    assert_equal(found, computed(config, tmp_path))
+    labels = found.arrays["label"]
+    assert found.summary["n_points"] == min(n_points, 300)
+    assert labels[found.arrays["kept"]].tolist() == [0, 0, 0, 1, 1, 1]
 
 
-def test_chunks_without_their_images_say_so(tmp_path, monkeypatch):
+def test_pieces_without_their_images_say_so(tmp_path, monkeypatch):
     monkeypatch.delenv("TRUEBOUNDARY_CELEBA", raising=False)
     faces = ImageTask(FittedMixtures("celeba", ("not Male", "Male")))
     found = computed(AttackedImages(faces, None, "gradient", 201), tmp_path)

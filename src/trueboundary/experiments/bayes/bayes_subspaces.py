@@ -21,13 +21,8 @@ from trueboundary.experiments.images.attack_tables import (
     with_interval,
 )
 from trueboundary.experiments.images.attacked_images import Floats
-from trueboundary.experiments.images.availability import (
-    is_available,
-    reason,
-    unless_images_are_missing,
-    without_data,
-)
-from trueboundary.experiments.images.image_fits import ImageTask
+from trueboundary.experiments.images.availability import unless_images_are_missing
+from trueboundary.experiments.images.image_fits import OnImages
 from trueboundary.experiments.images.image_plans import (
     Settings,
     attacks_on,
@@ -44,35 +39,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SubspaceDistances(RunConfig):
+class SubspaceDistances(OnImages):
     """Distances from test points to the nearest component subspace of the other class.
 
     Parameters
     ----------
-    task : ImageTask
-        The problem.
+    task
+        As in `OnImages`.
     n_points : int
         Number of points, those of an `AttackedImages` with the same number and seed.
     seed : int
         Seed of the points.
     """
 
-    task: ImageTask
     n_points: int
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_integer("n_points", self.n_points, minimum=1)
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the fitted mixtures."""
-        return {"fit": self.task.fit}
-
     def cost(self) -> float:
         """Return about the time of all points."""
         return 0.5 + 2e-3 * self.n_points
 
-    def compute(self, context: Context) -> RunResult:
+    def measure(self, context: Context) -> RunResult:
         """Measure, and bound the distance to the nearest error from below."""
         import torch
 
@@ -80,8 +70,6 @@ class SubspaceDistances(RunConfig):
         from trueboundary.problems import other_subspace_distance
 
         fit = context.inputs["fit"]
-        if not is_available(fit):
-            return without_data(reason(fit))
         problem = self.task.problem(fit)
         x, y = self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
         classifier = problem.bayes_classifier(dtype=torch.float64)

@@ -15,15 +15,9 @@ from numpy.typing import NDArray
 
 from trueboundary._checks import check_integer
 from trueboundary.experiments.images.availability import missing_inputs, without_data
-from trueboundary.experiments.images.image_fits import ImageTask
-from trueboundary.experiments.images.trained_classifiers import (
-    TrainedClassifier,
-    decider,
-    dtype_of,
-    needs_of,
-)
+from trueboundary.experiments.images.trained_classifiers import OfClassifier, dtype_of
 from trueboundary.experiments.networks.trained_networks import FINAL
-from trueboundary.runs import Context, Run, RunConfig, RunResult, joined
+from trueboundary.runs import Context, Pieced, Run, RunConfig, RunResult, joined, spans
 from trueboundary.runs.config import Arrays
 
 if TYPE_CHECKING:
@@ -39,13 +33,13 @@ AttackName = Literal["cw", "cw-paper", "gradient", "gradient-fixed"]
 CHANGE_EDGES = np.arange(-127.5, 128.5) / 255
 
 #: Points that are attacked together, and the most that one run attacks.
-_ATTACK_CHUNK, _LARGEST_PIECE = 100, 200
+_PIECE_POINTS, _LARGEST_PIECE = 100, 200
 # The published fixed steps have no published length. These reach a distance of 10.
 _FIXED_STEP_SIZE, _N_FIXED_STEPS = 0.02, 500
 
 
 @dataclass(frozen=True)
-class AttackedImages(RunConfig):
+class AttackedImages(Pieced, OfClassifier):
     """Distances from test points to the nearest change of a classifier's decision.
 
     Success is a changed decision, as in the journal version of the paper: a point that is
@@ -54,10 +48,8 @@ class AttackedImages(RunConfig):
 
     Parameters
     ----------
-    task : ImageTask
-        Where the points come from.
-    classifier : TrainedClassifier or None
-        What is attacked; None for the optimal classifier of the task.
+    task, classifier
+        As in `OfClassifier`.
     attack : {"cw", "cw-paper", "gradient", "gradient-fixed"}
         Carlini-Wagner with constants in units of distance; the same with the paper's settings;
         steps along the gradient that are computed, or of a fixed length.
@@ -77,8 +69,6 @@ class AttackedImages(RunConfig):
 
     version: ClassVar[int] = 2  # 1 began the later descents of C&W where the last had ended
 
-    task: ImageTask
-    classifier: TrainedClassifier | None
     attack: AttackName
     n_points: int
     cw_steps: int = 1000
@@ -94,24 +84,22 @@ class AttackedImages(RunConfig):
         if self.attack not in get_args(AttackName):
             raise ValueError(f"attack must be one of {get_args(AttackName)}, got {self.attack!r}")
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the mixtures, the classifier and, of many points, the chunks."""
-        return needs_of(self.task, self.classifier) | self.chunks()
-
-    def chunks(self) -> dict[str, AttackedImagesChunk]:
-        """Return the work items of a large job; empty for one that is done in one piece."""
+    def pieces(self) -> dict[str, AttackedImagesPiece]:
+        """Return some points each."""
         if self.n_points <= _LARGEST_PIECE:
             return {}
-        return {
-            f"chunk-{first}": AttackedImagesChunk(
-                **self.field_values(), first=first, stop=min(first + _ATTACK_CHUNK, self.n_points)
-            )
-            for first in range(0, self.n_points, _ATTACK_CHUNK)
+        return {  # by the names that the keys of results know
+            f"chunk-{first}": AttackedImagesPiece(**self.field_values(), first=first, stop=stop)
+            for first, stop in spans(self.n_points, _PIECE_POINTS)
         }
 
-    def cost(self) -> float:
-        """Return about the time of all points, or of putting chunks together."""
-        return 0.2 if self.chunks() else self.seconds(self.n_points)
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the mixtures, the classifier and, of many points, the pieces."""
+        return {**self.whole_needs(), **self.pieces()}
+
+    def whole_cost(self) -> float:
+        """Return about the time of all points."""
+        return self.seconds(self.n_points)
 
     def seconds(self, n_points: int) -> float:
         """Return the number of passes times about what one takes."""
@@ -124,14 +112,20 @@ class AttackedImages(RunConfig):
         return 0.2 + n_points * passes * self.task.fit.source.seconds_per_pass
 
     def compute(self, context: Context) -> RunResult:
-        """Attack in chunks, or put together what runs of their own have attacked."""
+        """Attack the points or put them together, unless the images are missing."""
         missing = missing_inputs(context)
-        if missing:
-            return without_data(missing)
-        if chunks := self.chunks():
-            arrays = joined([context.inputs[name].arrays for name in chunks])
-        else:
-            arrays = self.attack_rows(context, 0, self.n_points)
+        return without_data(missing) if missing else super().compute(context)
+
+    def whole(self, context: Context) -> RunResult:
+        """Attack all points."""
+        return self._result(self.attack_rows(context, 0, self.n_points), context)
+
+    def put_together(self, pieces: Mapping[str, Run], context: Context) -> RunResult:
+        """Return the points of all pieces."""
+        return self._result(joined([piece.arrays for piece in pieces.values()]), context)
+
+    def _result(self, arrays: Arrays, context: Context) -> RunResult:
+        """Return the result from rows as `attack_rows` gives them."""
         arrays["change_count"] = arrays["change_count"].sum(axis=0)
         by_class = np.argsort(arrays["label"][arrays["kept"]], kind="stable")
         arrays |= {name: arrays[name][by_class] for name in ("kept", "original", "adversarial")}
@@ -145,16 +139,15 @@ class AttackedImages(RunConfig):
         return RunResult(summary, arrays)
 
     def attack_rows(self, context: Context, start: int, stop: int) -> Arrays:
-        """Attack the points `start` to `stop` in chunks, with a ``change_count`` of each chunk."""
+        """Attack the points `start` to `stop`, with one ``change_count`` for some at a time."""
         x, y = self.points(context.inputs["fit"])
-        model = decider(self.task, self.classifier, context, self.model)
+        model = self.load(context, self.model)
         x, labels = x.to(dtype_of(model)), y.numpy()
         hidden = self.task.variant == "real" and self.task.fit.source.is_private
         kept = _first_of_each(labels, 0 if hidden else self.n_kept)
         stop = min(stop, len(x))
         parts = []
-        for first in range(start, stop, _ATTACK_CHUNK):
-            last = min(first + _ATTACK_CHUNK, stop)
+        for first, last in spans(stop, _PIECE_POINTS, start=start):
             rows = slice(first, last)
             part = self.attack_points(model, x[rows]) | {"label": labels[rows]}
             part["correct"] = part["predicted"] == part["label"]
@@ -201,7 +194,7 @@ class AttackedImages(RunConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackedImagesChunk(AttackedImages):
+class AttackedImagesPiece(AttackedImages):
     """A part of a large `AttackedImages`, whose fields it has: the points `first` to `stop`.
 
     Parameters
@@ -211,22 +204,21 @@ class AttackedImagesChunk(AttackedImages):
         fewer.
     """
 
+    kind: ClassVar[str] = "AttackedImagesChunk"
+
     first: int
     stop: int
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the mixtures and the classifier."""
-        return needs_of(self.task, self.classifier)
+    def pieces(self) -> dict[str, AttackedImagesPiece]:
+        """Return none: a piece is not cut further."""
+        return {}
 
-    def cost(self) -> float:
-        """Return about the time of the chunk's points."""
+    def whole_cost(self) -> float:
+        """Return about the time of the piece's points."""
         return self.seconds(self.stop - self.first)
 
-    def compute(self, context: Context) -> RunResult:
+    def whole(self, context: Context) -> RunResult:
         """Attack the same points that a job in one piece would attack."""
-        missing = missing_inputs(context)
-        if missing:
-            return without_data(missing)
         return RunResult({"available": True}, self.attack_rows(context, self.first, self.stop))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,25 +11,24 @@ import numpy as np
 from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Panel
 from trueboundary.experiments.images.attack_tables import Row, distance_row
-from trueboundary.experiments.images.availability import is_available, reason, without_data
 from trueboundary.experiments.images.drawn_rows import draw_line
-from trueboundary.experiments.images.image_fits import ImageTask
+from trueboundary.experiments.images.image_fits import OnImages
 from trueboundary.experiments.images.trained_classifiers import gamma_grid
 from trueboundary.experiments.summaries import mean_of_points
-from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.runs import Context, Run, RunResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
-class GammaPath(RunConfig):
+class GammaPath(OnImages):
     """Accuracy and attacks along the widths of an RBF SVM's kernel, beside a linear SVM.
 
     Parameters
     ----------
-    task : ImageTask
-        Where the points come from.
+    task
+        As in `OnImages`.
     n_train : int
         Training points, the first of those of a `TrainedSVM` with the same seed.
     n_points : int
@@ -40,7 +39,6 @@ class GammaPath(RunConfig):
 
     version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
 
-    task: ImageTask
     n_train: int
     n_points: int
     seed: int = 0
@@ -49,22 +47,16 @@ class GammaPath(RunConfig):
         check_integer("n_train", self.n_train, minimum=2)
         check_integer("n_points", self.n_points, minimum=1)
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the fitted mixtures."""
-        return {"fit": self.task.fit}
-
     def cost(self) -> float:
         """Return about the time of fits and attacks."""
         return 0.2 + 1e-6 * self.n_train**2 + 2e-2 * self.n_points
 
-    def compute(self, context: Context) -> RunResult:
+    def measure(self, context: Context) -> RunResult:
         """Fit and attack for each gamma."""
         from trueboundary.attacks import LogDensityGradient
         from trueboundary.classifiers import fit_linear_svm, fit_rbf_svm
 
         fit = context.inputs["fit"]
-        if not is_available(fit):
-            return without_data(reason(fit))
         x, y = self.task.points(fit, self.n_train, seed=self.seed, purpose="train")
         points, labels = self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
         gammas = gamma_grid(x)

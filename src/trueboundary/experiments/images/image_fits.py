@@ -6,11 +6,12 @@ Modules that import torch are imported where they are used, so that listing expe
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from trueboundary._checks import check_integer
-from trueboundary.experiments.images.availability import without_data
+from trueboundary.experiments.images.availability import missing_inputs, without_data
 from trueboundary.experiments.provenance import OBSERVED
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -167,6 +168,32 @@ class ImageTask:
         x, y = self.fit.images(part).pairs(*self.fit.pair)
         chosen = torch.randperm(len(x), generator=generator)[:n]
         return torch.from_numpy(x)[chosen], torch.from_numpy(y)[chosen]
+
+
+@dataclass(frozen=True)
+class OnImages(RunConfig):
+    """A run on points of an image problem; it ends well without the images, and says so.
+
+    Parameters
+    ----------
+    task : ImageTask
+        Where the points come from.
+    """
+
+    task: ImageTask
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the fitted mixtures."""
+        return {"fit": self.task.fit}
+
+    def compute(self, context: Context) -> RunResult:
+        """Measure, unless the images are missing."""
+        missing = missing_inputs(context)
+        return without_data(missing) if missing else self.measure(context)
+
+    def measure(self, context: Context) -> RunResult:
+        """Return the result of a run that has its images."""
+        raise NotImplementedError(f"{self.kind} does not say what it measures")
 
 
 def load_fit(run: Run) -> ImageFit:

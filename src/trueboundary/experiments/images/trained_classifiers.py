@@ -13,13 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary._checks import check_integer
-from trueboundary.experiments.images.availability import (
-    is_available,
-    missing_inputs,
-    reason,
-    without_data,
-)
-from trueboundary.experiments.images.image_fits import ImageTask
+from trueboundary.experiments.images.image_fits import OnImages
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
     Schedule,
@@ -41,39 +35,26 @@ Kernel = Literal["linear", "rbf"]
 
 #: Wide to narrow kernels, relative to 1 / (dim * variance of the pixels), scikit-learn's "scale".
 GAMMA_SCALES = tuple(4.0**k for k in range(-4, 5))
-_COUNT_CHUNK = 1000
+#: Points that are decided together.
+_COUNTED = 1000
 
 
 @dataclass(frozen=True)
-class TrainedClassifier(RunConfig):
+class TrainedClassifier(OnImages):
     """A classifier trained on points of an image problem; see the two kinds below.
 
     Parameters
     ----------
-    task : ImageTask
-        What it is trained on.
+    task
+        As in `OnImages`.
     n_train : int
         Number of training points.
     seed : int
         Seed of the training points and of everything random in the training.
     """
 
-    task: ImageTask
     n_train: int
     seed: int = 0
-
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the fitted mixtures."""
-        return {"fit": self.task.fit}
-
-    def compute(self, context: Context) -> RunResult:
-        """Train, unless the images are missing."""
-        fit = context.inputs["fit"]
-        return self.train(fit, context) if is_available(fit) else without_data(reason(fit))
-
-    def train(self, fit: Run, context: Context) -> RunResult:
-        """Train on the points; the model is stored under `FINAL`."""
-        raise NotImplementedError(f"{self.kind} does not say how it is trained")
 
 
 @dataclass(frozen=True)
@@ -124,11 +105,12 @@ class TrainedCNN(TrainedClassifier):
         passes = 12 if self.beta > 0 else 1
         return 0.3 + passes * self.n_steps * self.batch_size * per_image * self.width / 8
 
-    def train(self, fit: Run, context: Context) -> RunResult:
-        """Train; a killed run goes on from its checkpoint."""
+    def measure(self, context: Context) -> RunResult:
+        """Train; a killed run goes on from its checkpoint, and the last model is `FINAL`."""
         from trueboundary.classifiers import to_arrays
         from trueboundary.training import TRADES, TrainingConfig, train
 
+        fit = context.inputs["fit"]
         model = self._initial_model(self.task.image_shape(fit))
         result = train(
             model,
@@ -217,7 +199,7 @@ class TrainedSVM(TrainedClassifier):
             return 0.2 + 1e-4 * self.n_train
         return 0.2 + 1e-6 * self.n_gamma**2 + 5e-8 * self.n_train**2
 
-    def train(self, fit: Run, context: Context) -> RunResult:
+    def measure(self, context: Context) -> RunResult:
         """Fit; the path of gammas is kept."""
         from trueboundary.classifiers import (
             choose_gamma,
@@ -226,6 +208,7 @@ class TrainedSVM(TrainedClassifier):
             to_arrays,
         )
 
+        fit = context.inputs["fit"]
         x, y = self.task.points(fit, self.n_train, seed=self.seed, purpose="train")
         if self.kernel == "linear":
             linear = fit_linear_svm(x, y, random_state=self.seed)
@@ -255,8 +238,8 @@ class TrainedSVM(TrainedClassifier):
 
 
 @dataclass(frozen=True)
-class Accuracy(RunConfig):
-    """Correct decisions on test points, point by point and in number.
+class OfClassifier(OnImages):
+    """A run on the decisions of a classifier of images.
 
     Parameters
     ----------
@@ -264,6 +247,29 @@ class Accuracy(RunConfig):
         Where the points come from, which need not be where the classifier was trained.
     classifier : TrainedClassifier or None
         What decides; None for the optimal classifier of the task.
+    """
+
+    classifier: TrainedClassifier | None
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the mixtures and the classifier."""
+        return {**super().needs()} | ({"classifier": self.classifier} if self.classifier else {})
+
+    def load(self, context: Context, model: str) -> BinaryClassifier:
+        """Return the stored `model` of the classifier, or the optimal one."""
+        if self.classifier is None:
+            return self.task.problem(context.inputs["fit"]).bayes_classifier()
+        return load_model(context.inputs["classifier"], model)
+
+
+@dataclass(frozen=True)
+class Accuracy(OfClassifier):
+    """Correct decisions on test points, point by point and in number.
+
+    Parameters
+    ----------
+    task, classifier
+        As in `OfClassifier`.
     n_points : int
         Number of points; of real images there may be fewer.
     model : str
@@ -272,8 +278,6 @@ class Accuracy(RunConfig):
         Seed of the points.
     """
 
-    task: ImageTask
-    classifier: TrainedClassifier | None
     n_points: int
     model: str = FINAL
     seed: int = 0
@@ -281,28 +285,19 @@ class Accuracy(RunConfig):
     def __post_init__(self) -> None:
         check_integer("n_points", self.n_points, minimum=1)
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the mixtures and the classifier."""
-        return needs_of(self.task, self.classifier)
-
     def cost(self) -> float:
         """Return about the time of all points."""
         return 0.2 + 2e-4 * self.n_points
 
-    def compute(self, context: Context) -> RunResult:
-        """Count in chunks."""
+    def measure(self, context: Context) -> RunResult:
+        """Count, some points at a time."""
         import torch
 
-        missing = missing_inputs(context)
-        if missing:
-            return without_data(missing)
-        model = decider(self.task, self.classifier, context, self.model)
+        model = self.load(context, self.model)
         fit = context.inputs["fit"]
         x, y = self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
         with torch.no_grad():
-            decided = [
-                model.predict(chunk.to(dtype_of(model))) for chunk in torch.split(x, _COUNT_CHUNK)
-            ]
+            decided = [model.predict(some.to(dtype_of(model))) for some in torch.split(x, _COUNTED)]
         correct = (torch.cat(decided) == y).numpy()
         summary = {"available": True, "n_points": len(x), "n_correct": int(correct.sum())}
         return RunResult(summary, {"correct": correct})
@@ -312,21 +307,6 @@ def gamma_grid(x: Tensor) -> NDArray[np.floating[Any]]:
     """Return the gammas of a path for the points `x`, from wide to narrow kernels."""
     scale = x.shape[1] * float(x.double().var())
     return np.array(GAMMA_SCALES) / scale
-
-
-def needs_of(task: ImageTask, classifier: TrainedClassifier | None) -> dict[str, RunConfig]:
-    """Return what a run on the points of `task` needs: the mixtures, and the classifier if any."""
-    needs: dict[str, RunConfig] = {"fit": task.fit}
-    return needs | ({} if classifier is None else {"classifier": classifier})
-
-
-def decider(
-    task: ImageTask, classifier: TrainedClassifier | None, context: Context, model: str = FINAL
-) -> BinaryClassifier:
-    """Return the trained classifier among the inputs of a run, or the optimal one for None."""
-    if classifier is None:
-        return task.problem(context.inputs["fit"]).bayes_classifier()
-    return load_model(context.inputs["classifier"], model)
 
 
 def dtype_of(model: BinaryClassifier) -> torch.dtype:

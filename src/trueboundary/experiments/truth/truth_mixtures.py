@@ -15,13 +15,8 @@ import numpy as np
 
 from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, rows_of
-from trueboundary.experiments.images.availability import (
-    is_available,
-    reason,
-    unless_images_are_missing,
-    without_data,
-)
-from trueboundary.experiments.images.image_fits import ImageTask, ImageVariant
+from trueboundary.experiments.images.availability import unless_images_are_missing
+from trueboundary.experiments.images.image_fits import ImageVariant, OnImages
 from trueboundary.experiments.images.image_plans import image_task, words_of
 from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.figures import COLOURS, add_legend, new_figure
@@ -32,46 +27,44 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 VARIANTS: tuple[ImageVariant, ...] = ("symmetric", "asymmetric")
+_CURVES = (
+    ("cheap", "-", "grey", "cheap certificate"),
+    ("lower", "-", "truth", "proven lower bound"),
+    ("upper", "--", "outer", "nearest error known"),
+)
 
 
 @dataclass(frozen=True)
-class MixtureBrackets(RunConfig):
+class MixtureBrackets(OnImages):
     """Brackets of the distance to the nearest error of the optimal classifier.
 
     Parameters
     ----------
-    task : ImageTask
-        The problem.
+    task
+        As in `OnImages`.
     n_points, seed : int
         Number of samples; those that the classifier gets wrong are left out, and their seed.
     """
 
     version: ClassVar[int] = 2  # 1 lost digits next to means
 
-    task: ImageTask
     n_points: int
     seed: int = 0
 
     def __post_init__(self) -> None:
         self.check_at_least(1, "n_points")
 
-    def needs(self) -> Mapping[str, RunConfig]:
-        """Return the fitted mixtures."""
-        return {"fit": self.task.fit}
-
     def cost(self) -> float:
         """Return about the time of all points."""
         return 0.5 + 1e-2 * self.n_points
 
-    def compute(self, context: Context) -> RunResult:
+    def measure(self, context: Context) -> RunResult:
         """Bracket the distance of every correctly classified sample, for log-sum-exp margins."""
         import torch
 
         from trueboundary.certificates import LipschitzMixtureCertificate, bracket
 
         fit = context.inputs["fit"]
-        if not is_available(fit):
-            return without_data(reason(fit))
         x, y = self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
         classifier = self.task.problem(fit).bayes_classifier(dtype=torch.float64)
         right = classifier.predict(x.double()) == y
