@@ -8,7 +8,6 @@ from functools import partial
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement
 from trueboundary.experiments.bayes import bayes_real
-from trueboundary.experiments.bayes.published import REAL_MEANS
 from trueboundary.experiments.images.attack_tables import (
     Row,
     Rows,
@@ -50,10 +49,10 @@ def claims(runs: Mapping[str, Run], rows: Rows) -> dict[str, Callable[[], Measur
         "B1.14b": lambda: difference("CNN", "RBF SVM"),
         "B1.14c": lambda: difference("RBF SVM", "linear SVM"),
     }
-    for name in set(names) & set(REAL_MEANS):
+    for name, paper in bayes_real.real_means(names).items():
         claim = f"B3.12-{name.partition('/')[2]}"
         own = chosen(rows, dataset=name)
-        judged[claim] = partial(deviation_from, REAL_MEANS[name], own, "mean_l2")
+        judged[claim] = partial(deviation_from, paper, own, "mean_l2")
     return judged
 
 

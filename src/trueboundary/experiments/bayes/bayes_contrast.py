@@ -8,14 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.bayes.published import CONTRAST_MEANS
+from trueboundary.experiments.bayes.published import printed_numbers
 from trueboundary.experiments.images.attack_tables import (
     Row,
     Rows,
     chosen,
     distance_row,
     estimate,
-    with_paper,
 )
 from trueboundary.experiments.images.attacked_images import AttackName, distances
 from trueboundary.experiments.images.availability import unless_images_are_missing
@@ -133,8 +132,8 @@ def _row(
     row = distance_row(found, dataset=name, variant=variant, attack=ATTACKS[attack])
     row["n_beyond_1.5_formula"] = int((found > far).sum())
     row["accuracy"] = run.summary["n_correct"] / run.summary["n_points"]
-    paper = CONTRAST_MEANS if attack == PUBLISHED else {}
-    return with_paper([row], paper, VARIANTS, "variant")[0]
+    known = attack == PUBLISHED and name == "mnist/0-6"
+    return row | {"paper": printed_numbers(_CLAIMS[variant])[0] if known else None}
 
 
 def _published(rows: Rows) -> Measurement:

@@ -16,7 +16,7 @@ from trueboundary.experiments.bayes import (
 )
 from trueboundary.experiments.bayes.bayes_subspaces import SubspaceDistances, histogram_panel
 from trueboundary.experiments.bayes.four_classifiers import four_rows
-from trueboundary.experiments.bayes.published import ASYMMETRIC_MEANS, MEANS
+from trueboundary.experiments.bayes.published import printed_numbers, printed_table
 from trueboundary.experiments.images.attack_tables import (
     ATTACKS,
     Rows,
@@ -95,12 +95,14 @@ def part_settings(settings: Settings, part: str) -> dict[str, Any]:
 def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     """Tabulate every attribute, and let the repeated experiments analyse their own runs."""
     names, swept = settings["dataset"], settings["sweep_dataset"]
-    rows = with_paper(four_rows(runs, names), MEANS, CLASSIFIERS, "classifier")
+    rows = with_paper(
+        four_rows(runs, names), printed_table("B3.7-{}", names), CLASSIFIERS, "classifier"
+    )
     contrast = [
         attack_row(runs, f"{name}/asymmetric", dataset=name, classifier=_ASYMMETRIC)
+        | {"paper": next(iter(printed_numbers(f"B1.7-{words_of(name)}-asymmetric")), None)}
         for name in swept
     ]
-    contrast = with_paper(contrast, ASYMMETRIC_MEANS, (_ASYMMETRIC,), "classifier")
     fits = {name: runs[f"{name}/fit"] for name in names}
     notes = [note for fit in fits.values() for note in fit.summary.get("data_notes", ())]
     remarks = list(dict.fromkeys(notes))
