@@ -86,7 +86,7 @@ def test_a_row_takes_the_nearer_attack_and_counts_failures() -> None:
 
 
 def test_a_row_of_failures_alone_is_said_as_such() -> None:
-    row = attack_tables.attack_row(classifier("a", [math.inf] * 3), "a")
+    row = attack_tables.attack_row(classifier("a", [math.inf] * 3), "a", dataset="synthetic")
     assert math.isnan(row["mean_l2"])
     assert "no decision changed at any of 3 points" in attack_tables.describe_row(row, "it")
     assert error_bars([row]) == [[0.0], [0.0]]

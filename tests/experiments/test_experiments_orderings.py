@@ -9,8 +9,8 @@ import pytest
 
 from trueboundary.experiments.base import Measurement
 from trueboundary.experiments.bayes import bayes_cifar, bayes_trades
-from trueboundary.experiments.bayes.four_classifiers import claims_on_four, four_rows
-from trueboundary.experiments.images.attack_tables import distance_row
+from trueboundary.experiments.bayes.four_classifiers import claims_on_four
+from trueboundary.experiments.images.attack_tables import attack_rows, distance_row
 from trueboundary.experiments.images.drawn_rows import draw_groups, draw_line, error_bars
 from trueboundary.experiments.images.image_plans import CLASSIFIERS
 from trueboundary.experiments.images.orderings import (
@@ -48,6 +48,10 @@ def attacks(means: dict[str, Any]) -> dict[str, Run]:
     return runs
 
 
+def rows_of(runs: dict[str, Run]) -> list[dict[str, Any]]:
+    return attack_rows(runs, [NAME], "{}", classifier=CLASSIFIERS)
+
+
 @pytest.mark.parametrize(
     ("below", "above", "factor", "answer"),
     [
@@ -79,7 +83,7 @@ def test_single_successes_decide_no_ordering_of_any_experiment() -> None:
     """Means of 1.00 and 1.01 from one point each were in order for faces and not for digits."""
     few = {name: [1.0 + 0.01 * i, math.inf] for i, name in enumerate(CLASSIFIERS)}
     runs = attacks(few)
-    rows = four_rows(runs, [NAME])
+    rows = rows_of(runs)
     assert [r["mean_l2_low"] for r in rows] == [None] * 4
     found, remarks = decide(claims_on_four(runs, rows, brittle=0.5))
     assert not {"B1.8", "B1.9b", "B1.9c"} & set(found)
@@ -100,14 +104,14 @@ def test_the_four_classifiers_are_ordered_as_their_attacks_are() -> None:
     spread = np.linspace(0.95, 1.05, 20)
     papers = dict(zip(CLASSIFIERS, (3.0, 1.2, 0.5, 2.8), strict=True))
     runs = attacks({name: mean * spread for name, mean in papers.items()})
-    found, _ = decide(claims_on_four(runs, four_rows(runs, [NAME]), brittle=0.5))
+    found, _ = decide(claims_on_four(runs, rows_of(runs), brittle=0.5))
     values = {claim: m.value for claim, m in found.items()}
     assert values["B1.9a"] == pytest.approx(2.8 / 3.0)
     assert (values["B1.9b"], values["B1.9c"]) == (True, True)
     assert values["B1.8"] is False  # 99 of 100 do not prove an accuracy of 0.98
     assert values["B1.6"] == 0.99
     other = attacks({name: mean * spread for name, mean in (papers | {"CNN": 0.4}).items()})
-    found, _ = decide(claims_on_four(other, four_rows(other, [NAME]), brittle=0.5))
+    found, _ = decide(claims_on_four(other, rows_of(other), brittle=0.5))
     assert (found["B1.9b"].value, found["B1.9c"].value) == (False, False)
 
 

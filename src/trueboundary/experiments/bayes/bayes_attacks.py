@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.images.attack_tables import Rows, distance_row
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
+from trueboundary.experiments.images.attack_tables import distance_row
 from trueboundary.experiments.images.attacked_images import AttackName, Floats, distances
 from trueboundary.experiments.images.availability import unless_images_are_missing
 from trueboundary.experiments.images.drawn_rows import draw_groups
@@ -22,6 +22,7 @@ from trueboundary.experiments.images.image_plans import (
     words_of,
 )
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.figures import COLOURS, CYCLE, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
@@ -149,8 +150,6 @@ def _scatter(runs: Mapping[str, Run], dataset: str) -> Panel:
 
 def draw_scatter(found: Mapping[str, Floats]) -> Figure:
     """Draw the distances of two attacks against each other, classifiers side by side."""
-    from trueboundary.figures import COLOURS, new_figure
-
     figure, axes = new_figure(len(found), width=2.7 * len(found), height=3.2)
     for block, (name, values) in zip(axes, found.items(), strict=True):
         end = 1.05 * max(values.max(initial=0.0), 0.1)
@@ -181,8 +180,6 @@ def _means(rows: Rows, dataset: str) -> Panel:
 
 def draw_means(rows: Rows) -> Figure:
     """Draw mean distances by classifier, attacks in colours."""
-    from trueboundary.figures import CYCLE, new_figure
-
     figure, (axes,) = new_figure(width=7.6, height=4.4)
     colours = dict(zip(ATTACKS.values(), CYCLE, strict=False))
     places = draw_groups(axes, rows, colours, group="attacked", series="attack")

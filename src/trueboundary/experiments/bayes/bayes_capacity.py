@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.experiments.images.attack_tables import (
-    Rows,
     attack_row,
     chosen,
     describe_row,
@@ -29,6 +28,7 @@ from trueboundary.experiments.images.image_plans import (
 from trueboundary.experiments.images.trained_classifiers import TrainedCNN
 from trueboundary.experiments.networks.trained_networks import FINAL, snapshot_name
 from trueboundary.experiments.summaries import ratio_of_means
+from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -92,11 +92,8 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     rows = sweep_rows(runs, settings)
     names = settings["dataset"]
     optima = [attack_row(runs, f"{name}/optimal", dataset=name) for name in names]
-    remarks = [describe_row(row, f"{words_of(row['dataset'])}, optimal") for row in optima]
-    remarks += [
-        describe_row(row, f"{words_of(row['dataset'])}, {VARIED[row['sweep']][0]} {row['value']:,}")
-        for row in rows
-    ]
+    remarks = [describe_row(row, "optimal") for row in optima]
+    remarks += [describe_row(row, f"{VARIED[row['sweep']][0]} {row['value']:,}") for row in rows]
     return Analysis(
         panels=[_panel(rows, optima)],
         measurements=measure(runs, rows, names),
@@ -148,6 +145,30 @@ def _ends(runs: Mapping[str, Run], rows: Rows, sweep: str, name: str) -> Measure
 
 
 def _panel(rows: Rows, optima: Rows) -> Panel:
+    def draw() -> Figure:
+        figure, panels = new_figure(3, width=10.5, height=3.8)
+        colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]
+        top = max([*(row["mean_l2"] for row in [*rows, *optima] if row["mean_l2"] > 0), 0.1])
+        for axes, (sweep, (words, _)) in zip(panels, VARIED.items(), strict=True):
+            for index, optimum in enumerate(optima):
+                colour, name = colours[index % len(colours)], optimum["dataset"]
+                axes.axhline(optimum["mean_l2"], linestyle="--", color=colour)
+                along = chosen(rows, dataset=name, sweep=sweep)
+                draw_line(axes, along, "value", colour=colour, label=words_of(name))
+                label = "the paper's" if index == 0 else None
+                mark_paper(axes, SWEEPS.get(name, {}).get(sweep, {}).items(), label=label)
+            if sweep != "depth":
+                axes.set_xscale("log")
+            values = sorted({row["value"] for row in rows if row["sweep"] == sweep})
+            axes.set_xticks(values, [_short(value) for value in values])
+            axes.set_xticks([], minor=True)
+            axes.set_xlabel(words)
+            axes.set_ylim(0, 1.35 * top)
+        panels[0].set_ylabel("mean L2 of the attack")
+        panels[0].plot([], [], "--", color=COLOURS["truth"], label="optimal classifier")
+        add_legend(panels[0], location="upper left")
+        return figure
+
     return Panel(
         name="capacity",
         title="Mean attacks on wider, deeper and longer trained networks",
@@ -157,37 +178,9 @@ def _panel(rows: Rows, optima: Rows) -> Panel:
             "problem at each step. Dashed: the optimal classifier of the same problem. Crosses: "
             "the paper's networks, where the data set is one of the paper's."
         ),
-        draw=lambda: draw_sweeps(rows, optima),
+        draw=draw,
         data=[row | {"sweep": "optimal", "value": ""} for row in optima] + rows,
     )
-
-
-def draw_sweeps(rows: Rows, optima: Rows) -> Figure:
-    """Draw the mean attack along each sweep, data sets in colours."""
-    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
-
-    figure, panels = new_figure(3, width=10.5, height=3.8)
-    colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]
-    top = max([*(row["mean_l2"] for row in [*rows, *optima] if row["mean_l2"] > 0), 0.1])
-    for axes, (sweep, (words, _)) in zip(panels, VARIED.items(), strict=True):
-        for index, optimum in enumerate(optima):
-            colour, name = colours[index % len(colours)], optimum["dataset"]
-            axes.axhline(optimum["mean_l2"], linestyle="--", color=colour)
-            along = chosen(rows, dataset=name, sweep=sweep)
-            draw_line(axes, along, "value", colour=colour, label=words_of(name))
-            label = "the paper's" if index == 0 else None
-            mark_paper(axes, SWEEPS.get(name, {}).get(sweep, {}).items(), label=label)
-        if sweep != "depth":
-            axes.set_xscale("log")
-        values = sorted({row["value"] for row in rows if row["sweep"] == sweep})
-        axes.set_xticks(values, [_short(value) for value in values])
-        axes.set_xticks([], minor=True)
-        axes.set_xlabel(words)
-        axes.set_ylim(0, 1.35 * top)
-    panels[0].set_ylabel("mean L2 of the attack")
-    panels[0].plot([], [], "--", color=COLOURS["truth"], label="optimal classifier")
-    add_legend(panels[0], location="upper left")
-    return figure
 
 
 def _short(value: int) -> str:

@@ -6,11 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Row, Rows
 from trueboundary.experiments.bayes import bayes_real
 from trueboundary.experiments.images.attack_tables import (
-    Row,
-    Rows,
     chosen,
     deviation_from,
     names_of,

@@ -7,11 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.bayes.published import printed_numbers
 from trueboundary.experiments.images.attack_tables import (
-    Row,
-    Rows,
     chosen,
     distance_row,
     estimate,
@@ -31,6 +29,7 @@ from trueboundary.experiments.images.image_plans import (
 from trueboundary.experiments.images.orderings import decide, smallest
 from trueboundary.experiments.images.sheets import Sheet, sheet_panel, show_pictures
 from trueboundary.experiments.summaries import Estimate, mean_of_points
+from trueboundary.figures import COLOURS, CYCLE, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
@@ -161,11 +160,6 @@ def _contrast(runs: Mapping[str, Run], names: Sequence[str]) -> Measurement:
 def ratio_of_independent_means(numerator: Estimate, denominator: Estimate) -> Estimate:
     """Return the ratio of two means of different points, with its 95 % interval (Taylor series).
 
-    Parameters
-    ----------
-    numerator, denominator : tuple
-        Mean and the ends of its 95 % interval, None where there is none.
-
     Examples
     --------
     >>> ratio_of_independent_means((3.0, 2.7, 3.3), (1.0, 1.0, 1.0))
@@ -209,6 +203,16 @@ def _overview(runs: Mapping[str, Run], name: str) -> Panel:
         **{f"{words}, symmetric": runs[f"{words}/cw"] for words in _LEARNED},
     }
     sheets = {words: Sheet.from_run(run, per_class=1) for words, run in shown.items()}
+
+    def draw() -> Figure:
+        figure, axes = new_figure(len(sheets), width=2.3 * len(sheets), height=3.1)
+        for block, (words, sheet) in zip(axes, sheets.items(), strict=True):
+            show_pictures(block, [sheet.original, sheet.adversarial], sheet.image_shape)
+            block.set_title(words)
+            block.set_xlabel(f"mean L2 {mean_of_points(sheet.distance)[0]:.2f}")
+        axes[0].set_ylabel("attacked          sample")
+        return figure
+
     return Panel(
         name="contrast-overview",
         title=f"Images before and after the attack, {words_of(name)} (Figure 1)",
@@ -217,22 +221,9 @@ def _overview(runs: Mapping[str, Run], name: str) -> Panel:
             "asymmetric even the optimal classifier changes its mind over invisible changes; where "
             "it is symmetric only a poorer classifier does."
         ),
-        draw=lambda: draw_overview(sheets),
+        draw=draw,
         data=[distance_row(sheet.distance, attacked=words) for words, sheet in sheets.items()],
     )
-
-
-def draw_overview(sheets: Mapping[str, Sheet]) -> Figure:
-    """Draw samples above attacked samples, a block for each classifier."""
-    from trueboundary.figures import new_figure
-
-    figure, axes = new_figure(len(sheets), width=2.3 * len(sheets), height=3.1)
-    for block, (words, sheet) in zip(axes, sheets.items(), strict=True):
-        show_pictures(block, [sheet.original, sheet.adversarial], sheet.image_shape)
-        block.set_title(words)
-        block.set_xlabel(f"mean L2 {mean_of_points(sheet.distance)[0]:.2f}")
-    axes[0].set_ylabel("attacked          sample")
-    return figure
 
 
 def _means(rows: Rows, predicted: float) -> Panel:
@@ -251,8 +242,6 @@ def _means(rows: Rows, predicted: float) -> Panel:
 
 def draw_means(rows: Rows, predicted: float) -> Figure:
     """Draw mean distances by pair and variant, attacks in colours."""
-    from trueboundary.figures import COLOURS, CYCLE, new_figure
-
     figure, (axes,) = new_figure(width=7.6, height=4.2)
     drawn = [row | {"problem": f"{words_of(row['dataset'])}\n{row['variant']}"} for row in rows]
     colours = dict(zip(ATTACKS.values(), CYCLE, strict=False))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.experiments.bayes import (
     bayes_capacity,
     bayes_noise,
@@ -15,12 +15,11 @@ from trueboundary.experiments.bayes import (
     face_claims,
 )
 from trueboundary.experiments.bayes.bayes_subspaces import SubspaceDistances, histogram_panel
-from trueboundary.experiments.bayes.four_classifiers import four_rows
 from trueboundary.experiments.bayes.published import printed_numbers, printed_table
 from trueboundary.experiments.images.attack_tables import (
     ATTACKS,
-    Rows,
     attack_row,
+    attack_rows,
     describe_row,
     names_of,
     with_paper,
@@ -40,6 +39,7 @@ from trueboundary.experiments.images.image_plans import (
 )
 from trueboundary.experiments.images.orderings import decide
 from trueboundary.experiments.images.sheets import Sheet, file_name, sheet_panel
+from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
@@ -95,9 +95,8 @@ def part_settings(settings: Settings, part: str) -> dict[str, Any]:
 def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     """Tabulate every attribute, and let the repeated experiments analyse their own runs."""
     names, swept = settings["dataset"], settings["sweep_dataset"]
-    rows = with_paper(
-        four_rows(runs, names), printed_table("B3.7-{}", names), CLASSIFIERS, "classifier"
-    )
+    rows = attack_rows(runs, names, "{}", classifier=CLASSIFIERS)
+    rows = with_paper(rows, printed_table("B3.7-{}", names), CLASSIFIERS, "classifier")
     contrast = [
         attack_row(runs, f"{name}/asymmetric", dataset=name, classifier=_ASYMMETRIC)
         | {"paper": next(iter(printed_numbers(f"B1.7-{words_of(name)}-asymmetric")), None)}
@@ -107,10 +106,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     notes = [note for fit in fits.values() for note in fit.summary.get("data_notes", ())]
     remarks = list(dict.fromkeys(notes))
     remarks += [_fit_remark(fit, name) for name, fit in fits.items()]
-    remarks += [
-        describe_row(row, f"{words_of(row['dataset'])}, {row['classifier']}")
-        for row in [*rows, *contrast]
-    ]
+    remarks += [describe_row(row, row["classifier"]) for row in [*rows, *contrast]]
     remarks += [_subspace_remark(runs, name) for name in swept]
     remarks += [f"{words_of(name)}. {path_remark(runs[f'{name}/gammas'])}" for name in swept]
     panels = [_means(rows, contrast), _subspaces(runs, swept)]
@@ -196,8 +192,6 @@ def _means(rows: Rows, contrast: Rows) -> Panel:
 
 def draw_means(rows: Rows, contrast: Rows) -> Figure:
     """Draw mean attacks by attribute, classifiers in colours."""
-    from trueboundary.figures import COLOURS, add_legend, new_figure
-
     names = names_of(rows)
     figure, (axes,) = new_figure(width=7.6, height=1.6 + 0.55 * len(names))
     draw_groups(

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.experiments.images.attack_tables import (
-    Rows,
     attack_row,
     chosen,
     describe_row,
@@ -29,6 +28,7 @@ from trueboundary.experiments.images.image_plans import (
 )
 from trueboundary.experiments.images.sheets import show_pictures
 from trueboundary.experiments.summaries import ratio_of_means
+from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     """Hold the mean attacks at the largest noise against those at the smallest."""
     rows = noise_rows(runs, settings)
     remarks = [
-        describe_row(
-            row, f"{words_of(row['dataset'])}, noise {row['noise_std']:g}, {row['classifier']}"
-        )
-        for row in rows
+        describe_row(row, f"noise {row['noise_std']:g}, {row['classifier']}") for row in rows
     ]
     return Analysis(
         panels=[_sheet(runs, settings), _bars(rows)],
@@ -118,6 +115,29 @@ def _ratio(runs: Mapping[str, Run], settings: Settings, name: str, classifier: s
 
 
 def _bars(rows: Rows) -> Panel:
+    def draw() -> Figure:
+        names = names_of(rows)
+        figure, panels = new_figure(len(names), width=max(5.6, 4.2 * len(names)), height=3.8)
+        top = max([*(row["mean_l2"] for row in rows if row["mean_l2"] > 0), 0.1])
+        for axes, name in zip(panels, names, strict=True):
+            for classifier, colour in (("optimal", "truth"), ("CNN", "inner")):
+                along = chosen(rows, dataset=name, classifier=classifier)
+                style = "o--" if classifier == "optimal" else "o-"
+                draw_line(
+                    axes, along, "noise_std", colour=COLOURS[colour], label=classifier, style=style
+                )
+            axes.set_xscale("log")
+            noises = sorted(names_of(rows, "noise_std"))
+            axes.set_xticks(noises, [f"{noise:g}" for noise in noises])
+            axes.set_xticks([], minor=True)
+            axes.set_xlim(noises[0] / 2, noises[-1] * 2)
+            axes.set_ylim(0, 1.35 * top)
+            axes.set_xlabel("standard deviation of the noise in each pixel")
+            axes.set_title(words_of(name))
+        panels[0].set_ylabel("mean L2 of the attack")
+        add_legend(panels[0], location="upper right")
+        return figure
+
     return Panel(
         name="noise",
         title="Mean attacks at little and at much noise",
@@ -127,36 +147,9 @@ def _bars(rows: Rows) -> Panel:
             "over points, against the noise added to every pixel. The mixtures differ in nothing "
             "else."
         ),
-        draw=lambda: draw_noise(rows),
+        draw=draw,
         data=rows,
     )
-
-
-def draw_noise(rows: Rows) -> Figure:
-    """Draw the mean attack against the noise, one panel per data set."""
-    from trueboundary.figures import COLOURS, add_legend, new_figure
-
-    names = names_of(rows)
-    figure, panels = new_figure(len(names), width=max(5.6, 4.2 * len(names)), height=3.8)
-    top = max([*(row["mean_l2"] for row in rows if row["mean_l2"] > 0), 0.1])
-    for axes, name in zip(panels, names, strict=True):
-        for classifier, colour in (("optimal", "truth"), ("CNN", "inner")):
-            along = chosen(rows, dataset=name, classifier=classifier)
-            style = "o--" if classifier == "optimal" else "o-"
-            draw_line(
-                axes, along, "noise_std", colour=COLOURS[colour], label=classifier, style=style
-            )
-        axes.set_xscale("log")
-        noises = sorted(names_of(rows, "noise_std"))
-        axes.set_xticks(noises, [f"{noise:g}" for noise in noises])
-        axes.set_xticks([], minor=True)
-        axes.set_xlim(noises[0] / 2, noises[-1] * 2)
-        axes.set_ylim(0, 1.35 * top)
-        axes.set_xlabel("standard deviation of the noise in each pixel")
-        axes.set_title(words_of(name))
-    panels[0].set_ylabel("mean L2 of the attack")
-    add_legend(panels[0], location="upper right")
-    return figure
 
 
 def _sheet(runs: Mapping[str, Run], settings: Settings) -> Panel:
@@ -174,6 +167,17 @@ def _sheet(runs: Mapping[str, Run], settings: Settings) -> Panel:
         }
         for (name, noise_std), (values, _) in pictures.items()
     ]
+
+    def draw() -> Figure:
+        figure, panels = new_figure(1, len(pictures), width=7.2, height=0.3 + 1.1 * len(pictures))
+        for axes, (name, noise_std) in zip(panels, pictures, strict=True):
+            pixels, shape = pictures[name, noise_std]
+            show_pictures(axes, [pixels], shape)
+            axes.set_ylabel(
+                f"{words_of(name)}\nnoise {noise_std:g}", rotation=0, ha="right", va="center"
+            )
+        return figure
+
     return Panel(
         name="noise-samples",
         title="Samples with little and with much noise",
@@ -181,7 +185,7 @@ def _sheet(runs: Mapping[str, Run], settings: Settings) -> Panel:
             "The first samples of either class at each noise. Values beyond black and white, which "
             "the problems have, are drawn as black and white."
         ),
-        draw=lambda: draw_samples(pictures),
+        draw=draw,
         data=data,
     )
 
@@ -190,21 +194,6 @@ def _pictures(run: Run) -> Pictures:
     """Return the pixels of a few kept samples of either class, and the shape of an image."""
     channels, height, width = run.summary["image_shape"]
     return run.arrays["original"][: 2 * _N_SHOWN], (channels, height, width)
-
-
-def draw_samples(
-    pictures: Mapping[tuple[str, float], tuple[Floats, tuple[int, int, int]]],
-) -> Figure:
-    """Draw one row of samples per data set and noise."""
-    from trueboundary.figures import new_figure
-
-    figure, panels = new_figure(1, len(pictures), width=7.2, height=0.3 + 1.1 * len(pictures))
-    for axes, ((name, noise_std), (pixels, shape)) in zip(panels, pictures.items(), strict=True):
-        show_pictures(axes, [pixels], shape)
-        axes.set_ylabel(
-            f"{words_of(name)}\nnoise {noise_std:g}", rotation=0, ha="right", va="center"
-        )
-    return figure
 
 
 EXPERIMENT = Experiment(

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.bayes.published import printed_table
+from trueboundary.experiments.images import attack_tables
 from trueboundary.experiments.images.attack_tables import (
-    Row,
-    Rows,
-    attack_row,
     describe_row,
     names_of,
     share,
@@ -35,6 +33,7 @@ from trueboundary.experiments.images.image_plans import (
 )
 from trueboundary.experiments.images.orderings import apart, decide, ordering
 from trueboundary.experiments.images.trained_classifiers import Accuracy
+from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -78,10 +77,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         f"{row['trained_on']} ones."
         for row in transfers
     ]
-    remarks += [
-        describe_row(row, f"{words_of(row['dataset'])}, real images, {row['classifier']}")
-        for row in rows
-    ]
+    remarks += [describe_row(row, f"real images, {row['classifier']}") for row in rows]
     measurements, undecided = decide(
         {
             "B1.13a": lambda: transfer_loss(runs, names, transfers),
@@ -102,11 +98,7 @@ def real_means(names: Iterable[str]) -> dict[str, tuple[float, ...]]:
 
 def attack_rows(runs: Mapping[str, Run], names: Sequence[str]) -> Rows:
     """Return one row per data set and classifier of real images, beside the paper's."""
-    rows = [
-        attack_row(runs, f"{name}/{classifier}", dataset=name, classifier=classifier)
-        for name in names
-        for classifier in CLASSIFIERS
-    ]
+    rows = attack_tables.attack_rows(runs, names, "{}", classifier=CLASSIFIERS)
     return with_paper(rows, real_means(names), CLASSIFIERS, "classifier")
 
 
@@ -131,12 +123,7 @@ def transfer_loss(runs: Mapping[str, Run], names: Sequence[str], rows: Rows) -> 
 def accuracy_difference(runs: Mapping[str, Run], prefixes: Sequence[Sequence[str]]) -> Measurement:
     """Return by how much one accuracy exceeds another, on average over data sets.
 
-    Parameters
-    ----------
-    runs : mapping of str to Run
-        The runs.
-    prefixes : sequence of pairs of str
-        Names of two `Accuracy` runs on the same images, for each data set.
+    `prefixes` names two `Accuracy` runs on the same images for each data set.
     """
     means, variances, n_images = [], [], 0
     for pair in prefixes:
@@ -166,6 +153,17 @@ def robust_on_real(rows: Rows) -> Measurement:
 
 
 def _transfer_panel(rows: Rows) -> Panel:
+    def draw() -> Figure:
+        shown = [row | {"series": f"trained on {row['trained_on']} images"} for row in rows]
+        series = names_of(shown, "series")
+        colours = dict(zip(series, (COLOURS["inner"], COLOURS["outer"]), strict=True))
+        figure, axes = _grouped(shown, colours, series="series", value="accuracy", step=0.32)
+        lowest = min(row["accuracy_low"] for row in rows)
+        axes.set_ylim(lowest - 0.35 * (1.005 - lowest), 1.005)
+        axes.set_ylabel("accuracy on real test images")
+        add_legend(axes, location="lower left")
+        return figure
+
     return Panel(
         name="real-transfer",
         title="Trained on real and on generated images, tested on real ones",
@@ -174,27 +172,20 @@ def _transfer_panel(rows: Rows) -> Panel:
             "from the mixtures fitted to them, with 95 % Clopper-Pearson intervals. Crosses: the "
             "paper's Table 2, where the data set is one of the paper's."
         ),
-        draw=lambda: draw_transfer(rows),
+        draw=draw,
         data=rows,
     )
 
 
-def draw_transfer(rows: Rows) -> Figure:
-    """Draw the accuracies by data set and training."""
-    from trueboundary.figures import COLOURS, add_legend
-
-    shown = [row | {"series": f"trained on {row['trained_on']} images"} for row in rows]
-    series = names_of(shown, "series")
-    colours = dict(zip(series, (COLOURS["inner"], COLOURS["outer"]), strict=True))
-    figure, axes = _grouped(shown, colours, series="series", value="accuracy", step=0.32)
-    lowest = min(row["accuracy_low"] for row in rows)
-    axes.set_ylim(lowest - 0.35 * (1.005 - lowest), 1.005)
-    axes.set_ylabel("accuracy on real test images")
-    add_legend(axes, location="lower left")
-    return figure
-
-
 def _attack_panel(rows: Rows) -> Panel:
+    def draw() -> Figure:
+        colours = classifier_colours(CLASSIFIERS)
+        figure, axes = _grouped(rows, colours, series="classifier", step=0.2)
+        axes.set_ylim(0, 1.4 * axes.get_ylim()[1])
+        axes.set_ylabel("mean L2 of the attack")
+        add_legend(axes, location="upper left")
+        return figure
+
     return Panel(
         name="real-attacks",
         title="Attacks on classifiers of real images",
@@ -203,27 +194,13 @@ def _attack_panel(rows: Rows) -> Panel:
             "test images, of classifiers trained on real images, with 95 % intervals over points. "
             "Crosses: the journal version's values, where the data set is one of the paper's."
         ),
-        draw=lambda: draw_attacks(rows),
+        draw=draw,
         data=rows,
     )
 
 
-def draw_attacks(rows: Rows) -> Figure:
-    """Draw the mean attacks by data set and classifier."""
-    from trueboundary.figures import add_legend
-
-    colours = classifier_colours(CLASSIFIERS)
-    figure, axes = _grouped(rows, colours, series="classifier", step=0.2)
-    axes.set_ylim(0, 1.4 * axes.get_ylim()[1])
-    axes.set_ylabel("mean L2 of the attack")
-    add_legend(axes, location="upper left")
-    return figure
-
-
 def _grouped(rows: Rows, colours: Mapping[str, str], **options: Any) -> tuple[Figure, Axes]:
     """Draw the rows by data set."""
-    from trueboundary.figures import new_figure
-
     width = max(5.6, 1.5 * len(names_of(rows)) + 2)
     figure, (axes,) = new_figure(width=width, height=3.9)
     draw_groups(axes, rows, colours, group="dataset", words=words_of, **options)

@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.images.attack_tables import (
-    Row,
-    Rows,
     chosen,
     distance_row,
     estimate,
     nearest_distances,
     with_interval,
 )
-from trueboundary.experiments.images.attacked_images import Floats
 from trueboundary.experiments.images.availability import unless_images_are_missing
 from trueboundary.experiments.images.image_fits import OnImages
 from trueboundary.experiments.images.image_plans import (
@@ -31,6 +27,7 @@ from trueboundary.experiments.images.image_plans import (
     words_of,
 )
 from trueboundary.experiments.summaries import ratio_of_means
+from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -56,7 +53,7 @@ class SubspaceDistances(OnImages):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_points", self.n_points, minimum=1)
+        self.check_at_least(1, "n_points")
 
     def cost(self) -> float:
         """Return about the time of all points."""
@@ -146,35 +143,32 @@ def _remark(r: Row) -> str:
 def histogram_panel(runs: Mapping[str, Run], *, name: str, title: str, caption: str) -> Panel:
     """Return the panel of the distances of `SubspaceDistances`, by data set."""
     found = {dataset: run.arrays["distance"] for dataset, run in runs.items()}
+
+    def draw() -> Figure:
+        figure, axes = new_figure(len(found), width=max(5.0, 3.2 * len(found)), height=3.2)
+        bins = list(np.linspace(0, max(float(values.max()) for values in found.values()), 25))
+        for block, (name, values) in zip(axes, found.items(), strict=True):
+            block.hist(values, bins, color=COLOURS["inner"], alpha=0.75)
+            label = f"mean {values.mean():.2f}"
+            block.axvline(values.mean(), color=COLOURS["truth"], linestyle="--", label=label)
+            block.set_title(words_of(name))
+            block.set_xlabel("L2 distance to the subspace")
+            block.set_ylim(top=1.25 * max(1.0, block.get_ylim()[1]))
+            add_legend(block, location="upper left")
+        axes[0].set_ylabel("number of points")
+        return figure
+
     return Panel(
         name=name,
         title=title,
         caption=caption,
-        draw=lambda: draw_histograms(found),
+        draw=draw,
         data=[
             {"dataset": dataset, "distance": float(value)}
             for dataset, values in found.items()
             for value in values
         ],
     )
-
-
-def draw_histograms(found: Mapping[str, Floats]) -> Figure:
-    """Draw one histogram per data set."""
-    from trueboundary.figures import COLOURS, add_legend, new_figure
-
-    figure, axes = new_figure(len(found), width=max(5.0, 3.2 * len(found)), height=3.2)
-    end = max(float(values.max()) for values in found.values())
-    for block, (name, values) in zip(axes, found.items(), strict=True):
-        block.hist(values, bins=list(np.linspace(0, end, 25)), color=COLOURS["inner"], alpha=0.75)
-        label = f"mean {values.mean():.2f}"
-        block.axvline(values.mean(), color=COLOURS["truth"], linestyle="--", label=label)
-        block.set_title(words_of(name))
-        block.set_xlabel("L2 distance to the subspace")
-        block.set_ylim(top=1.25 * max(1.0, block.get_ylim()[1]))
-        add_legend(block, location="upper left")
-    axes[0].set_ylabel("number of points")
-    return figure
 
 
 def _scatter(runs: Mapping[str, Run], names: Sequence[str]) -> Panel:
@@ -202,8 +196,6 @@ def _scatter(runs: Mapping[str, Run], names: Sequence[str]) -> Panel:
 
 def draw_scatter(rows: Rows, names: Sequence[str]) -> Figure:
     """Draw attacks and certificates against half the subspace distance, by data set."""
-    from trueboundary.figures import COLOURS, add_legend, new_figure
-
     figure, axes = new_figure(len(names), width=max(5.0, 3.2 * len(names)), height=3.4)
     finite = [r["attack"] for r in rows if math.isfinite(r["attack"])]
     end = 1.05 * max([r["half_distance"] for r in rows] + finite)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.bayes.four_classifiers import claims_on_four, four_rows
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
+from trueboundary.experiments.bayes.four_classifiers import claims_on_four
 from trueboundary.experiments.bayes.published import printed_numbers
 from trueboundary.experiments.images.attack_tables import (
-    Rows,
+    attack_rows,
     chosen,
     deviation_from,
     estimate,
@@ -33,6 +33,7 @@ from trueboundary.experiments.images.image_plans import (
 from trueboundary.experiments.images.orderings import decide, extreme_share
 from trueboundary.experiments.images.sheets import Sheet, sheet_panel
 from trueboundary.experiments.summaries import mean_of_points, ratio_of_means
+from trueboundary.figures import COLOURS, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
@@ -60,7 +61,9 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     """Compare the classifiers pair by pair."""
     names = settings["dataset"]
     paper = {name: printed_numbers(claim) for name, claim in _TABLE_CLAIMS.items()}
-    rows = with_paper(four_rows(runs, names), paper, CLASSIFIERS, "classifier")
+    rows = with_paper(
+        attack_rows(runs, names, "{}", classifier=CLASSIFIERS), paper, CLASSIFIERS, "classifier"
+    )
     for row in rows:
         for attack in ATTACKS:
             found = distances(runs[f"{row['dataset']}/{row['classifier']}/{attack}"])
@@ -137,8 +140,6 @@ def _means(rows: Rows) -> Panel:
 
 def draw_means(rows: Rows) -> Figure:
     """Draw the mean attacks by pair, classifiers in colours."""
-    from trueboundary.figures import new_figure
-
     figure, (axes,) = new_figure(width=7.6, height=4.2)
     draw_groups(
         axes,
@@ -158,6 +159,36 @@ def draw_means(rows: Rows) -> Figure:
 
 
 def _accuracies(rows: Rows) -> Panel:
+    def draw() -> Figure:
+        figure, (axes,) = new_figure(width=7.6, height=0.28 * len(rows) + 1.4)
+        # Table 1 has no attacked accuracy but this one that is not 0.
+        rbf = dict(zip(_TABLE_CLAIMS, zip(printed_numbers("B2.5"), strict=True), strict=True))
+        shares = [
+            {"of": f"{words_of(row['dataset'])}, {row['classifier']}", "when": when, "paper": paper}
+            | with_interval("share", estimate(row, value))
+            for row in with_paper(rows, rbf, ("RBF SVM",), "classifier")
+            for when, value, paper in (
+                ("clean", "accuracy", None),
+                ("attacked", "accuracy_under_attack", row["paper"]),
+            )
+        ]
+        colours = {"clean": COLOURS["inner"], "attacked": COLOURS["outer"]}
+        draw_groups(
+            axes,
+            shares,
+            colours,
+            group="of",
+            series="when",
+            value="share",
+            step=0,
+            across=True,
+            hollow=("attacked",),
+        )
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_xlabel("share of correct decisions")
+        axes.legend(frameon=False, fontsize=9, loc="center")
+        return figure
+
     return Panel(
         name="symmetric-accuracies",
         title="Accuracy before and after the attacks (Table 1)",
@@ -167,43 +198,9 @@ def _accuracies(rows: Rows) -> Panel:
             "right. Crosses: the paper's values on attacked points where they are not 0; on clean "
             "points it has 1 throughout."
         ),
-        draw=lambda: draw_accuracies(rows),
+        draw=draw,
         data=rows,
     )
-
-
-def draw_accuracies(rows: Rows) -> Figure:
-    """Draw clean and attacked accuracy by classifier and pair."""
-    from trueboundary.figures import COLOURS, new_figure
-
-    figure, (axes,) = new_figure(width=7.6, height=0.28 * len(rows) + 1.4)
-    # Table 1 has no attacked accuracy but this one that is not 0.
-    rbf = dict(zip(_TABLE_CLAIMS, zip(printed_numbers("B2.5"), strict=True), strict=True))
-    shares = [
-        {"of": f"{words_of(row['dataset'])}, {row['classifier']}", "when": when, "paper": paper}
-        | with_interval("share", estimate(row, value))
-        for row in with_paper(rows, rbf, ("RBF SVM",), "classifier")
-        for when, value, paper in (
-            ("clean", "accuracy", None),
-            ("attacked", "accuracy_under_attack", row["paper"]),
-        )
-    ]
-    colours = {"clean": COLOURS["inner"], "attacked": COLOURS["outer"]}
-    draw_groups(
-        axes,
-        shares,
-        colours,
-        group="of",
-        series="when",
-        value="share",
-        step=0,
-        across=True,
-        hollow=("attacked",),
-    )
-    axes.set_xlim(-0.03, 1.03)
-    axes.set_xlabel("share of correct decisions")
-    axes.legend(frameon=False, fontsize=9, loc="center")
-    return figure
 
 
 def _sheet(runs: Mapping[str, Run], name: str) -> Panel:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.bayes.published import printed_numbers
 from trueboundary.experiments.images.attack_tables import (
-    Row,
-    Rows,
     attack_row,
+    attack_rows,
     chosen,
     describe_row,
 )
@@ -25,6 +24,7 @@ from trueboundary.experiments.images.image_plans import (
     words_of,
 )
 from trueboundary.experiments.images.orderings import apart, decide
+from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -64,11 +64,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     optima = [attack_row(runs, f"{name}/optimal", dataset=name, beta="") for name in names]
     rows = beta_rows(runs, settings)
     remarks = [
-        describe_row(
-            row,
-            f"{words_of(row['dataset'])}, "
-            + (f"beta {row['beta']:g}" if row in rows else "optimal"),
-        )
+        describe_row(row, f"beta {row['beta']:g}" if row in rows else "optimal")
         for row in [*optima, *rows]
     ]
     measurements, undecided = decide(claims(rows, optima))
@@ -81,11 +77,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
 
 def beta_rows(runs: Mapping[str, Run], settings: Settings) -> Rows:
     """Return one row per data set and beta."""
-    return [
-        attack_row(runs, f"{name}/beta-{beta:g}", dataset=name, beta=beta)
-        for name in settings["dataset"]
-        for beta in settings["betas"]
-    ]
+    return attack_rows(runs, settings["dataset"], "beta-{:g}", beta=settings["betas"])
 
 
 def claims(rows: Rows, optima: Rows) -> dict[str, Callable[[], Measurement]]:
@@ -131,6 +123,32 @@ def _ends(rows: Sequence[Row]) -> tuple[Row, Row]:
 
 
 def _panel(rows: Rows, optima: Rows) -> Panel:
+    def draw() -> Figure:
+        figure, (left, right) = new_figure(2, width=9.4, height=4.0)
+        colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]
+        for index, optimum in enumerate(optima):
+            colour = colours[index % len(colours)]
+            along = chosen(rows, dataset=optimum["dataset"])
+            along.sort(key=lambda row: float(row["beta"]))
+            for axes, value in ((left, "mean_l2"), (right, "accuracy")):
+                axes.axhline(optimum[value], color=colour, linestyle="--")
+                words = words_of(optimum["dataset"])
+                draw_line(axes, along, "beta", colour=colour, label=words, value=value)
+        claims = ("B3.10a", "B3.10b")
+        for axes, claim, optimal in zip((left, right), claims, _PAPER_OPTIMAL, strict=True):
+            paper = zip(BETAS, printed_numbers(claim), strict=True)
+            mark_paper(axes, paper, label="the paper's faces")
+            axes.axhline(optimal, color=COLOURS["paper"], linestyle=":")
+            axes.set_xlabel("weight beta of the robust term")
+            axes.set_xticks(BETAS)
+        left.plot([], [], "--", color=COLOURS["truth"], label="optimal classifier")
+        left.set_ylabel("mean L2 of the attack")
+        left.set_ylim(0, 1.4 * max(4.4, left.get_ylim()[1]))
+        right.set_ylabel("accuracy on clean samples")
+        right.set_ylim(min(0.45, right.get_ylim()[0]), 1.03)
+        add_legend(left, location="upper left")
+        return figure
+
     return Panel(
         name="trades",
         title="Adversarial training against the optimal classifier",
@@ -141,39 +159,9 @@ def _panel(rows: Rows, optima: Rows) -> Panel:
             "Crosses and dotted line: the journal version's means over five face attributes, and "
             "its optimal classifier."
         ),
-        draw=lambda: draw_trades(rows, optima),
+        draw=draw,
         data=[*optima, *rows],
     )
-
-
-def draw_trades(rows: Rows, optima: Rows) -> Figure:
-    """Draw mean attack and accuracy against beta, data sets in colours."""
-    from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
-
-    figure, (left, right) = new_figure(2, width=9.4, height=4.0)
-    colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]
-    for index, optimum in enumerate(optima):
-        colour = colours[index % len(colours)]
-        along = chosen(rows, dataset=optimum["dataset"])
-        along.sort(key=lambda row: float(row["beta"]))
-        for axes, value in ((left, "mean_l2"), (right, "accuracy")):
-            axes.axhline(optimum[value], color=colour, linestyle="--")
-            words = words_of(optimum["dataset"])
-            draw_line(axes, along, "beta", colour=colour, label=words, value=value)
-    claims = ("B3.10a", "B3.10b")
-    for axes, claim, optimal in zip((left, right), claims, _PAPER_OPTIMAL, strict=True):
-        paper = zip(BETAS, printed_numbers(claim), strict=True)
-        mark_paper(axes, paper, label="the paper's faces")
-        axes.axhline(optimal, color=COLOURS["paper"], linestyle=":")
-        axes.set_xlabel("weight beta of the robust term")
-        axes.set_xticks(BETAS)
-    left.plot([], [], "--", color=COLOURS["truth"], label="optimal classifier")
-    left.set_ylabel("mean L2 of the attack")
-    left.set_ylim(0, 1.4 * max(4.4, left.get_ylim()[1]))
-    right.set_ylabel("accuracy on clean samples")
-    right.set_ylim(min(0.45, right.get_ylim()[0]), 1.03)
-    add_legend(left, location="upper left")
-    return figure
 
 
 EXPERIMENT = Experiment(

@@ -8,13 +8,12 @@ from statistics import fmean
 
 import numpy as np
 
-from trueboundary.experiments.base import Measurement
+from trueboundary.experiments.base import Measurement, Rows
 from trueboundary.experiments.bayes.bayes_capacity import SWEEPS
 from trueboundary.experiments.bayes.bayes_trades import BETAS
 from trueboundary.experiments.bayes.four_classifiers import claims_on_four
 from trueboundary.experiments.bayes.published import printed_numbers, printed_table
 from trueboundary.experiments.images.attack_tables import (
-    Rows,
     chosen,
     deviation_from,
     estimate,

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from trueboundary.experiments.base import Measurement
+from trueboundary.experiments.base import Measurement, Row, Rows
 from trueboundary.experiments.images.attack_tables import (
-    Row,
-    Rows,
-    attack_row,
     chosen,
     names_of,
     nearest_distances,
 )
-from trueboundary.experiments.images.image_plans import CLASSIFIERS
 from trueboundary.experiments.images.orderings import (
     accurate_and_brittle,
     apart,
@@ -28,28 +24,12 @@ from trueboundary.runs import Run
 _ACCURATE = 0.98
 
 
-def four_rows(runs: Mapping[str, Run], names: Sequence[str]) -> Rows:
-    """Return one row per data set and classifier."""
-    return [
-        attack_row(runs, f"{name}/{classifier}", dataset=name, classifier=classifier)
-        for name in names
-        for classifier in CLASSIFIERS
-    ]
-
-
 def claims_on_four(
     runs: Mapping[str, Run], rows: Sequence[Row], *, brittle: float
 ) -> dict[str, Callable[[], Measurement]]:
     """Return what measures the claims that the paper makes of all data sets at once.
 
-    Parameters
-    ----------
-    runs : mapping of str to Run
-        With the attacks, named as `four_classifiers` plans them.
-    rows : sequence of dict
-        As `four_rows`.
-    brittle : float
-        The CNN counts as brittle up to this share of the optimal classifier's mean attack.
+    The CNN counts as brittle up to the share `brittle` of the optimal classifier's mean attack.
     """
     names = names_of(rows)
     n_points = min(row["n_points"] for row in rows)

@@ -26,12 +26,7 @@ def printed_numbers(claim: str) -> tuple[float, ...]:
 def printed_table(claim: str, names: Iterable[str]) -> dict[str, tuple[float, ...]]:
     """Return the numbers of a table's rows by data set, of which some may have none.
 
-    Parameters
-    ----------
-    claim : str
-        Id of a row's claim, with braces for what follows the slash in a data set's name.
-    names : iterable of str
-        The data sets.
+    In the id of a row's claim braces stand for what follows the slash in a data set's name.
     """
     found = {name: printed_numbers(claim.format(name.partition("/")[2])) for name in names}
     return {name: numbers for name, numbers in found.items() if numbers}

@@ -7,19 +7,20 @@ A row has a value with the ends of its 95 % interval, for instance ``mean_l2``, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from trueboundary import theory
-from trueboundary.experiments.base import Measurement
+from trueboundary.experiments.base import Measurement, Row, Rows
 from trueboundary.experiments.images.attacked_images import (
     AttackName,
     Floats,
     accuracy_under_attack,
     distances,
 )
+from trueboundary.experiments.images.image_plans import words_of
 from trueboundary.experiments.summaries import (
     Estimate,
     largest_deviation,
@@ -28,9 +29,6 @@ from trueboundary.experiments.summaries import (
 )
 from trueboundary.plurals import plural
 from trueboundary.runs import Run
-
-Row = dict[str, Any]
-Rows = list[Row]
 
 #: The attacks that may stand under a prefix, the first of them always.
 ATTACKS: tuple[AttackName, ...] = ("gradient", "gradient-fixed", "cw")
@@ -59,6 +57,18 @@ def distance_row(distance: Floats, **labels: Any) -> Row:
             "n_failed": int((~np.isfinite(distance)).sum()),
         }
     )
+
+
+def attack_rows(
+    runs: Mapping[str, Run], names: Iterable[str], of: str, **label: Sequence[Any]
+) -> Rows:
+    """Return one row for each data set and value of a label, written as `of` says in the prefix."""
+    ((column, values),) = label.items()
+    return [
+        attack_row(runs, f"{name}/{of.format(value)}", dataset=name, **{column: value})
+        for name in names
+        for value in values
+    ]
 
 
 def attack_row(runs: Mapping[str, Run], prefix: str, **labels: Any) -> Row:
@@ -109,16 +119,7 @@ def with_paper(
 ) -> Rows:
     """Return the rows with the paper's numbers as ``paper``, None where it has none.
 
-    Parameters
-    ----------
-    rows : sequence of dict
-        With a ``dataset``.
-    paper : mapping of str to sequence of float
-        The paper's rows by data set.
-    order : sequence of str
-        What the numbers of a row of the paper are of.
-    label : str
-        Where the rows say which of `order` they are of.
+    `paper` has them by data set, in the `order` of what stands under `label`.
 
     Examples
     --------
@@ -148,9 +149,9 @@ def deviation_from(paper: Sequence[float], rows: Sequence[Row], value: str) -> M
     )
 
 
-def describe_row(row: Row, name: str) -> str:
-    """Return a row's numbers as a sentence, with their intervals and counts."""
-    text = f"{name}: "
+def describe_row(row: Row, what: str) -> str:
+    """Return a row's numbers as a sentence on `what`, with their intervals and counts."""
+    text = f"{words_of(row['dataset'])}, {what}: "
     if math.isnan(row["mean_l2"]):
         text += f"no decision changed at any of {plural(row['n_points'], 'point')}"
     else:

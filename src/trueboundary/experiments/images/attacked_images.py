@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from trueboundary._checks import check_integer
 from trueboundary.experiments.images.availability import missing_inputs, without_data
 from trueboundary.experiments.images.trained_classifiers import OfClassifier, dtype_of
 from trueboundary.experiments.networks.trained_networks import FINAL
@@ -79,8 +78,7 @@ class AttackedImages(Pieced, OfClassifier):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_points", "cw_steps", "cw_searches"):
-            check_integer(name, getattr(self, name), minimum=1)
+        self.check_at_least(1, "n_points", "cw_steps", "cw_searches")
         if self.attack not in get_args(AttackName):
             raise ValueError(f"attack must be one of {get_args(AttackName)}, got {self.attack!r}")
 

@@ -47,13 +47,7 @@ def missing_data(runs: Mapping[str, Run]) -> str:
 
 
 def unless_images_are_missing(experiment: str) -> Callable[[Analyse], Analyse]:
-    """Decorate an experiment's ``analyse``: without its images it says what is missing, no more.
-
-    Parameters
-    ----------
-    experiment : str
-        Its id, which begins with the folder of its paper.
-    """
+    """Decorate an experiment's ``analyse``: without its images it says what is missing, no more."""
     paper = experiment.partition("-")[0]
 
     def decorate(analyse: Analyse) -> Analyse:

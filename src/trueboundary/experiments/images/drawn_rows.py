@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trueboundary.experiments.images.attack_tables import Row, names_of
+from trueboundary.experiments.base import Row
+from trueboundary.experiments.images.attack_tables import names_of
+from trueboundary.figures import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,8 +30,6 @@ def error_bars(rows: Sequence[Row], value: str = "mean_l2") -> list[list[float]]
 
 def classifier_colours(names: Sequence[str]) -> dict[str, str]:
     """Return the colours of classifiers, the same in every figure."""
-    from trueboundary.figures import COLOURS
-
     hues = {"optimal": "truth", "CNN": "inner", "linear SVM": "orange", "RBF SVM": "green"}
     return {name: COLOURS[hues[name]] for name in names}
 
@@ -145,8 +145,6 @@ def mark_paper(
     across: bool = False,
 ) -> None:
     """Draw crosses at the paper's numbers (second of each point), where there are any."""
-    from trueboundary.figures import COLOURS
-
     known = [(place, number) for place, number in points if number is not None]
     if known:
         x, y = zip(*known, strict=True)

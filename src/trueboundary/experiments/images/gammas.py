@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Panel
-from trueboundary.experiments.images.attack_tables import Row, distance_row
+from trueboundary.experiments.base import Panel, Row
+from trueboundary.experiments.images.attack_tables import distance_row
 from trueboundary.experiments.images.drawn_rows import draw_line
 from trueboundary.experiments.images.image_fits import OnImages
 from trueboundary.experiments.images.trained_classifiers import gamma_grid
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.runs import Context, Run, RunResult
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class GammaPath(OnImages):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_train", self.n_train, minimum=2)
-        check_integer("n_points", self.n_points, minimum=1)
+        self.check_at_least(2, "n_train")
+        self.check_at_least(1, "n_points")
 
     def cost(self) -> float:
         """Return about the time of fits and attacks."""
@@ -102,19 +102,7 @@ def path_remark(path: Run) -> str:
 
 
 def path_panel(path: Run, chosen: float, *, name: str, words: str) -> Panel:
-    """Return the panel of a `GammaPath`.
-
-    Parameters
-    ----------
-    path : Run
-        The path.
-    chosen : float
-        The gamma that was used.
-    name : str
-        Of the panel.
-    words : str
-        What the classes are called.
-    """
+    """Return the panel of a `GammaPath` on images called `words`; `chosen` is the gamma used."""
     columns = (path.arrays[name] for name in ("gamma", "accuracy", "distance"))
     rows = [
         distance_row(found, gamma=float(gamma), accuracy=float(accuracy))
@@ -138,8 +126,6 @@ def draw_path(
     rows: Sequence[Row], chosen: float, linear_mean: float, linear_accuracy: float
 ) -> Figure:
     """Draw accuracy and mean attack against gamma."""
-    from trueboundary.figures import COLOURS, add_legend, new_figure
-
     figure, (left, right) = new_figure(2, width=9.0, height=3.8)
     left.plot([r["gamma"] for r in rows], [r["accuracy"] for r in rows], "o-", label="RBF SVM")
     left.set_ylabel("accuracy on test points")

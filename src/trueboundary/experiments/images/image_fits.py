@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from trueboundary._checks import check_integer
 from trueboundary.experiments.images.availability import missing_inputs, without_data
 from trueboundary.experiments.provenance import OBSERVED
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -67,8 +66,7 @@ class FittedMixtures(RunConfig):
 
     def __post_init__(self) -> None:
         _ = self.source  # raises where there is none
-        check_integer("n_factors", self.n_factors, minimum=1)
-        check_integer("max_iter", self.max_iter, minimum=1)
+        self.check_at_least(1, "n_factors", "max_iter")
 
     @property
     def source(self) -> ImageSource:

@@ -107,18 +107,9 @@ def fresh_cnn(
     beta: float = 0.0,
     kept: Sequence[int] = (),
 ) -> TrainedCNN:
-    """Return a strided network trained on fresh points at every step.
+    """Return a strided network trained on fresh points at every step, `n_samples` in all.
 
-    Parameters
-    ----------
-    task, settings, seed, device
-        As `planned_cnn` takes them; the settings have ``batch_size`` and ``learning_rate``.
-    n_samples : int
-        Training points in all.
-    width, depth, beta
-        As in `TrainedCNN`.
-    kept : sequence of int
-        Numbers of training points after which the network is stored, besides the last.
+    It is stored after each of the `kept` numbers of points as well.
     """
     batch = settings["batch_size"]
     return TrainedCNN(

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from trueboundary.experiments.base import Measurement
-from trueboundary.experiments.images.attack_tables import Row, names_of
+from trueboundary.experiments.base import Measurement, Row
+from trueboundary.experiments.images.attack_tables import names_of
 from trueboundary.experiments.images.image_plans import words_of
 from trueboundary.experiments.summaries import Estimate, share_measurement
 
@@ -61,19 +61,9 @@ def apart(below: Row, *above: Row, value: str = "mean_l2", factor: float = 1.0) 
 def decide(
     claims: Mapping[str, Callable[[], Measurement]],
 ) -> tuple[dict[str, Measurement], list[str]]:
-    """Return the measurements of those claims that the runs can decide.
+    """Return the measurements of those claims that the runs can decide, and remarks on the others.
 
-    Parameters
-    ----------
-    claims : mapping of str to callable
-        What measures each claim.
-
-    Returns
-    -------
-    measurements : dict of str to Measurement
-        Without those that are no number, as a mean where an attack never succeeds.
-    remarks : list of str
-        For each claim that lacks an interval, what lacks it.
+    A measurement that is no number, as a mean where an attack never succeeds, is left out.
     """
     measurements, remarks = {}, []
     for claim, measure in claims.items():
@@ -94,14 +84,7 @@ def ordering(
 ) -> Measurement:
     """Return whether an ordering of classifiers holds on every data set.
 
-    Parameters
-    ----------
-    rows : sequence of dict
-        One for each data set and classifier.
-    holds : callable
-        Whether it holds for the rows of one data set, by their classifiers.
-    note : str
-        How it was decided.
+    `holds` decides it for the rows of one data set, by their classifiers.
     """
     table: dict[str, dict[str, Row]] = {name: {} for name in names_of(rows)}
     for row in rows:
@@ -122,14 +105,8 @@ def accurate_and_brittle(
 ) -> Measurement:
     """Return whether classifiers are accurate and yet brittle, intervals included.
 
-    Parameters
-    ----------
-    rows : sequence of dict
-        One for each data set.
-    ratios : sequence of tuple
-        Mean attacks over the optimal classifier's, with their intervals.
-    accurate, brittle : float
-        The least accuracy, and the largest ratio.
+    There is one row for each data set, and for each row the ratio of its mean attack to the optimal
+    classifier's. Accuracies are `accurate` at least, ratios `brittle` at most.
     """
     cells = [
         {name: row[name] for name in ("dataset", "accuracy", "accuracy_low")}

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from trueboundary.experiments.base import Panel
 from trueboundary.experiments.images.attacked_images import CHANGE_EDGES
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.figures import COLOURS, new_figure
 from trueboundary.tiles import Floats, tile
 
 if TYPE_CHECKING:
@@ -72,8 +73,6 @@ class Sheet:
 
 def draw_sheet(sheets: Mapping[str, Sheet]) -> Figure:
     """Draw images, attacked images, changes and the histogram of changes, a column for each."""
-    from trueboundary.figures import new_figure
-
     n = len(sheets)
     figure, axes = new_figure(n, 2, width=max(6.4, 3.1 * n), height=5.2)
     for index, (name, sheet) in enumerate(sheets.items()):
@@ -112,8 +111,6 @@ def show_pictures(axes: Axes, rows: Sequence[Floats], image_shape: tuple[int, in
 
 def draw_changes(axes: Axes, sheet: Sheet) -> None:
     """Draw the histogram of changes of pixels, on a logarithmic scale."""
-    from trueboundary.figures import COLOURS
-
     share = sheet.change_count / max(1, sheet.change_count.sum())
     axes.stairs(np.maximum(share, 1e-7), CHANGE_EDGES, fill=True, color=COLOURS["inner"])
     for edge in (-VISIBLE, VISIBLE):

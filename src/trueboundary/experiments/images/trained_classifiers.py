@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from trueboundary._checks import check_integer
 from trueboundary.experiments.images.image_fits import OnImages
 from trueboundary.experiments.networks.trained_networks import (
     FINAL,
@@ -93,9 +92,8 @@ class TrainedCNN(TrainedClassifier):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "n_steps", "batch_size"):
-            check_integer(name, getattr(self, name), minimum=1)
-        check_integer("n_train", self.n_train, minimum=0)
+        self.check_at_least(1, "width", "depth", "n_steps", "batch_size")
+        self.check_at_least(0, "n_train")
         if self.architecture not in get_args(Architecture):
             raise ValueError(f"architecture must be one of {get_args(Architecture)}")
 
@@ -188,8 +186,7 @@ class TrainedSVM(TrainedClassifier):
     n_gamma: int = 2000
 
     def __post_init__(self) -> None:
-        check_integer("n_train", self.n_train, minimum=2)
-        check_integer("n_gamma", self.n_gamma, minimum=2)
+        self.check_at_least(2, "n_train", "n_gamma")
         if self.kernel not in get_args(Kernel):
             raise ValueError(f"kernel must be one of {get_args(Kernel)}, got {self.kernel!r}")
 
@@ -283,7 +280,7 @@ class Accuracy(OfClassifier):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_points", self.n_points, minimum=1)
+        self.check_at_least(1, "n_points")
 
     def cost(self) -> float:
         """Return about the time of all points."""
