@@ -25,7 +25,6 @@ from trueboundary.experiments.bayes import (
 from trueboundary.experiments.claims import read_claims
 from trueboundary.experiments.images import attack_tables, image_plans
 from trueboundary.experiments.images.attacked_images import CHANGE_EDGES, AttackedImages
-from trueboundary.experiments.images.drawn_rows import error_bars
 from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask
 from trueboundary.experiments.images.trained_classifiers import TrainedSVM
 from trueboundary.runs import Context, Run, RunResult
@@ -89,7 +88,6 @@ def test_a_row_of_failures_alone_is_said_as_such() -> None:
     row = attack_tables.attack_row(classifier("a", [math.inf] * 3), "a", dataset="synthetic")
     assert math.isnan(row["mean_l2"])
     assert "no decision changed at any of 3 points" in attack_tables.describe_row(row, "it")
-    assert error_bars([row]) == [[0.0], [0.0]]
 
 
 def capacity_runs(name: str, width: float, depth: float, samples: float) -> dict[str, Run]:

@@ -131,6 +131,21 @@ def _scatter(runs: Mapping[str, Run], dataset: str) -> Panel:
         for name in ATTACKED
     }
     found = {name: values[:, np.isfinite(values).all(axis=0)] for name, values in found.items()}
+
+    def draw() -> Figure:
+        figure, axes = new_figure(len(found), width=2.7 * len(found), height=3.2)
+        for block, (name, values) in zip(axes, found.items(), strict=True):
+            end = 1.05 * max(values.max(initial=0.0), 0.1)
+            block.plot([0, end], [0, end], color=COLOURS["truth"], linewidth=0.9)
+            block.plot(*values, "o", ms=3, alpha=0.6, color=COLOURS["inner"])
+            block.set_xlim(0, end)
+            block.set_ylim(0, end)
+            block.set_aspect("equal")
+            block.set_title(name)
+            block.set_xlabel("Carlini-Wagner (L2)")
+        axes[0].set_ylabel("gradient attack (L2)")
+        return figure
+
     return Panel(
         name="attacks-scatter",
         title=f"The gradient attack and Carlini-Wagner, point by point, on {words_of(dataset)}",
@@ -139,7 +154,7 @@ def _scatter(runs: Mapping[str, Run], dataset: str) -> Panel:
             "constants in units of distance. On the line both agree; above it Carlini-Wagner came "
             "nearer. Points where either failed are left out."
         ),
-        draw=lambda: draw_scatter(found),
+        draw=draw,
         data=[
             {"attacked": name, "carlini_wagner": float(cw), "gradient": float(gradient)}
             for name, values in found.items()
@@ -148,23 +163,30 @@ def _scatter(runs: Mapping[str, Run], dataset: str) -> Panel:
     )
 
 
-def draw_scatter(found: Mapping[str, Floats]) -> Figure:
-    """Draw the distances of two attacks against each other, classifiers side by side."""
-    figure, axes = new_figure(len(found), width=2.7 * len(found), height=3.2)
-    for block, (name, values) in zip(axes, found.items(), strict=True):
-        end = 1.05 * max(values.max(initial=0.0), 0.1)
-        block.plot([0, end], [0, end], color=COLOURS["truth"], linewidth=0.9)
-        block.plot(*values, "o", ms=3, alpha=0.6, color=COLOURS["inner"])
-        block.set_xlim(0, end)
-        block.set_ylim(0, end)
-        block.set_aspect("equal")
-        block.set_title(name)
-        block.set_xlabel("Carlini-Wagner (L2)")
-    axes[0].set_ylabel("gradient attack (L2)")
-    return figure
-
-
 def _means(rows: Rows, dataset: str) -> Panel:
+    def draw() -> Figure:
+        figure, (axes,) = new_figure(width=7.6, height=4.4)
+        colours = dict(zip(ATTACKS.values(), CYCLE, strict=False))
+        places = draw_groups(axes, rows, colours, group="attacked", series="attack")
+        for place, row in zip(places, rows, strict=True):
+            if row["n_failed"]:
+                ends = [row["mean_l2_high"], row["mean_l2"]]
+                top = next((end for end in ends if end is not None and math.isfinite(end)), 0.0)
+                axes.text(
+                    place,
+                    0.12 + top,
+                    f"{row['n_failed']} of {row['n_points']} failed",
+                    rotation=90,
+                    ha="center",
+                    va="bottom",
+                    fontsize=8,
+                    color=colours[row["attack"]],
+                )
+        axes.set_ylabel("mean L2 of the attack")
+        axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
+        axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper center")
+        return figure
+
     return Panel(
         name="attacks-means",
         title=f"Four attacks on {words_of(dataset)}",
@@ -173,34 +195,9 @@ def _means(rows: Rows, dataset: str) -> Panel:
             "how many points. The paper's settings of Carlini-Wagner try constants up to 1 on raw "
             "logits, too small for margins as flat as those of SVMs."
         ),
-        draw=lambda: draw_means(rows),
+        draw=draw,
         data=rows,
     )
-
-
-def draw_means(rows: Rows) -> Figure:
-    """Draw mean distances by classifier, attacks in colours."""
-    figure, (axes,) = new_figure(width=7.6, height=4.4)
-    colours = dict(zip(ATTACKS.values(), CYCLE, strict=False))
-    places = draw_groups(axes, rows, colours, group="attacked", series="attack")
-    for place, row in zip(places, rows, strict=True):
-        if row["n_failed"]:
-            ends = [row["mean_l2_high"], row["mean_l2"]]
-            top = next((end for end in ends if end is not None and math.isfinite(end)), 0.0)
-            axes.text(
-                place,
-                0.12 + top,
-                f"{row['n_failed']} of {row['n_points']} failed",
-                rotation=90,
-                ha="center",
-                va="bottom",
-                fontsize=8,
-                color=colours[row["attack"]],
-            )
-    axes.set_ylabel("mean L2 of the attack")
-    axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
-    axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper center")
-    return figure
 
 
 EXPERIMENT = Experiment(

@@ -15,7 +15,7 @@ from trueboundary.experiments.images.attack_tables import (
     nearest_distances,
 )
 from trueboundary.experiments.images.availability import unless_images_are_missing
-from trueboundary.experiments.images.drawn_rows import draw_line, mark_paper
+from trueboundary.experiments.images.drawn_rows import draw_line, mark_known
 from trueboundary.experiments.images.image_fits import ImageTask
 from trueboundary.experiments.images.image_plans import (
     Settings,
@@ -156,7 +156,7 @@ def _panel(rows: Rows, optima: Rows) -> Panel:
                 along = chosen(rows, dataset=name, sweep=sweep)
                 draw_line(axes, along, "value", colour=colour, label=words_of(name))
                 label = "the paper's" if index == 0 else None
-                mark_paper(axes, SWEEPS.get(name, {}).get(sweep, {}).items(), label=label)
+                mark_known(axes, SWEEPS.get(name, {}).get(sweep, {}).items(), label=label)
             if sweep != "depth":
                 axes.set_xscale("log")
             values = sorted({row["value"] for row in rows if row["sweep"] == sweep})

@@ -227,6 +227,18 @@ def _overview(runs: Mapping[str, Run], name: str) -> Panel:
 
 
 def _means(rows: Rows, predicted: float) -> Panel:
+    def draw() -> Figure:
+        figure, (axes,) = new_figure(width=7.6, height=4.2)
+        drawn = [row | {"problem": f"{words_of(row['dataset'])}\n{row['variant']}"} for row in rows]
+        colours = dict(zip(ATTACKS.values(), CYCLE, strict=False))
+        draw_groups(axes, drawn, colours, group="problem", series="attack")
+        label = f"formula, {predicted:.3f}"
+        axes.axhline(predicted, color=COLOURS["truth"], linestyle=":", linewidth=1.2, label=label)
+        axes.set_ylabel("mean L2 of the attack")
+        axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
+        axes.legend(frameon=False, fontsize=9, ncols=3, loc="upper center")
+        return figure
+
     return Panel(
         name="contrast-means",
         title="Mean attacks on the optimal classifier (Figure 4)",
@@ -235,23 +247,9 @@ def _means(rows: Rows, predicted: float) -> Panel:
             "classifier, with 95 % intervals. Crosses: the paper's values for 0/6. Dotted: the "
             "distance at which a typical point of an asymmetric problem leaves its component."
         ),
-        draw=lambda: draw_means(rows, predicted),
+        draw=draw,
         data=[*rows, {"attack": "formula", "variant": "asymmetric", "mean_l2": predicted}],
     )
-
-
-def draw_means(rows: Rows, predicted: float) -> Figure:
-    """Draw mean distances by pair and variant, attacks in colours."""
-    figure, (axes,) = new_figure(width=7.6, height=4.2)
-    drawn = [row | {"problem": f"{words_of(row['dataset'])}\n{row['variant']}"} for row in rows]
-    colours = dict(zip(ATTACKS.values(), CYCLE, strict=False))
-    draw_groups(axes, drawn, colours, group="problem", series="attack")
-    label = f"formula, {predicted:.3f}"
-    axes.axhline(predicted, color=COLOURS["truth"], linestyle=":", linewidth=1.2, label=label)
-    axes.set_ylabel("mean L2 of the attack")
-    axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
-    axes.legend(frameon=False, fontsize=9, ncols=3, loc="upper center")
-    return figure
 
 
 def _sheet(runs: Mapping[str, Run], name: str) -> Panel:

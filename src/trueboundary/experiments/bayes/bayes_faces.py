@@ -176,6 +176,33 @@ def _subspace_remark(runs: Mapping[str, Run], name: str) -> str:
 
 
 def _means(rows: Rows, contrast: Rows) -> Panel:
+    def draw() -> Figure:
+        names = names_of(rows)
+        figure, (axes,) = new_figure(width=7.6, height=1.6 + 0.55 * len(names))
+        draw_groups(
+            axes,
+            rows,
+            classifier_colours(CLASSIFIERS),
+            group="dataset",
+            series="classifier",
+            words=words_of,
+            step=0.15,
+            across=True,
+        )
+        known = [row for row in contrast if row["dataset"] in names and row["mean_l2"] > 0]
+        axes.plot(
+            [row["mean_l2"] for row in known],
+            [names.index(row["dataset"]) - 0.34 for row in known],
+            "D",
+            ms=5,
+            color=COLOURS["truth"],
+            label=_ASYMMETRIC,
+        )
+        axes.set_xlim(0, 1.45 * axes.get_xlim()[1])
+        axes.set_xlabel("mean L2 of the attack")
+        add_legend(axes, location="center right")
+        return figure
+
     return Panel(
         name="faces-means",
         title="Mean attacks on the symmetric problems made from faces",
@@ -185,38 +212,9 @@ def _means(rows: Rows, contrast: Rows) -> Panel:
             "the optimal classifier of the asymmetric problem. Crosses: the paper's values, for "
             "64 x 64 pixels and twenty times as many faces."
         ),
-        draw=lambda: draw_means(rows, contrast),
+        draw=draw,
         data=[*rows, *contrast],
     )
-
-
-def draw_means(rows: Rows, contrast: Rows) -> Figure:
-    """Draw mean attacks by attribute, classifiers in colours."""
-    names = names_of(rows)
-    figure, (axes,) = new_figure(width=7.6, height=1.6 + 0.55 * len(names))
-    draw_groups(
-        axes,
-        rows,
-        classifier_colours(CLASSIFIERS),
-        group="dataset",
-        series="classifier",
-        words=words_of,
-        step=0.15,
-        across=True,
-    )
-    known = [row for row in contrast if row["dataset"] in names and row["mean_l2"] > 0]
-    axes.plot(
-        [row["mean_l2"] for row in known],
-        [names.index(row["dataset"]) - 0.34 for row in known],
-        "D",
-        ms=5,
-        color=COLOURS["truth"],
-        label=_ASYMMETRIC,
-    )
-    axes.set_xlim(0, 1.45 * axes.get_xlim()[1])
-    axes.set_xlabel("mean L2 of the attack")
-    add_legend(axes, location="center right")
-    return figure
 
 
 def _subspaces(runs: Mapping[str, Run], names: Sequence[str]) -> Panel:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
+from trueboundary.experiments.base import (
+    Analysis,
+    Experiment,
+    Measurement,
+    Panel,
+    Row,
+    Rows,
+    rows_of,
+)
 from trueboundary.experiments.images.attack_tables import (
     chosen,
     distance_row,
@@ -164,23 +172,41 @@ def histogram_panel(runs: Mapping[str, Run], *, name: str, title: str, caption: 
         caption=caption,
         draw=draw,
         data=[
-            {"dataset": dataset, "distance": float(value)}
+            {"dataset": dataset} | row
             for dataset, values in found.items()
-            for value in values
+            for row in rows_of(distance=values)
         ],
     )
 
 
 def _scatter(runs: Mapping[str, Run], names: Sequence[str]) -> Panel:
-    rows = [
-        {"dataset": name, "half_distance": float(d) / 2, "certified": float(c), "attack": float(a)}
-        for name in names
-        for d, c, a in zip(
-            *(runs[f"{name}/subspaces"].arrays[which] for which in ("distance", "certified")),
-            nearest_distances(runs, name),
-            strict=True,
+    rows: Rows = []
+    for name in names:
+        arrays, attack = runs[f"{name}/subspaces"].arrays, nearest_distances(runs, name)
+        own = rows_of(
+            half_distance=arrays["distance"] / 2, certified=arrays["certified"], attack=attack
         )
-    ]
+        rows += [{"dataset": name} | row for row in own]
+
+    def draw() -> Figure:
+        figure, axes = new_figure(len(names), width=max(5.0, 3.2 * len(names)), height=3.4)
+        finite = [r["attack"] for r in rows if math.isfinite(r["attack"])]
+        end = 1.05 * max([r["half_distance"] for r in rows] + finite)
+        for block, dataset in zip(axes, names, strict=True):
+            own = chosen(rows, dataset=dataset)
+            half = [r["half_distance"] for r in own]
+            for name, colour in (("attack", "inner"), ("certified", "green")):
+                values = [r[name] for r in own]
+                block.plot(half, values, "o", ms=3, alpha=0.6, color=COLOURS[colour], label=name)
+            block.plot([0, end], [0, end], color=COLOURS["truth"], linewidth=0.9)
+            block.set_xlim(0, end)
+            block.set_ylim(0, end)
+            block.set_title(words_of(dataset))
+            block.set_xlabel("half the subspace distance")
+        axes[0].set_ylabel("L2 distance")
+        add_legend(axes[0], location="lower right")
+        return figure
+
     return Panel(
         name="subspaces-scatter",
         title="Half the subspace distance against attack and certificate",
@@ -189,30 +215,9 @@ def _scatter(runs: Mapping[str, Run], names: Sequence[str]) -> Panel:
             "distance of the nearest attack, and a certified lower bound on the distance to the "
             "nearest error. On the line the half distance is right."
         ),
-        draw=lambda: draw_scatter(rows, names),
+        draw=draw,
         data=rows,
     )
-
-
-def draw_scatter(rows: Rows, names: Sequence[str]) -> Figure:
-    """Draw attacks and certificates against half the subspace distance, by data set."""
-    figure, axes = new_figure(len(names), width=max(5.0, 3.2 * len(names)), height=3.4)
-    finite = [r["attack"] for r in rows if math.isfinite(r["attack"])]
-    end = 1.05 * max([r["half_distance"] for r in rows] + finite)
-    for block, dataset in zip(axes, names, strict=True):
-        own = chosen(rows, dataset=dataset)
-        half = [r["half_distance"] for r in own]
-        for name, colour in (("attack", "inner"), ("certified", "green")):
-            values = [r[name] for r in own]
-            block.plot(half, values, "o", ms=3, alpha=0.6, color=COLOURS[colour], label=name)
-        block.plot([0, end], [0, end], color=COLOURS["truth"], linewidth=0.9)
-        block.set_xlim(0, end)
-        block.set_ylim(0, end)
-        block.set_title(words_of(dataset))
-        block.set_xlabel("half the subspace distance")
-    axes[0].set_ylabel("L2 distance")
-    add_legend(axes[0], location="lower right")
-    return figure
 
 
 EXPERIMENT = Experiment(

@@ -124,6 +124,24 @@ def _remarks(runs: Mapping[str, Run], rows: Rows, names: Sequence[str]) -> list[
 
 
 def _means(rows: Rows) -> Panel:
+    def draw() -> Figure:
+        figure, (axes,) = new_figure(width=7.6, height=4.2)
+        draw_groups(
+            axes,
+            rows,
+            classifier_colours(CLASSIFIERS),
+            group="dataset",
+            series="classifier",
+            words=words_of,
+            step=0.2,
+            bars=True,
+        )
+        axes.set_xlabel("pair of classes")
+        axes.set_ylabel("mean L2 of the attack")
+        axes.set_ylim(0, 1.28 * axes.get_ylim()[1])
+        axes.legend(frameon=False, fontsize=9, ncols=5, loc="upper center", columnspacing=1.2)
+        return figure
+
     return Panel(
         name="symmetric-means",
         title="Mean attacks on four classifiers (Figure 6)",
@@ -133,29 +151,9 @@ def _means(rows: Rows) -> Panel:
             "Crosses: the paper's means, by the gradient attack (optimal, SVMs) or "
             "Carlini-Wagner (CNN)."
         ),
-        draw=lambda: draw_means(rows),
+        draw=draw,
         data=rows,
     )
-
-
-def draw_means(rows: Rows) -> Figure:
-    """Draw the mean attacks by pair, classifiers in colours."""
-    figure, (axes,) = new_figure(width=7.6, height=4.2)
-    draw_groups(
-        axes,
-        rows,
-        classifier_colours(CLASSIFIERS),
-        group="dataset",
-        series="classifier",
-        words=words_of,
-        step=0.2,
-        bars=True,
-    )
-    axes.set_xlabel("pair of classes")
-    axes.set_ylabel("mean L2 of the attack")
-    axes.set_ylim(0, 1.28 * axes.get_ylim()[1])
-    axes.legend(frameon=False, fontsize=9, ncols=5, loc="upper center", columnspacing=1.2)
-    return figure
 
 
 def _accuracies(rows: Rows) -> Panel:

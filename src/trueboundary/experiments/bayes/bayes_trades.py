@@ -14,7 +14,7 @@ from trueboundary.experiments.images.attack_tables import (
     describe_row,
 )
 from trueboundary.experiments.images.availability import unless_images_are_missing
-from trueboundary.experiments.images.drawn_rows import draw_line, mark_paper
+from trueboundary.experiments.images.drawn_rows import draw_line, mark_known
 from trueboundary.experiments.images.image_plans import (
     Settings,
     attacks_on,
@@ -137,7 +137,7 @@ def _panel(rows: Rows, optima: Rows) -> Panel:
         claims = ("B3.10a", "B3.10b")
         for axes, claim, optimal in zip((left, right), claims, _PAPER_OPTIMAL, strict=True):
             paper = zip(BETAS, printed_numbers(claim), strict=True)
-            mark_paper(axes, paper, label="the paper's faces")
+            mark_known(axes, paper, label="the paper's faces")
             axes.axhline(optimal, color=COLOURS["paper"], linestyle=":")
             axes.set_xlabel("weight beta of the robust term")
             axes.set_xticks(BETAS)

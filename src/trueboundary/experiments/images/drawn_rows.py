@@ -7,25 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trueboundary.experiments.base import Row
-from trueboundary.experiments.images.attack_tables import names_of
-from trueboundary.figures import COLOURS
+from trueboundary.experiments.images.attack_tables import estimate, names_of
+from trueboundary.figures import COLOURS, interval_bars, mark_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-def error_bars(rows: Sequence[Row], value: str = "mean_l2") -> list[list[float]]:
-    """Return the lengths of error bars below and above `value`, 0 where there is no interval."""
-    bars = []
-    for end, sign in (("low", 1.0), ("high", -1.0)):
-        ends = [row[f"{value}_{end}"] for row in rows]
-        bars.append(
-            [
-                0.0 if limit is None else sign * (row[value] - limit)
-                for row, limit in zip(rows, ends, strict=True)
-            ]
-        )
-    return bars
 
 
 def classifier_colours(names: Sequence[str]) -> dict[str, str]:
@@ -47,14 +33,9 @@ def draw_line(
     """Draw a value of the rows against their `x`, with error bars; rows without it are left out."""
     known = [row for row in rows if not math.isnan(row[value])]
     if known:
-        axes.errorbar(
-            [row[x] for row in known],
-            [row[value] for row in known],
-            yerr=error_bars(known, value),
-            fmt=style,
-            color=colour,
-            capsize=3,
-            label=label,
+        where = [row[x] for row in known]
+        interval_bars(
+            axes, where, *columns(known, value), fmt=style, color=colour, capsize=3, label=label
         )
 
 
@@ -115,18 +96,15 @@ def draw_groups(
         if not own:
             continue
         along = [place for place, _ in own]
-        values = [row[value] for _, row in own]
-        ends = error_bars([row for _, row in own], value)
-        style: dict[str, Any] = {"color": colour, "capsize": 3, "label": name}
+        values, low, high = columns([row for _, row in own], value)
+        face = "white" if name in hollow else colour
+        style: dict[str, Any] = {"color": colour, "ms": 5, "mfc": face, "label": name}
         if bars:
-            axes.bar(along, values, 0.9 * step, yerr=ends, alpha=0.75, **style)
-            continue
-        style |= {"fmt": "o", "ms": 5, "mfc": "white" if name in hollow else colour}
-        if across:
-            axes.errorbar(values, along, xerr=ends, **style)
-        else:
-            axes.errorbar(along, values, yerr=ends, **style)
-    mark_paper(axes, zip(places, (row.get("paper") for row in rows), strict=True), across=across)
+            axes.bar(along, values, 0.9 * step, alpha=0.75, color=colour, label=name)
+            style = {"color": COLOURS["truth"], "fmt": "none"}
+        x, y = (values, along) if across else (along, values)
+        interval_bars(axes, x, y, low, high, across=across, capsize=3, **style)
+    mark_known(axes, zip(places, (row.get("paper") for row in rows), strict=True), across=across)
     names_shown = [words(name) for name in groups]
     if across:
         axes.set_yticks(range(len(groups)), names_shown)
@@ -137,7 +115,7 @@ def draw_groups(
     return places
 
 
-def mark_paper(
+def mark_known(
     axes: Axes,
     points: Iterable[tuple[float, float | None]],
     *,
@@ -145,9 +123,13 @@ def mark_paper(
     across: bool = False,
 ) -> None:
     """Draw crosses at the paper's numbers (second of each point), where there are any."""
-    known = [(place, number) for place, number in points if number is not None]
-    if known:
-        x, y = zip(*known, strict=True)
-        if across:
-            x, y = y, x
-        axes.plot(x, y, "x", color=COLOURS["paper"], ms=8, mew=2, zorder=5, label=label)
+    for place, number in points:
+        if number is not None:
+            mark_paper(axes, *((number, place) if across else (place, number)), label)
+            label = None
+
+
+def columns(rows: Sequence[Row], value: str) -> tuple[list[Any], list[Any], list[Any]]:
+    """Return the values of rows and the ends of their intervals."""
+    found, low, high = zip(*(estimate(row, value) for row in rows), strict=True)
+    return list(found), list(low), list(high)
