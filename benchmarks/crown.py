@@ -70,8 +70,8 @@ def radii() -> None:
         share = np.isfinite(reached).mean()
         median = np.median(reached[np.isfinite(reached)]) if share > 0 else np.nan
         print(
-            f"  class {label}: median certified chord {np.median(pilot.distance):.4f} "
-            f"(as a ball {np.median(ball):.4f}), {1000 * seconds:.0f} ms a point; attack from "
+            f"  class {label}: median certified chord {pilot.distance.median():.4f} "
+            f"(as a ball {ball.median():.4f}), {1000 * seconds:.0f} ms a point; attack from "
             f"50 points: {share:.0%} reach an error, median chord {median:.4f}"
         )
         angle = choose_angle(angles_of_chords(pilot.distance, radius), dim, n_points=n_test)

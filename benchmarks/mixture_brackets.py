@@ -43,12 +43,13 @@ def measure(problem, x, y, hardest_component, n_points):
     found = bracket(classifier, x, y)
     seconds = time.process_time() - start
     cheap = LipschitzMixtureCertificate()(classifier, x, y).distance
-    width = found.relative_width
+    lower, upper = found.lower.numpy(), found.upper.numpy()
+    width = np.where(upper > 0, 1 - lower / np.maximum(upper, 1e-300), 0.0)
     return (
         f"{len(x):6d} {float(right.double().mean()):8.4f} {seconds:7.1f} "
         f"{np.median(width):9.1e} {width.mean():9.1e} {np.quantile(width, 0.99):9.1e} "
-        f"{width.max():9.1e} {found.exact.mean():7.3f} {np.median(found.lower):8.4f} "
-        f"{np.median(found.upper):8.4f} {np.median(cheap):9.4f}"
+        f"{width.max():9.1e} {found.exact.double().mean():7.3f} {np.median(lower):8.4f} "
+        f"{np.median(upper):8.4f} {cheap.median():9.4f}"
     )
 
 

@@ -1,8 +1,9 @@
-"""Checks of dtypes, devices and generators, for the arguments of all rooms that draw or compute."""
+"""Checks of points, labels, dtypes, devices and generators, for the arguments of all rooms."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from trueboundary.devices import check_device
 
@@ -33,3 +34,45 @@ def drawing_device(
             f"make it with torch.Generator({str(wanted)!r})."
         )
     return generator.device
+
+
+def check_samples(x: Tensor, y: Tensor) -> None:
+    """Raise unless there are finite samples ``(n, *event)``, n >= 1, and labels 0 or 1 ``(n,)``."""
+    _check_tensor("x", x)
+    _check_tensor("y", y)
+    check_points(x)
+    if y.is_floating_point() or y.is_complex():
+        raise TypeError(f"expected integer or boolean labels, got y.dtype={y.dtype}; use y.long()")
+    if y.shape != x.shape[:1]:
+        raise ValueError(
+            f"expected one label per sample, shape ({x.shape[0]},), got {tuple(y.shape)}"
+        )
+    if not bool(((y == 0) | (y == 1)).all()):
+        raise ValueError(f"expected labels 0 and 1, got {sorted(set(y.tolist()))}")
+
+
+def check_points(x: Tensor) -> None:
+    """Raise unless there are finite samples of shape ``(n, *event)`` with n >= 1."""
+    _check_tensor("x", x)
+    if not x.is_floating_point():
+        raise TypeError(f"expected floating-point samples, got x.dtype={x.dtype}; use x.float()")
+    if torch.finfo(x.dtype).bits < 32:
+        raise TypeError(
+            f"expected samples in single or double precision, got x.dtype={x.dtype}, in which no "
+            "distance keeps three digits; use x.float() (the classifier may compute in half)"
+        )
+    if x.ndim < 2 or x.shape[0] == 0:
+        raise ValueError(
+            f"expected samples of shape (n, *event) with n >= 1, got {tuple(x.shape)}; a single "
+            "sample is x[None]"
+        )
+    if not bool(x.isfinite().all()):
+        bad = int((~x.flatten(1).isfinite().all(1)).sum())
+        raise ValueError(f"expected finite samples, got NaN or infinity in {bad} of {x.shape[0]}")
+
+
+def _check_tensor(name: str, value: object) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"expected {name} to be a tensor, got {type(value).__name__}; try torch.as_tensor"
+        )

@@ -1,4 +1,4 @@
-"""Where an attack may move: all of space, a box, a sphere, or the shell between two spheres.
+"""Where errors count: in all of space, a box, on a sphere, or in the shell between two spheres.
 
 Every domain answers the same questions, so that one search serves them all: is a point inside
 (`contains`), which inside point is nearest (`project`), which part of a vector stays inside to
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Box", "Domain", "Shell", "Space", "Sphere"]
+__all__ = ["Box", "Domain", "Shell", "Space", "Sphere", "bound_to"]
 
 _TOLERANCE = 1e-5  # relative; wide enough for points that were normalised in single precision
 _NOISE = 16.0  # a tangent part below this many roundings of the vector is rounding, not direction
@@ -117,6 +117,20 @@ class Domain(ABC):
     def describe(self) -> str:
         """Return the words an error message uses for this domain."""
         return repr(self)
+
+
+def bound_to(domain: Domain, x: Tensor) -> Domain:
+    """Return a domain bound to start points, or say how many of them do not lie in it."""
+    if not isinstance(domain, Domain):
+        raise TypeError(f"expected a domain such as Sphere() or Box(), got {type(domain).__name__}")
+    bound = domain.bind(x)
+    outside = ~bound.contains(x)
+    if bool(outside.any()):
+        raise ValueError(
+            f"expected every sample inside {bound.describe()}, but {int(outside.sum())} of "
+            f"{x.shape[0]} lie outside; try domain.project(x)"
+        )
+    return bound
 
 
 @dataclass(frozen=True, eq=False)

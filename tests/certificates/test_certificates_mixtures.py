@@ -8,7 +8,6 @@ import pytest
 import torch
 from scipy import optimize
 
-from trueboundary.attacks import Box
 from trueboundary.certificates import LipschitzMixtureCertificate, MixtureCertificate, bracket
 from trueboundary.certificates.mixture_bounds import _Prepared, _smallest_variances
 from trueboundary.classifiers import BayesOptimal, SphereBayes
@@ -108,8 +107,8 @@ def test_equal_spherical_gaussians_on_the_axis_are_nearly_exact():
     result = CERTIFICATE(BayesOptimal(zero, one), x, torch.zeros(3, dtype=torch.int64))
     np.testing.assert_allclose(result.distance, [1.0, 0.5, 0.0], atol=1e-12)
     assert result.exact.tolist() == [False, False, True]
-    assert np.isnan(result.nearest[:2]).all()
-    np.testing.assert_array_equal(result.nearest[2], x[2])
+    assert result.nearest[:2].isnan().all()
+    assert torch.equal(result.nearest[2], x[2])
 
 
 @pytest.mark.parametrize("sigma", [1.0, 0.037])
@@ -128,8 +127,8 @@ def test_next_to_a_mean_no_digit_is_lost_and_nothing_is_rounded_up(stds, sigma):
         for side in (-1, 1)
     )
     classifier = BayesOptimal(zero, one)
-    x = zero.mean.numpy() + stds * sigma * np.stack([axis, -axis, aside])
-    y = np.zeros(3, dtype=int)
+    x = zero.mean + stds * sigma * torch.from_numpy(np.stack([axis, -axis, aside]))
+    y = torch.zeros(3, dtype=torch.int64)
     with mpmath.workdps(40):
         means = [[mpmath.mpf(v) for v in density.mean.tolist()] for density in (zero, one)]
         normal = [b - a for a, b in zip(*means, strict=True)]
@@ -140,14 +139,14 @@ def test_next_to_a_mean_no_digit_is_lost_and_nothing_is_rounded_up(stds, sigma):
             for row in x.tolist()
         ]
     cheap = CERTIFICATE(classifier, x, y).distance  # loose off the way to the other mean
-    assert all(low <= exact for low, exact in zip(cheap, truth, strict=True))
+    assert all(low <= exact for low, exact in zip(cheap.tolist(), truth, strict=True))
     for lower in (
         cheap[:1],
         MixtureCertificate()(classifier, x, y).distance,
         MixtureCertificate(gibbs=True)(classifier, x, y).distance,
         bracket(classifier, x, y).lower,
     ):
-        for low, exact in zip(lower, truth, strict=False):
+        for low, exact in zip(lower.tolist(), truth, strict=False):
             assert exact * (1 - mpmath.mpf(10) ** -12) <= low <= exact
 
 
@@ -158,7 +157,7 @@ def test_the_limit_of_small_noise_is_half_the_difference_of_subspace_distances()
     zero, one = (LowRankGaussian(m, a, 1e-8) for m, a in zip(means, lines, strict=True))
     x = torch.tensor([[0.0, 0.0, 0.0]], dtype=torch.float64)
     found = CERTIFICATE(BayesOptimal(zero, one), x, torch.tensor([0])).distance
-    assert found == pytest.approx(1.0, abs=1e-3)
+    assert found.item() == pytest.approx(1.0, abs=1e-3)
 
 
 def test_the_prior_moves_the_radius():
@@ -188,7 +187,7 @@ def test_no_nearest_point_is_found_below_the_radius():
         return (one.score(p) - zero.score(p)).numpy()
 
     rng = np.random.default_rng(12)
-    for point, distance in zip(x.numpy(), found, strict=True):
+    for point, distance in zip(x.numpy(), found.tolist(), strict=True):
         best = math.inf
         for _ in range(4):
             search = optimize.minimize(
@@ -203,22 +202,9 @@ def test_no_nearest_point_is_found_below_the_radius():
         assert 0 < distance <= best < math.inf
 
 
-def test_images_labels_and_domains():
-    zero, one = mixture(13), mixture(14)
-    classifier = BayesOptimal(zero, one)
-    x = torch.randn(7, 6, generator=torch.Generator().manual_seed(15))
-    y = torch.arange(7) % 2
-    flat = CERTIFICATE(classifier, x, y)
-    images = CERTIFICATE(classifier, x.reshape(7, 1, 2, 3), y, domain=Box(-9.0, 9.0))
-    np.testing.assert_array_equal(flat.distance, images.distance)
-    assert ((flat.distance == 0) == (classifier.predict(x) != y).numpy()).all()
-
-
-def test_bad_input_is_named():
+def test_other_classifiers_are_refused():
     x, y = torch.zeros(2, 6), torch.zeros(2, dtype=torch.int64)
     with pytest.raises(TypeError, match="BayesOptimal classifier"):
         CERTIFICATE(SphereBayes(6), x, y)
     with pytest.raises(TypeError, match="BayesOptimal classifier"):
         CERTIFICATE(table_problem("c").bayes_classifier(), x[:, :2], y)
-    with pytest.raises(ValueError, match="2 labels"):
-        CERTIFICATE(BayesOptimal(mixture(0), mixture(1)), x, y[:1])

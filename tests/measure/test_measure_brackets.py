@@ -8,7 +8,7 @@ import torch
 
 import trueboundary as tb
 from trueboundary.attacks import ManifoldAttack
-from trueboundary.certificates import CertificateResult
+from trueboundary.certificates import Certificate, Certified, Subject
 from trueboundary.classifiers import LinearSVM, SphereBayes, fit_rbf_svm
 from trueboundary.measure import brackets
 from trueboundary.measure.proofs import default_proof
@@ -169,9 +169,11 @@ class TestDefaults:
         self, generator: torch.Generator
     ) -> None:
         network = tb.QuadraticNetwork(8, 16, generator=generator)
+        space, _ = tb.distances(network, SPHERES, n_points=5, domain=tb.Space())
         found, _ = tb.distances(network, SPHERES, n_points=5, domain=tb.Box(-2.0, 2.0))
         check(found, 5)
-        assert not found.exact[found.lower > 0].any()
+        assert np.array_equal(found.lower, space.lower)
+        assert found.exact.all()  # the nearest errors in space lie in the box
 
     @pytest.mark.parametrize("panel", ["c", "g"])
     def test_tables_are_looked_through(self, panel: str) -> None:
@@ -194,12 +196,12 @@ class TestDefaults:
 
 class TestRefusals:
     def test_a_bound_that_an_error_contradicts_is_a_bug(self) -> None:
-        def wrong(classifier, x, y, *, domain=None) -> CertificateResult:
-            far = np.full(len(x), 1.9)
-            return CertificateResult(far, far > 3, x.numpy(), 0 * far, far > 3)
+        class Wrong(Certificate):
+            def certify(self, subject: Subject) -> Certified:
+                return Certified(1.9 * torch.ones_like(subject.x[:, 0]), subject.y > 3)
 
-        with pytest.raises(ArithmeticError, match=r"excludes errors within 1\.9 of point 0"):
-            tb.distances(Cap(0.1), SPHERES, n_points=3, certificate=wrong)
+        with pytest.raises(ArithmeticError, match=r"Wrong excludes errors within 1\.9 of point "):
+            tb.distances(Cap(0.1), SPHERES, n_points=3, certificate=Wrong())
 
     def test_rounding_is_no_contradiction(self) -> None:
         x = torch.ones(2, 4, dtype=torch.float64)

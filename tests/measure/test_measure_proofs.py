@@ -166,7 +166,7 @@ def test_an_optimal_classifier_that_leans_to_one_side_is_not_optimal():
     assert zero.low <= 0.5 * math.erfc(-0.5 / math.sqrt(2)) <= zero.high  # x0 >= -1.5
     found = tb.distances(leaning, PAIR, n_points=5)
     assert all((each.lower == 0).all() for each in found)
-    x, y = torch.zeros(1, 2).double(), [0]
+    x, y = torch.zeros(1, 2).double(), torch.tensor([0])
     for call in (MixtureCertificate(), LipschitzMixtureCertificate(), bracket):
         with pytest.raises(TypeError, match="Shifted is of a subclass of BayesOptimal"):
             call(leaning, x, y)
@@ -184,14 +184,14 @@ def test_a_density_changed_behind_the_classifiers_back():
     x = torch.ones(1, 2).double()
     for call in (MixtureCertificate(), LipschitzMixtureCertificate(), bracket):
         with pytest.raises(ValueError, match="gives point 0 the margin"):
-            call(classifier, x, [1])
+            call(classifier, x, torch.tensor([1]))
 
 
 @pytest.mark.parametrize(
     "make", [lambda: network(), lambda: quadratic()], ids=["ReLU", "quadratic"]
 )
 def test_a_direct_call_says_in_one_sentence_why_there_is_no_proof(make):
-    x, y = torch.zeros(1, 3).double() + 0.5, [0]
+    x, y = torch.zeros(1, 3).double() + 0.5, torch.tensor([0])
     reads = "folded" if isinstance(make(), tb.ReLUNetwork) else "ellipsoid"
     calls = [lambda net: EllipsoidCertificate()(net, x, y)]
     if reads == "folded":
@@ -222,9 +222,9 @@ def test_machines_that_were_altered_are_refused():
     rbf = (torch.eye(2), torch.tensor([-1.0, 1.0]), 0.1, 1.0)
     for kind, arguments in ((LinearSVM, (torch.ones(2), 0.1)), (RBFSVM, rbf)):
         with pytest.raises(TypeError, match=f"Shifted is of a subclass of {kind.__name__}"):
-            SVMCertificate()(subclass(kind, *arguments), torch.zeros(1, 2), [1])
+            SVMCertificate()(subclass(kind, *arguments), torch.zeros(1, 2), torch.tensor([1]))
         with pytest.raises(TypeError, match="has a method margin"):
-            SVMCertificate()(patched(kind(*arguments)), torch.zeros(1, 2), [1])
+            SVMCertificate()(patched(kind(*arguments)), torch.zeros(1, 2), torch.tensor([1]))
 
 
 def test_a_hook_on_all_modules_is_seen():
@@ -246,7 +246,7 @@ def test_a_class_that_was_changed_is_seen_at_the_points(monkeypatch):
     assert (found[0].lower == 0).all()
     assert tb.error_rate(quadratic(), SPHERES, n_points=100)[0].method == "sampling"
     with pytest.raises(ValueError, match="gives point 0 the margin"):
-        EllipsoidCertificate()(quadratic(), torch.eye(3), [0, 0, 0])
+        EllipsoidCertificate()(quadratic(), torch.eye(3), torch.tensor([0, 0, 0]))
     linear = nn.Linear.forward
     monkeypatch.setattr(nn.Linear, "forward", lambda self, x: linear(self, 2 * x))
     for net in (sequence(), network(), sequence(torch.float32, 2)):

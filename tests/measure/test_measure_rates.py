@@ -228,7 +228,7 @@ class TestRefusals:
             tb.error_rate(Cap(0.3), "spheres")  # type: ignore[arg-type]
 
     def test_exactness_where_it_is_not_known_says_where_it_is(self) -> None:
-        with pytest.raises(ValueError, match=r"pair of Gaussians.*use method='sampling'"):
+        with pytest.raises(ValueError, match=r"BayesOptimal on MixtureProblem.*'sampling'"):
             tb.error_rate(Cap(0.3), tb.ConcentricSpheres(5), method="exact")
 
     @pytest.mark.parametrize("confidence", [0.0, 1.0, 95])

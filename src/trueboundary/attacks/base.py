@@ -19,10 +19,11 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from trueboundary._tensors import check_samples
 from trueboundary.attacks.results import AttackResult, AttackStatus
 from trueboundary.attacks.target import Search, Target
 from trueboundary.classifiers import Classifier, ClassifierWarning, evaluated, probability_doubts
-from trueboundary.domains import Domain, Space, norm, per_sample
+from trueboundary.domains import Domain, Space, bound_to, norm, per_sample
 
 __all__ = ["Attack", "AttackWarning", "in_chunks"]
 
@@ -111,16 +112,11 @@ class Attack(ABC):
         where that may matter.
         """
         domain = self.default_domain if domain is None else domain
-        if not isinstance(domain, Domain):
-            raise TypeError(
-                f"expected a domain such as Sphere() or Box(), got {type(domain).__name__}"
-            )
-        _check_samples(x, y)
+        check_samples(x, y)
         seed = _draw_seed(generator)
         with evaluated(classifier) as doubts, torch.no_grad():
             x = x.detach()
-            domain = domain.bind(x)
-            _check_domain(x, domain)
+            domain = bound_to(domain, x)
             result = self._attack(classifier, x, y.to(x.device), domain, seed)
         for sentence in _probability_doubts(classifier, result, y):
             doubts += (sentence,)
@@ -315,43 +311,3 @@ def _draw_seed(generator: torch.Generator | None) -> int:
         return _DEFAULT_SEED
     draw = torch.randint(2**62, (), generator=generator, device=generator.device)
     return int(draw.item())
-
-
-def _check_samples(x: Tensor, y: Tensor) -> None:
-    for name, value in (("x", x), ("y", y)):
-        if not isinstance(value, Tensor):
-            raise TypeError(
-                f"expected {name} to be a tensor, got {type(value).__name__}; try torch.as_tensor"
-            )
-    if not x.is_floating_point():
-        raise TypeError(f"expected floating-point samples, got x.dtype={x.dtype}; use x.float()")
-    if torch.finfo(x.dtype).bits < 32:
-        raise TypeError(
-            f"expected samples in single or double precision, got x.dtype={x.dtype}, in which no "
-            "distance keeps three digits; use x.float() (the classifier may compute in half)"
-        )
-    if x.ndim < 2 or x.shape[0] == 0:
-        raise ValueError(
-            f"expected samples of shape (n, *event) with n >= 1, got {tuple(x.shape)}; a single "
-            "sample is x[None]"
-        )
-    if y.is_floating_point() or y.is_complex():
-        raise TypeError(f"expected integer or boolean labels, got y.dtype={y.dtype}; use y.long()")
-    if y.shape != x.shape[:1]:
-        raise ValueError(
-            f"expected one label per sample, shape ({x.shape[0]},), got {tuple(y.shape)}"
-        )
-    if not bool(((y == 0) | (y == 1)).all()):
-        raise ValueError(f"expected labels 0 and 1, got {sorted(set(y.tolist()))}")
-    if not bool(x.isfinite().all()):
-        bad = int((~x.flatten(1).isfinite().all(1)).sum())
-        raise ValueError(f"expected finite samples, got NaN or infinity in {bad} of {x.shape[0]}")
-
-
-def _check_domain(x: Tensor, domain: Domain) -> None:
-    outside = ~domain.contains(x)
-    if bool(outside.any()):
-        raise ValueError(
-            f"expected every sample inside {domain.describe()}, but {int(outside.sum())} of "
-            f"{x.shape[0]} lie outside; try domain.project(x)"
-        )

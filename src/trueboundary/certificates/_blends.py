@@ -86,10 +86,8 @@ class Blend:
     ----------
     curvature, gradient : ndarray of shape (n, m + 1)
         Eigenvalues, and gradients at the points.
-    value, distance, residual : ndarray of shape (n,)
-        Values at the points; distances to where the function is not positive, with their residuals.
-    hard : ndarray of bool, shape (n,)
-        Whether the projection is not unique.
+    value, distance : ndarray of shape (n,)
+        Values at the points; distances to where the function is not positive.
     step : ndarray of shape (n, m + 1)
         Projections in the coordinates of the expansion.
     """
@@ -98,8 +96,6 @@ class Blend:
     gradient: FloatArray
     value: FloatArray
     distance: FloatArray
-    residual: FloatArray
-    hard: BoolArray
     step: FloatArray
 
     @classmethod
@@ -119,7 +115,7 @@ class Blend:
         found = project_quadric(curvature, gradient, value)
         step = found.displacement.copy()
         step[:, :-1] = np.einsum("nij,nj->ni", rotation, step[:, :-1])
-        return cls(curvature, gradient, value, found.distance, found.residual, found.hard, step)
+        return cls(curvature, gradient, value, found.distance, step)
 
     def replaced(self, rows: BoolArray, new: Blend) -> Blend:
         """Return these with the chosen points taken from `new`, which holds only those."""

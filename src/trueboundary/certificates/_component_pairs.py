@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import special
 
 from trueboundary.certificates._blends import Blend, Expansion, shift_weight
@@ -96,8 +97,6 @@ class Classes:
 
     def joint(self, label: int, x: FloatArray) -> FloatArray:
         """Return joint log densities (n, K) of the components of one class."""
-        import torch
-
         side = self.sides[label]
         logs = side.density.component_log_prob(torch.from_numpy(np.ascontiguousarray(x)))
         joint: FloatArray = logs.numpy() + (side.peak - side.centre)
@@ -134,8 +133,6 @@ class _Tried:
     value: FloatArray
     distance: FloatArray
     displacement: FloatArray
-    residual: FloatArray
-    hard: BoolArray
 
     def joined(self, more: _Tried) -> _Tried:
         """Return these and more."""
@@ -287,8 +284,6 @@ class PairSearch:
                 blend.value,
                 blend.distance,
                 np.zeros_like(blend.step),  # kept as `points`, in full
-                blend.residual,
-                blend.hard,
             )
         )
         spots = self.x[rows] + np.einsum("ndm,nm->nd", expansion.frame, blend.step)
@@ -330,8 +325,6 @@ class PairSearch:
             value,
             found.distance,
             found.displacement,
-            found.residual,
-            found.hard,
         )
 
     def _add_first(self, rows: IntArray, other: IntArray) -> None:
@@ -368,12 +361,6 @@ class PairSearch:
             step = tried.displacement[at, : ratio.n_coordinates]
             out[group] = ratio.move(self.x[tried.row[at]], step)
         return out
-
-    def quality(self) -> tuple[FloatArray, BoolArray]:
-        """Return residuals and hard flags of what gives each point's bound."""
-        rows = np.arange(len(self.x))
-        leader = self.leader[rows, self.reach.argmin(axis=1)]
-        return self.tried.residual[leader], self.tried.hard[leader]
 
     def projections(self, other: IntArray) -> FloatArray:
         """Return the projections onto `other`, NaN where it was not tried or has no boundary."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from trueboundary.certificates._component_pairs import BLOCK, Classes, IntArray
 from trueboundary.certificates.base import BoolArray, FloatArray
@@ -111,8 +112,6 @@ class Rays:
             promising[hit] = False
 
     def _wrong(self, label: int, points: FloatArray) -> BoolArray:
-        import torch
-
         margin = self.classifier.margin(torch.from_numpy(points)).detach().numpy()
         wrong: BoolArray = (margin <= 0) if label == 1 else (margin >= 0)
         return wrong
@@ -159,8 +158,6 @@ class Rays:
 
     def _downhill(self, points: FloatArray, labels: npt.NDArray[np.int64]) -> FloatArray:
         """Return unit vectors along which the own class loses fastest."""
-        import torch
-
         with torch.enable_grad():
             leaf = torch.from_numpy(points).requires_grad_()
             total = self.classifier.margin(leaf).sum()

@@ -91,13 +91,6 @@ def proven_error_bound(
     ProvenErrorBound
         The limit of the error rate on that sphere.
 
-    Raises
-    ------
-    TypeError
-        If `certified_angles` is not an array of real numbers.
-    ValueError
-        If an argument is out of range.
-
     Examples
     --------
     >>> import numpy as np
@@ -144,13 +137,6 @@ def choose_angle(
     float
         An angle in radians, one of the pilot angles (pi for an infinite one).
 
-    Raises
-    ------
-    TypeError
-        If `pilot_angles` is not an array of real numbers.
-    ValueError
-        If an argument is out of range.
-
     Examples
     --------
     >>> from trueboundary.certificates import choose_angle
@@ -192,13 +178,6 @@ def angles_of_chords(chords: npt.ArrayLike, radius: float) -> FloatArray:
     -------
     ndarray of shape (n,)
         Angles in radians; pi for infinite chords.
-
-    Raises
-    ------
-    TypeError
-        If `chords` is not an array of real numbers.
-    ValueError
-        If a chord is negative, NaN, or longer than the diameter.
 
     Examples
     --------

@@ -1,154 +1,300 @@
-"""What every certificate returns, how it is called, and what it asks of its input."""
+"""What every certificate shares: checked input, errors at distance 0, re-verified results.
 
+A certificate proves how near an error can be. It reads that from the classifier's parameters, so
+nobody but the classifier's author can write one; what every one of them must get right stands here.
+`Certificate.__call__` evaluates the classifier itself at the points and at each nearest error that
+is reported, and keeps nothing as exact that the classifier does not confirm.
+
+A margin of exactly 0 is an error of either class here: the distance to the closure of the errors is
+the same, and a lower bound must hold whatever such points are called.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
-__all__ = ["Certificate", "CertificateResult", "check_labels", "check_points"]
+from trueboundary._tensors import check_samples
+from trueboundary.classifiers import Classifier, dtype_of, evaluated, margin
+from trueboundary.domains import Domain, Space, bound_to, norm, per_sample
+
+__all__ = ["Certificate", "CertificateResult", "Certified", "Subject"]
 
 FloatArray = npt.NDArray[np.float64]
 LabelArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
+#: By what share of itself (and of the point's norm) a distance may miss that of its nearest point.
+_LENGTH, _OF_NORM = 1e-6, 1e-9
+#: How far beyond a nearest point an error must show, as shares of the distance, and in roundings of
+#: the point: as far as an attack goes on from an error that it found at the very boundary.
+_BEYOND, _ROUNDINGS = (1e-6, 1e-4), 64.0
+_UNDECIDED = 1e-4  # share of a point's margin that counts as 0, where errors have no interior
+_STRICTLY = 1e-12  # share of its norm by which a nearest point may miss the domain
 
-@dataclass(frozen=True)
-class CertificateResult:
-    """Proven distances to the nearest error, one entry per point, as float64 numpy arrays.
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What a certificate is asked about: a classifier in eval mode, checked points, their domain.
 
     Attributes
     ----------
-    distance : ndarray of shape (n,)
-        No error is nearer than this; 0 for points that are errors themselves, infinite where the
-        domain holds no error at all. Chords on spheres, Euclidean elsewhere.
-    exact : ndarray of bool, shape (n,)
-        Whether the distance is attained, so that it is *the* distance and not only a lower bound.
-    nearest : ndarray of shape (n, ...)
-        The nearest point of the error set's closure (where a bound is not exact, the point that
-        gives the bound); NaN where the distance is infinite.
-    residual : ndarray of shape (n,)
-        Relative violation of the optimality conditions at `nearest`, of the order of 1e-15 for a
-        float64 solution; 0 where there was nothing to solve.
-    hard : ndarray of bool, shape (n,)
-        Whether the nearest error is not unique (the hard case of the projection).
-
-    Examples
-    --------
-    >>> from trueboundary.certificates import nearest_ellipsoid
-    >>> result = nearest_ellipsoid([[0.0, 0.8, 0.6]], [1.5, 0.7, 0.6])
-    >>> result.distance.round(6), result.hard
-    (array([0.671421]), array([ True]))
+    classifier : callable
+        The classifier.
+    x : Tensor of shape (n, *event)
+        Points of the domain, float64.
+    y : Tensor of shape (n,)
+        Their labels, 0 or 1, int64.
+    domain : Domain
+        Where errors count, bound to the points: one of the certificate's own `domains`.
     """
 
-    distance: FloatArray
-    exact: BoolArray
-    nearest: FloatArray
-    residual: FloatArray
-    hard: BoolArray
+    classifier: Any
+    x: Tensor
+    y: Tensor
+    domain: Domain
+
+    @property
+    def points(self) -> FloatArray:
+        """The points as rows of an array, (n, d)."""
+        rows: FloatArray = self.x.flatten(1).numpy(force=True)
+        return rows
+
+    @property
+    def labels(self) -> LabelArray:
+        """The labels as an array, (n,)."""
+        labels: LabelArray = self.y.numpy(force=True)
+        return labels
 
 
-class Certificate(Protocol):
-    """A callable that proves distances to the nearest error of a classifier."""
+@dataclass(frozen=True, eq=False)
+class Certified:
+    """What a certificate's own method reports to `Certificate`, as tensors or arrays.
+
+    Attributes
+    ----------
+    distance : Tensor or ndarray of shape (n,)
+        No error of the subject's domain is nearer than this; infinite where there is none at all.
+        What is said of points that are errors themselves does not matter.
+    exact : Tensor or ndarray of bool, shape (n,)
+        Whether the distance is attained. A finite one counts as exact only if `nearest` shows it.
+    nearest : Tensor or ndarray of shape (n, *event) or (n, d), optional
+        The nearest point of the error set's closure (where a bound is not exact, the point that
+        gives the bound); NaN where nothing tells.
+    """
+
+    distance: Tensor | FloatArray
+    exact: Tensor | BoolArray
+    nearest: Tensor | FloatArray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CertificateResult:
+    """Proven distances to the nearest error, one entry per point, on the device of the points.
+
+    Attributes
+    ----------
+    distance : Tensor of shape (n,), float64
+        No error is nearer than this; 0 for points that are errors themselves, infinite where the
+        domain holds no error at all. Chords on spheres, Euclidean elsewhere.
+    nearest : Tensor of shape (n, *event), float64
+        The nearest point of the error set's closure (where a bound is not exact, the point that
+        gives the bound, if there is one); NaN where nothing tells, or the distance is infinite.
+    exact : Tensor of bool, shape (n,)
+        Whether the distance is attained, so that it is *the* distance and not only a lower bound.
+    warnings : tuple of str
+        Reasons for doubt, each a sentence.
+    """
+
+    distance: Tensor
+    nearest: Tensor
+    exact: Tensor
+    warnings: tuple[str, ...] = ()
+
+
+class Bracket(Protocol):
+    """Bounds of distances on both sides: what `Certificate.bracket` returns where it can."""
+
+    @property
+    def lower(self) -> Tensor:
+        """Proven distances, (n,)."""
+
+    @property
+    def upper(self) -> Tensor:
+        """Distances of errors that the classifier confirmed, (n,); infinite where none is known."""
+
+    @property
+    def exact(self) -> Tensor:
+        """Whether `lower` is proven to be the distance, (n,)."""
+
+
+@dataclass(frozen=True)
+class Certificate(ABC):
+    """Base of all certificates: settings are fields, calling the object runs it.
+
+    A subclass implements ``certify(subject) -> Certified`` and nothing else. This class checks the
+    input, takes points that are errors as their own nearest ones, turns bounds in space into bounds
+    within any domain, and re-verifies what is said to be exact. It never changes the mode,
+    parameters or gradients of the classifier.
+    """
+
+    #: Kinds of domain in which `certify` bounds distances. Errors in a part of space are errors in
+    #: space, so that whoever knows `Space` is asked about it for all other domains.
+    domains: ClassVar[tuple[type[Domain], ...]] = (Space,)
+
+    @abstractmethod
+    def certify(self, subject: Subject) -> Certified:
+        """Bound the distances from ``subject.x`` to the nearest errors in ``subject.domain``.
+
+        Whoever reads parameters says so if they are not all that the classifier computes with;
+        `trueboundary.classifiers.integrity` holds what to ask.
+        """
+
+    def bracket(self, classifier: Any, x: Tensor, y: Tensor) -> Bracket | None:
+        """Return bounds with verified errors above, None where the proof leads to none."""
+        del classifier, x, y
+        return None
 
     def __call__(
-        self, classifier: Any, x: Any, y: Any, *, domain: Any | None = None
+        self, classifier: Classifier, x: Tensor, y: Tensor, *, domain: Domain | None = None
     ) -> CertificateResult:
-        """Return proven distances for points `x` with labels `y` within `domain`.
+        """Return proven distances from points to the nearest error.
 
         Parameters
         ----------
         classifier : callable
-            The classifier.
-        x : array or Tensor of shape (n, ...)
-            Points.
-        y : array or Tensor of shape (n,)
-            Labels, 0 or 1.
+            What the certificate can read; see there.
+        x : Tensor
+            Points ``(n, *event)``, finite, in single or double precision; distances are computed
+            in float64. Neither the size nor the order of a batch changes them beyond rounding.
+        y : Tensor
+            Labels ``(n,)``, 0 or 1.
         domain : Domain, optional
-            Where errors count, one of :mod:`trueboundary.domains`; all of space if None.
+            Where errors count, all of space if None. A distance that is exact in space is so in
+            a part of it only if the nearest error lies there.
 
         Returns
         -------
         CertificateResult
-            One distance per point.
+            One entry per point.
+
+        Raises
+        ------
+        TypeError
+            If the classifier is none that the certificate can read, or may compute something else
+            than what it reads; or if it knows nothing of such a domain.
+        ValueError
+            If points are not finite or not in the domain, labels are not 0 or 1, or the
+            classifier's margins are not those of what was read.
+        ArithmeticError
+            If the certificate contradicts the classifier: a bug, to be reported.
         """
-        ...
+        name = type(self).__name__
+        if not callable(classifier):
+            raise TypeError(f"{name} needs a classifier, got {type(classifier).__name__}.")
+        check_samples(x, y)
+        with evaluated(classifier) as doubts, torch.no_grad():
+            x = x.detach().double()
+            y = y.to(x.device).long()
+            domain = bound_to(Space() if domain is None else domain, x)
+            searched = domain if type(domain) in self.domains else Space()
+            if type(searched) not in self.domains:
+                known = " and ".join(kind.__name__ for kind in self.domains)
+                raise TypeError(f"{name} proves distances on {known}, got {domain.describe()}.")
+            claim = _Claim.of(self.certify(Subject(classifier, x, y, searched)), x, name)
+            judge = _Judge(classifier, x, y, searched)
+            error = judge.wrongness(x) >= 0
+            claimed = claim.exact & claim.distance.isfinite() & ~error
+            confirmed = claimed & judge.confirmed(claim, ~error, name)
+        exact = error | confirmed | (claim.exact & claim.distance.isinf())
+        distance = torch.where(error, 0.0, claim.distance)
+        nearest = torch.where(per_sample(distance.isinf(), x), torch.nan, claim.nearest)
+        nearest = torch.where(per_sample(error, x), x, nearest)
+        if searched is not domain:
+            missed = norm(nearest - domain.project(nearest)) <= _STRICTLY * norm(nearest)
+            exact &= error | distance.isinf() | missed
+        n_refused = int((claimed & ~confirmed).sum())
+        if n_refused:
+            doubts += (
+                f"the nearest error that {name} names is none for the classifier from {n_refused} "
+                f"of {len(x)} points, whose distances count as lower bounds",
+            )
+        return CertificateResult(distance, nearest, exact, doubts)
 
 
-def check_points(x: Any, dim: int | None = None) -> FloatArray:
-    """Return points as finite float64 rows (n, dim), or say what is wrong with them.
+@dataclass(frozen=True, eq=False)
+class _Claim:
+    """What a certificate reported, as tensors of the right shape, NaN where it named no point."""
 
-    Parameters
-    ----------
-    x : array or Tensor of shape (n, *event)
-        Points, each of `dim` numbers in all.
-    dim : int, optional
-        Numbers per point; any if None.
+    distance: Tensor
+    nearest: Tensor
+    exact: Tensor
 
-    Raises
-    ------
-    TypeError
-        If `x` is not an array of real numbers.
-    ValueError
-        If its shape does not fit, or a point is not finite.
-
-    Examples
-    --------
-    >>> check_points([[0, 3], [4, 0]])
-    array([[0., 3.],
-           [4., 0.]])
-    """
-    array = _real_array("x", x)
-    expected = f"x must hold finite points of shape (n, {'d' if dim is None else dim})"
-    if array.ndim < 2:
-        raise ValueError(f"{expected}, got shape {array.shape}.")
-    points = array.reshape(len(array), int(np.prod(array.shape[1:])))
-    if points.shape[1] == 0 or dim not in (None, points.shape[1]):
-        raise ValueError(f"{expected}, got shape {array.shape}.")
-    wrong = np.flatnonzero(~np.isfinite(points).all(axis=1))
-    if wrong.size:
-        raise ValueError(
-            f"{expected}, got NaN or infinite numbers in {wrong.size} of {len(points)} points, "
-            f"the first in point {wrong[0]}; leave such points out."
-        )
-    return points
+    @classmethod
+    def of(cls, found: Certified, x: Tensor, name: str) -> _Claim:
+        distance = torch.as_tensor(found.distance).to(x)
+        exact = torch.as_tensor(found.exact).to(x.device, torch.bool)
+        if distance.shape != x.shape[:1] or exact.shape != x.shape[:1]:
+            raise ArithmeticError(
+                f"{name} must report one distance for each of {len(x)} points and whether it is "
+                f"exact, got shapes {tuple(distance.shape)} and {tuple(exact.shape)}."
+            )
+        if not bool((distance >= 0).all()):  # also false for NaN
+            raise ArithmeticError(f"{name} reported a distance that is NaN or negative.")
+        nearest = torch.full_like(x, torch.nan)
+        if found.nearest is not None:
+            nearest = torch.as_tensor(found.nearest).to(x).reshape(x.shape)
+        return cls(distance, nearest, exact)
 
 
-def check_labels(y: Any, n: int) -> LabelArray:
-    """Return n labels 0 or 1 as integers, or say what is wrong with them.
+@dataclass(frozen=True, eq=False)
+class _Judge:
+    """The classifier's own word on points, and on what was reported of them."""
 
-    Raises
-    ------
-    TypeError
-        If `y` is not an array of real numbers.
-    ValueError
-        If there are more or fewer than n of them, or one is neither 0 nor 1.
+    classifier: Classifier
+    x: Tensor
+    y: Tensor
+    domain: Domain
 
-    Examples
-    --------
-    >>> check_labels([True, False], 2)
-    array([1, 0])
-    """
-    labels = _real_array("y", y)
-    if labels.shape != (n,):
-        raise ValueError(f"y must hold {n} labels, each 0 or 1, got shape {labels.shape}.")
-    wrong = np.flatnonzero((labels != 0) & (labels != 1))
-    if wrong.size:
-        raise ValueError(
-            f"y must hold {n} labels, each 0 or 1, got {labels[wrong[0]]:g} for point {wrong[0]}."
-        )
-    return labels.astype(np.int64)
+    def wrongness(self, points: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Return margins (n,) signed so that errors are where they are at least 0."""
+        dtype = dtype_of(self.classifier, default=torch.float64)
+        margins = margin(self.classifier, points.to(dtype)).detach()
+        return (1 - 2 * self.y[rows]) * margins.to(self.x)
 
+    def confirmed(self, claim: _Claim, right: Tensor, name: str) -> Tensor:
+        """Say of which points (n,) the nearest error that is named is one, and at its distance.
 
-def _real_array(name: str, values: Any) -> FloatArray:
-    """Return values, which may be a tensor on any device, as a float64 array of their own shape."""
-    try:
-        # torch comes in with tensors: it is not needed here.
-        if hasattr(values, "detach") and not values.is_complex():
-            values = values.detach().to_dense().double().numpy(force=True)
-        array = np.asarray(values)
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"its type is {array.dtype}")
-        return array.astype(np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name} must be an array of real numbers ({error}).") from error
+        Errors without an interior have no point beyond: a margin that is next to nothing, beside
+        that of the point itself, has to do there.
+        """
+        confirmed = torch.zeros_like(right)
+        rows = (right & claim.nearest.flatten(1).isfinite().all(1)).nonzero().squeeze(1)
+        if len(rows) == 0:
+            return confirmed
+        domain, end, distance = self.domain.take(rows), claim.nearest[rows], claim.distance[rows]
+        start = domain.project(self.x[rows])
+        length = domain.distance(start, end)
+        slack = _LENGTH * length + _OF_NORM * norm(end)
+        value = self.wrongness(end, rows)
+        contradiction = (value > 0) & (length < distance - slack)
+        if bool(contradiction.any()):
+            at = contradiction.nonzero()[0, 0]
+            raise ArithmeticError(
+                f"{name} excludes errors within {distance[at]:.9g} of point {rows[at]}, but names "
+                f"one at {length[at]:.9g}: a bug; please report it."
+            )
+        is_error = (value >= 0) | (value.abs() <= _UNDECIDED * self.wrongness(start, rows).abs())
+        rounding = torch.finfo(dtype_of(self.classifier, default=torch.float64)).eps * norm(end)
+        for beyond in _BEYOND:
+            fraction = 1 + beyond + _ROUNDINGS * rounding / torch.where(length > 0, length, 1.0)
+            is_error |= self.wrongness(domain.interpolate(start, end, fraction), rows) >= 0
+        attained = (length - distance).abs() <= slack
+        confirmed[rows] = attained & is_error & domain.contains(end)
+        return confirmed

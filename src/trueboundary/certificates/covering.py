@@ -84,7 +84,7 @@ def prove_sphere_error_free(
 
     Parameters
     ----------
-    network : ReLUNetwork or sequence of (Tensor, Tensor)
+    network : ReLUNetwork, Sequential or sequence of (Tensor, Tensor)
         As for `trueboundary.certificates.bounds`, of 2 to 10 inputs.
     radius : float
         The sphere's radius.
@@ -97,13 +97,6 @@ def prove_sphere_error_free(
     -------
     SphereProof
         Its string is a sentence. Proofs hold up to float64 rounding, as those of `bounds` do.
-
-    Raises
-    ------
-    TypeError
-        If `network` is neither of the two, or may compute something else than its layers do.
-    ValueError
-        If an argument is out of range, or the network's margins are not those of its layers.
 
     Examples
     --------

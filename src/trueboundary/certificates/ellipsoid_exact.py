@@ -9,20 +9,18 @@ some are 1, the errors of the unit sphere are a great circle, or all of it).
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from trueboundary._checks import choice, finite_array, outer_radius
-from trueboundary.certificates.base import (
-    BoolArray,
-    CertificateResult,
-    FloatArray,
-    check_labels,
-    check_points,
-)
-from trueboundary.certificates.quadric import project_quadric
+from trueboundary.certificates.base import BoolArray, Certificate, Certified, FloatArray, Subject
+from trueboundary.certificates.quadric import NearestErrors, project_quadric
+from trueboundary.classifiers import SphereBayes
+from trueboundary.classifiers.integrity import require_agreement, require_own
+from trueboundary.domains import Domain, Space, Sphere
 from trueboundary.theory.quadratic_forms import above_inverse_square
 
 __all__ = ["EllipsoidCertificate", "nearest_ellipsoid", "nearest_ellipsoid_error"]
@@ -69,11 +67,6 @@ def nearest_ellipsoid_error(
 
     Raises
     ------
-    TypeError
-        If `x` or `alphas` is not an array of real numbers.
-    ValueError
-        If an argument is not finite, has the wrong shape or value, or if `on_sphere` and a point
-        is not on its sphere.
     ArithmeticError
         If alphas differ by more than some 100 orders of magnitude.
 
@@ -92,23 +85,8 @@ def nearest_ellipsoid(
     sphere: Literal["inner", "outer"] = "inner",
     radius: float = 1.3,
     on_sphere: bool = True,
-) -> CertificateResult:
-    """Return what `nearest_ellipsoid_error` does, with nearest points and residuals.
-
-    Parameters
-    ----------
-    x, alphas, sphere, radius, on_sphere
-        As for `nearest_ellipsoid_error`.
-
-    Returns
-    -------
-    CertificateResult
-        Distances (all exact), nearest errors in the eigenbasis, residuals and hard cases.
-
-    Raises
-    ------
-    TypeError, ValueError, ArithmeticError
-        As for `nearest_ellipsoid_error`.
+) -> NearestErrors:
+    """Return what `nearest_ellipsoid_error` does, with nearest errors in the eigenbasis.
 
     Examples
     --------
@@ -126,23 +104,15 @@ def nearest_ellipsoid(
     return _nearest_on_sphere(points, coefficients, outside, radii)
 
 
-class _HasEllipsoid(Protocol):
-    """A classifier that knows its ellipsoid, such as `QuadraticNetwork`."""
-
-    def ellipsoid(self) -> Any:
-        """Return an object with `alphas` (d,), `axes` (d, d) and `scale`."""
-        ...
-
-
 @dataclass(frozen=True)
-class EllipsoidCertificate:
-    """Exact nearest errors of a quadratic classifier on a sphere, in a shell or in all of space.
+class EllipsoidCertificate(Certificate):
+    """Exact nearest errors of a quadratic classifier, on a sphere and in all of space.
 
-    The classifier's margin is scale (sum_i alpha_i z_i^2 - 1) with z = axes^T x; a negative scale
-    (which exchanges the two classes) is handled. On `Sphere` distances are chords. In `Shell` the
-    distance is exact where the nearest error lies in the shell, else a lower bound. It is a lower
-    bound as well where the rounding of the alphas could matter, as for alphas that differ from
-    1/radius^2 by little more than their rounding.
+    It reads classifiers whose class has a method ``ellipsoid()``, such as `QuadraticNetwork`: their
+    margin has the sign of scale (sum_i alpha_i z_i^2 - 1) with z = axes^T x; a negative scale
+    (which exchanges the two classes) is handled. On `Sphere` distances are chords. They are lower
+    bounds where the rounding of the alphas could matter, as for alphas that differ from 1/radius^2
+    by little more than their rounding.
 
     Examples
     --------
@@ -152,90 +122,55 @@ class EllipsoidCertificate:
     >>> network = QuadraticNetwork.perfect(dim=3, width=6)
     >>> x, y = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([0])
     >>> EllipsoidCertificate()(network, x, y, domain=Sphere()).distance  # perfect: no errors
-    array([inf])
-    >>> EllipsoidCertificate()(network, x, y).distance.round(6)  # to the sphere of radius 1.15
-    array([0.15])
+    tensor([inf], dtype=torch.float64)
+    >>> round(EllipsoidCertificate()(network, x, y).distance.item(), 6)  # the sphere of radius 1.15
+    0.15
     """
 
-    def __call__(
-        self, classifier: _HasEllipsoid, x: Any, y: Any, *, domain: Any | None = None
-    ) -> CertificateResult:
-        """Return the exact distance from each point to the classifier's nearest error.
+    domains: ClassVar[tuple[type[Domain], ...]] = (Space, Sphere)
 
-        Parameters
-        ----------
-        classifier : object with a method ``ellipsoid()``
-            A quadratic classifier.
-        x : array or Tensor of shape (n, d)
-            Points.
-        y : array or Tensor of shape (n,)
-            Labels: 0 for the inner class, 1 for the outer one.
-        domain : Sphere, Shell or Space, optional
-            Where errors count; all of space if None.
-
-        Returns
-        -------
-        CertificateResult
-            Distances and nearest errors, in the coordinates of `x`.
-
-        Raises
-        ------
-        TypeError
-            If the classifier has no ellipsoid, may compute something else than that, or the domain
-            is of another kind.
-        ValueError
-            If shapes or labels do not fit, a point is not finite or not on its sphere, the scale is
-            0, or the classifier's margins are not those of its ellipsoid.
-        """
-        # torch comes in with the domains: the functions above work without it.
-        from torch import nn
-
-        from trueboundary.classifiers.integrity import require_agreement, require_own
-        from trueboundary.domains import Shell, Space, Sphere
-
+    def certify(self, subject: Subject) -> Certified:
+        """Project the points onto the ellipsoid, or their directions onto the cone of errors."""
+        classifier, points = subject.classifier, subject.points
         if not hasattr(classifier, "ellipsoid"):
             raise TypeError(
                 "EllipsoidCertificate needs a classifier with a method ellipsoid(), such as "
                 f"QuadraticNetwork, got {type(classifier).__name__}."
             )
-        if domain is not None and not isinstance(domain, (Sphere, Shell, Space)):
-            raise TypeError(
-                "EllipsoidCertificate is exact on Sphere, Shell and Space, "
-                f"got {type(domain).__name__}; try Space() for a lower bound."
-            )
         require_own(classifier, "ellipsoid", "EllipsoidCertificate")
         ellipsoid = classifier.ellipsoid()
-        axes = finite_array("axes", ellipsoid.axes)
-        points, alphas = _points_and_alphas(check_points(x, len(axes)), ellipsoid.alphas)
-        labels = check_labels(y, len(points))
-        scale = float(ellipsoid.scale)
+        axes, scale = finite_array("axes", ellipsoid.axes), float(ellipsoid.scale)
+        points, alphas = _points_and_alphas(points, ellipsoid.alphas)
         if scale == 0 or not np.isfinite(scale):
             raise ValueError(f"The margin's scale must be finite and not 0, got {scale}.")
-        if isinstance(classifier, nn.Module):
-            margins, rounding = ellipsoid_margins(ellipsoid, points)
-            require_agreement(classifier, points, margins, rounding, "EllipsoidCertificate")
-        outside = (labels == 0) == (scale > 0)
-        rotated = points @ axes
+        require_margins(classifier, ellipsoid, points, "EllipsoidCertificate")
+        outside = (subject.labels == 0) == (scale > 0)
         radii = None
-        if isinstance(domain, Sphere):
-            norms = np.linalg.norm(points, axis=1)
-            radii = norms if domain.radius is None else _to_numpy(domain.radius) + 0.0 * norms
-        result = _allowing_for_rounding(rotated, alphas, outside, radii)
-        exact = result.exact
-        if isinstance(domain, Shell):
-            reach = np.linalg.norm(result.nearest, axis=1)
-            slack = 1e-12 * domain.outer
-            within = (reach >= domain.inner - slack) & (reach <= domain.outer + slack)
-            exact = exact & (within | np.isinf(result.distance))
-        return CertificateResult(
-            result.distance, exact, result.nearest @ axes.T, result.residual, result.hard
-        )
+        if isinstance(subject.domain, Sphere):  # bound, so that each point has its radius
+            radii = np.asarray(torch.as_tensor(subject.domain.radius).double().numpy(force=True))
+        found, exact = _allowing_for_rounding(points @ axes, alphas, outside, radii)
+        return Certified(found.distance, exact, found.nearest @ axes.T)
+
+
+def require_margins(classifier: Any, ellipsoid: Any, x: FloatArray, who: str) -> None:
+    """Raise unless a classifier's margins at points are those of its ellipsoid."""
+    squares = (x @ ellipsoid.axes) ** 2
+    form = squares @ np.abs(ellipsoid.alphas)
+    # No unit's squared weights exceed the sum of alphas, nor does a product with x its length.
+    largest = float(np.abs(ellipsoid.alphas).sum()) * (x**2).sum(axis=1)
+    units = np.sqrt(x.shape[1]) * np.sqrt(form * largest) + largest + 1
+    scale = float(ellipsoid.scale)
+    margins, rounding = scale * (squares @ ellipsoid.alphas - 1), abs(scale) * units
+    if isinstance(classifier, SphereBayes):  # which says norms where the ellipsoid says squares
+        boundary, sizes = classifier.boundary.item(), np.linalg.norm(x, axis=1)
+        margins, rounding = sizes - boundary, np.sqrt(x.shape[1]) * sizes + boundary
+    require_agreement(classifier, x, margins, rounding, who)
 
 
 def _allowing_for_rounding(
     x: FloatArray, alphas: FloatArray, outside: BoolArray, radii: FloatArray | None
-) -> CertificateResult:
-    """Return nearest errors, and lower bounds where the rounding of the alphas could matter.
+) -> tuple[NearestErrors, BoolArray]:
+    """Return nearest errors, lower bounds where the rounding of the alphas could matter, and which.
 
     The lower bound is the distance to the errors of alphas that rounding may have turned into
     these, whichever they are.
@@ -252,18 +187,19 @@ def _allowing_for_rounding(
     found, nearer = results
     rest = _EXACT_NORM * np.linalg.norm(x, axis=1)
     exact = nearer.distance >= found.distance * (1 - _EXACT) - rest
-    if exact.all():
-        return found
-    return CertificateResult(
-        np.where(exact, found.distance, nearer.distance),
-        exact,
-        np.where(exact[:, None], found.nearest, nearer.nearest),
-        np.where(exact, found.residual, nearer.residual),
-        np.where(exact, found.hard, nearer.hard),
+    either = (
+        np.where(exact if one.ndim == 1 else exact[:, None], one, two)
+        for one, two in (
+            (found.distance, nearer.distance),
+            (found.nearest, nearer.nearest),
+            (found.residual, nearer.residual),
+            (found.hard, nearer.hard),
+        )
     )
+    return NearestErrors(*either), exact
 
 
-def _nearest_in_space(x: FloatArray, alphas: FloatArray, outside: BoolArray) -> CertificateResult:
+def _nearest_in_space(x: FloatArray, alphas: FloatArray, outside: BoolArray) -> NearestErrors:
     """Project onto {sum alpha z^2 >= 1} (where `outside`) or {sum alpha z^2 <= 1}.
 
     The alphas may differ between the points.
@@ -278,9 +214,8 @@ def _nearest_in_space(x: FloatArray, alphas: FloatArray, outside: BoolArray) -> 
         raise ValueError("alphas times squares of x must be float64, got larger numbers.")
     value = 0.5 * ((curvature * z**2).sum(axis=1) - sign[:, 0])
     solution = project_quadric(curvature, curvature * z, value, centre_value=-0.5 * sign[:, 0])
-    return CertificateResult(
+    return NearestErrors(
         np.ldexp(solution.distance, unit[:, 0]),
-        np.ones(len(x), dtype=bool),
         np.ldexp(z + solution.displacement, unit),
         solution.residual,
         solution.hard,
@@ -289,7 +224,7 @@ def _nearest_in_space(x: FloatArray, alphas: FloatArray, outside: BoolArray) -> 
 
 def _nearest_on_sphere(
     x: FloatArray, alphas: FloatArray, outside: BoolArray, radii: FloatArray
-) -> CertificateResult:
+) -> NearestErrors:
     """Project directions onto the error cone; the angle to the projection is the distance.
 
     The alphas may differ between the points.
@@ -320,9 +255,8 @@ def _nearest_on_sphere(
     angle = np.arctan2(solution.distance, cosine)
     distance = np.where(empty, np.inf, 2 * radii * np.sin(0.5 * angle))
     nearest = radii[:, None] * cone_point / np.where(aside, 1.0, cosine)[:, None]
-    return CertificateResult(
+    return NearestErrors(
         distance,
-        np.ones(len(x), dtype=bool),
         np.where(empty[:, None], np.nan, nearest),
         solution.residual,
         solution.hard | aside,
@@ -338,19 +272,3 @@ def _points_and_alphas(x: npt.ArrayLike, alphas: npt.ArrayLike) -> tuple[FloatAr
             f"{coefficients.shape}."
         )
     return points, coefficients
-
-
-def ellipsoid_margins(ellipsoid: Any, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the margins of an ellipsoid at points, and the units of their usual rounding."""
-    squares = (x @ ellipsoid.axes) ** 2
-    form = squares @ np.abs(ellipsoid.alphas)
-    # No unit's squared weights exceed the sum of alphas, nor does a product with x its length.
-    largest = float(np.abs(ellipsoid.alphas).sum()) * (x**2).sum(axis=1)
-    units = np.sqrt(x.shape[1]) * np.sqrt(form * largest) + largest + 1
-    scale = float(ellipsoid.scale)
-    return scale * (squares @ ellipsoid.alphas - 1), abs(scale) * units
-
-
-def _to_numpy(value: Any) -> Any:
-    """Return a tensor's values as an array, anything else unchanged."""
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else value

@@ -5,17 +5,16 @@ not positive. `trueboundary.theory.log_ratios` writes it in a few coordinates, a
 gives the nearest point.
 """
 
-import numpy as np
 import numpy.typing as npt
 
-from trueboundary.certificates.base import CertificateResult, check_points
-from trueboundary.certificates.quadric import project_quadric
+from trueboundary._checks import finite_array
+from trueboundary.certificates.quadric import NearestErrors, project_quadric
 from trueboundary.theory.log_ratios import LogRatio
 
 __all__ = ["nearest_pair_error"]
 
 
-def nearest_pair_error(x: npt.ArrayLike, ratio: LogRatio) -> CertificateResult:
+def nearest_pair_error(x: npt.ArrayLike, ratio: LogRatio) -> NearestErrors:
     """Return exact distances from points to where a log ratio of Gaussians is not positive.
 
     Parameters
@@ -27,15 +26,8 @@ def nearest_pair_error(x: npt.ArrayLike, ratio: LogRatio) -> CertificateResult:
 
     Returns
     -------
-    CertificateResult
+    NearestErrors
         Distances in all of space, all exact; infinite where the own class wins everywhere.
-
-    Raises
-    ------
-    TypeError
-        If `x` is not an array of real numbers.
-    ValueError
-        If `x` is not finite or its shape does not fit.
 
     Examples
     --------
@@ -47,14 +39,10 @@ def nearest_pair_error(x: npt.ArrayLike, ratio: LogRatio) -> CertificateResult:
     >>> result.distance.round(6), result.hard  # the square root of 8 log 2, in every direction
     (array([2.35482]), array([ True]))
     """
-    points = check_points(x, ratio.anchor.size)
+    points = finite_array("x", x)
+    if points.ndim != 2 or points.shape[1] != ratio.anchor.size:
+        raise ValueError(f"x must have shape (n, {ratio.anchor.size}), got {points.shape}.")
     curvature, gradient = ratio.expand(points)
     found = project_quadric(curvature, gradient, ratio.value(points))
     nearest = ratio.move(points, found.displacement)
-    return CertificateResult(
-        found.distance,
-        np.ones(len(points), dtype=bool),
-        nearest,
-        found.residual,
-        found.hard,
-    )
+    return NearestErrors(found.distance, nearest, found.residual, found.hard)

@@ -28,7 +28,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
+from trueboundary._tensors import check_samples
 from trueboundary.certificates._component_pairs import (
     BLOCK,
     Classes,
@@ -36,14 +39,9 @@ from trueboundary.certificates._component_pairs import (
     PairSearch,
 )
 from trueboundary.certificates._rays import Rays
-from trueboundary.certificates.base import (
-    BoolArray,
-    CertificateResult,
-    FloatArray,
-    check_labels,
-    check_points,
-)
+from trueboundary.certificates.base import BoolArray, Certificate, Certified, FloatArray, Subject
 from trueboundary.certificates.mixture_bounds import _radius
+from trueboundary.classifiers.bayes import BayesOptimal
 
 __all__ = ["MixtureBracket", "MixtureCertificate", "bracket"]
 
@@ -52,13 +50,14 @@ _ROUNDED_DOWN = 1 - 32 * float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
-class MixtureCertificate:
+class MixtureCertificate(Certificate):
     """Certify `BayesOptimal` classifiers of Gaussians and mixtures of factor analyzers.
 
     For the rule of the most likely component the distances are exact where the result says so,
     which is nearly everywhere. For the sum over components they are lower bounds, short of the
     truth by about the nats that further components add, over the slope of the log odds; two single
-    Gaussians are exact. `LipschitzMixtureCertificate` is the cheaper bound, and never the larger.
+    Gaussians are exact. `nearest` is the projection
+    that gives the bound, which for the sum can be a little nearer than that.
 
     A tie of log densities within 1e-9 of their size counts as attained. Distances are rounded down,
     exact ones included: by about 1e-14 of themselves, and by what the rounding of log densities may
@@ -79,103 +78,52 @@ class MixtureCertificate:
     >>> from trueboundary.problems import planar_problem
     >>> classifier = planar_problem("a").bayes_classifier(dtype=torch.float64)
     >>> x, y = torch.tensor([[-2.0, 0.3]], dtype=torch.float64), torch.tensor([0])
-    >>> MixtureCertificate()(classifier, x, y).distance.round(2)
-    array([2.])
+    >>> round(MixtureCertificate()(classifier, x, y).distance.item(), 2)
+    2.0
     """
 
     gibbs: bool = False
 
-    def __call__(
-        self, classifier: Any, x: Any, y: Any, *, domain: Any | None = None
-    ) -> CertificateResult:
-        """Return proven distances from points to the nearest error.
-
-        Parameters
-        ----------
-        classifier : BayesOptimal
-            The optimal classifier of two Gaussians or mixtures.
-        x : Tensor of shape (n, d)
-            Points; images are flattened.
-        y : Tensor of shape (n,)
-            Labels, 0 or 1.
-        domain : Domain, optional
-            Where errors count; bounds in all of space hold in every part of it, and are exact in
-            all of space only.
-
-        Returns
-        -------
-        CertificateResult
-            `nearest` is the projection that gives the bound; for the sum over components the
-            bound can be a little nearer than that.
-
-        Raises
-        ------
-        TypeError
-            If the classifier is another one, one of tables, or may compute something else than its
-            densities say.
-        ValueError
-            If shapes or labels do not fit, a point is not finite, or the classifier's margins are
-            not those of its densities.
-        """
-        from trueboundary.domains import Space
-
+    def certify(self, subject: Subject) -> Certified:
+        """Project the points onto the boundaries of pairs of components."""
         user = type(self).__name__
-        pair = Classes.build(classifier, user)
-        points = check_points(x, pair.dim)
-        labels = check_labels(y, len(points))
-        pair.check_margins(classifier, points, user)
-        found = _solve(pair, points, labels, self.gibbs)
-        everywhere = domain is None or isinstance(domain, Space)
-        return CertificateResult(
-            found.distance,
-            found.exact & (everywhere | found.error | np.isinf(found.distance)),
-            found.nearest[:, 0],
-            found.residual,
-            found.hard,
-        )
+        pair = Classes.build(subject.classifier, user)
+        pair.check_margins(subject.classifier, subject.points, user)
+        found = _solve(pair, subject.points, subject.labels, self.gibbs)
+        return Certified(found.distance, found.exact, found.nearest[:, 0])
+
+    def bracket(self, classifier: Any, x: Tensor, y: Tensor) -> MixtureBracket:
+        """Return the bounds of `trueboundary.certificates.bracket`."""
+        return bracket(classifier, x, y, gibbs=self.gibbs)
 
 
 @dataclass(frozen=True, eq=False)
 class MixtureBracket:
-    """Lower and upper bounds of the distance to the nearest error, one entry per point.
+    """Lower and upper bounds of the distance to the nearest error, one float64 entry per point.
 
     Attributes
     ----------
-    lower : ndarray of shape (n,)
+    lower : Tensor of shape (n,)
         Certified distance; 0 for points that are errors themselves.
-    upper : ndarray of shape (n,)
+    upper : Tensor of shape (n,)
         Distance to an error that the classifier confirmed in float64; infinite where none was
         found.
-    point : ndarray of shape (n, d)
+    point : Tensor of shape (n, d)
         That error; NaN where none was found.
-    exact : ndarray of bool, shape (n,)
+    exact : Tensor of bool, shape (n,)
         Whether the certificate proves `lower` to be the distance.
     """
 
-    lower: FloatArray
-    upper: FloatArray
-    point: FloatArray
-    exact: BoolArray
-
-    @property
-    def relative_width(self) -> FloatArray:
-        """Return (upper - lower) / upper, shape (n,): 0 for errors, 1 where nothing is known."""
-        width = np.ones_like(self.upper)
-        known = np.isfinite(self.upper) & (self.upper > 0)
-        width[known] = (self.upper[known] - self.lower[known]) / self.upper[known]
-        width[(self.upper == 0) | np.isinf(self.lower)] = 0.0
-        return width
-
-    @property
-    def median_relative_width(self) -> float:
-        """Median of the relative widths; NaN for no points."""
-        return float(np.median(self.relative_width)) if self.upper.size else float("nan")
+    lower: Tensor
+    upper: Tensor
+    point: Tensor
+    exact: Tensor
 
 
 def bracket(
     classifier: Any,
-    x: Any,
-    y: Any,
+    x: Tensor,
+    y: Tensor,
     *,
     gibbs: bool = False,
     n_candidates: int = 2,
@@ -207,15 +155,6 @@ def bracket(
     MixtureBracket
         Bounds in all of space.
 
-    Raises
-    ------
-    TypeError
-        If the classifier is not a `BayesOptimal` one of Gaussians or mixtures, or may compute
-        something else than its densities say.
-    ValueError
-        If shapes or labels do not fit, a point is not finite, or `n_candidates` or `n_refinements`
-        is too small.
-
     Examples
     --------
     >>> import torch
@@ -223,21 +162,17 @@ def bracket(
     >>> classifier = planar_problem("a").bayes_classifier(dtype=torch.float64)
     >>> x, y = torch.tensor([[-2.0, 0.3]], dtype=torch.float64), torch.tensor([0])
     >>> result = bracket(classifier, x, y)
-    >>> bool(result.lower[0] <= result.upper[0]), result.median_relative_width < 1e-6
-    (True, True)
+    >>> bool(result.lower[0] <= result.upper[0] <= result.lower[0] * (1 + 1e-6))
+    True
     """
     if n_candidates < 1 or n_refinements < 0:
         raise ValueError(
             f"n_candidates must be at least 1 and n_refinements at least 0, got {n_candidates} "
             f"and {n_refinements}."
         )
-    import torch
-
-    from trueboundary.classifiers.bayes import BayesOptimal
-
+    check_samples(x, y)
     pair = Classes.build(classifier, "bracket")
-    points = check_points(x, pair.dim)
-    labels = check_labels(y, len(points))
+    points, labels = x.detach().flatten(1).double().numpy(force=True), y.long().numpy(force=True)
     pair.check_margins(classifier, points, "bracket")
     found = _solve(pair, points, labels, gibbs, n_candidates)
     upper = np.where(found.error, 0.0, np.inf)
@@ -256,7 +191,10 @@ def bracket(
         rays.step_inside(found.distance, found.nearest[:, candidate], upper, nearest)
     rays.aim_at_means(upper, nearest)
     rays.turn(found.distance, upper, nearest, n_refinements)
-    return MixtureBracket(np.minimum(found.distance, upper), upper, nearest, found.exact)
+    lower = np.minimum(found.distance, upper)
+    return MixtureBracket(
+        *(torch.from_numpy(a).to(x.device) for a in (lower, upper, nearest, found.exact))
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -267,8 +205,6 @@ class _Solution:
     error: BoolArray
     exact: BoolArray
     nearest: FloatArray
-    residual: FloatArray
-    hard: BoolArray
 
 
 def _solve(
@@ -286,8 +222,6 @@ def _solve(
         np.ones(n, dtype=bool),
         np.ones(n, dtype=bool),
         np.repeat(x[:, None], n_candidates, axis=1),
-        np.zeros(n),
-        np.zeros(n, dtype=bool),
     )
     for label in (0, 1):
         of_class = np.flatnonzero(labels == label)
@@ -307,7 +241,6 @@ def _solve_block(search: PairSearch, rows: IntArray, out: _Solution, gibbs: bool
     """Solve points that are classified right, and write them to their rows of `out`."""
     search.run()
     pair = search.pair
-    out.residual[rows], out.hard[rows] = search.quality()
     order = np.argsort(search.reach, axis=1, kind="stable")
     for candidate in range(out.nearest.shape[1]):
         out.nearest[rows, candidate] = search.projections(order[:, candidate])

@@ -28,7 +28,7 @@ from scipy import special
 from trueboundary._checks import finite_array
 from trueboundary.certificates.base import BoolArray, FloatArray
 
-__all__ = ["QuadricProjection", "project_quadric"]
+__all__ = ["NearestErrors", "QuadricProjection", "project_quadric"]
 
 _BLOCK = 1 << 17  # rows are solved in blocks of about this many entries
 _LIMIT = 300.0  # v at which the multiplier counts as having reached its limit
@@ -40,6 +40,26 @@ _BADLY_SCALED = (
     "The projection does not converge: curvatures and gradients differ by too many orders of "
     "magnitude."
 )
+
+
+@dataclass(frozen=True)
+class NearestErrors:
+    """Exact distances to the nearest error with what certifies them, one entry per point.
+
+    Attributes
+    ----------
+    distance : ndarray of shape (n,)
+        Distances; 0 for errors, infinite where there is none.
+    nearest : ndarray of shape (n, d)
+        The nearest point of the error set's closure; NaN where the distance is infinite.
+    residual, hard : ndarray of shape (n,)
+        As in `QuadricProjection`.
+    """
+
+    distance: FloatArray
+    nearest: FloatArray
+    residual: FloatArray
+    hard: BoolArray
 
 
 @dataclass(frozen=True)
@@ -101,10 +121,6 @@ def project_quadric(
 
     Raises
     ------
-    TypeError
-        If an argument is not an array of real numbers.
-    ValueError
-        If an argument is not finite or the shapes do not fit.
     ArithmeticError
         If curvatures and gradients of a point differ by too many orders of magnitude.
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,15 +35,10 @@ import torch
 from torch import Tensor, nn
 
 from trueboundary import _checks
-from trueboundary.certificates.base import (
-    BoolArray,
-    CertificateResult,
-    FloatArray,
-    check_labels,
-    check_points,
-)
-from trueboundary.classifiers.integrity import require_agreement, require_own
-from trueboundary.domains import Sphere
+from trueboundary._tensors import check_points, check_samples
+from trueboundary.certificates.base import Certificate, Certified, FloatArray, Subject
+from trueboundary.classifiers.integrity import departure, require_agreement, require_own
+from trueboundary.domains import Domain, Space, Sphere
 
 __all__ = ["RelaxationCertificate", "bounds", "certified_at", "interval_bounds"]
 
@@ -56,15 +51,16 @@ _MAX_SECANTS = 200
 
 
 def bounds(
-    network: Any, x: Any, size: float | npt.ArrayLike, *, region: Region = "ball"
+    network: Any, x: Tensor, size: float | npt.ArrayLike, *, region: Region = "ball"
 ) -> tuple[Tensor, Tensor]:
     """Bound a ReLU network's margin around each point, by linear relaxation.
 
     Parameters
     ----------
-    network : ReLUNetwork or sequence of (Tensor, Tensor)
-        A network whose class has a method ``folded()``, seen in eval mode, or linear layers
-        ``(n_out, n_in)``, ``(n_out,)`` with a ReLU between each two; one output.
+    network : ReLUNetwork, Sequential or sequence of (Tensor, Tensor)
+        A network whose class has a method ``folded()``, seen in eval mode; or ``Linear`` layers, or
+        pairs ``(n_out, n_in)``, ``(n_out,)``, with a ReLU between each two. One output; of two the
+        margin is their difference.
     x : Tensor of shape (n, d)
         Centres of the regions.
     size : float or array of shape (n,)
@@ -81,11 +77,10 @@ def bounds(
     Raises
     ------
     TypeError
-        If `network` is neither of the two, or may compute something else than its layers do: a
-        subclass that inherits ``folded()``, hooks, patched methods.
+        If `network` is none of these, or may compute something else than its layers do: a subclass
+        that inherits ``folded()``, hooks, patched methods.
     ValueError
-        If shapes do not fit, a number is not finite, a size is out of range, or the network's
-        margins are not those of its layers.
+        If the network's margins are not those of its layers.
 
     Examples
     --------
@@ -103,27 +98,13 @@ def bounds(
 
 
 def interval_bounds(
-    network: Any, x: Any, size: float | npt.ArrayLike, *, region: Region = "ball"
+    network: Any, x: Tensor, size: float | npt.ArrayLike, *, region: Region = "ball"
 ) -> tuple[Tensor, Tensor]:
     """Bound a ReLU network's margin around each point by interval arithmetic, for comparison.
 
     The inputs of the first hidden layer are bounded exactly; from there on each unit's interval is
-    carried forward on its own. Far cheaper than `bounds`, and far looser.
-
-    Parameters
-    ----------
-    network, x, size, region
-        As for `bounds`.
-
-    Returns
-    -------
-    lower, upper : Tensor of shape (n,), float64
-        The margin lies between them everywhere in the region.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As for `bounds`.
+    carried forward on its own. Far cheaper than `bounds`, and far looser; called and answering as
+    that.
 
     Examples
     --------
@@ -137,64 +118,40 @@ def interval_bounds(
 
 
 def certified_at(
-    network: Any, x: Any, y: Any, size: float | npt.ArrayLike, *, region: Region = "ball"
-) -> BoolArray:
+    network: Any, x: Tensor, y: Tensor, size: float | npt.ArrayLike, *, region: Region = "ball"
+) -> Tensor:
     """Say for each point whether it is proven that no error lies within a given size.
 
-    One evaluation of `bounds`, where the largest certified radius takes about ten.
-
-    Parameters
-    ----------
-    network, x, size, region
-        As for `bounds`.
-    y : Tensor or array of shape (n,)
-        Labels, 0 or 1.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-        True where it is proven; False says nothing.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As for `bounds`, or if the labels do not fit.
+    One evaluation of `bounds`, where the largest certified radius takes about ten. True where it is
+    proven, (n,); False says nothing. Called as `bounds`, with labels 0 or 1.
 
     Examples
     --------
     >>> import torch
     >>> from trueboundary.certificates import certified_at
     >>> layers = [(torch.eye(2), torch.zeros(2)), (torch.ones(1, 2), torch.tensor([-1.0]))]
-    >>> certified_at(layers, torch.tensor([[2.0, 2.0]]), [1], [1.0])
-    array([ True])
+    >>> certified_at(layers, torch.tensor([[2.0, 2.0]]), torch.tensor([1]), 1.0)
+    tensor([True])
     """
+    check_samples(x, y)
     lower, upper = bounds(network, x, size, region=region)
-    return _own_bound(lower, upper, check_labels(y, len(lower))) > 0
+    return torch.where(y.to(lower.device) == 1, lower, -upper) > 0
 
 
 @dataclass(frozen=True)
-class RelaxationCertificate:
+class RelaxationCertificate(Certificate):
     """Certified radii of ReLU networks: the largest size at which `bounds` excludes an error.
 
-    On a `Sphere` the errors on that sphere count and distances are chords, from bounds on caps; the
-    points are scaled to the sphere's radius. On every other domain (and without one) the errors in
-    all of space count and distances are Euclidean, from bounds on balls; they hold in any part of
-    space, such as the shell between two spheres.
-
-    Distances are lower bounds, proven up to rounding (see `trueboundary.certificates.relaxation`),
-    and at most the relative `tolerance` below what the relaxation can give. They are 0 for points
-    that are errors and infinite where a whole sphere is proven to be free of errors. `nearest` is
-    NaN except for errors, since nothing tells where the nearest error lies.
+    Distances on a `Sphere` are chords, from bounds on caps, the points being scaled to the sphere's
+    radius; elsewhere they are from bounds on balls. They are lower bounds, proven up to rounding
+    (see `trueboundary.certificates.relaxation`), at most the relative `tolerance` below what the
+    relaxation can give, and infinite where a whole sphere is proven to be free of errors. Nothing
+    tells where the nearest error lies.
 
     Parameters
     ----------
     tolerance : float
         Relative accuracy to which the largest size is found, strictly between 0 and 1.
-
-    Raises
-    ------
-    ValueError
-        If `tolerance` is out of range.
 
     Examples
     --------
@@ -210,50 +167,21 @@ class RelaxationCertificate:
     True
     """
 
+    domains: ClassVar[tuple[type[Domain], ...]] = (Space, Sphere)
+
     tolerance: float = 1e-3
 
     def __post_init__(self) -> None:
         _checks.open_fraction("tolerance", self.tolerance)
 
-    def __call__(
-        self, classifier: Any, x: Any, y: Any, *, domain: Any | None = None
-    ) -> CertificateResult:
-        """Return a lower bound of the distance from each point to the nearest error.
-
-        Parameters
-        ----------
-        classifier : ReLUNetwork or sequence of (Tensor, Tensor)
-            As for `bounds`.
-        x : Tensor of shape (n, d)
-            Points.
-        y : Tensor or array of shape (n,)
-            Labels, 0 or 1.
-        domain : Domain, optional
-            Where errors count, one of :mod:`trueboundary.domains`.
-
-        Returns
-        -------
-        CertificateResult
-            Distances; exact for errors and where infinite, lower bounds elsewhere.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As for `bounds`, or if the labels do not fit.
-        """
-        layers = prepare(classifier)
-        points = _points(x, layers, classifier)
-        labels = check_labels(y, len(points))
-        on_sphere = isinstance(domain, Sphere)
+    def certify(self, subject: Subject) -> Certified:
+        """Bound the margin on larger and larger balls, or caps."""
+        layers = prepare(subject.classifier)
+        points, labels = _points(subject.x, layers, subject.classifier), subject.labels
+        on_sphere = isinstance(subject.domain, Sphere)
         region: Region = "cap" if on_sphere else "ball"
-        if isinstance(domain, Sphere):
-            if not bool(domain.contains(points).all()):
-                raise ValueError(
-                    f"points must lie on {domain.describe()}; rescale them, or leave the domain "
-                    "out for the distance off the sphere."
-                )
-            points = domain.project(points)
-        centre = _Region.build(points, 0.0, region)  # refuses what is not a centre
+        points = subject.domain.project(points)
+        centre = _Region.build(points, 0.0, region)
 
         def bound(rows: npt.NDArray[np.intp], sizes: FloatArray) -> FloatArray:
             lower, upper = bounds_in_blocks(layers, points[rows], sizes, region, relaxed=True)
@@ -261,20 +189,14 @@ class RelaxationCertificate:
 
         margins = _own_bound(*_extremes(layers, centre, relaxed=False), labels)
         guess = margins / np.maximum(_slopes(layers, points), 1e-300)
+        radii = points.norm(dim=1).numpy(force=True)
         if on_sphere:
-            guess = guess / points.norm(dim=1).numpy(force=True)
+            guess = guess / radii
         largest = math.pi if on_sphere else math.inf
         size = _largest_sizes(bound, margins, 0.3 * guess, largest, self.tolerance)
-        distance = size
         if on_sphere:
-            chords = 2 * points.norm(dim=1).numpy(force=True) * np.sin(size / 2)
-            distance = np.where(size == math.pi, np.inf, chords)
-        error = margins <= 0
-        nearest = np.where(error[:, None], points.numpy(force=True), np.nan)
-        zeros = np.zeros(len(points))
-        return CertificateResult(
-            distance, error | np.isinf(distance), nearest, zeros, np.zeros(len(points), dtype=bool)
-        )
+            size = np.where(size == math.pi, np.inf, 2 * radii * np.sin(size / 2))
+        return Certified(size, np.isinf(size))
 
 
 @dataclass(frozen=True)
@@ -354,7 +276,7 @@ class _Relaxation:
 
 @torch.no_grad()
 def _bounds(
-    network: Any, x: Any, size: float | npt.ArrayLike, region: Region, *, relaxed: bool
+    network: Any, x: Tensor, size: float | npt.ArrayLike, region: Region, *, relaxed: bool
 ) -> tuple[Tensor, Tensor]:
     layers = prepare(network)
     points = _points(x, layers, network)
@@ -507,11 +429,13 @@ def prepare(network: Any) -> list[Layer]:
     if hasattr(network, "folded"):
         require_own(network, "folded", "a proof of a ReLU network")
         pairs = network.folded()
+    elif isinstance(network, nn.Sequential):
+        pairs = linear_layers(network)
     elif isinstance(network, Sequence) and all(len(layer) == 2 for layer in network):
         pairs = network
     else:
         raise TypeError(
-            "expected a ReLUNetwork or a sequence of (weight, bias) layers, "
+            "expected a ReLUNetwork, a Sequential or a sequence of (weight, bias) layers, "
             f"got {type(network).__name__}."
         )
     layers: list[Layer] = []
@@ -534,10 +458,37 @@ def prepare(network: Any) -> list[Layer]:
     return layers
 
 
-def _points(x: Any, layers: list[Layer], network: Any) -> Tensor:
+def linear_layers(network: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
+    """Return the layers of a plain sequence, or say why they are no linear ones with ReLU between.
+
+    Two logits become the one margin that is their difference.
+    """
+    doubt = departure(network, (nn.Sequential,))
+    linears = [layer for layer in list(network)[::2] if type(layer) is nn.Linear]
+    between = [layer for layer in list(network)[1::2] if type(layer) is nn.ReLU]
+    if doubt is None and (len(linears), len(network)) != (len(between) + 1, 2 * len(between) + 1):
+        doubt = "has others"
+    if doubt is not None:
+        raise TypeError(
+            "a proof of a Sequential needs Linear layers with a ReLU between each two, but this "
+            f"{type(network).__name__} {doubt}."
+        )
+    layers = []
+    for linear in linears:
+        weight, bias = linear.weight.detach().double(), linear.bias
+        layers.append((weight, weight.new_zeros(len(weight)) if bias is None else bias.double()))
+    last, offset = layers[-1]
+    if len(last) == 2:
+        layers[-1] = (last[1:] - last[:1], offset[1:] - offset[:1])
+    return layers
+
+
+def _points(x: Tensor, layers: list[Layer], network: Any) -> Tensor:
     """Return points (n, d) in float64 beside the layers, which must give the network's margins."""
-    flat = check_points(x, layers[0].weight.shape[1])
-    points = torch.from_numpy(flat).to(layers[0].weight)
+    check_points(x)
+    points, dim = x.detach().flatten(1).to(layers[0].weight), layers[0].weight.shape[1]
+    if points.shape[1] != dim:
+        raise ValueError(f"the network takes points of {dim} numbers, got shape {tuple(x.shape)}.")
     require_same_margins(network, layers, points)
     return points
 
@@ -546,15 +497,17 @@ def _points(x: Any, layers: list[Layer], network: Any) -> Tensor:
 def require_same_margins(network: Any, layers: list[Layer], points: Tensor) -> None:
     """Raise if a module's margins at points are not those of the layers read from it."""
     if isinstance(network, nn.Module):
-        common: Any = getattr(network, "common", None)
+        last = network[-1] if isinstance(network, nn.Sequential) else None
+        logits = last if isinstance(last, nn.Linear) and last.out_features == 2 else None
         z, off = points, points.abs()
         for depth, layer in enumerate(layers):
             z = z.clamp(min=0) if depth else z
             terms = z.abs() @ layer.magnitude.T + layer.bias.abs()
             off = off @ layer.magnitude.T + math.sqrt(z.shape[1]) * terms
-            if depth == len(layers) - 1 and common is not None:
-                weight, bias = common  # what the margin's two logits share rounds as well
-                off = off + z.abs() @ weight.abs().T + bias.abs()
+            if depth == len(layers) - 1 and logits is not None:
+                # What the margin's two logits share rounds as well.
+                off = off + z.abs() @ logits.weight[:1].double().abs().T
+                off = off + (0.0 if logits.bias is None else logits.bias[0].abs())
             z = z @ layer.weight.T + layer.bias
         margins, rounding = (part.squeeze(1).numpy(force=True) for part in (z, off))
         require_agreement(

@@ -27,13 +27,9 @@ import numpy as np
 from scipy import special
 from scipy.spatial.distance import cdist
 
-from trueboundary.certificates.base import (
-    BoolArray,
-    CertificateResult,
-    FloatArray,
-    check_labels,
-    check_points,
-)
+from trueboundary.certificates.base import Certificate, Certified, FloatArray, Subject
+from trueboundary.classifiers.integrity import require_agreement, require_kind
+from trueboundary.classifiers.svm import RBFSVM, LinearSVM
 
 __all__ = ["SVMCertificate"]
 
@@ -42,11 +38,12 @@ _BLOCK = 1 << 22  # kernel values at once
 _WIDE = 100.0  # exponents up to which squared distances may be expanded into inner products
 
 
-class SVMCertificate:
+@dataclass(frozen=True)
+class SVMCertificate(Certificate):
     """Certify `LinearSVM` (exactly, in all of space) and `RBFSVM` (a lower bound).
 
-    The distances are proven up to float64 rounding. They hold for errors in all of space, and so in
-    every part of it: within another domain than `Space` they are lower bounds.
+    The distances are proven up to float64 rounding. `nearest` is the nearest point of a linear
+    machine's hyperplane; nothing tells where an `RBFSVM` errs.
 
     Examples
     --------
@@ -56,45 +53,13 @@ class SVMCertificate:
     >>> svm = LinearSVM(torch.tensor([3.0, 4.0]), bias=-5.0)
     >>> x = torch.zeros(2, 2, dtype=torch.float64)
     >>> result = SVMCertificate()(svm, x, torch.tensor([0, 1]))  # the second is an error
-    >>> result.distance, result.exact
-    (array([1., 0.]), array([ True,  True]))
+    >>> result.distance.tolist(), result.exact.tolist()
+    ([1.0, 0.0], [True, True])
     """
 
-    def __call__(
-        self, classifier: Any, x: Any, y: Any, *, domain: Any | None = None
-    ) -> CertificateResult:
-        """Return a lower bound of the distance from each point to the nearest error.
-
-        Parameters
-        ----------
-        classifier : LinearSVM or RBFSVM
-            The classifier.
-        x : Tensor of shape (n, d) or (n, ...)
-            Points.
-        y : Tensor or array of shape (n,)
-            Labels, 0 or 1.
-        domain : Domain, optional
-            Where errors count; all of space if None.
-
-        Returns
-        -------
-        CertificateResult
-            Distances; for `LinearSVM`, `nearest` is the point of the hyperplane nearest to each
-            point, flattened; for `RBFSVM` it is NaN except for errors.
-
-        Raises
-        ------
-        TypeError
-            If the classifier is another one, or may compute something else than its parameters say.
-        ValueError
-            If shapes or labels do not fit, a point is not finite, or the classifier's margins are
-            not those of its parameters.
-        """
-        # torch comes in with the classifiers: it is not needed to import this module.
-        from trueboundary.classifiers.integrity import require_agreement, require_kind
-        from trueboundary.classifiers.svm import RBFSVM, LinearSVM
-        from trueboundary.domains import Space
-
+    def certify(self, subject: Subject) -> Certified:
+        """Bound distances in input space by angles in feature space."""
+        classifier, x = subject.classifier, subject.points
         require_kind(
             classifier,
             (LinearSVM, RBFSVM),
@@ -103,21 +68,15 @@ class SVMCertificate:
         )
         kind = _Linear if type(classifier) is LinearSVM else _Gaussian
         machine = kind.of(classifier)
-        flat = check_points(x, classifier.dim)
-        labels = check_labels(y, len(flat))
-        values, off, margins, rounding = machine.values(flat)
-        require_agreement(classifier, flat, margins, rounding, "SVMCertificate")
-        own = np.where(labels == 1, values, -values)
-        error = own <= 0
+        values, off, margins, rounding = machine.values(x)
+        require_agreement(classifier, x, margins, rounding, "SVMCertificate")
+        right = np.where(subject.labels == 1, values, -values) > 0
         if isinstance(machine, _Linear):
-            distance, nearest = machine.project(flat, values)
-            everywhere = domain is None or isinstance(domain, Space)
-            exact = error | everywhere | np.isinf(distance)
-        else:
-            least = np.sign(values) * np.maximum(np.abs(values) - off, 0.0)
-            distance, nearest = machine.radius(least), np.full_like(flat, np.nan)
-            exact = error | np.isinf(distance)
-        return _result(np.where(error, 0.0, distance), exact, nearest, error, flat)
+            distance, nearest = machine.project(x, values)
+            return Certified(np.where(right, distance, 0.0), np.ones_like(right), nearest)
+        least = np.sign(values) * np.maximum(np.abs(values) - off, 0.0)
+        distance = np.where(right, machine.radius(least), 0.0)
+        return Certified(distance, np.isinf(distance))
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,16 +207,3 @@ def _angle(cosine: FloatArray, up: bool) -> FloatArray:
 def _float64(parameter: Any) -> FloatArray:
     array: FloatArray = parameter.detach().double().numpy(force=True)
     return array
-
-
-def _result(
-    distance: FloatArray,
-    exact: BoolArray,
-    nearest: FloatArray,
-    error: BoolArray,
-    points: FloatArray,
-) -> CertificateResult:
-    """Return the result, errors being their own nearest errors."""
-    zeros = np.zeros(len(points))
-    nearest = np.where(error[:, None], points, nearest)
-    return CertificateResult(distance, exact, nearest, zeros, np.zeros(len(points), dtype=bool))

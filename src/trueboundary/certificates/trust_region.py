@@ -50,13 +50,6 @@ def trust_region_minimum(
     ndarray of shape (n,)
         Minima, the hard case included (no gradient along the lowest curvature).
 
-    Raises
-    ------
-    TypeError
-        If an argument is not an array of real numbers.
-    ValueError
-        If an argument is not finite, the shapes do not fit or a radius is negative.
-
     Examples
     --------
     >>> trust_region_minimum([-2.0, 2.0], [[0.0, 0.0], [0.0, 1.0]], [0.0, 0.0], [1.0, 0.1])

@@ -168,7 +168,7 @@ def disagreement(
     if len(points) == 0:
         return None
     parameters = classifier.parameters() if isinstance(classifier, nn.Module) else iter(())
-    like = next((p for p in parameters if p.is_floating_point()), torch.empty(0))
+    like = next((p for p in parameters if p.is_floating_point()), torch.empty(0).double())
     with evaluated(classifier):
         own = margin(classifier, torch.from_numpy(points).to(like)).double().numpy(force=True)
     allowed = _ALLOWANCE * torch.finfo(like.dtype).eps * rounding

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from trueboundary._checks import check_integer, check_real
 from trueboundary._tensors import check_floating
 from trueboundary.classifiers.base import BinaryClassifier
+from trueboundary.classifiers.ellipsoid import Ellipsoid
 from trueboundary.classifiers.stored_classifiers import register
 
 
@@ -55,6 +57,11 @@ class SphereBayes(BinaryClassifier):
         self._check_points(x, self.dim)
         norm: Tensor = torch.linalg.vector_norm(x, dim=1)
         return norm - self.boundary
+
+    def ellipsoid(self) -> Ellipsoid:
+        """Return the sphere at the boundary, whose margin is ``|x|**2 / boundary**2 - 1``."""
+        alphas = np.full(self.dim, self.boundary.item() ** -2)
+        return Ellipsoid(alphas, np.eye(self.dim), weight=1.0, bias=-1.0)
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -108,6 +115,16 @@ class TruncatedSum(BinaryClassifier):
         """Return the margin, shape ``(n,)``."""
         self._check_points(x, self.dim)
         return x[:, : self.k].square().sum(dim=1) - self.threshold
+
+    def ellipsoid(self) -> Ellipsoid:
+        """Return the cylinder on which the margin is 0; the threshold must be positive."""
+        threshold = self.threshold.item()
+        if not threshold > 0:
+            raise ValueError(f"an ellipsoid needs a threshold above 0, got {threshold}.")
+        alphas = np.zeros(self.dim)
+        alphas[-self.k :] = 1 / threshold
+        # Alphas ascend, so the axes run backwards: the first coordinates are those that count.
+        return Ellipsoid(alphas, np.eye(self.dim)[:, ::-1], weight=1.0, bias=-threshold)
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

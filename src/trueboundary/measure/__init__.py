@@ -6,8 +6,22 @@ below and an attack above; and on the concentric spheres both are held against t
 classifier could do.
 """
 
-from trueboundary.measure.brackets import Distances, distances
+from trueboundary.measure.brackets import Distances, distances, distances_from
+from trueboundary.measure.proofs import certified_distances
 from trueboundary.measure.rates import ErrorRate, error_rate
+from trueboundary.measure.registry import ExactRates, register_certificate, register_exact_rate
 from trueboundary.measure.tradeoff import Optimality, optimality
 
-__all__ = ["Distances", "ErrorRate", "Optimality", "distances", "error_rate", "optimality"]
+__all__ = [
+    "Distances",
+    "ErrorRate",
+    "ExactRates",
+    "Optimality",
+    "certified_distances",
+    "distances",
+    "distances_from",
+    "error_rate",
+    "optimality",
+    "register_certificate",
+    "register_exact_rate",
+]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.ndimage import distance_transform_edt
+from torch import Tensor
 
 from trueboundary._checks import check_integer
 from trueboundary.attacks import Attack, CarliniWagnerL2, LogDensityGradient, ManifoldAttack
-from trueboundary.certificates import Certificate, MixtureCertificate, bracket
+from trueboundary.certificates import Certificate
 from trueboundary.classifiers import BayesOptimal, Classifier, dtype_of, evaluated
 from trueboundary.classifiers.integrity import Disagreement
 from trueboundary.devices import check_device
@@ -26,7 +29,7 @@ from trueboundary.plurals import plural
 from trueboundary.problems import Problem, TableProblem, output_doubts
 from trueboundary.theory.intervals import censored_median, t_interval
 
-__all__ = ["Distances", "distances"]
+__all__ = ["Distances", "distances", "distances_from"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -69,6 +72,11 @@ class Distances:
     def n_failed(self) -> int:
         """Number of points from which no error was found."""
         return int(np.isinf(self.upper).sum())
+
+    @property
+    def distance(self) -> Floats:
+        """The distance where it is known, else that of the error found, shape (n,)."""
+        return np.where(self.exact, self.lower, self.upper)
 
     @property
     def mean(self) -> float:
@@ -147,16 +155,18 @@ def distances(
         Random points per class.
     attack : Attack, optional
         Gives the upper bounds. By default `ManifoldAttack` in its refined nearest mode on spheres
-        and in shells; in space the rays of `trueboundary.certificates.bracket` for the optimal
-        classifier of Gaussians and mixtures, and `CarliniWagnerL2` for all others; in boxes
-        `LogDensityGradient` and `CarliniWagnerL2`.
+        and in shells; in space what the certificate itself leads to (`Certificate.bracket`, as for
+        the optimal classifier of Gaussians and mixtures), and `CarliniWagnerL2` for all others; in
+        boxes `LogDensityGradient` and `CarliniWagnerL2`.
     certificate : Certificate, optional
-        Gives the lower bounds. By default `EllipsoidCertificate` for quadratic classifiers,
-        `RelaxationCertificate` for a `ReLUNetwork` and for a ``Sequential`` of
-        ``Linear`` and ``ReLU`` layers, `SVMCertificate` for SVMs, `MixtureCertificate` for the
-        optimal classifier of Gaussians and mixtures, and none (lower bounds of 0) for others. None
-        is given either for subclasses of these, where a hook or a parametrization may change what
-        is computed, or where margins are not those of the parameters; `Distances.method` says so.
+        Gives the lower bounds. By default the one that
+        `trueboundary.measure.register_certificate` knows for the classifier: of ours
+        `EllipsoidCertificate` for quadratic ones, `RelaxationCertificate` for a `ReLUNetwork` and
+        for a ``Sequential`` of ``Linear`` and ``ReLU`` layers, `SVMCertificate` for SVMs and
+        `MixtureCertificate` for the optimal classifier of Gaussians and mixtures; none (lower
+        bounds of 0) for others. None is given either for subclasses of these, where a hook or a
+        parametrization may change what is computed, or where margins are not those of the
+        parameters; `Distances.method` says so.
     domain : Domain, optional
         Where errors count; by default the set on which the class lives.
     seed : int
@@ -171,8 +181,6 @@ def distances(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument does not fit.
     ArithmeticError
         If a proven lower bound exceeds the distance of an error that was found: one of the two is
         wrong.
@@ -229,25 +237,89 @@ def _measured(
         zero, one = (_on_table(classifier, problem, label, n_points, seed) for label in (0, 1))
         return zero, one
     zero, one = (
-        _of_class(
+        _proven_and_found(
             classifier,
-            problem,
+            partial(_drawn, problem, label, n_points, seed, device),
             label,
-            n_points=n_points,
             attack=attack,
             certificate=certificate,
-            domain=domain or problem.domain(label),
+            domain=problem.domain(label) if domain is None else domain,
             seed=seed,
-            device=device,
         )
         for label in (0, 1)
     )
     return zero, one
 
 
-def _of_class(
+def _drawn(
+    problem: Problem, label: int, n_points: int, seed: int, device: str, classifier: Classifier
+) -> Tensor:
+    x, _ = next(
+        problem.blocks(
+            n_points,
+            seed=seed,
+            block_size=n_points,
+            label=label,
+            dtype=dtype_of(classifier),
+            device=device,
+            purpose="distances",
+        )
+    )
+    return x
+
+
+def distances_from(
     classifier: Classifier,
-    problem: Problem,
+    x: Tensor,
+    label: int,
+    *,
+    attack: Attack | None = None,
+    certificate: Certificate | None = None,
+    domain: Domain | None = None,
+    seed: int = 0,
+) -> Distances:
+    """Bracket the distance from given points of one class to the nearest error.
+
+    Parameters
+    ----------
+    classifier, attack, certificate
+        As for `distances`.
+    x : Tensor
+        Points ``(n, *event)``, in the classifier's dtype.
+    label : int
+        Their class.
+    domain : Domain, optional
+        Where errors count; all of space if None.
+    seed : int
+        Seed of the attack.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.measure import distances_from
+    >>> from trueboundary.problems import planar_problem
+    >>> optimal = planar_problem("a").bayes_classifier(dtype=torch.float64)
+    >>> x = torch.tensor([[-2.0, 0.3]], dtype=torch.float64)
+    >>> distances_from(optimal, x, 0).distance.round(6)
+    array([2.])
+    """
+    label = check_integer("label", label, minimum=0)
+    with evaluated(classifier) as doubts:
+        found = _proven_and_found(
+            classifier,
+            lambda _: x,
+            label,
+            certificate=certificate,
+            attack=attack,
+            domain=Space() if domain is None else domain,
+            seed=seed,
+        )
+    return replace(found, warnings=doubts + found.warnings)
+
+
+def _proven_and_found(
+    classifier: Classifier,
+    points: Callable[[Classifier], Tensor],
     label: int,
     *,
     certificate: Certificate | None,
@@ -256,14 +328,15 @@ def _of_class(
     """Bracket one class's distances, without a proof where none is to be had by default."""
     if certificate is not None:
         proof = Proof(certificate, classifier, classifier)
-        return _bracket(classifier, problem, label, proof=proof, **settings)
+        return _bracket(classifier, points(classifier), label, proof=proof, **settings)
     default, why_not = default_proof(classifier)
     if default is not None:
+        twin = default.in_float64()
         try:
-            return _bracket(default.in_float64(), problem, label, proof=default, **settings)
+            return _bracket(twin, points(twin), label, proof=default, **settings)
         except Disagreement as error:
             why_not = str(error).rstrip(".")
-    return _bracket(classifier, problem, label, proof=None, why_not=why_not, **settings)
+    return _bracket(classifier, points(classifier), label, proof=None, why_not=why_not, **settings)
 
 
 def _default_attack(classifier: Classifier, domain: Domain) -> Attack:
@@ -276,42 +349,34 @@ def _default_attack(classifier: Classifier, domain: Domain) -> Attack:
 
 def _bracket(
     classifier: Classifier,
-    problem: Problem,
+    x: Tensor,
     label: int,
     *,
-    n_points: int,
     attack: Attack | None,
     proof: Proof | None,
     domain: Domain,
     seed: int,
-    device: str,
     why_not: str = "",
 ) -> Distances:
-    x, y = next(
-        problem.blocks(
-            n_points,
-            seed=seed,
-            block_size=n_points,
-            label=label,
-            dtype=dtype_of(classifier),
-            device=device,
-            purpose="distances",
-        )
-    )
-    is_mixture = proof is not None and isinstance(proof.certificate, MixtureCertificate)
-    if is_mixture and attack is None and isinstance(domain, Space):
-        both = bracket(classifier, x, y)
-        _check_order(both.lower, both.upper, x, "MixtureCertificate", "a ray")
-        return Distances(
-            label, both.lower, both.upper, both.exact, "MixtureCertificate below, rays above"
-        )
-    lower, exact = np.zeros(n_points), np.zeros(n_points, dtype=np.bool_)
+    y = torch.full((len(x),), label, device=x.device)
+    if proof is not None and attack is None and isinstance(domain, Space):
+        both = proof.certificate.bracket(classifier, x, y)
+        if both is not None:
+            lower, upper, exact = (
+                part.numpy(force=True) for part in (both.lower, both.upper, both.exact)
+            )
+            _check_order(lower, upper, x, proof.name, "a ray")
+            return Distances(label, lower, upper, exact, f"{proof.name} below, rays above")
+    lower, exact = np.zeros(len(x)), np.zeros(len(x), dtype=np.bool_)
     below = f"no certificate ({why_not})" if why_not else "no certificate"
+    doubts: tuple[str, ...] = ()
     if proof is not None:
-        lower, exact = proof(x, y, domain)
-        below = proof.name
-    attack = attack or _default_attack(classifier, domain)
-    generator = torch.Generator(device).manual_seed(seed)
+        proven = proof(x, y, domain)
+        lower, exact = proven.distance.numpy(force=True), proven.exact.numpy(force=True)
+        below, doubts = proof.name, proven.warnings
+    if attack is None:
+        attack = _default_attack(classifier, domain)
+    generator = torch.Generator(x.device).manual_seed(seed)
     result = attack(classifier, x, y, domain=domain, generator=generator)
     upper = result.distance.double().numpy(force=True)
     if proof is not None:
@@ -320,12 +385,11 @@ def _bracket(
         "" if found else reason
         for found, reason in zip(result.success.tolist(), result.messages(), strict=True)
     )
-    return Distances(
-        label, lower, upper, exact, f"{below} below, {type(attack).__name__} above", reasons
-    )
+    method = f"{below} below, {type(attack).__name__} above"
+    return Distances(label, lower, upper, exact, method, reasons, doubts)
 
 
-def _check_order(lower: Floats, upper: Floats, x: torch.Tensor, proof: str, attack: str) -> None:
+def _check_order(lower: Floats, upper: Floats, x: Tensor, proof: str, attack: str) -> None:
     """Raise if a proven bound exceeds the distance of an error that was found."""
     # Either is right up to the rounding of margins, which moves a boundary by a little.
     tolerance = max(1e-6, math.sqrt(torch.finfo(x.dtype).eps))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from trueboundary.certificates.ellipsoid_exact import ellipsoid_margins
+from trueboundary.certificates.ellipsoid_exact import require_margins
 from trueboundary.certificates.mixture_bounds import require_own_odds
 from trueboundary.classifiers import (
     BayesOptimal,
@@ -23,30 +22,18 @@ from trueboundary.classifiers import (
     misclassified,
 )
 from trueboundary.classifiers.ellipsoid import Ellipsoid
-from trueboundary.classifiers.integrity import Disagreement, departure, require_agreement
+from trueboundary.classifiers.integrity import Disagreement, require_agreement
 from trueboundary.densities import LowRankGaussian
-from trueboundary.measure.proofs import with_ellipsoid
+from trueboundary.measure.proofs import has_ellipsoid
+from trueboundary.measure.registry import ExactRates, exact_rates_for, register_exact_rate
 from trueboundary.problems import ConcentricSpheres, MixtureProblem, Problem, TableProblem
 from trueboundary.problems.base import BLOCK_SIZE
 from trueboundary.theory.log_ratios import LowRankNormal, pair_log_error
 from trueboundary.theory.quadratic_forms import Tail, ellipsoid_weights, log_tail
 from trueboundary.theory.truncated import log_errors
 
-#: What `exact_error_rates` knows, for messages.
-KNOWN = (
-    "quadratic classifiers and truncated sums on ConcentricSpheres, any classifier on a "
-    "TableProblem, and the optimal classifier (in float64) of a pair of Gaussians"
-)
-
-
+_WHO = "an exact error rate"
 _N_COMPARED = 100  # random points of each class at which margins are compared
-
-
-class ExactRates(NamedTuple):
-    """Natural logarithms of the error rates on both classes, and why they are exact."""
-
-    log_errors: tuple[float, float]
-    reason: str
 
 
 def exact_error_rates(classifier: Classifier, problem: Problem) -> ExactRates | str:
@@ -55,52 +42,42 @@ def exact_error_rates(classifier: Classifier, problem: Problem) -> ExactRates | 
     They are those of the classifier's stored parameters in exact arithmetic. A classifier that
     computes in float32 follows them except within its rounding errors of the boundary.
     """
-    if isinstance(problem, TableProblem):
-        return _on_table(classifier, problem)
-    kinds: tuple[type, ...] = ()
-    if isinstance(problem, ConcentricSpheres):
-        kinds = (TruncatedSum, QuadraticNetwork, SphereBayes)
-    elif isinstance(problem, MixtureProblem):
-        kinds = (BayesOptimal,)
-    if not isinstance(classifier, kinds):
-        return "no exact form is known for this classifier"
-    doubt = departure(classifier, kinds)
-    if doubt is not None:
-        return f"no exact form is known, since this {type(classifier).__name__} {doubt}"
     try:
-        if isinstance(problem, ConcentricSpheres):
-            return _on_spheres(classifier, problem)
-        if isinstance(problem, MixtureProblem) and _is_its_pair(classifier, problem):
-            return _of_pair(classifier, problem)  # type: ignore[arg-type]
+        return exact_rates_for(classifier, problem)
     except Disagreement as error:
         return f"no exact form is known: {str(error).rstrip('.')}"
-    return "no exact form is known for this classifier"
 
 
-def _on_spheres(classifier: Any, problem: ConcentricSpheres) -> ExactRates | str:
-    if isinstance(classifier, SphereBayes):
-        boundary = classifier.boundary.item()
-        _require_margins(classifier, problem, lambda x: np.linalg.norm(x, axis=1), boundary)
-        # A margin of exactly 0 is class 0.
-        both = (boundary < 1, boundary >= problem.radius)
-        log_both = [0.0 if is_wrong else -math.inf for is_wrong in both]
-        return ExactRates((log_both[0], log_both[1]), "all points of a sphere have the same norm")
-    if isinstance(classifier, TruncatedSum):
-        k, threshold = classifier.k, classifier.threshold.item()
-        _require_margins(classifier, problem, lambda x: (x[:, :k] ** 2).sum(axis=1), threshold)
-        errors = log_errors(classifier.dim, k, threshold, radius=problem.radius)
-        reason = "a sum of squared coordinates has a beta distribution on a sphere"
-        return ExactRates((errors.inner, errors.outer), reason)
-    subject = with_ellipsoid(classifier)
-    if subject is None:
+@register_exact_rate(SphereBayes, ConcentricSpheres)
+def _of_sphere(classifier: SphereBayes, problem: ConcentricSpheres) -> ExactRates:
+    boundary = classifier.boundary.item()
+    _require_sizes(classifier, problem, lambda x: np.linalg.norm(x, axis=1), boundary)
+    # A margin of exactly 0 is class 0.
+    both = (boundary < 1, boundary >= problem.radius)
+    log_both = [0.0 if is_wrong else -math.inf for is_wrong in both]
+    return ExactRates((log_both[0], log_both[1]), "all points of a sphere have the same norm")
+
+
+@register_exact_rate(TruncatedSum, ConcentricSpheres)
+def _of_truncated_sum(classifier: TruncatedSum, problem: ConcentricSpheres) -> ExactRates:
+    k, threshold = classifier.k, classifier.threshold.item()
+    _require_sizes(classifier, problem, lambda x: (x[:, :k] ** 2).sum(axis=1), threshold)
+    errors = log_errors(classifier.dim, k, threshold, radius=problem.radius)
+    reason = "a sum of squared coordinates has a beta distribution on a sphere"
+    return ExactRates((errors.inner, errors.outer), reason)
+
+
+@register_exact_rate(QuadraticNetwork, ConcentricSpheres)
+def _of_quadratic(classifier: QuadraticNetwork, problem: ConcentricSpheres) -> ExactRates | str:
+    if not has_ellipsoid(classifier):
         return "no exact form is known for a quadratic network without a bias"
+    ellipsoid = classifier.ellipsoid()
     for points in _sample(problem):
-        margins, rounding = ellipsoid_margins(subject.ellipsoid(), points)
-        require_agreement(subject, points, margins, rounding, "an exact error rate")
-    return _of_ellipsoid(subject.ellipsoid(), problem)
+        require_margins(classifier, ellipsoid, points, _WHO)
+    return _of_ellipsoid(ellipsoid, problem)
 
 
-def _require_margins(
+def _require_sizes(
     classifier: Classifier,
     problem: Problem,
     size: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]],
@@ -110,7 +87,7 @@ def _require_margins(
     for points in _sample(problem):
         sizes = size(points)
         rounding = math.sqrt(points.shape[1]) * sizes + abs(boundary)
-        require_agreement(classifier, points, sizes - boundary, rounding, "an exact error rate")
+        require_agreement(classifier, points, sizes - boundary, rounding, _WHO)
 
 
 def _sample(problem: Problem) -> list[npt.NDArray[np.float64]]:
@@ -138,6 +115,7 @@ def table_errors(
     return errors
 
 
+@register_exact_rate(object, TableProblem)
 def _on_table(classifier: Classifier, problem: TableProblem) -> ExactRates:
     found = []
     for label, density in enumerate((problem.density_0, problem.density_1)):
@@ -161,13 +139,13 @@ def _of_ellipsoid(ellipsoid: Ellipsoid, problem: ConcentricSpheres) -> ExactRate
     return ExactRates((float(log_tail(inner, tail=tail)), log_outer), reason)
 
 
-def _is_its_pair(classifier: Classifier, problem: MixtureProblem) -> bool:
+def _is_its_pair(classifier: BayesOptimal, problem: MixtureProblem) -> bool:
     """Whether a classifier knows the two Gaussians of a problem to all their digits.
 
     Log densities in many dimensions are large, and in float32 their differences stray from the
     exact rule's by more than an exact error rate should hide.
     """
-    if not isinstance(classifier, BayesOptimal) or dtype_of(classifier) != torch.float64:
+    if dtype_of(classifier) != torch.float64:
         return False
     own, true = classifier.densities, (problem.density_0, problem.density_1)
     same = all(
@@ -181,11 +159,16 @@ def _is_its_pair(classifier: Classifier, problem: MixtureProblem) -> bool:
     )
     if same:
         for points in _sample(problem):
-            require_own_odds(classifier, points, "an exact error rate")
+            require_own_odds(classifier, points, _WHO)
     return same
 
 
-def _of_pair(classifier: BayesOptimal, problem: MixtureProblem) -> ExactRates:
+@register_exact_rate(BayesOptimal, MixtureProblem)
+def _of_pair(classifier: BayesOptimal, problem: MixtureProblem) -> ExactRates | str:
+    if not _is_its_pair(classifier, problem):
+        return (
+            "no exact form is known but for a pair of Gaussians, with their classifier in float64"
+        )
     zero, one = (
         LowRankNormal(*(getattr(density, part).double().numpy(force=True) for part in
                         ("mean", "loadings", "noise_variance")))

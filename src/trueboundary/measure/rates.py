@@ -15,7 +15,8 @@ from trueboundary.attacks import AttackStatus, AttackWarning
 from trueboundary.classifiers import Classifier, dtype_of, evaluated, margin, misclassified
 from trueboundary.devices import check_device
 from trueboundary.measure._inputs import check_inputs
-from trueboundary.measure.exact import KNOWN, ExactRates, exact_error_rates
+from trueboundary.measure.exact import exact_error_rates
+from trueboundary.measure.registry import ExactRates, known_exact_rates
 from trueboundary.plurals import plural
 from trueboundary.problems import Problem, TableProblem, output_doubts
 from trueboundary.problems.seeding import block_generator
@@ -147,9 +148,10 @@ def error_rate(
         What the points are drawn from.
     method : {"exact", "sampling", "splitting"}, optional
         By default exact where an exact form is known: quadratic classifiers and truncated sums on
-        `ConcentricSpheres`, any classifier on a `TableProblem`, and the optimal float64 classifier
-        of a pair of Gaussians. Otherwise a sample, and where that has fewer than 10 errors (of
-        at least 20,000 points) multilevel splitting as well.
+        `ConcentricSpheres`, any classifier on a `TableProblem`, the optimal float64 classifier of a
+        pair of Gaussians, and what `trueboundary.measure.register_exact_rate` adds. Otherwise a
+        sample, and where that has fewer than 10 errors (of at least 20,000 points) multilevel
+        splitting as well.
     n_points : int
         Random points per class when sampling; they are streamed, never held together.
     seed : int
@@ -171,11 +173,9 @@ def error_rate(
     Raises
     ------
     TypeError
-        If there is no classifier or no problem, or splitting was asked for and knows no move for
-        the problem's density.
+        If splitting was asked for and knows no move for the problem's density.
     ValueError
-        If the method is unknown or not available for this classifier, its dimension is not the
-        problem's, or a number is out of range.
+        If the method is not available for this classifier.
 
     Warns
     -----
@@ -233,8 +233,9 @@ def _measured(
             return _exact(0, exact), _exact(1, exact)
         if method == "exact":
             raise ValueError(
-                f"exact error rates are known for {KNOWN}, got {type(classifier).__name__} on "
-                f"{type(problem).__name__} ({exact}); use method='sampling' or 'splitting'."
+                f"exact error rates are known for {known_exact_rates()}; got "
+                f"{type(classifier).__name__} on {type(problem).__name__} ({exact}); use "
+                "method='sampling' or 'splitting'."
             )
     run = _Run(classifier, problem, n_points, seed, splitting, device, progress or (lambda _: None))
     if method == "splitting":

@@ -127,8 +127,8 @@ def optimality(
 
     Raises
     ------
-    TypeError, ValueError, ArithmeticError
-        As for `error_rate` and `distances`, or if the problem is another.
+    ValueError, ArithmeticError
+        As for `error_rate` and `distances`.
 
     References
     ----------
@@ -178,7 +178,7 @@ def optimality(
 def _compare(problem: ConcentricSpheres, rate: ErrorRate, brackets: Distances) -> Optimality:
     is_exact = rate.method == "exact"
     confidence = _CONFIDENCE if is_exact else _EACH_OF_TWO
-    upper = np.where(brackets.exact, brackets.lower, brackets.upper)
+    upper = brackets.distance
     mean = float(upper.mean())
     ln10 = math.log(10)
     best = _best(problem, rate.label, rate.log10 * ln10)

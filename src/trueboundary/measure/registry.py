@@ -1,0 +1,185 @@
+"""Which certificate and which exact error rate belong to a kind of classifier.
+
+Whoever writes a classifier registers what is known of it; `trueboundary.distances` and
+`trueboundary.error_rate` look here and ask nobody else. Ours come in through the same door, in
+`trueboundary.measure.proofs` and `trueboundary.measure.exact`.
+
+What is registered for a class speaks of instances of that very class, with nothing hung on them
+that changes what they compute; see `trueboundary.classifiers.integrity`. Instances of a subclass
+are told why they get nothing, unless the subclass is registered itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from trueboundary.certificates import Certificate
+from trueboundary.classifiers.integrity import departure
+from trueboundary.problems import Problem
+
+__all__ = ["ExactRates", "register_certificate", "register_exact_rate"]
+
+
+class ExactRates(NamedTuple):
+    """Natural logarithms of the error rates on class 0 and class 1, and why they are exact."""
+
+    log_errors: tuple[float, float]
+    reason: str
+
+
+#: Returns the certificate of a classifier, or why it has none (empty where that goes unsaid).
+CertificateMaker = Callable[[Any], Certificate | str]
+#: Returns the exact error rates of a classifier on a problem, or a sentence why there are none.
+ExactRateMaker = Callable[[Any, Any], ExactRates | str]
+
+_Maker = TypeVar("_Maker", bound=Callable[..., Any])
+_CERTIFICATES: dict[type, Callable[..., Any]] = {}
+_EXACT_RATES: dict[tuple[type, type], Callable[..., Any]] = {}
+
+
+def register_certificate(*kinds: type) -> Callable[[_Maker], _Maker]:
+    """Register the certificate of classes of classifiers, as a decorator.
+
+    Parameters
+    ----------
+    *kinds : type
+        Classes of classifiers, modules or not.
+
+    Returns
+    -------
+    callable
+        Decorates a `Certificate` class that can be made without arguments, or a function that
+        returns the certificate of a classifier, or a sentence why it has none.
+
+    Raises
+    ------
+    ValueError
+        If there is a certificate for one of the classes already.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import trueboundary as tb
+    >>> from trueboundary.certificates import Certificate, Certified
+    >>> from trueboundary.measure import register_certificate
+    >>> class Ball:
+    ...     def __call__(self, x):
+    ...         return x.norm(dim=1) - 1.15
+    >>> @register_certificate(Ball)
+    ... class BallCertificate(Certificate):
+    ...     def certify(self, subject):
+    ...         norm = subject.x.norm(dim=1)
+    ...         nearest = subject.x / norm[:, None] * 1.15
+    ...         return Certified((norm - 1.15).abs(), norm > 0, nearest)
+    >>> inner, _ = tb.distances(Ball(), tb.ConcentricSpheres(3), domain=tb.Space(), n_points=2)
+    >>> inner.lower.round(2).tolist(), inner.exact.tolist(), inner.method
+    ([0.15, 0.15], [True, True], 'BallCertificate below, CarliniWagnerL2 above')
+    """
+
+    def decorate(maker: _Maker) -> _Maker:
+        if isinstance(maker, type):
+            if not issubclass(maker, Certificate):
+                raise TypeError(f"expected a Certificate class, got {maker.__name__}.")
+            _add(_CERTIFICATES, kinds, lambda classifier: maker(), maker.__name__)
+        else:
+            _add(_CERTIFICATES, kinds, maker, maker.__name__)
+        return maker
+
+    return decorate
+
+
+def register_exact_rate(
+    classifier: type | tuple[type, ...], problem: type[Problem]
+) -> Callable[[_Maker], _Maker]:
+    """Register the exact error rates of classes of classifiers on a problem, as a decorator.
+
+    Parameters
+    ----------
+    classifier : type or tuple of type
+        Classes of classifiers; ``object`` stands for any.
+    problem : type
+        Class of problems; what is known there counts for its subclasses, too.
+
+    Returns
+    -------
+    callable
+        Decorates a function of the classifier and the problem that returns `ExactRates`, or a
+        sentence why there are none.
+
+    Raises
+    ------
+    ValueError
+        If there is one for such a pair already.
+
+    Examples
+    --------
+    >>> import math
+    >>> import torch
+    >>> import trueboundary as tb
+    >>> from trueboundary.measure import ExactRates, register_exact_rate
+    >>> class Half(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         return x[:, 0]
+    >>> @register_exact_rate(Half, tb.ConcentricSpheres)
+    ... def of_half(classifier, problem):
+    ...     return ExactRates((math.log(0.5), math.log(0.5)), "half of a sphere lies either side")
+    >>> inner, outer = tb.error_rate(Half(), tb.ConcentricSpheres(3))
+    >>> inner.value, inner.method, inner.reason
+    (0.5, 'exact', 'half of a sphere lies either side')
+    """
+    kinds = classifier if isinstance(classifier, tuple) else (classifier,)
+
+    def decorate(maker: _Maker) -> _Maker:
+        _add(_EXACT_RATES, [(kind, problem) for kind in kinds], maker, maker.__name__)
+        return maker
+
+    return decorate
+
+
+def certificate_for(classifier: Any) -> Certificate | str:
+    """Return the certificate of a classifier, or why it has none, empty where none is known."""
+    kind = next((kind for kind in type(classifier).__mro__ if kind in _CERTIFICATES), None)
+    if kind is None:
+        return ""
+    doubt = departure(classifier, (kind,))
+    if doubt is not None:
+        return f"this {type(classifier).__name__} {doubt}"
+    found: Certificate | str = _CERTIFICATES[kind](classifier)
+    return found
+
+
+def exact_rates_for(classifier: Any, problem: Problem) -> ExactRates | str:
+    """Return the exact error rates of a classifier on a problem, or why there are none."""
+    pairs = (
+        (kind, setting) for kind in type(classifier).__mro__ for setting in type(problem).__mro__
+    )
+    pair = next((pair for pair in pairs if pair in _EXACT_RATES), None)
+    if pair is None:
+        return "no exact form is known for this classifier"
+    doubt = None if pair[0] is object else departure(classifier, (pair[0],))
+    if doubt is not None:
+        return f"no exact form is known, since this {type(classifier).__name__} {doubt}"
+    found: ExactRates | str = _EXACT_RATES[pair](classifier, problem)
+    return found
+
+
+def known_exact_rates() -> str:
+    """Return the pairs that have an exact error rate, in words."""
+    names = (
+        f"{'any classifier' if kind is object else kind.__name__} on {problem.__name__}"
+        for kind, problem in _EXACT_RATES
+    )
+    return ", ".join(names)
+
+
+def _add(registry: dict[Any, Callable[..., Any]], keys: Any, maker: Any, name: str) -> None:
+    """Add what is known for each key, or say for which one something is known already."""
+    for key in keys:
+        parts = key if isinstance(key, tuple) else (key,)
+        if not all(isinstance(part, type) for part in parts):
+            raise TypeError(f"expected classes to register {name} for, got {key!r}.")
+        if key in registry:
+            words = " on ".join(part.__name__ for part in parts)
+            raise ValueError(f"{words} is registered already; {name} cannot take its place.")
+    registry.update(dict.fromkeys(keys, maker))

@@ -1,0 +1,252 @@
+"""What every certificate must do; a new certificate joins by one line in ``CERTIFICATES``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import trueboundary as tb
+from trueboundary.certificates import (
+    Certificate,
+    Certified,
+    EllipsoidCertificate,
+    LipschitzMixtureCertificate,
+    MixtureCertificate,
+    RelaxationCertificate,
+    Subject,
+    SVMCertificate,
+)
+from trueboundary.classifiers import RBFSVM, LinearSVM, SphereBayes
+from trueboundary.domains import Domain, Space, Sphere
+from trueboundary.problems import MixtureProblem, Problem, planar_gaussian, planar_problem
+from trueboundary.testing.certificates import check_certificate
+
+PLANE = planar_problem("a")
+CIRCLES, SPHERES = tb.ConcentricSpheres(2), tb.ConcentricSpheres(3)
+
+
+def relu(dim: int, dtype: torch.dtype) -> tb.ReLUNetwork:
+    generator = torch.Generator().manual_seed(0)
+    return tb.ReLUNetwork(dim, 16, 2, generator=generator, dtype=dtype).eval()
+
+
+def quadratic(dim: int) -> tb.QuadraticNetwork:
+    return tb.QuadraticNetwork(dim, 2 * dim, generator=torch.Generator().manual_seed(0)).double()
+
+
+def sequence() -> nn.Sequential:
+    (w1, b1), (w2, b2), (w3, b3) = relu(2, torch.float64).folded()
+    layers: list[nn.Module] = []
+    for weight, bias in ((w1, b1), (w2, b2), (torch.cat([w3, -w3]), torch.cat([b3, -b3]))):
+        linear = nn.Linear(*weight.T.shape, device="meta").to_empty(device="cpu").double()
+        linear.load_state_dict({"weight": weight, "bias": bias})
+        layers += [linear, nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def rbf() -> RBFSVM:
+    support = torch.tensor([[-2.0, 0.0], [2.0, 0.3], [0.0, 1.0]], dtype=torch.float64)
+    return RBFSVM(support, torch.tensor([-1.0, 1.2, -0.3]), bias=0.1, gamma=0.3)
+
+
+def spatial() -> MixtureProblem:
+    from trueboundary.densities import MixtureOfFactorAnalyzers
+
+    generator = torch.Generator().manual_seed(3)
+    parts = [
+        MixtureOfFactorAnalyzers(
+            torch.tensor([0.3, 0.7], dtype=torch.float64),
+            torch.randn(2, 3, generator=generator, dtype=torch.float64),
+            0.5 * torch.randn(2, 3, 1, generator=generator, dtype=torch.float64),
+            0.1,
+        )
+        for _ in range(2)
+    ]
+    return MixtureProblem(*parts)
+
+
+def optimal(problem: MixtureProblem, *, hardest: bool = False) -> Any:
+    return problem.bayes_classifier(dtype=torch.float64, hardest_component=hardest)
+
+
+SPACE = spatial()
+UNEQUAL = MixtureProblem(
+    planar_gaussian((-1.0, 0.0), (1.0, 0.5), 1.2), planar_gaussian((1.0, 0.5), (1.0, 0.4))
+)
+# name: (certificate, classifier, what to draw points from)
+CERTIFICATES: dict[str, tuple[Certificate, Any, Problem]] = {
+    "linear machine": (SVMCertificate(), LinearSVM(torch.tensor([3.0, 1.0]), 0.2), PLANE),
+    "linear machine in three dimensions": (
+        SVMCertificate(),
+        LinearSVM(torch.tensor([1.0, 2.0, -1.0]).double(), 0.3),
+        SPHERES,
+    ),
+    "RBF machine": (SVMCertificate(), rbf(), PLANE),
+    "ellipse": (EllipsoidCertificate(), quadratic(2), CIRCLES),
+    "ellipsoid": (EllipsoidCertificate(), quadratic(3), SPHERES),
+    "sphere": (EllipsoidCertificate(), SphereBayes(3, dtype=torch.float64), SPHERES),
+    "cylinder": (EllipsoidCertificate(), tb.TruncatedSum(3, 2, 0.9, dtype=torch.float64), SPHERES),
+    "ReLU network": (RelaxationCertificate(), relu(2, torch.float64), CIRCLES),
+    "ReLU network in single precision": (RelaxationCertificate(), relu(3, torch.float32), SPHERES),
+    "plain layers": (RelaxationCertificate(), sequence(), CIRCLES),
+    "Gaussians": (MixtureCertificate(), optimal(UNEQUAL), UNEQUAL),
+    "mixtures": (MixtureCertificate(), optimal(planar_problem("d")), planar_problem("d")),
+    "mixtures with Gibbs": (MixtureCertificate(gibbs=True), optimal(SPACE), SPACE),
+    "likeliest component": (MixtureCertificate(), optimal(SPACE, hardest=True), SPACE),
+    "mixtures, Lipschitz": (LipschitzMixtureCertificate(), optimal(SPACE), SPACE),
+    "likeliest component, Lipschitz": (
+        LipschitzMixtureCertificate(),
+        optimal(planar_problem("h"), hardest=True),
+        planar_problem("h"),
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("certificate", "classifier", "problem"), CERTIFICATES.values(), ids=CERTIFICATES
+)
+def test_conformance(certificate: Certificate, classifier: Any, problem: Problem) -> None:
+    check_certificate(certificate, classifier, problem)
+
+
+# ------------------------------------------------------------- certificates that are wrong
+
+PLANE_SVM = LinearSVM(torch.tensor([3.0, 1.0]).double(), 0.2)
+
+
+def true_distance(subject: Subject) -> tuple[Tensor, Tensor]:
+    weight, margin = subject.classifier.weight, subject.classifier.margin(subject.x)
+    nearest = subject.x - (margin / weight.square().sum())[:, None] * weight
+    return margin.abs() / weight.norm(), nearest
+
+
+def wrong(report: Callable[[Subject], Certified], *domains: type[Domain]) -> Certificate:
+    class Wrong(Certificate):
+        def certify(self, subject: Subject) -> Certified:
+            return report(subject)
+
+    Wrong.domains = domains or (Space,)
+    return Wrong()
+
+
+def right(subject: Subject) -> Certified:
+    distance, nearest = true_distance(subject)
+    return Certified(distance, distance > 0, nearest)
+
+
+def too_large(subject: Subject) -> Certified:
+    distance, _ = true_distance(subject)
+    return Certified(1.01 * distance, distance < 0)
+
+
+def too_small(subject: Subject) -> Certified:
+    distance, nearest = true_distance(subject)
+    nearest = subject.x + 0.99 * (nearest - subject.x)
+    return Certified(0.99 * distance, distance > 0, nearest)
+
+
+def nowhere(subject: Subject) -> Certified:
+    distance, _ = true_distance(subject)
+    return Certified(distance, distance > 0)
+
+
+def of_the_batch(subject: Subject) -> Certified:
+    distance, _ = true_distance(subject)
+    return Certified(distance.min().expand_as(distance), distance < 0)
+
+
+def of_the_first(subject: Subject) -> Certified:
+    distance, _ = true_distance(subject)
+    return Certified(distance * (1 - 0.01 * (subject.x[0, 0] > 0)), distance < 0)
+
+
+def on_every_sphere(subject: Subject) -> Certified:
+    distance, _ = true_distance(subject)
+    factor = 1.5 if isinstance(subject.domain, Sphere) else 1.0
+    return Certified(factor * distance, distance < 0)
+
+
+def changing(subject: Subject) -> Certified:
+    subject.classifier.bias.mul_(1.0001)
+    return right(subject)
+
+
+def nan(subject: Subject) -> Certified:
+    distance, nearest = true_distance(subject)
+    return Certified(distance * torch.nan, distance > 0, nearest)
+
+
+class TrustsNaN(SVMCertificate):
+    """Turns what is not finite into 0."""
+
+    def __call__(self, classifier: Any, x: Any, y: Any, *, domain: Any = None) -> Any:
+        return super().__call__(classifier, x.nan_to_num(0, 0, 0), y, domain=domain)
+
+
+class IgnoresDomain(SVMCertificate):
+    """Says of every domain what is true of space."""
+
+    def __call__(self, classifier: Any, x: Any, y: Any, *, domain: Any = None) -> Any:
+        return super().__call__(classifier, x, y)
+
+
+class InSingle(SVMCertificate):
+    """Answers in single precision."""
+
+    def __call__(self, classifier: Any, x: Any, y: Any, *, domain: Any = None) -> Any:
+        found = super().__call__(classifier, x, y, domain=domain)
+        return type(found)(found.distance.float(), found.nearest, found.exact)
+
+
+class HalvesErrors(SVMCertificate):
+    """Is not sure of errors."""
+
+    def __call__(self, classifier: Any, x: Any, y: Any, *, domain: Any = None) -> Any:
+        found = super().__call__(classifier, x, y, domain=domain)
+        return type(found)(found.distance, found.nearest, found.exact & (found.distance > 0))
+
+
+WRONG = {
+    "too large": (wrong(too_large), "excludes errors within"),
+    "too small": (wrong(too_small), "is none for the classifier"),
+    "exact without a point": (wrong(nowhere), "is none for the classifier"),
+    "another batch": (wrong(of_the_batch), "must not matter"),
+    "another order": (wrong(of_the_first), "must not matter"),
+    "chords": (wrong(on_every_sphere, Space, Sphere), "on spheres: Wrong excludes errors within"),
+    "changed model": (wrong(changing), "the classifier was not left as it was"),
+    "NaN as 0": (TrustsNaN(), "a point with nan"),
+    "any domain": (IgnoresDomain(), "in a box|on spheres|in a shell"),
+    "single precision": (InSingle(), "must have shape .* torch.float64"),
+    "errors that are not exact": (HalvesErrors(), "an error must have distance 0"),
+}
+
+
+@pytest.mark.parametrize(("certificate", "sentence"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_caught(certificate: Certificate, sentence: str) -> None:
+    svm = LinearSVM(torch.tensor([3.0, 1.0]).double(), 0.2)
+    with pytest.raises(AssertionError, match=sentence):
+        check_certificate(certificate, svm, PLANE)
+
+
+def test_what_is_right_is_not() -> None:
+    check_certificate(wrong(right), PLANE_SVM, PLANE)
+
+
+def test_a_certificate_that_reports_nonsense_is_named() -> None:
+    x, y = torch.tensor([[-1.0, 0.0]]).double(), torch.tensor([0])
+    with pytest.raises(ArithmeticError, match="Wrong reported a distance that is NaN"):
+        wrong(nan)(PLANE_SVM, x, y)
+    short = wrong(lambda s: Certified(torch.ones(3), torch.ones(1, dtype=torch.bool)))
+    with pytest.raises(ArithmeticError, match="one distance for each of 1 points"):
+        short(PLANE_SVM, x, y)
+    beyond = wrong(lambda s: Certified(torch.full((1,), 9.0), s.y > 3, -s.x))
+    with pytest.raises(ArithmeticError, match="excludes errors within 9 of point 0, but names one"):
+        beyond(PLANE_SVM, x, y)
+
+
+def test_a_certificate_of_spheres_alone_says_so() -> None:
+    x, y = torch.tensor([[-1.0, 0.0]]).double(), torch.tensor([0])
+    with pytest.raises(TypeError, match="Wrong proves distances on Sphere, got Space"):
+        wrong(too_small, Sphere)(PLANE_SVM, x, y)
