@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from trueboundary.certificates import LipschitzMixtureCertificate
+from trueboundary.certificates import MixtureCertificate
 from trueboundary.densities import MixtureOfFactorAnalyzersEM
 from trueboundary.problems import (
     ImageFit,
@@ -48,7 +48,7 @@ def certified(problem, n=200):
     generator = torch.Generator().manual_seed(0)
     x, y = problem.sample(n, generator=generator, dtype=torch.float64)
     classifier = problem.bayes_classifier(dtype=torch.float64)
-    return LipschitzMixtureCertificate()(classifier, x, y).distance
+    return MixtureCertificate()(classifier, x, y).distance
 
 
 def test_the_fit_is_reported(fit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -57,6 +57,8 @@ class SubspaceDistances(OnImages):
         Seed of the points.
     """
 
+    version: ClassVar[int] = 2  # 1 certified less
+
     n_points: int
     seed: int = 0
 
@@ -71,14 +73,14 @@ class SubspaceDistances(OnImages):
         """Measure, and bound the distance to the nearest error from below."""
         import torch
 
-        from trueboundary.certificates import LipschitzMixtureCertificate
+        from trueboundary.measure import certified_distances
         from trueboundary.problems import other_subspace_distance
 
         fit = context.inputs["fit"]
         problem = self.task.problem(fit)
         x, y = self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
         classifier = problem.bayes_classifier(dtype=torch.float64)
-        certified = LipschitzMixtureCertificate()(classifier, x, y).distance
+        certified = certified_distances(classifier, x, y).distance.numpy()
         distance = other_subspace_distance(problem, x.double(), y).numpy()
         return RunResult({"available": True}, {"distance": distance, "certified": certified})
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trueboundary.classifiers import BinaryClassifier
-    from trueboundary.problems import MixtureProblem
 
 Array = NDArray[np.float64]
 
@@ -29,37 +28,6 @@ def draw(problem: Any, n: int, label: int, seed: int, purpose: str) -> Tensor:
     generator = block_generator(seed, label, purpose=purpose)
     x: Tensor = problem.sample_class(n, label, generator=generator, dtype=torch.float64)
     return x
-
-
-def gaussian_pair_distances(problem: MixtureProblem, x: Tensor, label: int) -> Array:
-    """Return exact distances from points to the nearest error of the optimal classifier.
-
-    The difference of two Gaussian log densities is a quadratic function, so that the nearest error
-    is a projection onto a quadric.
-
-    Parameters
-    ----------
-    problem : MixtureProblem
-        Whose classes are one Gaussian each.
-    x : Tensor
-        Points of one class, float64, shape ``(n, dim)``.
-    label : int
-        Their class.
-
-    Returns
-    -------
-    ndarray
-        Distances, shape ``(n,)``; 0 where the point is an error itself.
-    """
-    from trueboundary.certificates import project_quadric
-
-    sign = 2 * label - 1
-    one, zero = problem.density_1, problem.density_0
-    lead = sign * problem.bayes_classifier(dtype=x.dtype).margin(x)
-    slope = sign * (one.score(x) - zero.score(x))
-    precisions = [np.linalg.inv(d.covariance_matrix.numpy()) for d in (zero, one)]  # type: ignore[union-attr]
-    curvature, basis = np.linalg.eigh(sign * (precisions[0] - precisions[1]))
-    return project_quadric(curvature, slope.numpy() @ basis, lead.numpy()).distance
 
 
 def attacked_distances(
@@ -77,16 +45,6 @@ def attacked_distances(
     y = torch.full((len(x),), label)
     result = attack(classifier, x, y, generator=torch.Generator().manual_seed(seed))
     return np.asarray(result.distance.double().numpy())
-
-
-def certified_distances(classifier: BinaryClassifier, x: Tensor, label: int) -> Array:
-    """Return distances within which an optimal classifier is proven to make no error."""
-    import torch
-
-    from trueboundary.certificates import LipschitzMixtureCertificate
-
-    y = torch.full((len(x),), label)
-    return LipschitzMixtureCertificate()(classifier, x, y).distance
 
 
 def decisions(classifier: BinaryClassifier, points: NDArray[np.floating]) -> NDArray[np.int8]:

@@ -86,7 +86,8 @@ class BracketedDistances(OfNetwork):
         x, y = attack.points()
         sphere = SphereDomain(self.network.radius_of(self.sphere))
         result = RelaxationCertificate(tolerance=self.tolerance)(model, x, y, domain=sphere)
-        return RunResult({}, {"certified": result.distance, "attacked": attacked})
+        certified = result.distance.numpy(force=True)
+        return RunResult({}, {"certified": certified, "attacked": attacked})
 
 
 @dataclass(frozen=True)

@@ -73,9 +73,9 @@ class MixtureBrackets(OnImages):
         return RunResult(
             {"available": True, "n_points": self.n_points, "n_right": len(x)},
             {
-                "lower": found.lower,
-                "upper": found.upper,
-                "cheap": LipschitzMixtureCertificate()(classifier, x, y).distance,
+                "lower": found.lower.numpy(),
+                "upper": found.upper.numpy(),
+                "cheap": LipschitzMixtureCertificate()(classifier, x, y).distance.numpy(),
             },
         )
 
