@@ -24,6 +24,7 @@ ROOMS = (
     "rare_events",
     "training",
     "measure",
+    "testing",
     "runs",
     "datasets",
     "experiments",

@@ -12,7 +12,7 @@ from trueboundary.certificates import LipschitzMixtureCertificate, MixtureCertif
 from trueboundary.certificates.mixture_bounds import _Prepared, _smallest_variances
 from trueboundary.classifiers import BayesOptimal, SphereBayes
 from trueboundary.densities import LowRankGaussian, MixtureOfFactorAnalyzers
-from trueboundary.problems import PLANAR_PANELS, planar_problem, table_problem
+from trueboundary.problems import table_problem
 
 CERTIFICATE = LipschitzMixtureCertificate()
 
@@ -66,36 +66,6 @@ def test_smallest_variances_are_those_of_the_dense_covariance(noise, n_factors):
         torch.linalg.eigvalsh(density.component(k).covariance_matrix)[0].item() for k in range(3)
     ]
     np.testing.assert_allclose(_smallest_variances(density), exact, rtol=1e-9)
-
-
-def brute_force(classifier, x, label, *, reach=8.0, n_directions=720, n_steps=4000):
-    """Return the distance to the first error along a fan of rays in the plane."""
-    angle = torch.arange(n_directions, dtype=torch.float64) * (2 * math.pi / n_directions)
-    directions = torch.stack([angle.cos(), angle.sin()], dim=1)
-    radii = torch.linspace(0, reach, n_steps, dtype=torch.float64)
-    best = math.inf
-    rays = x + radii[:, None, None] * directions
-    margins = classifier.margin(rays.reshape(-1, 2)).reshape(n_steps, n_directions)
-    errors = (margins >= 0) if label == 0 else (margins <= 0)
-    first = torch.where(errors.any(1))[0]
-    if len(first):
-        best = float(radii[first[0]])
-    return best
-
-
-@pytest.mark.parametrize("hardest", [False, True])
-@pytest.mark.parametrize("panel", PLANAR_PANELS)
-def test_never_above_brute_force_in_the_plane(panel, hardest):
-    problem = planar_problem(panel, small_std=0.1)
-    classifier = problem.bayes_classifier(dtype=torch.float64, hardest_component=hardest)
-    for label in (0, 1):
-        generator = torch.Generator().manual_seed(label)
-        x = problem.sample_class(3, label, generator=generator, dtype=torch.float64)
-        found = CERTIFICATE(classifier, x, torch.full((3,), label)).distance
-        for point, distance in zip(x, found, strict=True):
-            truth = brute_force(classifier, point, label, n_directions=180, n_steps=1500)
-            assert distance <= truth
-            assert distance > 0 or truth == 0
 
 
 def test_equal_spherical_gaussians_on_the_axis_are_nearly_exact():

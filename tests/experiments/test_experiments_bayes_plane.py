@@ -199,8 +199,8 @@ def test_subspace_radii_are_bracketed_and_tend_to_half_the_distance(tmp_path):
         assert (run.arrays[f"proven_{index}"] <= run.arrays[f"found_{index}"]).all()
     ratio = run.arrays["proven_1"] / run.arrays["half_1"]
     assert 0.99 < ratio.min() < 1.05
-    # With more noise the certificate falls farther short of the limit.
-    assert (run.arrays["proven_0"] / run.arrays["half_0"] < ratio.min()).all()
+    # With more noise some points are nearer to an error than half the distance.
+    assert (run.arrays["found_0"] / run.arrays["half_0"]).min() < 0.99
 
 
 def test_unequal_spectra_differ_and_equal_ones_are_equal():

@@ -19,7 +19,7 @@ from trueboundary.measure import (
     certified_distances,
     register_certificate,
     register_exact_rate,
-    registry,
+    registered,
 )
 
 PAGE = Path(__file__).parents[2] / "docs" / "adding-a-certificate.md"
@@ -30,7 +30,7 @@ SPHERES = tb.ConcentricSpheres(3)
 def own_registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget afterwards what a test registers."""
     for name in ("_CERTIFICATES", "_EXACT_RATES"):
-        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
+        monkeypatch.setattr(registered, name, dict(getattr(registered, name)))
 
 
 class Half(nn.Module):
@@ -78,7 +78,7 @@ def test_what_is_registered_is_used_and_named() -> None:
     wrapped = tb.as_classifier(Half())
     assert tb.distances(wrapped, SPHERES, n_points=3)[0].method.startswith("HalfCertificate")
     assert tb.error_rate(Half(), SPHERES)[0].reason == "half of a sphere lies on either side"
-    assert "Half on ConcentricSpheres" in registry.known_exact_rates()
+    assert "Half on ConcentricSpheres" in registered.known_exact_rates()
 
 
 def test_a_subclass_gets_nothing_until_it_is_registered() -> None:
@@ -124,11 +124,11 @@ def test_an_exact_rate_holds_on_subclasses_of_a_problem_and_any_classifier() -> 
 def test_what_is_registered_twice_or_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="LinearSVM is registered already; HalfCertificate cannot"):
         register_certificate(Half, LinearSVM)(HalfCertificate)
-    assert Half not in registry._CERTIFICATES  # all or nothing
+    assert Half not in registered._CERTIFICATES  # all or nothing
     with pytest.raises(ValueError, match="QuadraticNetwork on ConcentricSpheres is registered alr"):
         register_exact_rate(tb.QuadraticNetwork, tb.ConcentricSpheres)(half_rate)
     with pytest.raises(TypeError, match="expected classes to register"):
         register_certificate(Half())(HalfCertificate)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="expected a Certificate class, got Half"):
         register_certificate(Half)(Half)
-    assert isinstance(registry.certificate_for(LinearSVM(torch.ones(2), 0.0)), SVMCertificate)
+    assert isinstance(registered.certificate_for(LinearSVM(torch.ones(2), 0.0)), SVMCertificate)

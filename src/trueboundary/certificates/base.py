@@ -138,7 +138,8 @@ class Bracket(Protocol):
 class Certificate(ABC):
     """Base of all certificates: settings are fields, calling the object runs it.
 
-    A subclass implements ``certify(subject) -> Certified`` and nothing else. This class checks the
+    A subclass implements ``certify(subject) -> Certified``, and names in `domains` where else than
+    in space it is exact; nothing more. This class checks the
     input, takes points that are errors as their own nearest ones, turns bounds in space into bounds
     within any domain, and re-verifies what is said to be exact. It never changes the mode,
     parameters or gradients of the classifier.
@@ -217,8 +218,8 @@ class Certificate(ABC):
         nearest = torch.where(per_sample(distance.isinf(), x), torch.nan, claim.nearest)
         nearest = torch.where(per_sample(error, x), x, nearest)
         if searched is not domain:
-            missed = norm(nearest - domain.project(nearest)) <= _STRICTLY * norm(nearest)
-            exact &= error | distance.isinf() | missed
+            inside = norm(nearest - domain.project(nearest)) <= _STRICTLY * norm(nearest)
+            exact &= error | distance.isinf() | inside
         n_refused = int((claimed & ~confirmed).sum())
         if n_refused:
             doubts += (

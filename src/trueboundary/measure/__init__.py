@@ -9,7 +9,7 @@ classifier could do.
 from trueboundary.measure.brackets import Distances, distances, distances_from
 from trueboundary.measure.proofs import certified_distances
 from trueboundary.measure.rates import ErrorRate, error_rate
-from trueboundary.measure.registry import ExactRates, register_certificate, register_exact_rate
+from trueboundary.measure.registered import ExactRates, register_certificate, register_exact_rate
 from trueboundary.measure.tradeoff import Optimality, optimality
 
 __all__ = [

@@ -25,7 +25,7 @@ from trueboundary.classifiers.ellipsoid import Ellipsoid
 from trueboundary.classifiers.integrity import Disagreement, require_agreement
 from trueboundary.densities import LowRankGaussian
 from trueboundary.measure.proofs import has_ellipsoid
-from trueboundary.measure.registry import ExactRates, exact_rates_for, register_exact_rate
+from trueboundary.measure.registered import ExactRates, exact_rates_for, register_exact_rate
 from trueboundary.problems import ConcentricSpheres, MixtureProblem, Problem, TableProblem
 from trueboundary.problems.base import BLOCK_SIZE
 from trueboundary.theory.log_ratios import LowRankNormal, pair_log_error

@@ -42,7 +42,7 @@ from trueboundary.classifiers.base import CallableClassifier
 from trueboundary.classifiers.integrity import Disagreement, departure, require_agreement
 from trueboundary.densities import DiscreteTable
 from trueboundary.domains import Domain, Space
-from trueboundary.measure.registry import certificate_for, register_certificate
+from trueboundary.measure.registered import certificate_for, register_certificate
 
 __all__ = ["Proof", "certified_distances", "default_proof"]
 

@@ -16,7 +16,7 @@ from trueboundary.classifiers import Classifier, dtype_of, evaluated, margin, mi
 from trueboundary.devices import check_device
 from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import exact_error_rates
-from trueboundary.measure.registry import ExactRates, known_exact_rates
+from trueboundary.measure.registered import ExactRates, known_exact_rates
 from trueboundary.plurals import plural
 from trueboundary.problems import Problem, TableProblem, output_doubts
 from trueboundary.problems.seeding import block_generator
