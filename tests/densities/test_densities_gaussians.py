@@ -1,6 +1,4 @@
-import importlib.util
 import math
-from pathlib import Path
 
 import hypothesis
 import pytest
@@ -15,18 +13,7 @@ from torch.distributions import (
 
 from trueboundary.densities import LowRankGaussian, MixtureOfFactorAnalyzers
 from trueboundary.densities import _residual as residual
-
-
-def _conformance():
-    # Test modules are imported by path, so that a helper beside them is not on the search path.
-    path = Path(__file__).parents[1] / "conformance_density.py"
-    spec = importlib.util.spec_from_file_location("conformance_density", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.DensityConformance
-
-
-DensityConformance = _conformance()
+from trueboundary.testing import check_density
 
 
 def gaussian(dim, n_factors, seed=0, noise_std=None):
@@ -49,34 +36,40 @@ def mixture(n_components, dim, n_factors, seed=0):
     )
 
 
-class TestLowRankGaussian(DensityConformance):
-    def make(self):
-        return gaussian(7, 2)
+@pytest.mark.parametrize(
+    "density",
+    [
+        gaussian(7, 2),
+        gaussian(2, 1),
+        gaussian(3, 0),
+        mixture(3, 6, 2),
+        mixture(3, 2, 1),
+        mixture(2, 3, 0),
+    ],
+    ids=repr,
+)
+class TestEveryDensity:
+    def test_it_does_what_every_density_must(self, density):
+        check_density(density)
 
+    def test_bad_points_are_named(self, density):
+        dim = density.event_shape[0]
+        with pytest.raises(TypeError, match=r"points are torch\.float64 but the density"):
+            density.to(dtype=torch.float32).log_prob(torch.zeros(dim, dtype=torch.float64))
+        with pytest.raises(ValueError, match="must have shape"):
+            density.log_prob(torch.zeros(2, dim + 1, dtype=torch.float64))
+        with pytest.raises(ValueError, match="finite"):
+            density.log_prob(torch.full((dim,), torch.nan, dtype=torch.float64))
+        with pytest.raises(TypeError, match="must be a tensor"):
+            density.score([0.0] * dim)
+        with pytest.raises(TypeError, match=r"torch\.int64"):
+            density.score(torch.zeros(dim, dtype=torch.int64))
 
-class TestPlanarGaussian(DensityConformance):
-    def make(self):
-        return gaussian(2, 1)
-
-
-class TestGaussianWithoutFactors(DensityConformance):
-    def make(self):
-        return gaussian(3, 0)
-
-
-class TestMixture(DensityConformance):
-    def make(self):
-        return mixture(3, 6, 2)
-
-
-class TestPlanarMixture(DensityConformance):
-    def make(self):
-        return mixture(3, 2, 1)
-
-
-class TestMixtureOfSpheres(DensityConformance):
-    def make(self):
-        return mixture(2, 3, 0)
+    def test_samples_are_seeded_and_not_reparameterised(self, density):
+        with pytest.raises(TypeError, match="generator="):
+            density.sample((2,))
+        with pytest.raises(NotImplementedError, match="use sample"):
+            density.rsample((2,))
 
 
 def dense(density):

@@ -88,13 +88,6 @@ class Problem(ABC):
             Points, shape ``(n, *event_shape)``.
         y : Tensor
             Labels 0 or 1, int64, shape ``(n,)``, each drawn with probability `prior`.
-
-        Raises
-        ------
-        TypeError
-            If `n` is not an integer, or the generator or the dtype is of the wrong type.
-        ValueError
-            If `n` is below 1 or the generator lives on another device.
         """
         n = check_integer("n", n, minimum=1)
         y = self._sample_labels(n, generator=generator, device=device)
@@ -103,7 +96,14 @@ class Problem(ABC):
             chosen = y == label
             count = int(chosen.sum())
             if count:
-                x[chosen] = self.sample_class(count, label, generator=generator, dtype=dtype)
+                drawn = self.sample_class(count, label, generator=generator, dtype=dtype)
+                wanted = (count, *self.event_shape)
+                if (tuple(drawn.shape), drawn.dtype) != (wanted, dtype):
+                    raise ValueError(
+                        f"expected {type(self).__name__}.sample_class to draw points of shape "
+                        f"{wanted} in {dtype}, got {tuple(drawn.shape)} in {drawn.dtype}."
+                    )
+                x[chosen] = drawn
         return x, y
 
     def blocks(
@@ -145,11 +145,6 @@ class Problem(ABC):
             Points, shape ``(at most block_size, *event_shape)``.
         y : Tensor
             Their labels, int64.
-
-        Raises
-        ------
-        TypeError, ValueError
-            At the first block, if an argument is of the wrong type or out of range.
 
         Examples
         --------

@@ -1,0 +1,330 @@
+"""What every attack must do, whoever wrote it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trueboundary.attacks import Attack, AttackResult, AttackStatus
+from trueboundary.domains import Domain, norm
+from trueboundary.testing import _expect as expect
+
+__all__ = ["check_attack"]
+
+Margin = Callable[[Tensor], Tensor]
+
+_ALPHAS = (0.2, 0.4, 0.6, 0.9, 1.2, 1.5)
+_GOOD = frozenset({AttackStatus.FOUND.code, AttackStatus.MISCLASSIFIED.code})
+
+
+def check_attack(
+    attack: Attack,
+    *,
+    domain: Domain | None = None,
+    least_success: float = 0.9,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Check what every attack must do, on ellipsoids in two and six dimensions.
+
+    The base class re-verifies what a search reports. Checked here is what it cannot see in one
+    call: that neither the size nor the order of a batch, the scale or form of the logits or the
+    shape of the samples changes what is found; that one bad sample does not spoil others; that
+    evaluations are counted, random numbers come from the generator, and samples, classifier and
+    global state stay as they were; in both precisions.
+
+    Parameters
+    ----------
+    attack : Attack
+        The attack, with settings strong enough for points about half their norm from an error.
+    domain : Domain, optional
+        Where it is to search; by default the attack's own.
+    least_success : float
+        Share of the samples for which it must find an error. There is one for all.
+    seed : int
+        Seed of the samples.
+    device : torch.device
+        Where to run.
+
+    Raises
+    ------
+    AssertionError
+        At the first thing that the attack does not do, with a sentence that says what came.
+
+    Examples
+    --------
+    >>> from trueboundary.attacks import LogDensityGradient
+    >>> from trueboundary.testing import check_attack
+    >>> check_attack(LogDensityGradient())
+    """
+    _check_settings(attack)
+    case = _Case(attack, domain, least_success, seed, torch.device(device))
+    for check in _CHECKS:
+        with expect.untouched_state(f"{type(attack).__name__}"):
+            check(case)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """An attack, where it searches, and the samples that it is tried on."""
+
+    attack: Attack
+    domain: Domain | None
+    least_success: float
+    seed: int
+    device: torch.device
+
+    def samples(self, n: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+        """Return points near the spheres of radius 1 (class 0) and 1.3 (class 1)."""
+        generator = torch.Generator().manual_seed(self.seed)
+        x = torch.randn(n, len(_ALPHAS), generator=generator, dtype=dtype)
+        y = torch.arange(n) % 2
+        x = x * ((1 + 0.3 * y.to(dtype)) / norm(x))[:, None]
+        return self.inside(x.to(self.device)), y.to(self.device)
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Return points moved into the domain, if they are not in it already."""
+        domain = (self.domain or self.attack.default_domain).bind(x)
+        return torch.where(domain.contains(x)[:, None], x, domain.project(x))
+
+    def __call__(self, margin: Margin, x: Tensor, y: Tensor, **options: Any) -> AttackResult:
+        return self.attack(margin, x, y, domain=self.domain, **options)
+
+    def expect_errors(self, result: AttackResult, what: str) -> None:
+        """Expect the attack to have found what there is, inside its domain."""
+        left = int((result.status == AttackStatus.LEFT_DOMAIN.code).sum())
+        expect.that(left == 0, f"{what}: the search left its domain from {left} samples.")
+        expect.that(
+            result.success_rate >= self.least_success,
+            f"{what}: expected errors from at least {self.least_success:.0%} of the samples, got "
+            f"{result.success_rate:.0%}; the others: {result.summary().reasons}",
+        )
+
+
+def _ellipsoid(x: Tensor) -> Tensor:
+    """Return a margin that rounds alike in batches of any size."""
+    return (torch.tensor(_ALPHAS).to(x) * x.flatten(1) ** 2).sum(1) - 1
+
+
+def _check_settings(attack: Attack) -> None:
+    name = type(attack).__name__
+    expect.that(isinstance(attack, Attack), f"expected an Attack, got {name}.")
+    frozen = is_dataclass(attack) and getattr(attack, "__dataclass_params__").frozen  # noqa: B009
+    expect.that(frozen, f"{name}: expected a frozen dataclass, whose fields are its settings.")
+    again = replace(attack)
+    expect.that(again == attack, f"{name}: expected two attacks of equal settings to be equal.")
+    for field in fields(attack):
+        try:
+            setattr(again, field.name, getattr(attack, field.name))
+        except AttributeError:
+            continue
+        raise AssertionError(f"{name}: expected the setting {field.name} to be frozen.")
+
+
+def _results_are_honest(case: _Case) -> None:
+    for dtype in (torch.float32, torch.float64):
+        for n in (1, 32):
+            x, y = case.samples(n, dtype)
+            _expect_honest(case, _ellipsoid, x, y, f"{n} samples in {dtype}")
+
+
+def _expect_honest(case: _Case, margin: Margin, x: Tensor, y: Tensor, what: str) -> None:
+    """Compare every promise of a result with the classifier itself."""
+    before, seen = x.clone(), 0
+
+    def counted(points: Tensor) -> Tensor:
+        nonlocal seen
+        seen += len(points)
+        return margin(points)
+
+    result = case(counted, x, y)
+    case.expect_errors(result, what)
+    expect.equal(x, before, f"{what}, the caller's samples after the attack")
+    counts = int(result.n_forward.sum())
+    expect.that(
+        counts == seen,
+        f"{what}: the classifier saw {seen} points, and the target counted {counts}; ask it "
+        "through target.wrongness and target.wrongness_and_gradient alone.",
+    )
+    expect.that((result.n_backward <= result.n_forward).all(), f"{what}: more gradients than calls")
+    sign, success = (1 - 2 * y).to(x), result.success
+    wrong = (margin(x) > 0).long() != y
+    found = success & ~wrong
+    there = sign * margin(result.x_adv)  # (n,)
+    expect.that((there[found] > 0).all(), f"{what}: expected every error found to be strictly one.")
+    expect.equal(result.x_adv[~found], x[~found], f"{what}, x_adv where nothing was found")
+    expect.that((result.distance[~success] == math.inf).all(), f"{what}: failures are infinite.")
+    expect.that((result.distance[wrong] == 0).all(), f"{what}: errors are at distance 0.")
+    expect.near(
+        result.distance[success],
+        norm(result.x_adv - x)[success],
+        f"{what}, distances of errors",
+        rtol=1e-5,
+        atol=1e-7,
+    )
+    for name in (field.name for field in fields(AttackResult) if field.name != "warnings"):
+        value = getattr(result, name)
+        expect.that(len(value) == len(x), f"{what}: expected one {name} per sample.")
+        expect.that(not value.requires_grad, f"{what}: expected {name} without a graph.")
+        expect.that(value.dtype in (x.dtype, torch.int64), f"{what}: {name} is {value.dtype}.")
+    good = torch.tensor([code in _GOOD for code in result.status.tolist()])
+    expect.equal(good, success.cpu(), f"{what}, whether the status says that an error was found")
+
+
+def _batch_size_and_order_change_nothing(case: _Case) -> None:
+    x, y = case.samples(12)
+    whole = case(_ellipsoid, x, y)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(case.seed)).to(x.device)
+    shuffled = case(_ellipsoid, x[order], y[order])
+    _expect_alike(shuffled.distance, whole.distance[order], "the samples in another order")
+    expect.equal(shuffled.status, whole.status[order], "status of the samples in another order")
+    parts = [case(_ellipsoid, x[p], y[p]) for p in (slice(0, 1), slice(1, 5), slice(5, 12))]
+    distance = torch.cat([part.distance for part in parts])
+    _expect_alike(distance, whole.distance, "the samples in batches of 1, 4 and 7")
+
+
+def _expect_alike(got: Tensor, expected: Tensor, what: str) -> None:
+    expect.near(got, expected, f"{what} against one plain call", rtol=1e-6, atol=1e-9)
+
+
+def _scale_and_form_of_the_logits_change_nothing(case: _Case) -> None:
+    x, y = case.samples(12)
+    plain = case(_ellipsoid, x, y).distance
+    for scale in (1e-6, 1e6, 1e-200):
+        scaled = case(lambda points, by=scale: by * _ellipsoid(points), x, y)  # type: ignore[misc]
+        _expect_alike(scaled.distance, plain, f"logits times {scale}")
+
+    def shifted_pair(points: Tensor) -> Tensor:
+        margin = _ellipsoid(points)
+        return torch.stack([-margin / 2, margin / 2], dim=1) - 1e3
+
+    _expect_alike(case(shifted_pair, x, y).distance, plain, "two logits, both far below zero")
+    column = case(lambda points: _ellipsoid(points)[:, None], x, y)
+    _expect_alike(column.distance, plain, "logits (n, 1)")
+
+
+def _large_margins_are_no_obstacle(case: _Case) -> None:
+    x, y = case.samples(12, torch.float32)
+    _expect_honest(case, lambda points: 1e7 * _ellipsoid(points), x, y, "margins of 1e7 in float32")
+
+
+def _shape_of_the_samples_changes_nothing(case: _Case) -> None:
+    x, y = case.samples(12)
+    flat = case(_ellipsoid, x, y)
+    image = case(_ellipsoid, x.reshape(12, 1, 2, 3), y)
+    _expect_alike(image.x_adv.flatten(1), flat.x_adv, "samples of shape (n, 1, 2, 3)")
+
+
+def _misclassified_samples_have_distance_zero(case: _Case) -> None:
+    x, _ = case.samples(8)
+    result = case(_ellipsoid, x, (_ellipsoid(x) < 0).long())
+    expect.that((result.distance == 0).all(), "misclassified samples: expected distances of 0.")
+    expect.equal(result.x_adv, x, "x_adv of misclassified samples")
+
+
+def _failures_are_infinite_and_explained(case: _Case) -> None:
+    x, _ = case.samples(4)
+    y = torch.zeros(4, dtype=torch.int64, device=x.device)
+    without_errors: dict[str, Margin] = {
+        "without errors": lambda x: x.flatten(1)[:, 0].sin() - 10,
+        "of zero gradient": lambda x: 0 * x.flatten(1).sum(1) - 1,
+        "of steps": lambda x: x.flatten(1).sum(1).round() - 99,
+        "that is NaN": lambda x: x.flatten(1).sum(1) * math.nan,
+        "that is minus infinity": lambda x: x.flatten(1).sum(1) * 0 - math.inf,
+        "whose gradient is NaN": lambda x: (x.flatten(1)[:, 0] * 0).sqrt() - 1,
+    }
+    for words, margin in without_errors.items():
+        result = case(margin, x, y)
+        expect.that((result.distance == math.inf).all(), f"a margin {words}: expected infinity.")
+        expect.equal(result.x_adv, x, f"x_adv under a margin {words}")
+        claimed = [code for code in result.status.tolist() if code in _GOOD]
+        expect.that(not claimed, f"a margin {words}: expected a reason, got {result.messages()}.")
+
+
+def _one_bad_sample_spoils_no_other(case: _Case) -> None:
+    x, y = case.samples(9)
+    bad, others = x[4].clone(), torch.arange(9, device=x.device) != 4
+    plain = case(_ellipsoid, x, y)
+
+    def at_the_sample(points: Tensor) -> Tensor:
+        return torch.where((points == bad).all(1), math.nan, _ellipsoid(points))
+
+    def around_the_sample(points: Tensor) -> Tensor:
+        away = norm(points - bad)
+        return torch.where((away > 0) & (away < 0.1), math.nan, _ellipsoid(points))
+
+    for words, margin in (("at", at_the_sample), ("around", around_the_sample)):
+        result = case(margin, x, y)
+        what = f"the others of a batch with NaN {words} one sample"
+        _expect_alike(result.distance[others], plain.distance[others], what)
+
+
+def _random_numbers_come_from_the_generator(case: _Case) -> None:
+    x, y = case.samples(4)
+    results = [
+        case(_ellipsoid, x, y, generator=torch.Generator().manual_seed(number))
+        for number in (1, 1, 2)
+    ]
+    expect.equal(results[1].x_adv, results[0].x_adv, "a second call with the same seed")
+    case.expect_errors(results[2], "another seed")
+    first, second = (case(_ellipsoid, x, y) for _ in range(2))
+    expect.equal(second.x_adv, first.x_adv, "a second call without a generator")
+
+
+class _Module(nn.Module):
+    """The ellipsoid as a network with a parameter, a buffer, and a layer that has two modes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alphas = nn.Parameter(torch.tensor(_ALPHAS, dtype=torch.float64))
+        self.n_calls: Tensor
+        self.register_buffer("n_calls", torch.zeros((), dtype=torch.int64))
+        self.norm = nn.BatchNorm1d(1, dtype=torch.float64)  # in eval mode nearly the identity
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.n_calls.add_(1)
+        squares: Tensor = (self.alphas * x.flatten(1) ** 2).sum(1, keepdim=True) - 1
+        return self.norm(squares)  # type: ignore[no-any-return]
+
+
+def _the_classifier_stays_as_it_was(case: _Case) -> None:
+    x, y = case.samples(4)
+    module = _Module().to(x.device).train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    case(module, x, y)
+    for name, value in module.state_dict().items():
+        expect.equal(value, before[name], f"the classifier's {name} after the attack")
+    expect.that(module.training, "expected the classifier back in training mode.")
+    expect.that(module.alphas.requires_grad, "expected the parameter to keep requires_grad.")
+    expect.that(module.alphas.grad is None, "expected the attack to leave no gradients behind.")
+
+
+def _two_dimensions_are_enough(case: _Case) -> None:
+    x = torch.randn(10, 2, generator=torch.Generator().manual_seed(case.seed))
+    x = case.inside((x / norm(x)[:, None]).to(case.device))
+
+    def band(points: Tensor) -> Tensor:
+        return points[:, 0] ** 2 * 1.5 + points[:, 1] ** 2 * 0.5 - 1
+
+    _expect_honest(case, band, x, (band(x) > 0).long(), "two dimensions")
+
+
+_CHECKS = (
+    _results_are_honest,
+    _batch_size_and_order_change_nothing,
+    _scale_and_form_of_the_logits_change_nothing,
+    _large_margins_are_no_obstacle,
+    _shape_of_the_samples_changes_nothing,
+    _misclassified_samples_have_distance_zero,
+    _failures_are_infinite_and_explained,
+    _one_bad_sample_spoils_no_other,
+    _random_numbers_come_from_the_generator,
+    _the_classifier_stays_as_it_was,
+    _two_dimensions_are_enough,
+)
