@@ -1,0 +1,78 @@
+"""The pages that say how to add something: their examples run, are short, and are all listed."""
+
+import re
+import sys
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from trueboundary.experiments import Measurement
+from trueboundary.experiments.claims import Verdict, judge, parse_claim
+from trueboundary.runs import Store, run_one
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(DOCS.glob("adding-*.md"))
+LONGEST = 40  # lines
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+
+
+def run(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Run the Python of a page from top to bottom, as one module; return its names."""
+    module = ModuleType(page.stem.replace("-", "_"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for block in blocks(page, "python"):
+        exec(compile(block, str(page), "exec"), module.__dict__)
+    return module.__dict__
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_examples_of_a_page_run_in_their_order(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(page, monkeypatch)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_example_is_long(page: Path) -> None:
+    examples = blocks(page, "python")
+    assert examples
+    assert max(len(example.splitlines()) for example in examples) <= LONGEST
+
+
+def test_every_page_is_in_the_list() -> None:
+    assert {"adding-an-attack", "adding-a-problem", "adding-an-experiment"} <= {
+        page.stem for page in PAGES
+    }
+    listed = (DOCS / "how-to-add.md").read_text(encoding="utf-8")
+    for page in PAGES:
+        assert f"({page.name})" in listed
+    assert "how-to-add" in (DOCS / "index.md").read_text(encoding="utf-8")
+
+
+def test_the_experiment_of_its_page_is_run_analysed_and_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = DOCS / "adding-an-experiment.md"
+    experiment = run(page, monkeypatch)["EXPERIMENT"]
+    scales, entry = (tomllib.loads(block) for block in blocks(page, "toml"))
+    settings = {name: values["smoke"] for name, values in scales[experiment.id].items()}
+    (config,) = experiment.plan(settings, 0, "cpu").values()
+    run_one(str(tmp_path), config)
+    runs = {"tosses": Store(tmp_path).load(config)}
+    analysis = experiment.analyse(runs, settings)
+    ((name, measured),) = analysis.measurements.items()
+    assert isinstance(measured, Measurement)
+    claim = parse_claim("spheres", entry["claim"][0])
+    assert claim.id == name
+    # What the settings of other scales mean for a verdict is read from the paper's own table.
+    assert judge(replace(claim, depends_on=()), measured, settings).verdict is Verdict.REPRODUCED
+    (panel,) = analysis.panels
+    assert panel.draw().axes
