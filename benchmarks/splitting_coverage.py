@@ -24,8 +24,12 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from trueboundary.densities import UniformSphere
-from trueboundary.rare_events import RareEventWarning, Splitting, estimate_error_rate
-from trueboundary.rare_events.splitting import log_normal_interval
+from trueboundary.rare_events import (
+    RareEventWarning,
+    Splitting,
+    estimate_error_rate,
+    log_normal_interval,
+)
 from trueboundary.theory import caps
 from trueboundary.theory.intervals import clopper_pearson
 from trueboundary.theory.quadratic_forms import log_tail

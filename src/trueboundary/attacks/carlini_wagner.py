@@ -79,8 +79,7 @@ class CarliniWagnerL2(Attack):
     Raises
     ------
     ValueError
-        If a setting is out of range, or when called on a domain other than `Space` and a `Box`
-        with finite bounds.
+        When called on a domain other than `Space` and a `Box` with finite bounds.
 
     Notes
     -----

@@ -61,11 +61,6 @@ class LogDensityGradient(Attack):
         of the first-order distance from each sample (a hundredth of the sample's norm where there
         is no gradient), so that the units of ``x`` do not matter.
 
-    Raises
-    ------
-    ValueError
-        If the rule is unknown or a number is not positive.
-
     Notes
     -----
     The gap between two Gaussians is quadratic along any line. Its value and slope at one end and

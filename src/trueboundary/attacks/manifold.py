@@ -50,11 +50,6 @@ class ManifoldAttack(Attack):
         attack: steps lengthen while they help, and up to ``refine_steps`` slides along the
         boundary then shorten the distance of the error that they reach.
 
-    Raises
-    ------
-    ValueError
-        If the mode is unknown or a number is not positive.
-
     Notes
     -----
     The default of 1000 steps of a thousandth of the radius is that of Gilmer et al. (2018),

@@ -40,11 +40,6 @@ class OffManifoldAttack(Attack):
     refine_steps : int
         Largest number of slides along the boundary; with 0 the first crossing is reported.
 
-    Raises
-    ------
-    ValueError
-        If a number is out of range.
-
     Notes
     -----
     Gilmer et al. (2018), Section 3, report the mean distance of such errors and their mean norm;

@@ -149,11 +149,6 @@ def margin_and_gradient(
         Gradient of each point's margin, shape ``(n, *event)``; None where the classifier's output
         does not depend on its input for autograd.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As `margin`.
-
     Examples
     --------
     >>> import torch
@@ -317,10 +312,8 @@ def as_classifier(classifier: Classifier, *, outputs: Outputs = "logit") -> Bina
 
     Raises
     ------
-    TypeError
-        If `classifier` is not callable.
     ValueError
-        If `outputs` is unknown, or the classifier's margin is known already.
+        If the classifier's margin is known already.
 
     Examples
     --------

@@ -46,13 +46,6 @@ class BayesOptimal(BinaryClassifier):
         Take each mixture's most likely component in place of the sum over components, the rule of
         Richardson and Weiss (2021). It is not exactly optimal.
 
-    Raises
-    ------
-    TypeError
-        If a density is of another class, or dtypes differ.
-    ValueError
-        If event shapes, tables or devices do not fit each other, or the prior is out of range.
-
     Notes
     -----
     Points may have any event shape with the densities' number of coordinates: images are
@@ -114,11 +107,6 @@ class BayesOptimal(BinaryClassifier):
         -------
         Tensor
             Margins in the densities' dtype.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the dtype, the shape or the device does not fit, or points are not finite.
         """
         return self._log_odds(x, hardest_component=self.hardest_component)
 
@@ -141,11 +129,6 @@ class BayesOptimal(BinaryClassifier):
         -------
         Tensor
             Gaps, shape ``(n,)``; positive where the most likely component is of class `y`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in `margin`, or if the labels do not fit.
         """
         if y.shape != x.shape[:1] or not bool(((y == 0) | (y == 1)).all()):
             raise ValueError(f"y must hold {len(x)} labels, each 0 or 1, got {tuple(y.shape)}.")

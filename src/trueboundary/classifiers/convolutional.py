@@ -81,11 +81,6 @@ class AllConvolutionalNetwork(_ImageNetwork):
     dtype : torch.dtype
         float32 or float64.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is of the wrong type or out of range.
-
     References
     ----------
     Papernot et al. (2018), *Technical Report on the CleverHans v2.1.0 Adversarial Examples
@@ -169,11 +164,6 @@ class StridedConvolutionalNetwork(_ImageNetwork):
         Source of the initial values, on the CPU.
     dtype : torch.dtype
         float32 or float64.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is of the wrong type or out of range.
 
     References
     ----------

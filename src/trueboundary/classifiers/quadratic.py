@@ -42,11 +42,6 @@ class QuadraticNetwork(BinaryClassifier):
     dtype : torch.dtype
         float32 or float64.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is of the wrong type or out of range.
-
     References
     ----------
     Gilmer et al. (2018), *Adversarial Spheres*, Section 4 and Appendix B.
@@ -135,11 +130,6 @@ class QuadraticNetwork(BinaryClassifier):
         QuadraticNetwork
             A network with all alphas equal to ``4 / (1 + R)**2``.
 
-        Raises
-        ------
-        TypeError, ValueError
-            If a parameter is of the wrong type or out of range.
-
         Examples
         --------
         >>> import torch
@@ -183,7 +173,7 @@ class QuadraticNetwork(BinaryClassifier):
         Raises
         ------
         ValueError
-            If the bias is 0, or a parameter is not finite.
+            If the bias is 0.
         """
         squares, axes = torch.linalg.eigh(self._gram_matrix())
         alphas = self._alphas(squares)
@@ -204,7 +194,7 @@ class QuadraticNetwork(BinaryClassifier):
         Raises
         ------
         ValueError
-            If the bias is 0, or a parameter is not finite.
+            If the bias is 0.
         """
         alphas = self._alphas(torch.linalg.eigvalsh(self._gram_matrix()))
         alphas.sort()

@@ -42,11 +42,6 @@ class ReLUNetwork(BinaryClassifier):
     dtype : torch.dtype
         float32 or float64.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is of the wrong type or out of range.
-
     References
     ----------
     Gilmer et al. (2018), *Adversarial Spheres*, Section 3: ``dim=500, width=1000, depth=2``.

@@ -30,11 +30,6 @@ class SphereBayes(BinaryClassifier):
     dtype : torch.dtype
         float32 or float64.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is of the wrong type or out of range.
-
     Examples
     --------
     >>> import torch
@@ -82,11 +77,6 @@ class TruncatedSum(BinaryClassifier):
         Sum of squares above which it says class 1.
     dtype : torch.dtype
         float32 or float64.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is of the wrong type or out of range.
 
     References
     ----------

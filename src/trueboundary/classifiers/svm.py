@@ -49,11 +49,6 @@ class LinearSVM(_SupportVectorMachine):
     bias : float
         The intercept b.
 
-    Raises
-    ------
-    ValueError
-        If `weight` is not a vector.
-
     Examples
     --------
     >>> import torch
@@ -127,11 +122,6 @@ class RBFSVM(_SupportVectorMachine):
         The intercept b.
     gamma : float
         Inverse squared width of the kernel, positive; ``1 / (2 sigma**2)``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is of the wrong type, shape or range.
 
     Examples
     --------
@@ -334,11 +324,6 @@ def fit_linear_svm(
     LinearSVM
         The fitted classifier.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If the points, the labels or a parameter are of the wrong type or out of range.
-
     Warns
     -----
     sklearn.exceptions.ConvergenceWarning
@@ -383,11 +368,6 @@ def fit_rbf_svm(x: Array | Tensor, y: Array | Tensor, *, gamma: float, C: float 
     -------
     RBFSVM
         The fitted classifier.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the points, the labels or a parameter are of the wrong type or out of range.
 
     Examples
     --------
@@ -476,11 +456,6 @@ def choose_gamma(
     -------
     GammaPath
         Accuracies by gamma, and the choice.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the points, the labels or a parameter are of the wrong type or out of range.
 
     References
     ----------

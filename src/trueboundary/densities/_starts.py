@@ -54,11 +54,6 @@ def survey(batches: Iterable[Array], rng: np.random.RandomState) -> Survey:
     -------
     Survey
         Moments and rows.
-
-    Raises
-    ------
-    ValueError
-        If there are no rows.
     """
     n_samples, kept, keys = 0, [], np.empty(0)
     for batch in batches:

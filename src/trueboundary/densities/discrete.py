@@ -28,11 +28,8 @@ class DiscreteTable(Distribution):
 
     Raises
     ------
-    TypeError
-        If the table is not a floating tensor.
     ValueError
-        If it is not two-dimensional, negative somewhere, or does not add up to one within 1e-4
-        (it is then normalised exactly).
+        If the table does not add up to one within 1e-4 (it is then normalised exactly).
 
     Examples
     --------
@@ -96,13 +93,6 @@ class DiscreteTable(Distribution):
         -------
         Tensor
             Row and column of each point, int64, shape ``sample_shape + (2,)``.
-
-        Raises
-        ------
-        TypeError
-            If no generator is given.
-        ValueError
-            If the generator lives on another device than the table.
         """
         if generator is None:
             raise TypeError(
@@ -133,13 +123,6 @@ class DiscreteTable(Distribution):
         -------
         Tensor
             Log probabilities in nats, shape ``value.shape[:-1]``.
-
-        Raises
-        ------
-        TypeError
-            If `value` is not a tensor of numbers.
-        ValueError
-            If its shape is another, or a point is not an integer point.
         """
         if not isinstance(value, Tensor) or value.is_complex() or value.dtype == torch.bool:
             raise TypeError(

@@ -189,13 +189,6 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
         -------
         MixtureOfFactorAnalyzersEM
             This estimator.
-
-        Raises
-        ------
-        TypeError
-            If a parameter is of the wrong type.
-        ValueError
-            If a parameter is out of range, or rows, components and factors do not fit together.
         """
         self._check_parameters()
         rows = validate_data(self, X, dtype=_FLOATS, ensure_min_samples=1)
@@ -225,10 +218,8 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
 
         Raises
         ------
-        TypeError
-            If `batches` is not callable, or a parameter is of the wrong type.
         ValueError
-            If the number of rows changes between passes, or as in `fit`.
+            If the number of rows changes between passes.
 
         Examples
         --------
@@ -291,7 +282,7 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
         Raises
         ------
         ValueError
-            If there are no shards, the number of rows changes between passes, or as in `fit`.
+            If the number of rows changes between passes.
 
         Examples
         --------
@@ -332,11 +323,6 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
         -------
         ndarray
             Log densities, float64.
-
-        Raises
-        ------
-        ValueError
-            If the number of features is not that of the fit.
         """
         return self._evaluate(X, MixtureOfFactorAnalyzers.log_prob)
 
@@ -401,11 +387,6 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
             Rows, noise included, shape ``(n_samples, d)``.
         y : ndarray
             The component of each, shape ``(n_samples,)``.
-
-        Raises
-        ------
-        ValueError
-            If `n_samples` is below 1.
         """
         check_is_fitted(self)
         n_samples = check_integer("n_samples", n_samples, minimum=1)

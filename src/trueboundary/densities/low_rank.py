@@ -44,13 +44,6 @@ class LowRankGaussian(Distribution):
     validate_args : bool, optional
         Whether `log_prob` and `score` refuse points that are not finite (by default, yes).
 
-    Raises
-    ------
-    TypeError
-        If a parameter is not a floating tensor, or dtypes or devices differ.
-    ValueError
-        If shapes do not fit, values are not finite, or a noise variance is not positive.
-
     Notes
     -----
     Densities are differentiable with respect to points, once and twice; their parameters are
@@ -178,13 +171,6 @@ class LowRankGaussian(Distribution):
         -------
         Tensor
             Points, shape ``sample_shape + (d,)``, in the density's dtype.
-
-        Raises
-        ------
-        TypeError
-            If no generator is given.
-        ValueError
-            If the generator lives on another device than the density.
         """
         count = math.prod(sample_shape)
         factors, points = draw_normals(self.loadings, count, generator)
@@ -204,13 +190,6 @@ class LowRankGaussian(Distribution):
         -------
         Tensor
             Log densities, shape ``value.shape[:-1]``, in the density's dtype.
-
-        Raises
-        ------
-        TypeError
-            If the points are not a floating tensor that the density's dtype can hold.
-        ValueError
-            If the shape or the device does not fit, or points are not finite.
         """
         points = check_points(value, self.loc, finite=self._validate_args)
         flat = points.reshape(-1, self.loc.shape[0])
@@ -228,11 +207,6 @@ class LowRankGaussian(Distribution):
         -------
         Tensor
             Gradients, of the shape of the points, in the density's dtype.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in `log_prob`.
         """
         points = check_points(value, self.loc, finite=self._validate_args)
         flat = points.reshape(-1, self.loc.shape[0])

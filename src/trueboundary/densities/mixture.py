@@ -60,11 +60,8 @@ class MixtureOfFactorAnalyzers(Distribution):
 
     Raises
     ------
-    TypeError
-        If a parameter is not a floating tensor, or dtypes or devices differ.
     ValueError
-        If shapes do not fit, values are not finite, a noise variance is not positive, or weights
-        do not add up to one within 1e-4 (they are then normalised exactly).
+        If weights do not add up to one within 1e-4 (they are then normalised exactly).
 
     References
     ----------
@@ -175,11 +172,6 @@ class MixtureOfFactorAnalyzers(Distribution):
         -------
         LowRankGaussian
             The component, without its weight.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If `index` is not the number of a component.
         """
         if check_integer("index", index, minimum=0) >= self.n_components:
             raise ValueError(f"index must be below {self.n_components}, got {index}.")
@@ -237,13 +229,6 @@ class MixtureOfFactorAnalyzers(Distribution):
         -------
         Tensor
             Points, shape ``sample_shape + (d,)``, in the density's dtype.
-
-        Raises
-        ------
-        TypeError
-            If no generator is given.
-        ValueError
-            If the generator lives on another device than the density.
         """
         return self.sample_labelled(sample_shape, generator=generator)[0]
 
@@ -266,11 +251,6 @@ class MixtureOfFactorAnalyzers(Distribution):
             Points, shape ``sample_shape + (d,)``.
         components : Tensor
             Numbers of their components, int64, shape ``sample_shape``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in `sample`.
         """
         count = math.prod(sample_shape)
         factors, points = draw_normals(self.loadings, count, generator)
@@ -296,11 +276,6 @@ class MixtureOfFactorAnalyzers(Distribution):
         -------
         Tensor
             Log densities in nats, shape ``(..., K)``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in `log_prob`.
         """
         points = check_points(value, self.means, finite=self._validate_args)
         flat = points.reshape(-1, self.means.shape[1])
@@ -321,11 +296,6 @@ class MixtureOfFactorAnalyzers(Distribution):
         tuple of Tensor
             Distances, shape ``(..., K)``, and what they would be (at most) without the factors:
             the larger the second beside the first, the more digits the factors cost.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in `log_prob`.
         """
         points = check_points(value, self.means, finite=self._validate_args)
         flat = points.reshape(-1, self.means.shape[1])
@@ -351,13 +321,6 @@ class MixtureOfFactorAnalyzers(Distribution):
         -------
         Tensor
             Log densities, shape ``value.shape[:-1]``, in the density's dtype.
-
-        Raises
-        ------
-        TypeError
-            If the points are not a floating tensor that the density's dtype can hold.
-        ValueError
-            If the shape or the device does not fit, or points are not finite.
         """
         joint = self._joint_log_prob(value)
         return joint.amax(dim=-1) if hardest_component else joint.logsumexp(dim=-1)
@@ -374,11 +337,6 @@ class MixtureOfFactorAnalyzers(Distribution):
         -------
         Tensor
             Probabilities, shape ``(..., K)``, adding up to one.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in `log_prob`.
         """
         return self._joint_log_prob(value).softmax(dim=-1)
 
@@ -394,11 +352,6 @@ class MixtureOfFactorAnalyzers(Distribution):
         -------
         Tensor
             Numbers of components, int64, shape ``value.shape[:-1]``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in `log_prob`.
         """
         return self._joint_log_prob(value).argmax(dim=-1)
 
@@ -417,11 +370,6 @@ class MixtureOfFactorAnalyzers(Distribution):
         -------
         Tensor
             Gradients, of the shape of the points, in the density's dtype.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As in `log_prob`.
         """
         points = check_points(value, self.means, finite=self._validate_args)
         flat = points.reshape(-1, self.means.shape[1])

@@ -51,13 +51,6 @@ class UniformSphere(Distribution):
     radius : float
         Radius of the sphere, positive.
 
-    Raises
-    ------
-    TypeError
-        If `dim` is not an integer or `radius` is not a number.
-    ValueError
-        If `dim` is below 2, or `radius` is not positive and finite.
-
     Examples
     --------
     >>> import torch
@@ -126,13 +119,6 @@ class UniformSphere(Distribution):
         -------
         Tensor
             Points, shape ``sample_shape + (dim,)``.
-
-        Raises
-        ------
-        TypeError
-            If no generator is given or the dtype is not a floating one.
-        ValueError
-            If the generator lives on another device than `device`.
         """
         if generator is None:
             raise TypeError(

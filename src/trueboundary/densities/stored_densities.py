@@ -61,11 +61,6 @@ def to_arrays(density: Density) -> tuple[Spec, dict[str, Array]]:
     arrays : dict of str to ndarray
         Its parameters by name, in its dtype.
 
-    Raises
-    ------
-    TypeError
-        If the density is of another class.
-
     Examples
     --------
     >>> import torch
@@ -139,11 +134,6 @@ def save(density: Density, folder: str | Path) -> Path:
     -------
     Path
         The folder.
-
-    Raises
-    ------
-    TypeError
-        If the density is of another class.
 
     Examples
     --------

@@ -37,11 +37,6 @@ class ArraySample:
     seed : int
         Seed of the order, at least 0.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is of the wrong type or out of range.
-
     Examples
     --------
     >>> import torch

@@ -40,11 +40,6 @@ class MixtureProblem(Problem):
     prior : float
         Probability of class 1, strictly between 0 and 1.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a density is of another class, the two do not fit, or the prior is out of range.
-
     References
     ----------
     Richardson and Weiss (2021), *A Bayes-Optimal View on Adversarial Examples*, Section 2.
@@ -146,11 +141,6 @@ class MixtureProblem(Problem):
         -------
         Tensor
             Points, shape ``(n, dim)``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument is of the wrong type or out of range.
         """
         n = check_integer("n", n, minimum=1)
         place = drawing_device(generator, device)

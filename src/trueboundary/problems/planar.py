@@ -42,11 +42,6 @@ def planar_gaussian(
     LowRankGaussian
         With one factor along the first axis.
 
-    Raises
-    ------
-    ValueError
-        If the standard deviations are not positive or the first is the smaller.
-
     Examples
     --------
     >>> planar_gaussian((0.0, 0.0), (2.0, 1.0)).covariance_matrix.round(decimals=6).tolist()
@@ -73,11 +68,6 @@ def planar_mixture(
     -------
     MixtureOfFactorAnalyzers
         With one factor per component.
-
-    Raises
-    ------
-    ValueError
-        If weights do not add up to one, or as in `planar_gaussian`.
     """
     loadings, noise = [], []
     for _, _, (major, minor), angle in components:
@@ -118,11 +108,6 @@ def planar_problem(panel: str, *, small_std: float = 0.02) -> MixtureProblem:
     -------
     MixtureProblem
         With equal priors.
-
-    Raises
-    ------
-    ValueError
-        If there is no such panel, or the standard deviation is not positive.
 
     References
     ----------

@@ -38,13 +38,6 @@ def block_generator(
     torch.Generator
         A generator in its initial state.
 
-    Raises
-    ------
-    TypeError
-        If `seed` or `index` is not an integer.
-    ValueError
-        If `seed` or `index` is negative, or the device is not there.
-
     Examples
     --------
     >>> from trueboundary.problems.seeding import block_generator

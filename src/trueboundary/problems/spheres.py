@@ -31,13 +31,6 @@ class ConcentricSpheres(Problem):
     radius : float
         Radius of the outer sphere, above 1.
 
-    Raises
-    ------
-    TypeError
-        If `dim` is not an integer or `radius` is not a number.
-    ValueError
-        If `dim` is below 2 or `radius` is not above 1.
-
     References
     ----------
     Gilmer et al. (2018), *Adversarial Spheres*, Section 2.
@@ -104,11 +97,6 @@ class ConcentricSpheres(Problem):
         -------
         Tensor
             Points, shape ``(n, dim)``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument is of the wrong type or out of range.
         """
         n = check_integer("n", n, minimum=1)
         density = self.density(label)

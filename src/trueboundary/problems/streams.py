@@ -62,11 +62,6 @@ class OnlineStream:
     device : str
         Where to draw.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is of the wrong type or out of range.
-
     Examples
     --------
     >>> from trueboundary.problems import ConcentricSpheres, OnlineStream
@@ -169,11 +164,6 @@ class FiniteSample:
         Where to draw.
     max_bytes : int
         Largest set held in memory; 512 MiB by default.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is of the wrong type or out of range.
 
     Examples
     --------

@@ -40,11 +40,6 @@ class TableProblem(Problem):
     prior : float
         Probability of class 1, strictly between 0 and 1.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a density is no table, shapes differ, or the prior is out of range.
-
     References
     ----------
     Richardson and Weiss (2021), *A Bayes-Optimal View on Adversarial Examples*, Section 2.1.
@@ -98,11 +93,6 @@ class TableProblem(Problem):
         -------
         Tensor
             Rows and columns, shape ``(n, 2)``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If an argument is of the wrong type or out of range.
         """
         n = check_integer("n", n, minimum=1)
         drawing_device(generator, device)
@@ -222,11 +212,6 @@ def table_problem(panel: str, *, size: int = 100, leak: float = 1e-9) -> TablePr
     -------
     TableProblem
         With equal priors.
-
-    Raises
-    ------
-    ValueError
-        If there is no such panel, or a parameter is out of range.
 
     References
     ----------

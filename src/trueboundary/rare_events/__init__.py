@@ -17,12 +17,14 @@ from trueboundary.rare_events.replicates import Pilot, Replicates
 from trueboundary.rare_events.representation import attack_seeds, seed_attack
 from trueboundary.rare_events.scores import Score, ScoreFunction
 from trueboundary.rare_events.splitting import (
-    RareEventWarning,
-    Splitting,
-    SplittingResult,
     SplittingStages,
     compare_scores,
     estimate_error_rate,
+)
+from trueboundary.rare_events.splitting_results import (
+    RareEventWarning,
+    Splitting,
+    SplittingResult,
     log_normal_interval,
 )
 

@@ -33,11 +33,6 @@ class Pilot:
     n_evaluations : int
         Points classified.
 
-    Raises
-    ------
-    ValueError
-        If the levels do not rise to at most 0, or there is not one step between any two of them.
-
     Examples
     --------
     >>> from trueboundary.rare_events import Pilot
@@ -142,11 +137,6 @@ class Replicates:
         -------
         Replicates
             All of them, with survivors where those of the first part are.
-
-        Raises
-        ------
-        ValueError
-            If there is no part, or parts have climbed different numbers of levels.
         """
         n_moves = sorted({len(part.acceptance) for part in parts})
         if len(n_moves) != 1:

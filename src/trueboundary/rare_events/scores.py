@@ -39,11 +39,6 @@ class ScoreFunction:
     n_evaluations : int
         Points scored so far.
 
-    Raises
-    ------
-    ValueError
-        If the score is none of these.
-
     Examples
     --------
     >>> import torch

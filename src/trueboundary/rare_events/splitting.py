@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from scipy import special
 from torch import Tensor
 
-from trueboundary._checks import check_integer, check_real
+from trueboundary._checks import check_integer
 from trueboundary._tensors import check_floating
 from trueboundary.classifiers import Classifier, dtype_of, evaluated
 from trueboundary.devices import check_device
-from trueboundary.plurals import plural
 from trueboundary.problems.base import Problem, check_label
 from trueboundary.problems.outputs import output_doubts
 from trueboundary.rare_events._particles import System, run_pilot, run_replicates
@@ -25,195 +21,15 @@ from trueboundary.rare_events.moves import move_for
 from trueboundary.rare_events.replicates import Pilot, Replicates
 from trueboundary.rare_events.representation import check_seeds, unrepresented_groups
 from trueboundary.rare_events.scores import Score, ScoreFunction
-from trueboundary.theory.intervals import Interval, clopper_pearson, t_interval
+from trueboundary.rare_events.splitting_results import (
+    RareEventWarning,
+    Splitting,
+    SplittingResult,
+    doubts_of,
+    estimate,
+)
 
-__all__ = [
-    "RareEventWarning",
-    "Splitting",
-    "SplittingResult",
-    "SplittingStages",
-    "compare_scores",
-    "estimate_error_rate",
-]
-
-_LOG_NORMAL_FROM = 0.3  # relative spread of the replicates
-_HARDLY_MOVING = 0.02  # acceptance
-_SPREAD_FACTOR = 3.0  # how much wider than ideal is worth a warning
-
-
-class RareEventWarning(UserWarning):
-    """An error rate estimated by splitting may be wrong by more than its interval says."""
-
-
-@dataclass(frozen=True)
-class Splitting:
-    """Settings of multilevel splitting.
-
-    A pilot run chooses levels between ordinary points and errors, and step sizes. Replicates then
-    repeat the climb with both frozen, which makes the product of the shares of particles that pass
-    each level an unbiased estimate of the error rate, whatever the number of particles and however
-    badly they move (Cerou, Del Moral, Furon and Guyader, 2012).
-
-    Parameters
-    ----------
-    n_particles : int
-        Particles of each replicate, at least 10.
-    keep : float
-        Share of the pilot's particles that pass a level, strictly between 0 and 1.
-    n_sweeps : int
-        Moves of every particle between two levels.
-    n_replicates : int
-        Independent replicates, at least 2; the interval has one degree of freedom less.
-    batch_size : int
-        Particles that are moved and classified at a time.
-    min_probability : float
-        The pilot gives up at a level rarer than this. At least 1e-300. A classifier without errors
-        can cost that many levels.
-    confidence : float
-        Of the intervals, strictly between 0 and 1.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a number is of the wrong type or out of range.
-
-    Notes
-    -----
-    A run costs about ``(n_replicates + 1) * n_particles * (1 + n_sweeps * n_levels)`` evaluations
-    with ``n_levels = log(p) / log(keep)``. The ideal relative standard deviation of one replicate
-    is ``sqrt(n_levels * (1 - keep) / (keep * n_particles))``.
-
-    Examples
-    --------
-    >>> from trueboundary.rare_events import Splitting
-    >>> Splitting(n_particles=500).ideal_spread(1e-15)
-    0.3156...
-    """
-
-    n_particles: int = 1000
-    keep: float = 0.5
-    n_sweeps: int = 5
-    n_replicates: int = 10
-    batch_size: int = 8192
-    min_probability: float = 1e-100
-    confidence: float = 0.95
-
-    def __post_init__(self) -> None:
-        least = {"n_particles": 10, "n_sweeps": 1, "n_replicates": 2, "batch_size": 1}
-        for name, minimum in least.items():
-            check_integer(name, getattr(self, name), minimum=minimum)
-        for name, low in (("keep", 0.0), ("confidence", 0.0), ("min_probability", 1e-300)):
-            if not low <= check_real(name, getattr(self, name), above=0.0) < 1:
-                raise ValueError(
-                    f"{name} must lie between {low:g} and 1, got {getattr(self, name)!r}."
-                )
-
-    @property
-    def n_keep(self) -> int:
-        """Particles of the pilot that pass a level."""
-        return min(max(1, round(self.keep * self.n_particles)), self.n_particles - 1)
-
-    def ideal_spread(self, probability: float) -> float:
-        """Return the relative standard deviation of one replicate if its particles mixed well."""
-        n_levels = math.log(probability) / math.log(self.keep)
-        return math.sqrt(n_levels * (1 - self.keep) / (self.keep * self.n_particles))
-
-
-@dataclass(frozen=True)
-class SplittingResult:
-    """An error rate estimated by splitting, or the news that no error was reached.
-
-    Attributes
-    ----------
-    value : float
-        The error rate, the mean of the replicates; NaN where no error was reached, never 0.
-    log10 : float
-        Its base-10 logarithm.
-    low, high : float
-        Student's t interval over the replicates, cut off at 0. Where no level between ordinary
-        points and errors was needed, or no error was reached, the Clopper-Pearson interval of the
-        independent draws.
-    log_normal : Interval or None
-        Interval of the mean of a log-normal distribution, where the replicates spread by more than
-        0.3 of their mean; it allows for their skewness, which the t interval does not.
-    reached : bool
-        Whether errors were reached.
-    replicates : tuple of float
-        Unbiased, independent estimates; empty where no error was reached.
-    levels : tuple of float
-        Scores that had to be passed one after the other; the last is 0 where errors were reached.
-    steps, acceptance : tuple of float
-        Step and share of accepted moves after each level but the last.
-    deepest_level, deepest_probability : float
-        The last level and its estimated probability: `value` where errors were reached, the
-        pilot's estimate elsewhere.
-    n_independent, n_independent_errors : int
-        Independent draws (the replicates' first particles), and errors among them.
-    n_ancestors : tuple of int
-        For each replicate, first particles that have descendants among the errors.
-    n_evaluations : int
-        Points classified, the pilot and every check included.
-    label : int
-        The class whose error rate this is.
-    score : str
-        The score that guided the particles.
-    warnings : tuple of str
-        Reasons to doubt the result, in words.
-    """
-
-    value: float
-    log10: float
-    low: float
-    high: float
-    log_normal: Interval | None
-    reached: bool
-    replicates: tuple[float, ...]
-    levels: tuple[float, ...]
-    steps: tuple[float, ...]
-    acceptance: tuple[float, ...]
-    deepest_level: float
-    deepest_probability: float
-    n_independent: int
-    n_independent_errors: int
-    n_ancestors: tuple[int, ...]
-    n_evaluations: int
-    label: int
-    score: str
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def interval(self) -> Interval:
-        """The interval to quote: `log_normal` where there is one, else ``(low, high)``.
-
-        Where replicates spread widely, the t interval is too often too low: the mean of a skewed
-        distribution is carried by its rare large values.
-        """
-        return self.log_normal or Interval(self.low, self.high)
-
-    @property
-    def relative_spread(self) -> float:
-        """Standard deviation of the replicates over their mean; NaN where there are none."""
-        if not self.replicates:
-            return math.nan
-        values = np.array(self.replicates)
-        return float(values.std(ddof=1) / values.mean())
-
-    def __str__(self) -> str:
-        """Say the error rate, or how far the run came, in one sentence."""
-        if not self.reached:
-            return (
-                f"class {self.label}: no error was reached; the deepest level, score "
-                f"{self.deepest_level:.4g}, has probability {self.deepest_probability:.3g}, and "
-                f"{self.n_independent:,} independent draws with "
-                f"{plural(self.n_independent_errors, 'error')} bound the error rate by "
-                f"{self.high:.3g}"
-            )
-        low, high = self.interval
-        return (
-            f"class {self.label}: {self.value:.3g} [{low:.3g}, {high:.3g}] "
-            f"(splitting, {plural(len(self.replicates), 'replicate')}, "
-            f"{plural(self.n_evaluations, 'evaluation')})"
-        )
+__all__ = ["SplittingStages", "compare_scores", "estimate_error_rate"]
 
 
 def estimate_error_rate(
@@ -269,8 +85,6 @@ def estimate_error_rate(
     ------
     TypeError
         If no move is known for the source.
-    ValueError
-        If the label, the score or the seeds are not usable.
 
     Warns
     -----
@@ -356,8 +170,6 @@ class SplittingStages:
     ------
     TypeError
         If no move is known for the source.
-    ValueError
-        If the label or the score is not usable.
 
     Notes
     -----
@@ -416,11 +228,6 @@ class SplittingStages:
         -------
         Pilot
             What all replicates need.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If there is no generator, or it is on another device.
         """
         splitting = self.splitting
         with evaluated((self.classifier, self.score)):
@@ -452,12 +259,6 @@ class SplittingStages:
         -------
         Replicates
             Independent, unbiased estimates.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the pilot is none, `n_replicates` is not a positive integer, or there is no generator
-            on the device of the points.
         """
         _check_type("pilot", pilot, Pilot)
         check_integer("n_replicates", n_replicates, minimum=1)
@@ -500,8 +301,6 @@ class SplittingStages:
 
         Raises
         ------
-        TypeError
-            If the pilot or a part is none, or if there are seeds and no generator.
         ValueError
             If there are less than two replicates, or they climbed more or fewer levels than the
             pilot has. Replicates of another pilot with as many levels cannot be told apart; they
@@ -538,7 +337,7 @@ class SplittingStages:
         generator: torch.Generator | None,
     ) -> SplittingResult:
         replicates = Replicates.joined(parts)
-        doubts = _doubts(self.splitting, pilot, replicates)
+        doubts = doubts_of(self.splitting, pilot, replicates)
         n_evaluations = pilot.n_evaluations + replicates.n_evaluations
         with evaluated((self.classifier, self.score)) as sentences:
             doubts += sentences
@@ -551,7 +350,15 @@ class SplittingStages:
                 check_seeds(self.move, seeds, system.generator)
                 doubts += _seed_doubts(system, pilot, replicates, seeds)
                 n_evaluations += system.score.n_evaluations
-        return _result(self, pilot, replicates, n_evaluations, tuple(doubts))
+        return estimate(
+            self.splitting,
+            pilot,
+            replicates,
+            n_evaluations=n_evaluations,
+            label=self.label,
+            score=self.score_name,
+            warnings=tuple(doubts),
+        )
 
     def _system(self, generator: torch.Generator | None) -> System:
         if not isinstance(generator, torch.Generator):
@@ -640,118 +447,6 @@ def compare_scores(
                 stacklevel=2,
             )
     return results
-
-
-def _result(
-    stages: SplittingStages,
-    pilot: Pilot,
-    replicates: Replicates,
-    n_evaluations: int,
-    doubts: tuple[str, ...],
-) -> SplittingResult:
-    values, confidence = replicates.values, stages.splitting.confidence
-    n_independent = stages.splitting.n_particles * len(values)
-    mean = float(values.mean())
-    # A pilot that reached errors does not oblige the replicates to.
-    reached = pilot.reached and mean > 0
-    is_plain_sampling = not reached or len(pilot.levels) == 1
-    log_normal = None
-    if is_plain_sampling:
-        interval = clopper_pearson(replicates.n_first_errors, n_independent, confidence)
-        mean = replicates.n_first_errors / n_independent or math.nan
-    else:
-        interval = t_interval(values, confidence)
-        if values.std(ddof=1) > _LOG_NORMAL_FROM * mean and (values > 0).all():
-            log_normal = log_normal_interval(values, confidence)
-    return SplittingResult(
-        value=mean,
-        log10=math.log10(mean),
-        low=max(interval.low, 0.0),
-        high=interval.high,
-        log_normal=log_normal,
-        reached=reached,
-        replicates=tuple(values.tolist()) if reached else (),
-        levels=pilot.levels,
-        steps=pilot.steps,
-        acceptance=replicates.acceptance,
-        deepest_level=pilot.levels[-1],
-        deepest_probability=mean if reached else math.exp(pilot.log_probability),
-        n_independent=n_independent,
-        n_independent_errors=replicates.n_first_errors,
-        n_ancestors=replicates.n_ancestors,
-        n_evaluations=n_evaluations,
-        label=stages.label,
-        score=stages.score_name,
-        warnings=doubts,
-    )
-
-
-def log_normal_interval(values: np.typing.ArrayLike, confidence: float = 0.95) -> Interval:
-    r"""Return Cox's interval for the mean of log-normal values, with quantiles of Student's t.
-
-    With mean m and variance s^2 of the n logarithms, the limits are the exponentials of
-    :math:`m + s^2/2 \mp t \sqrt{s^2/n + s^4/(2(n - 1))}`.
-
-    Parameters
-    ----------
-    values : array_like of shape (n,)
-        At least two positive values.
-    confidence : float
-        Nominal coverage, strictly between 0 and 1.
-
-    Returns
-    -------
-    Interval
-        Limits of the mean.
-
-    Examples
-    --------
-    >>> interval = log_normal_interval([0.5, 1.0, 2.0, 1.0])
-    >>> round(interval.low, 3), round(interval.high, 3)
-    (0.435, 3.165)
-    """
-    logs = np.log(np.asarray(values, dtype=np.float64))
-    n, variance = len(logs), float(logs.var(ddof=1))
-    centre = float(logs.mean()) + variance / 2
-    quantile = float(special.stdtrit(n - 1, 0.5 * (1 + confidence)))
-    half_width = quantile * math.sqrt(variance / n + variance**2 / (2 * (n - 1)))
-    return Interval(math.exp(centre - half_width), math.exp(centre + half_width))
-
-
-def _doubts(splitting: Splitting, pilot: Pilot, replicates: Replicates) -> list[str]:
-    """Return what the run itself gives reason to doubt."""
-    values = replicates.values
-    if not pilot.reached:
-        if replicates.n_first_errors == 0:
-            return []
-        return [
-            f"the climb gave up although {replicates.n_first_errors} of the independent draws are "
-            "errors: the score does not lead to them; the interval is that of these draws alone."
-        ]
-    doubts = []
-    n_dead = int((values == 0).sum())
-    if n_dead:
-        doubts.append(
-            f"{n_dead} of {plural(len(values), 'replicate')} lost all particles on the way and "
-            "count as 0; use more particles."
-        )
-    slowest = min(replicates.acceptance, default=1.0)
-    if slowest < _HARDLY_MOVING:
-        doubts.append(
-            f"particles hardly move: at one level only {slowest:.2g} of the moves were accepted, "
-            "so that replicates differ more than they should; use more sweeps or another score."
-        )
-    mean = float(values.mean())
-    if len(pilot.levels) > 1 and mean > 0:
-        spread = float(values.std(ddof=1)) / mean
-        ideal = splitting.ideal_spread(mean)
-        if spread > _SPREAD_FACTOR * ideal:
-            doubts.append(
-                f"replicates spread by {spread:.2g} of their mean, where well-mixed particles "
-                f"would by {ideal:.2g}; the interval may be too narrow, use more sweeps or "
-                "particles."
-            )
-    return doubts
 
 
 def _seed_doubts(system: System, pilot: Pilot, replicates: Replicates, seeds: Tensor) -> list[str]:

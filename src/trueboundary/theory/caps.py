@@ -62,12 +62,6 @@ def angle(dim: int, measure: float | None = None, *, log_measure: float | None =
     float
         Angle in radians, in [0, pi], to full relative accuracy.
 
-    Raises
-    ------
-    ValueError
-        If `dim` is not an integer of at least 2, or the measure is missing, doubled or outside
-        [0, 1].
-
     Examples
     --------
     >>> round(angle(3, 0.25), 12)  # a quarter of the sphere in three dimensions: 60 degrees
@@ -91,11 +85,6 @@ def threshold(dim: int, measure: float | None = None, *, log_measure: float | No
     float
         Height of the cap's boundary, in [-1, 1].
 
-    Raises
-    ------
-    ValueError
-        As for `angle`.
-
     Examples
     --------
     >>> round(threshold(3, 0.01), 12)  # Archimedes: heights are uniform in three dimensions
@@ -118,11 +107,6 @@ def log_measure(dim: int, angle: float) -> float:
     -------
     float
         log of the measure; -inf for angle 0.
-
-    Raises
-    ------
-    ValueError
-        If `dim` or `angle` is out of range.
 
     Examples
     --------
@@ -152,11 +136,6 @@ def measure(dim: int, angle: float) -> float:
     -------
     float
         Measure in [0, 1]; 0.0 where it is below the smallest float.
-
-    Raises
-    ------
-    ValueError
-        If `dim` or `angle` is out of range.
 
     Examples
     --------
@@ -197,11 +176,6 @@ def mean_distance(
     float
         Mean distance in the units of `radius`.
 
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-
     Examples
     --------
     >>> round(mean_distance(500, 1e-7), 7)
@@ -237,11 +211,6 @@ def measure_for_mean_distance(
     float
         Measure in [0, 1]; 0.0 if even a single point is nearer than `distance` on average.
 
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-
     Examples
     --------
     >>> round(math.log10(measure_for_mean_distance(500, 0.18)), 4)
@@ -264,11 +233,6 @@ def log_measure_for_mean_distance(
     -------
     float
         log of the measure, -inf if no set at all reaches that mean distance.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
 
     Examples
     --------
@@ -322,11 +286,6 @@ def gaussian_mean_distance(
     -------
     float
         Approximate mean distance in the units of `radius`.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
 
     Examples
     --------
@@ -383,11 +342,6 @@ def amplified_error_bound(
         Upper bound on the error rate; 0.0 if the classifier has no errors at all, with the stated
         confidence.
 
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-
     Examples
     --------
     >>> round(math.log10(amplified_error_bound(500, 10_000, 0.1)), 2)
@@ -419,11 +373,6 @@ def log_amplified_error_bound(
     -------
     float
         log of the bound, -inf if it is 0.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
 
     Examples
     --------

@@ -77,11 +77,6 @@ def boundary_roots(
     low, high : ndarray
         Roots, of the shape of `log_ratio`. Class 1 wins between them; NaN where it wins nowhere.
 
-    Raises
-    ------
-    ValueError
-        If a number is not finite, or the standard deviations are not positive and increasing.
-
     Examples
     --------
     >>> low, high = boundary_roots(0.0, 0.0, 1e-3, 1.0)
@@ -129,11 +124,6 @@ def leading_boundary_distance(
     ndarray
         Distances, of the shape of `log_ratio`; NaN where the root does not exist.
 
-    Raises
-    ------
-    ValueError
-        As in `boundary_roots`.
-
     Examples
     --------
     >>> round(float(leading_boundary_distance(1e-3, 1.0)), 6)
@@ -172,11 +162,6 @@ def conditional_gaussian(
     -------
     mean, covariance : ndarray
         Shapes ``(d - 1,)`` and ``(d - 1, d - 1)``.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit or the covariance is not positive definite.
 
     Examples
     --------
@@ -229,11 +214,6 @@ def boundary_distance_along(
     ndarray
         Distances, shape ``(n,)``: 0 where class 2 wins already, infinite where it wins nowhere on
         the line.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit or a covariance is not positive definite.
 
     Examples
     --------
@@ -291,11 +271,6 @@ def outlier_attack_size(
     float
         Length of the perturbation.
 
-    Raises
-    ------
-    ValueError
-        If a parameter is out of range.
-
     Examples
     --------
     >>> round(outlier_attack_size(0.01, 0.5, 784, 6), 3)  # MNIST; the journal version measured 0.5
@@ -328,11 +303,6 @@ def spherical_pair_error(separation: float, std: float) -> float:
     float
         Error rate.
 
-    Raises
-    ------
-    ValueError
-        If a parameter is not positive.
-
     Examples
     --------
     >>> round(spherical_pair_error(2.0, 1.0), 6)
@@ -359,11 +329,6 @@ def spherical_pair_share_within(distance: float, separation: float, std: float) 
     -------
     float
         Probability, :math:`\Phi((r - D / 2) / \sigma)`.
-
-    Raises
-    ------
-    ValueError
-        If a parameter is out of range.
 
     Examples
     --------
@@ -394,11 +359,6 @@ def flip_mass(table_1: npt.ArrayLike, table_2: npt.ArrayLike, axis: int = 0) -> 
     float
         Share of class 1's probability.
 
-    Raises
-    ------
-    ValueError
-        If shapes differ, the axis does not exist, or entries are negative or all zero.
-
     Examples
     --------
     >>> flip_mass([[0.0, 0.0], [0.5, 0.5]], [[0.7, 0.1], [0.1, 0.1]])
@@ -428,11 +388,6 @@ def flip_mass_bound(table_1: npt.ArrayLike, table_2: npt.ArrayLike, axis: int = 
     -------
     float
         Share of class 1's probability.
-
-    Raises
-    ------
-    ValueError
-        As in `flip_mass`.
 
     Examples
     --------

@@ -48,11 +48,6 @@ def clopper_pearson(
     Interval
         Limits of the probability.
 
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-
     Examples
     --------
     >>> clopper_pearson(0, 10_000_000, side="upper").high  # doctest: +ELLIPSIS
@@ -85,11 +80,6 @@ def t_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     -------
     Interval
         mean -/+ t * sd / sqrt(n), with n - 1 degrees of freedom.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two values, or one is not finite.
 
     Examples
     --------
@@ -158,11 +148,6 @@ def median_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval
     Interval
         Two of the values, or (-inf, inf) when there are too few for that confidence (below six
         at 0.95).
-
-    Raises
-    ------
-    ValueError
-        If there are no values, or one is NaN.
 
     Examples
     --------

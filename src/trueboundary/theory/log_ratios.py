@@ -56,13 +56,6 @@ class LowRankNormal:
     noise_variance : array_like of shape (d,) or ()
         Diagonal of D, positive.
 
-    Raises
-    ------
-    TypeError
-        If a parameter is not an array of real numbers.
-    ValueError
-        If shapes do not fit, values are not finite or a noise variance is not positive.
-
     Examples
     --------
     >>> round(LowRankNormal([0.0, 0.0], [[1.0], [0.0]], 0.25).log_peak, 4)
@@ -238,11 +231,6 @@ def log_ratio(
         With at most one coordinate for each factor and each mean if every noise is isotropic, and
         with d coordinates otherwise.
 
-    Raises
-    ------
-    ValueError
-        If dimensions differ or there is not one coefficient for each Gaussian.
-
     Examples
     --------
     >>> import numpy as np
@@ -333,7 +321,7 @@ def pair_log_error(first: LowRankNormal, second: LowRankNormal, *, log_odds: flo
     Raises
     ------
     ValueError
-        If dimensions differ, or the first covariance is singular in float64.
+        If the first covariance is singular in float64.
 
     Notes
     -----

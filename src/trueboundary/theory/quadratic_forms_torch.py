@@ -35,13 +35,6 @@ def log_tail(weights: Tensor, *, tail: Literal["upper", "lower"] = "upper") -> T
         Natural logarithms of the probabilities. Exactly -inf and 0, with zero gradient, where the
         signs of the weights decide.
 
-    Raises
-    ------
-    TypeError
-        If `weights` is not a float64 tensor.
-    ValueError
-        If `weights` has no axis or is not finite.
-
     Examples
     --------
     >>> w = torch.tensor([0.2, -0.4, -0.5], dtype=torch.float64, requires_grad=True)
@@ -78,13 +71,6 @@ def ellipsoid_log_error(
     -------
     Tensor of shape (...)
         Natural logarithms of the error rates.
-
-    Raises
-    ------
-    TypeError
-        If `alphas` is not a float64 tensor.
-    ValueError
-        If an argument is out of range.
 
     Examples
     --------

@@ -64,11 +64,6 @@ def log_errors(
     LogErrors
         Natural logarithms (inner, outer), with their `average`; -inf for an error rate of 0.
 
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-
     Examples
     --------
     >>> errors = log_errors(500, 250, optimal_threshold(500, 250))
@@ -117,11 +112,6 @@ def average_log_error(
     float
         Natural logarithm of the average error rate.
 
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-
     Examples
     --------
     >>> round(average_log_error(3000, 1500) / math.log(10), 3)
@@ -153,11 +143,6 @@ def optimal_threshold(dim: int, k: int, *, radius: float = 1.3, method: Method =
     float
         The threshold b.
 
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
-
     Examples
     --------
     >>> round(optimal_threshold(500, 250), 12)
@@ -185,11 +170,6 @@ def midpoint_threshold(dim: int, k: int, *, radius: float = 1.3) -> float:
     -------
     float
         The threshold b.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
 
     Examples
     --------
@@ -227,11 +207,6 @@ def required_dimensions(
     -------
     int or None
         The smallest k of 1, ..., d - 3 that reaches the target, None if none of them does.
-
-    Raises
-    ------
-    ValueError
-        If an argument is out of range.
 
     Notes
     -----

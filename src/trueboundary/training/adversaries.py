@@ -41,11 +41,6 @@ class ExactWorstCase:
     radius : float
         Radius of the outer sphere, above 1.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is of the wrong type or out of range.
-
     Examples
     --------
     >>> import torch
@@ -70,13 +65,7 @@ class ExactWorstCase:
     def __call__(
         self, model: BinaryClassifier, x: Tensor, y: Tensor, *, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return one point, shape ``(1, dim)``, or two, inner sphere first.
-
-        Raises
-        ------
-        TypeError
-            If the model is not a `QuadraticNetwork`.
-        """
+        """Return one point, shape ``(1, dim)``, or two, inner sphere first."""
         if not isinstance(model, QuadraticNetwork):
             raise TypeError(
                 "the exact worst case is known for a QuadraticNetwork alone, got "

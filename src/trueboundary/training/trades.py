@@ -76,11 +76,6 @@ class TRADES:
     noise_std : float
         Standard deviation of the noise in each coordinate, positive.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a parameter is of the wrong type or out of range.
-
     References
     ----------
     Zhang et al. (2019), *Theoretically Principled Trade-off between Robustness and Accuracy*,

@@ -40,11 +40,6 @@ class TrainingConfig:
     adam_eps : float
         Adam's constant in the denominator.
 
-    Raises
-    ------
-    TypeError, ValueError
-        If a setting is of the wrong type or out of range.
-
     Examples
     --------
     >>> from trueboundary.training import TrainingConfig
