@@ -312,74 +312,23 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
         return self._fit(rows, initial, collect)
 
     def score_samples(self, X: ArrayLike) -> Array:
-        """Return log densities of rows, in nats, shape ``(n,)``.
-
-        Parameters
-        ----------
-        X : array-like
-            Rows, shape ``(n, d)``.
-
-        Returns
-        -------
-        ndarray
-            Log densities, float64.
-        """
+        """Return log densities of rows ``(n, d)``, in nats, float64 ``(n,)``."""
         return self._evaluate(X, MixtureOfFactorAnalyzers.log_prob)
 
     def score(self, X: ArrayLike, y: object = None) -> float:
-        """Return the mean log density of rows, in nats.
-
-        Parameters
-        ----------
-        X : array-like
-            Rows, shape ``(n, d)``.
-        y : object
-            Not used; part of scikit-learn's contract.
-
-        Returns
-        -------
-        float
-            Mean log density.
-        """
+        """Return the mean log density of rows, in nats; `y` is part of scikit-learn's contract."""
         return float(self.score_samples(X).mean())
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Return posterior probabilities of the components, shape ``(n, K)``.
-
-        Parameters
-        ----------
-        X : array-like
-            Rows, shape ``(n, d)``.
-
-        Returns
-        -------
-        ndarray
-            Probabilities, each row adding up to one.
-        """
+        """Return posterior probabilities of the components for rows ``(n, d)``, ``(n, K)``."""
         return self._evaluate(X, MixtureOfFactorAnalyzers.responsibilities)
 
     def predict(self, X: ArrayLike) -> Array:
-        """Return the most probable component of each row, shape ``(n,)``.
-
-        Parameters
-        ----------
-        X : array-like
-            Rows, shape ``(n, d)``.
-
-        Returns
-        -------
-        ndarray
-            Numbers of components, int64.
-        """
+        """Return the most probable component of each row, int64 ``(n,)``."""
         return self._evaluate(X, MixtureOfFactorAnalyzers.map_component)
 
     def sample(self, n_samples: int = 1) -> tuple[Array, Array]:
         """Draw rows from the fitted density; the same ones again where `random_state` is an int.
-
-        Parameters
-        ----------
-        n_samples : int
-            Number of rows, at least 1.
 
         Returns
         -------
@@ -396,34 +345,12 @@ class MixtureOfFactorAnalyzersEM(DensityMixin, BaseEstimator):  # type: ignore[m
         return x.numpy(), labels.numpy()
 
     def bic(self, X: ArrayLike) -> float:
-        """Return the Bayesian information criterion on rows; lower is better.
-
-        Parameters
-        ----------
-        X : array-like
-            Rows, shape ``(n, d)``.
-
-        Returns
-        -------
-        float
-            ``-2 log L + q log n`` with q free parameters.
-        """
+        """Return the Bayesian information criterion, ``-2 log L + q log n``; lower is better."""
         scores = self.score_samples(X)
         return float(-2 * scores.sum() + self._n_parameters() * np.log(len(scores)))
 
     def aic(self, X: ArrayLike) -> float:
-        """Return Akaike's information criterion on rows; lower is better.
-
-        Parameters
-        ----------
-        X : array-like
-            Rows, shape ``(n, d)``.
-
-        Returns
-        -------
-        float
-            ``-2 log L + 2 q`` with q free parameters.
-        """
+        """Return Akaike's information criterion, ``-2 log L + 2 q``; lower is better."""
         return float(-2 * self.score_samples(X).sum() + 2 * self._n_parameters())
 
     def save(self, folder: str | Path) -> Path:

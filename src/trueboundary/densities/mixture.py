@@ -161,18 +161,7 @@ class MixtureOfFactorAnalyzers(Distribution):
         return self.weights @ (within + (self.means - self.mean).square())
 
     def component(self, index: int) -> LowRankGaussian:
-        """Return one component as a density of its own.
-
-        Parameters
-        ----------
-        index : int
-            Number of the component, from 0 to ``K - 1``.
-
-        Returns
-        -------
-        LowRankGaussian
-            The component, without its weight.
-        """
+        """Return component number `index` as a density of its own, without its weight."""
         if check_integer("index", index, minimum=0) >= self.n_components:
             raise ValueError(f"index must be below {self.n_components}, got {index}.")
         return LowRankGaussian(
@@ -185,20 +174,7 @@ class MixtureOfFactorAnalyzers(Distribution):
     def to(
         self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> MixtureOfFactorAnalyzers:
-        """Return the same density in another dtype or on another device; this one is unchanged.
-
-        Parameters
-        ----------
-        dtype : torch.dtype, optional
-            float32 or float64. A density once rounded to float32 stays so rounded.
-        device : torch.device, optional
-            Where the new density is to live.
-
-        Returns
-        -------
-        MixtureOfFactorAnalyzers
-            A new density.
-        """
+        """Return the density in another dtype or on another device; see `LowRankGaussian.to`."""
         dtype = self.dtype if dtype is None else check_floating(dtype)
         return MixtureOfFactorAnalyzers(
             None,
@@ -217,18 +193,8 @@ class MixtureOfFactorAnalyzers(Distribution):
     ) -> Tensor:
         """Draw points, noise included; each from its own component only.
 
-        Parameters
-        ----------
-        sample_shape : torch.Size
-            Shape of the batch of points.
-        generator : torch.Generator
-            Source of the random numbers, on the density's device; required, since nothing here
-            uses torch's global state.
-
-        Returns
-        -------
-        Tensor
-            Points, shape ``sample_shape + (d,)``, in the density's dtype.
+        As in `LowRankGaussian.sample`, `generator` is required, and shapes are
+        ``sample_shape + (d,)``.
         """
         return self.sample_labelled(sample_shape, generator=generator)[0]
 
@@ -238,20 +204,7 @@ class MixtureOfFactorAnalyzers(Distribution):
         *,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Draw points as `sample` does, and tell from which component each came.
-
-        Parameters
-        ----------
-        sample_shape, generator
-            As in `sample`.
-
-        Returns
-        -------
-        points : Tensor
-            Points, shape ``sample_shape + (d,)``.
-        components : Tensor
-            Numbers of their components, int64, shape ``sample_shape``.
-        """
+        """Draw points as `sample` does, and return them with their components, int64."""
         count = math.prod(sample_shape)
         factors, points = draw_normals(self.loadings, count, generator)
         if count == 0:
@@ -265,18 +218,7 @@ class MixtureOfFactorAnalyzers(Distribution):
         return points.reshape(*sample_shape, *self.event_shape), labels.reshape(sample_shape)
 
     def component_log_prob(self, value: Tensor) -> Tensor:
-        """Log density of each component by itself, without its weight.
-
-        Parameters
-        ----------
-        value : Tensor
-            Points, shape ``(..., d)``.
-
-        Returns
-        -------
-        Tensor
-            Log densities in nats, shape ``(..., K)``.
-        """
+        """Log density of each component by itself, without its weight, shape ``(..., K)``."""
         points = check_points(value, self.means, finite=self._validate_args)
         flat = points.reshape(-1, self.means.shape[1])
         return component_log_prob(flat, self._forms).reshape(*points.shape[:-1], self.n_components)
@@ -285,11 +227,6 @@ class MixtureOfFactorAnalyzers(Distribution):
         """Mahalanobis distance to each component's mean, to full relative accuracy.
 
         Near a mean, a difference of log densities would lose half of its digits.
-
-        Parameters
-        ----------
-        value : Tensor
-            Points, shape ``(..., d)``.
 
         Returns
         -------
@@ -326,50 +263,18 @@ class MixtureOfFactorAnalyzers(Distribution):
         return joint.amax(dim=-1) if hardest_component else joint.logsumexp(dim=-1)
 
     def responsibilities(self, value: Tensor) -> Tensor:
-        """Posterior probability of each component.
-
-        Parameters
-        ----------
-        value : Tensor
-            Points, shape ``(..., d)``.
-
-        Returns
-        -------
-        Tensor
-            Probabilities, shape ``(..., K)``, adding up to one.
-        """
+        """Posterior probability of each component at points ``(..., d)``, shape ``(..., K)``."""
         return self._joint_log_prob(value).softmax(dim=-1)
 
     def map_component(self, value: Tensor) -> Tensor:
-        """Return the component of the largest posterior probability.
-
-        Parameters
-        ----------
-        value : Tensor
-            Points, shape ``(..., d)``.
-
-        Returns
-        -------
-        Tensor
-            Numbers of components, int64, shape ``value.shape[:-1]``.
-        """
+        """Return the component of the largest posterior probability, int64, one for each point."""
         return self._joint_log_prob(value).argmax(dim=-1)
 
     def score(self, value: Tensor) -> Tensor:
-        r"""Gradient of the log density.
+        r"""Gradient of the log density at points ``(..., d)``, of their shape.
 
         It is :math:`-\sum_k r_k(x) (A_k A_k^\top + D_k)^{-1} (x - \mu_k)` with the
         responsibilities :math:`r_k`.
-
-        Parameters
-        ----------
-        value : Tensor
-            Points, shape ``(..., d)``.
-
-        Returns
-        -------
-        Tensor
-            Gradients, of the shape of the points, in the density's dtype.
         """
         points = check_points(value, self.means, finite=self._validate_args)
         flat = points.reshape(-1, self.means.shape[1])

@@ -1,0 +1,3 @@
+"""The package beside this file is somebody else's: it is used, and not collected."""
+
+collect_ignore = ["package"]
