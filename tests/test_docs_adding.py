@@ -3,16 +3,16 @@
 import re
 import sys
 import tomllib
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from trueboundary.experiments import Measurement
-from trueboundary.experiments.claims import Verdict, judge, parse_claim
-from trueboundary.runs import Store, run_one
+from trueboundary.experiments import Verdict, base, judge
+from trueboundary.experiments.claims import parse_claim
+from trueboundary.runs import Store, execute
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("adding-*.md"))
@@ -61,18 +61,18 @@ def test_the_experiment_of_its_page_is_run_analysed_and_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = DOCS / "adding-an-experiment.md"
+    settings, claims = (tomllib.loads(block) for block in blocks(page, "toml"))
+    monkeypatch.setattr(base, "_scales", lambda: settings)
     experiment = run(page, monkeypatch)["EXPERIMENT"]
-    scales, entry = (tomllib.loads(block) for block in blocks(page, "toml"))
-    settings = {name: values["smoke"] for name, values in scales[experiment.id].items()}
-    (config,) = experiment.plan(settings, 0, "cpu").values()
-    run_one(str(tmp_path), config)
-    runs = {"tosses": Store(tmp_path).load(config)}
-    analysis = experiment.analyse(runs, settings)
-    ((name, measured),) = analysis.measurements.items()
-    assert isinstance(measured, Measurement)
-    claim = parse_claim("spheres", entry["claim"][0])
-    assert claim.id == name
-    # What the settings of other scales mean for a verdict is read from the paper's own table.
-    assert judge(replace(claim, depends_on=()), measured, settings).verdict is Verdict.REPRODUCED
-    (panel,) = analysis.panels
-    assert panel.draw().axes
+    configs = experiment.runs("quick")
+    store = Store(tmp_path)
+    with ThreadPoolExecutor(1) as executor:
+        assert execute(configs.values(), store, executor) == []
+    runs = {name: store.read(store.path(config)) for name, config in configs.items()}
+    analysis = experiment.analyse(runs, experiment.settings("quick"))
+    assert analysis.panels[0].draw().axes
+    (entry,) = claims["claim"]
+    claim, measured = parse_claim("spheres", entry), analysis.measurements["C1"]
+    verdict = judge(claim, measured, experiment.settings("quick")).verdict
+    assert verdict is Verdict.NOT_AT_THIS_SCALE
+    assert judge(claim, measured, experiment.settings("paper")).verdict is Verdict.REPRODUCED
