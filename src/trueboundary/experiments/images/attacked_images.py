@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from trueboundary.experiments.images.availability import missing_inputs, without_data
+from trueboundary.experiments.images.availability import missing_images, without_data
 from trueboundary.experiments.images.trained_classifiers import OfClassifier, dtype_of
 from trueboundary.experiments.networks.trained_networks import FINAL
 from trueboundary.runs import Context, Pieced, Run, RunConfig, RunResult, joined, spans
@@ -111,7 +111,7 @@ class AttackedImages(Pieced, OfClassifier):
 
     def compute(self, context: Context) -> RunResult:
         """Attack the points or put them together, unless the images are missing."""
-        missing = missing_inputs(context)
+        missing = missing_images(context.inputs)
         return without_data(missing) if missing else super().compute(context)
 
     def whole(self, context: Context) -> RunResult:
@@ -237,12 +237,6 @@ def distances(run: Run) -> Floats:
     """Return the distances of an `AttackedImages`, infinite where no decision changed."""
     values: Floats = run.arrays["distance"]
     return values
-
-
-def nearest(*runs: Run) -> Floats:
-    """Return the shortest distance that several attacks on the same points found."""
-    shortest: Floats = np.minimum.reduce([distances(run) for run in runs])
-    return shortest
 
 
 def accuracy_under_attack(correct: NDArray[np.bool_], distance: Floats) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from trueboundary.experiments.base import Analysis
 from trueboundary.experiments.claims import read_claims
-from trueboundary.runs import Context, Run, RunResult
+from trueboundary.runs import Run, RunResult
 
 Analyse = Callable[[Mapping[str, Run], Mapping[str, Any]], Analysis]
 
@@ -22,28 +22,10 @@ def without_data(why: str) -> RunResult:
     return RunResult({"available": False, "reason": why})
 
 
-def is_available(run: Run) -> bool:
-    """Return whether the run had its images."""
-    return bool(run.summary["available"])
-
-
-def reason(run: Run) -> str:
-    """Return why the run had no images."""
-    return str(run.summary["reason"])
-
-
-def missing_inputs(context: Context) -> str:
-    """Return why a run cannot have its images; empty if it can."""
-    reasons = [reason(run) for run in context.inputs.values() if not is_available(run)]
-    return reasons[0] if reasons else ""
-
-
-def missing_data(runs: Mapping[str, Run]) -> str:
-    """Return a remark on the images that the runs did not have; empty if they had all."""
-    reasons = dict.fromkeys(reason(run) for run in runs.values() if not is_available(run))
-    if not reasons:
-        return ""
-    return " ".join(reasons) + " Then give the same command again."
+def missing_images(runs: Mapping[str, Run]) -> str:
+    """Return why runs had no images; empty if all had them."""
+    gone = [run.summary for run in runs.values() if not run.summary["available"]]
+    return " ".join(dict.fromkeys(str(summary["reason"]) for summary in gone))
 
 
 def unless_images_are_missing(experiment: str) -> Callable[[Analyse], Analyse]:
@@ -53,11 +35,11 @@ def unless_images_are_missing(experiment: str) -> Callable[[Analyse], Analyse]:
     def decorate(analyse: Analyse) -> Analyse:
         @wraps(analyse)
         def checked(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
-            missing = missing_data(runs)
-            if not missing:
+            if not (missing := missing_images(runs)):
                 return analyse(runs, settings)
             claims = [claim.id for claim in read_claims(paper) if claim.experiment == experiment]
-            return Analysis(remarks=[missing], without_data=claims)
+            remark = f"{missing} Then give the same command again."
+            return Analysis(remarks=[remark], without_data=claims)
 
         return checked
 

@@ -53,34 +53,13 @@ def draw_groups(
     across: bool = False,
     hollow: Collection[str] = (),
 ) -> list[float]:
-    """Draw groups of values side by side, with error bars, and crosses for the paper's numbers.
+    """Draw groups of values side by side, with intervals, and crosses for the paper's numbers.
 
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Where.
-    rows : sequence of dict
-        Each with its `group`, its `series`, a `value` with its interval, and where the paper has a
-        number, that as ``paper``.
-    colours : mapping of str to str
-        The series in their order.
-    group, series, value : str
-        Names of entries of the rows.
-    words : callable
-        What a group is called.
-    step : float
-        Between neighbours in a group, whose width is 1.
-    bars : bool
-        Whether to draw bars, not points.
-    across : bool
-        Whether groups lie below, not beside each other.
-    hollow : collection of str
-        Series drawn as rings, not dots.
-
-    Returns
-    -------
-    list of float
-        Where each row was drawn.
+    `group`, `series` and `value` name entries of the rows, which have the paper's number, where
+    there is one, as ``paper``. Groups are called by `words` and have the width 1, `step` lies
+    between neighbours, and the series have the order of their colours; those that are `hollow` are
+    rings. Groups lie beside or, if drawn `across`, below each other. Returned is the place of each
+    row.
     """
     groups, names = names_of(rows, group), list(colours)
     places = [

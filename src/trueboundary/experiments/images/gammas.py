@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from trueboundary.experiments.base import Panel, Row
+from trueboundary.experiments.base import Panel
 from trueboundary.experiments.images.attack_tables import distance_row
 from trueboundary.experiments.images.drawn_rows import draw_line
 from trueboundary.experiments.images.image_fits import OnImages
 from trueboundary.experiments.images.trained_classifiers import gamma_grid
 from trueboundary.experiments.summaries import mean_of_points
-from trueboundary.figures import COLOURS, add_legend, new_figure
+from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.runs import Context, Run, RunResult
 
 if TYPE_CHECKING:
@@ -108,7 +107,28 @@ def path_panel(path: Run, chosen: float, *, name: str, words: str) -> Panel:
         distance_row(found, gamma=float(gamma), accuracy=float(accuracy))
         for gamma, accuracy, found in zip(*columns, strict=True)
     ]
-    linear = mean_of_points(path.arrays["linear_distance"])[0]
+    linear = (
+        path.summary["linear_accuracy"],
+        mean_of_points(path.arrays["linear_distance"])[0],
+    )
+
+    def draw() -> Figure:
+        figure, axes = new_figure(2, width=9.0, height=3.8)
+        plot_rows(axes[0], rows, "gamma", "accuracy", "o-", label="RBF SVM")
+        draw_line(axes[1], rows, "gamma", label="RBF SVM")
+        for block, level in zip(axes, linear, strict=True):
+            block.axhline(level, color=COLOURS["grey"], linestyle="--", label="linear SVM")
+            block.axvline(chosen, color=COLOURS["truth"], linestyle=":", label="chosen gamma")
+            block.set_xscale("log")
+            block.set_xlabel("gamma")
+        axes[0].set_ylabel("accuracy on test points")
+        axes[0].set_ylim(min(0.45, *(row["accuracy"] for row in rows)), 1.03)
+        axes[1].set_ylabel("mean L2 of the gradient attack")
+        axes[1].set_ylim(bottom=0)
+        add_legend(axes[0], location="lower left")
+        add_legend(axes[1], location="lower right")
+        return figure
+
     return Panel(
         name=name,
         title=f"The width of the RBF kernel, on {words}",
@@ -117,27 +137,6 @@ def path_panel(path: Run, chosen: float, *, name: str, words: str) -> Panel:
             "The chosen gamma (dotted) is the largest that is still accurate. Dashed: the linear "
             "SVM fitted to the same points."
         ),
-        draw=lambda: draw_path(rows, chosen, linear, path.summary["linear_accuracy"]),
+        draw=draw,
         data=rows,
     )
-
-
-def draw_path(
-    rows: Sequence[Row], chosen: float, linear_mean: float, linear_accuracy: float
-) -> Figure:
-    """Draw accuracy and mean attack against gamma."""
-    figure, (left, right) = new_figure(2, width=9.0, height=3.8)
-    left.plot([r["gamma"] for r in rows], [r["accuracy"] for r in rows], "o-", label="RBF SVM")
-    left.set_ylabel("accuracy on test points")
-    left.set_ylim(min(0.45, *(r["accuracy"] for r in rows)), 1.03)
-    draw_line(right, rows, "gamma", label="RBF SVM")
-    right.set_ylabel("mean L2 of the gradient attack")
-    right.set_ylim(bottom=0)
-    for axes, linear in ((left, linear_accuracy), (right, linear_mean)):
-        axes.axhline(linear, color=COLOURS["grey"], linestyle="--", label="linear SVM")
-        axes.axvline(chosen, color=COLOURS["truth"], linestyle=":", label="chosen gamma")
-        axes.set_xscale("log")
-        axes.set_xlabel("gamma")
-    add_legend(left, location="lower left")
-    add_legend(right, location="lower right")
-    return figure

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from trueboundary.experiments.images.availability import missing_inputs, without_data
+from trueboundary.experiments.images.availability import missing_images, without_data
 from trueboundary.experiments.provenance import OBSERVED
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -186,7 +186,7 @@ class OnImages(RunConfig):
 
     def compute(self, context: Context) -> RunResult:
         """Measure, unless the images are missing."""
-        missing = missing_inputs(context)
+        missing = missing_images(context.inputs)
         return without_data(missing) if missing else self.measure(context)
 
     def measure(self, context: Context) -> RunResult:

@@ -43,11 +43,6 @@ def interval(row: Row, value: str = "mean_l2") -> tuple[float, float]:
 def apart(below: Row, *above: Row, value: str = "mean_l2", factor: float = 1.0) -> bool:
     """Return whether `factor` times the first value lies under all others, intervals apart.
 
-    Raises
-    ------
-    NoIntervalError
-        As `interval`.
-
     Examples
     --------
     >>> one, two = ({"l2": m, "l2_low": m - 0.1, "l2_high": m + 0.1} for m in (1.0, 2.0))

@@ -36,10 +36,8 @@ class Sheet:
         Pixels of some images, shape ``(n, dim)``.
     image_shape : tuple of int
         Channels, height and width.
-    change_count : ndarray
-        Pixels of all attacked images, by their change; see `count_changes`.
-    distance : ndarray
-        L2 distances of all attacked images, infinite where the attack failed.
+    change_count, distance : ndarray
+        As in an `AttackedImages`: of all attacked images, not only those shown.
     """
 
     original: Floats
