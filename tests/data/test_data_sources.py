@@ -23,8 +23,8 @@ from trueboundary.data import (
 )
 from trueboundary.datasets import load_dataset, make_dataset
 from trueboundary.experiments import experiments
-from trueboundary.experiments.images.attack_tables import image_task, words_of
 from trueboundary.experiments.images.image_fits import FittedMixtures, load_fit
+from trueboundary.experiments.images.image_plans import image_task, words_of
 from trueboundary.runs import Context, Run
 
 PACKAGE = Path(trueboundary.__file__).parent
