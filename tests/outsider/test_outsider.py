@@ -31,7 +31,7 @@ def test_it_passes_the_suites() -> None:
 
 
 def test_its_certificate_passes_the_suite() -> None:
-    check_certificate(OctahedronCertificate(), Octahedron(2.0), dim=3)
+    check_certificate(OctahedronCertificate(), Octahedron(2.0), TwoScales())
 
 
 @pytest.mark.parametrize("attack", [None, RandomRays(n_rays=60)], ids=["ours", "its own"])
@@ -44,8 +44,12 @@ def test_its_classifier_is_measured_with_proofs(attack: RandomRays | None) -> No
         wrong = found.upper == 0
         assert (found.lower[wrong] == 0).all()
         assert (found.lower[~wrong] > 0).all()
-        assert (found.upper >= found.lower * (1 - 1e-6)).all()
-        assert found.n_failed < 20
+        known = ~wrong & np.isfinite(found.upper)
+        ratio = found.upper[known] / found.lower[known]
+        assert (ratio >= 1 - 1e-6).all()
+        if attack is None:  # a check of the proof: nobody's attack knows of it
+            assert known.sum() == (~wrong).sum()
+            assert (ratio < 1.001).all()
 
 
 def test_its_error_rates_are_exact_and_those_of_a_sample() -> None:
