@@ -109,7 +109,7 @@ def test_names_of_data_sets_stand_in_their_sources_alone() -> None:
     assert not found
 
 
-@pytest.mark.parametrize("source", image_sources().values(), ids=image_sources())
+@pytest.mark.parametrize("source", sources._OWN, ids=lambda source: source.name)
 def test_what_sources_say_fits_together(source: ImageSource) -> None:
     known, pair = parse_pair(source.example)
     assert known is source
