@@ -125,8 +125,12 @@ def test_the_loss_written_out():
     torch.testing.assert_close(ours, torch.autograd.grad(expected, parameters))
 
 
+class OfOnesOwn(ReLUNetwork):
+    """Trained by autograd, as every loss but the cross-entropy is, so that bits can agree."""
+
+
 def test_beta_0_is_plain_training():
-    plain, zero = relu(), relu()
+    plain, zero = (OfOnesOwn(3, 8, 1, generator=seeded()) for _ in range(2))
     config = TrainingConfig(n_steps=12, learning_rate=1e-2)
     expected = train(plain, STREAM, config)
     result = train(zero, STREAM, config, loss=TRADES(beta=0))

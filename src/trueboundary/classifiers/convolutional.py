@@ -251,7 +251,10 @@ def _convolution(
     stride: int = 1,
 ) -> nn.Conv2d:
     layer = nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1, device="meta", dtype=dtype)
-    return _initialise(layer, 9 * n_in, gain, generator)
+    layer = _initialise(layer, 9 * n_in, gain, generator)
+    # Weights with the channels last, as the images are: else every call would turn them.
+    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+    return layer
 
 
 def _initialise(layer: _Layer, fan_in: int, gain: float, generator: torch.Generator) -> _Layer:

@@ -3,7 +3,8 @@
 from trueboundary.training.adversaries import Adversary, ExactWorstCase, OnManifoldAdversary
 from trueboundary.training.checkpoints import CheckpointWarning
 from trueboundary.training.diagnostics import LogitGap, steps_until_perfect, train_eval_gap
-from trueboundary.training.loop import Loss, cross_entropy, train
+from trueboundary.training.loop import Loss, train
+from trueboundary.training.steps import cross_entropy
 from trueboundary.training.trades import TRADES, divergence
 from trueboundary.training.training_config import TrainingConfig, TrainingResult
 

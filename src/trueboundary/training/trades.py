@@ -10,7 +10,7 @@ from torch.nn.functional import softplus
 
 from trueboundary._checks import check_integer, check_real
 from trueboundary.classifiers import BinaryClassifier
-from trueboundary.training.loop import cross_entropy
+from trueboundary.training.steps import cross_entropy
 
 
 def divergence(margins: Tensor, others: Tensor) -> Tensor:
