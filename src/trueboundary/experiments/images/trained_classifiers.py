@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,8 @@ class TrainedCNN(TrainedClassifier):
     device : str
         Where to train.
     """
+
+    version: ClassVar[int] = 2  # 1 had the channels of its weights first, which rounds otherwise
 
     architecture: Architecture = "all-convolutional"
     width: int = 8

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -29,6 +29,11 @@ SPHERES: tuple[Sphere, ...] = ("inner", "outer")
 #: Their radii in the paper.
 RADII: Mapping[str, float] = {"inner": 1.0, "outer": 1.3}
 FINAL = "final"
+
+
+#: Stored states of the paper's network over its training, the last one included; those of
+#: `spheres-tradeoff` at the scale of the paper, so that one training serves all.
+N_SNAPSHOTS = 12
 
 
 def snapshot_name(step: int) -> str:
@@ -79,6 +84,8 @@ class TrainedNetwork(RunConfig):
     device : str
         Where to train.
     """
+
+    version: ClassVar[int] = 2  # 1 took every gradient by autograd
 
     dim: int
     architecture: Architecture
@@ -208,7 +215,9 @@ def small_relu_network(
     """
     names = ("dim", "width", "n_steps", "schedule")
     shape = {name: settings[name] for name in names if name not in fields}
-    return TrainedNetwork(architecture="relu", depth=2, seed=seed, device=device, **shape, **fields)
+    snapshots = snapshot_steps(settings["n_steps"], N_SNAPSHOTS)[:-1]
+    common = {"architecture": "relu", "depth": 2, "snapshots": snapshots} | shape | fields
+    return TrainedNetwork(seed=seed, device=device, **common)
 
 
 @dataclass(frozen=True)
