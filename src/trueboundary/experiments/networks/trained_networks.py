@@ -216,7 +216,9 @@ def small_relu_network(
     names = ("dim", "width", "n_steps", "schedule")
     shape = {name: settings[name] for name in names if name not in fields}
     snapshots = snapshot_steps(settings["n_steps"], N_SNAPSHOTS)[:-1]
-    common = {"architecture": "relu", "depth": 2, "snapshots": snapshots} | shape | fields
+    common: dict[str, Any] = (
+        {"architecture": "relu", "depth": 2, "snapshots": snapshots} | shape | fields
+    )
     return TrainedNetwork(seed=seed, device=device, **common)
 
 

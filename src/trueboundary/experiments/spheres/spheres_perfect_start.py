@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -88,6 +88,8 @@ class PerfectStart(RunConfig):
     seed : int
         Seed of the rotation of the start and of all points.
     """
+
+    version: ClassVar[int] = 2  # 1 took gradients by autograd
 
     dim: int
     width: int

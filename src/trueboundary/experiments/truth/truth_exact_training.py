@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -109,6 +109,8 @@ class ObjectiveTraining(RunConfig):
     look_every : int
         Steps between two looks at the alphas.
     """
+
+    version: ClassVar[int] = 2  # 1 took gradients by autograd
 
     dim: int
     width: int
