@@ -149,11 +149,9 @@ def _scatter(runs: Mapping[str, Run], dataset: str) -> Panel:
     return Panel(
         name="attacks-scatter",
         title=f"The gradient attack and Carlini-Wagner, point by point, on {words_of(dataset)}",
-        caption=(
-            "Distance found by computed gradient steps against that found by Carlini-Wagner with "
-            "constants in units of distance. On the line both agree; above it Carlini-Wagner came "
-            "nearer. Points where either failed are left out."
-        ),
+        caption="Distance found by computed gradient steps against that found by Carlini-Wagner "
+        "with constants in units of distance. On the line both agree; above it Carlini-Wagner came "
+        "nearer. Points where either failed are left out.",
         draw=draw,
         data=[
             {"attacked": name, "carlini_wagner": float(cw), "gradient": float(gradient)}
@@ -190,11 +188,9 @@ def _means(rows: Rows, dataset: str) -> Panel:
     return Panel(
         name="attacks-means",
         title=f"Four attacks on {words_of(dataset)}",
-        caption=(
-            "Mean L2 over successful attacks with 95 % intervals, and where an attack failed, at "
-            "how many points. The paper's settings of Carlini-Wagner try constants up to 1 on raw "
-            "logits, too small for margins as flat as those of SVMs."
-        ),
+        caption="Mean L2 over successful attacks with 95 % intervals, and where an attack failed, "
+        "at how many points. The paper's settings of Carlini-Wagner try constants up to 1 on raw "
+        "logits, too small for margins as flat as those of SVMs.",
         draw=draw,
         data=rows,
     )

@@ -95,9 +95,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     remarks = [describe_row(row, "optimal") for row in optima]
     remarks += [describe_row(row, f"{VARIED[row['sweep']][0]} {row['value']:,}") for row in rows]
     return Analysis(
-        panels=[_panel(rows, optima)],
-        measurements=measure(runs, rows, names),
-        remarks=remarks,
+        panels=[_panel(rows, optima)], measurements=measure(runs, rows, names), remarks=remarks
     )
 
 
@@ -172,12 +170,10 @@ def _panel(rows: Rows, optima: Rows) -> Panel:
     return Panel(
         name="capacity",
         title="Mean attacks on wider, deeper and longer trained networks",
-        caption=(
-            "Mean L2 size of the smallest perturbation found that changes the decision, with 95 % "
-            "intervals over points; every network is trained on fresh samples of the symmetric "
-            "problem at each step. Dashed: the optimal classifier of the same problem. Crosses: "
-            "the paper's networks, where the data set is one of the paper's."
-        ),
+        caption="Mean L2 size of the smallest perturbation found that changes the decision, with "
+        "95 % intervals over points; every network is trained on fresh samples of the symmetric "
+        "problem at each step. Dashed: the optimal classifier of the same problem. Crosses: the "
+        "paper's networks, where the data set is one of the paper's.",
         draw=draw,
         data=[row | {"sweep": "optimal", "value": ""} for row in optima] + rows,
     )
@@ -195,10 +191,8 @@ EXPERIMENT = Experiment(
     paper="bayes",
     place="Figure 9",
     title="Wider, deeper and longer trained networks",
-    question=(
-        "Do networks with more channels, more layers or more training samples come nearer to the "
-        "robustness of the optimal classifier?"
-    ),
+    question="Do networks with more channels, more layers or more training samples come nearer to "
+    "the robustness of the optimal classifier?",
     plan=plan,
     analyse=analyse,
 )

@@ -8,11 +8,7 @@ from functools import partial
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Row, Rows
 from trueboundary.experiments.bayes import bayes_real
-from trueboundary.experiments.images.attack_tables import (
-    chosen,
-    deviation_from,
-    names_of,
-)
+from trueboundary.experiments.images.attack_tables import chosen, deviation_from, names_of
 from trueboundary.experiments.images.availability import unless_images_are_missing
 from trueboundary.experiments.images.image_plans import Settings
 from trueboundary.experiments.images.orderings import apart, decide, ordering

@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.bayes.published import printed_numbers
-from trueboundary.experiments.images.attack_tables import (
-    chosen,
-    distance_row,
-    estimate,
-)
+from trueboundary.experiments.images.attack_tables import chosen, distance_row, estimate
 from trueboundary.experiments.images.attacked_images import AttackName, distances
 from trueboundary.experiments.images.availability import unless_images_are_missing
 from trueboundary.experiments.images.drawn_rows import draw_groups
@@ -216,11 +212,9 @@ def _overview(runs: Mapping[str, Run], name: str) -> Panel:
     return Panel(
         name="contrast-overview",
         title=f"Images before and after the attack, {words_of(name)} (Figure 1)",
-        caption=(
-            "One sample of each class (top) and the same attacked (bottom). Where the problem is "
-            "asymmetric even the optimal classifier changes its mind over invisible changes; where "
-            "it is symmetric only a poorer classifier does."
-        ),
+        caption="One sample of each class (top) and the same attacked (bottom). Where the problem "
+        "is asymmetric even the optimal classifier changes its mind over invisible changes; where "
+        "it is symmetric only a poorer classifier does.",
         draw=draw,
         data=[distance_row(sheet.distance, attacked=words) for words, sheet in sheets.items()],
     )
@@ -242,11 +236,9 @@ def _means(rows: Rows, predicted: float) -> Panel:
     return Panel(
         name="contrast-means",
         title="Mean attacks on the optimal classifier (Figure 4)",
-        caption=(
-            "Mean L2 distance that three attacks need to change the decision of the optimal "
-            "classifier, with 95 % intervals. Crosses: the paper's values for 0/6. Dotted: the "
-            "distance at which a typical point of an asymmetric problem leaves its component."
-        ),
+        caption="Mean L2 distance that three attacks need to change the decision of the optimal "
+        "classifier, with 95 % intervals. Crosses: the paper's values for 0/6. Dotted: the "
+        "distance at which a typical point of an asymmetric problem leaves its component.",
         draw=draw,
         data=[*rows, {"attack": "formula", "variant": "asymmetric", "mean_l2": predicted}],
     )
@@ -258,11 +250,9 @@ def _sheet(runs: Mapping[str, Run], name: str) -> Panel:
         name,
         {str(v): Sheet.from_run(runs[f"{name}/{v}/{PUBLISHED}"]) for v in VARIANTS},
         title=f"Attacks on the optimal classifier, {words_of(name)} (Figure 4)",
-        caption=(
-            "Test points, the same attacked along the gradient, and the changes (grey is none), "
-            "for the symmetric and the asymmetric problem. Below: changes of all pixels of all "
-            "attacked images; dotted lines at 5/255, outermost bars for all beyond 1/2."
-        ),
+        caption="Test points, the same attacked along the gradient, and the changes (grey is "
+        "none), for the symmetric and the asymmetric problem. Below: changes of all pixels of all "
+        "attacked images; dotted lines at 5/255, outermost bars for all beyond 1/2.",
     )
 
 

@@ -206,12 +206,10 @@ def _means(rows: Rows, contrast: Rows) -> Panel:
     return Panel(
         name="faces-means",
         title="Mean attacks on the symmetric problems made from faces",
-        caption=(
-            "Mean L2 size of the smallest perturbation found that changes the decision, with 95 % "
-            "intervals over points, for the optimal classifier and three trained ones; diamonds: "
-            "the optimal classifier of the asymmetric problem. Crosses: the paper's values, for "
-            "64 x 64 pixels and twenty times as many faces."
-        ),
+        caption="Mean L2 size of the smallest perturbation found that changes the decision, with "
+        "95 % intervals over points, for the optimal classifier and three trained ones; diamonds: "
+        "the optimal classifier of the asymmetric problem. Crosses: the paper's values, for 64 x "
+        "64 pixels and twenty times as many faces.",
         draw=draw,
         data=[*rows, *contrast],
     )
@@ -222,10 +220,8 @@ def _subspaces(runs: Mapping[str, Run], names: Sequence[str]) -> Panel:
         {name: runs[f"{name}/subspaces"] for name in names},
         name="faces-subspaces",
         title="Distances to the other class's nearest subspace",
-        caption=(
-            "Distance from test points of the symmetric problem to the nearest component subspace "
-            "of the other class. Dashed: its mean; the paper has 6.2 for Male."
-        ),
+        caption="Distance from test points of the symmetric problem to the nearest component "
+        "subspace of the other class. Dashed: its mean; the paper has 6.2 for Male.",
     )
 
 
@@ -244,12 +240,10 @@ def _sheet(runs: Mapping[str, Run], name: str, settings: Settings) -> Panel:
         name,
         {w: Sheet.from_run(_nearer(runs, prefix), _N_SHOWN) for w, prefix in attacked.items()},
         title=f"{words_of(name)}: samples, attacked samples and changes",
-        caption=(
-            "Samples of the fitted mixtures, not photographs; the same attacked, for each "
-            "classifier of the symmetric problem; the change (grey is none); and the changes of "
-            "all pixels. The last column, where there is one, is the optimal classifier of the "
-            "asymmetric problem."
-        ),
+        caption="Samples of the fitted mixtures, not photographs; the same attacked, for each "
+        "classifier of the symmetric problem; the change (grey is none); and the changes of all "
+        "pixels. The last column, where there is one, is the optimal classifier of the asymmetric "
+        "problem.",
     )
 
 
@@ -265,9 +259,8 @@ EXPERIMENT = Experiment(
     paper="bayes",
     place="Figures 1, 4, 6, 9-16",
     title="Faces",
-    question=(
-        "Are the optimal classifiers of problems made from faces robust, and the trained ones not?"
-    ),
+    question="Are the optimal classifiers of problems made from faces robust, and the trained ones "
+    "not?",
     plan=plan,
     analyse=analyse,
     on_request="it needs CelebA, which you bring",

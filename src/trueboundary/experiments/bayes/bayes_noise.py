@@ -141,12 +141,9 @@ def _bars(rows: Rows) -> Panel:
     return Panel(
         name="noise",
         title="Mean attacks at little and at much noise",
-        caption=(
-            "Mean L2 size of the smallest perturbation found that changes the decision of the "
-            "optimal classifier and of a network trained on the same problem, with 95 % intervals "
-            "over points, against the noise added to every pixel. The mixtures differ in nothing "
-            "else."
-        ),
+        caption="Mean L2 size of the smallest perturbation found that changes the decision of the "
+        "optimal classifier and of a network trained on the same problem, with 95 % intervals over "
+        "points, against the noise added to every pixel. The mixtures differ in nothing else.",
         draw=draw,
         data=rows,
     )
@@ -181,10 +178,8 @@ def _sheet(runs: Mapping[str, Run], settings: Settings) -> Panel:
     return Panel(
         name="noise-samples",
         title="Samples with little and with much noise",
-        caption=(
-            "The first samples of either class at each noise. Values beyond black and white, which "
-            "the problems have, are drawn as black and white."
-        ),
+        caption="The first samples of either class at each noise. Values beyond black and white, "
+        "which the problems have, are drawn as black and white.",
         draw=draw,
         data=data,
     )
@@ -201,9 +196,8 @@ EXPERIMENT = Experiment(
     paper="bayes",
     place="Figure 10",
     title="Fifty times more noise",
-    question=(
-        "Does the noise in every pixel decide how robust the optimal classifier and a network are?"
-    ),
+    question="Does the noise in every pixel decide how robust the optimal classifier and a network "
+    "are?",
     plan=plan,
     analyse=analyse,
 )

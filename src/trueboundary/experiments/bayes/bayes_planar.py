@@ -530,8 +530,8 @@ def _limits_panel(sweep: Sequence[Mapping[str, Any]], leaks: Sequence[Mapping[st
         caption="Left: 95 % quantile of the exact distance of the narrow class to the boundary "
         "(dots) and sigma_1 sqrt((t1 - t2)^2 / sigma_2^2 + 2 ln(sigma_2 / sigma_1)) (lines). "
         "Right: share of class 0 in the asymmetric table that is one level from another decision, "
-        "and the share that Observation 3 guarantees, which is all or nothing: it needs "
-        "p1(s~) below the smallest p2.",
+        "and the share that Observation 3 guarantees, which is all or nothing: it needs p1(s~) "
+        "below the smallest p2.",
         draw=lambda: _draw_limits(sweep, leaks),
         data=[*sweep, *leaks],
     )

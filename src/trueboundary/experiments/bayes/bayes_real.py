@@ -13,12 +13,7 @@ import numpy as np
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.bayes.published import printed_table
 from trueboundary.experiments.images import attack_tables
-from trueboundary.experiments.images.attack_tables import (
-    describe_row,
-    names_of,
-    share,
-    with_paper,
-)
+from trueboundary.experiments.images.attack_tables import describe_row, names_of, share, with_paper
 from trueboundary.experiments.images.availability import unless_images_are_missing
 from trueboundary.experiments.images.drawn_rows import classifier_colours, draw_groups
 from trueboundary.experiments.images.image_plans import CLASSIFIERS as ALL_CLASSIFIERS
@@ -167,11 +162,9 @@ def _transfer_panel(rows: Rows) -> Panel:
     return Panel(
         name="real-transfer",
         title="Trained on real and on generated images, tested on real ones",
-        caption=(
-            "Accuracy on real test images of networks trained on real images and on as many drawn "
-            "from the mixtures fitted to them, with 95 % Clopper-Pearson intervals. Crosses: the "
-            "paper's Table 2, where the data set is one of the paper's."
-        ),
+        caption="Accuracy on real test images of networks trained on real images and on as many "
+        "drawn from the mixtures fitted to them, with 95 % Clopper-Pearson intervals. Crosses: the "
+        "paper's Table 2, where the data set is one of the paper's.",
         draw=draw,
         data=rows,
     )
@@ -189,11 +182,9 @@ def _attack_panel(rows: Rows) -> Panel:
     return Panel(
         name="real-attacks",
         title="Attacks on classifiers of real images",
-        caption=(
-            "Mean L2 size of the smallest perturbation found that changes the decision at real "
-            "test images, of classifiers trained on real images, with 95 % intervals over points. "
-            "Crosses: the journal version's values, where the data set is one of the paper's."
-        ),
+        caption="Mean L2 size of the smallest perturbation found that changes the decision at real "
+        "test images, of classifiers trained on real images, with 95 % intervals over points. "
+        "Crosses: the journal version's values, where the data set is one of the paper's.",
         draw=draw,
         data=rows,
     )
@@ -212,10 +203,8 @@ EXPERIMENT = Experiment(
     paper="bayes",
     place="Figure 12, Table 2",
     title="Real images",
-    question=(
-        "How well does a network trained on generated images do on real ones, and which "
-        "classifiers of real images are robust?"
-    ),
+    question="How well does a network trained on generated images do on real ones, and which "
+    "classifiers of real images are robust?",
     plan=plan,
     analyse=analyse,
 )

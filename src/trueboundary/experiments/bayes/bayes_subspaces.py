@@ -49,8 +49,6 @@ class SubspaceDistances(OnImages):
 
     Parameters
     ----------
-    task
-        As in `OnImages`.
     n_points : int
         Number of points, those of an `AttackedImages` with the same number and seed.
     seed : int
@@ -105,10 +103,9 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         {name: runs[f"{name}/subspaces"] for name in names},
         name="subspaces-histogram",
         title="Distances to the other class's nearest subspace (journal version, Figure 14)",
-        caption=(
-            "Distance from test points of the symmetric problem to the nearest component subspace "
-            "of the other class. Dashed: its mean. The paper has 6.2 for the faces called Male."
-        ),
+        caption="Distance from test points of the symmetric problem to the nearest component "
+        "subspace of the other class. Dashed: its mean. The paper has 6.2 for the faces called "
+        "Male.",
     )
     return Analysis(
         panels=[histograms, _scatter(runs, names)],
@@ -212,11 +209,9 @@ def _scatter(runs: Mapping[str, Run], names: Sequence[str]) -> Panel:
     return Panel(
         name="subspaces-scatter",
         title="Half the subspace distance against attack and certificate",
-        caption=(
-            "For each test point half its distance to the other class's nearest subspace, the "
-            "distance of the nearest attack, and a certified lower bound on the distance to the "
-            "nearest error. On the line the half distance is right."
-        ),
+        caption="For each test point half its distance to the other class's nearest subspace, the "
+        "distance of the nearest attack, and a certified lower bound on the distance to the "
+        "nearest error. On the line the half distance is right.",
         draw=draw,
         data=rows,
     )

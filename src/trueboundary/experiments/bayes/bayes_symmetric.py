@@ -145,12 +145,10 @@ def _means(rows: Rows) -> Panel:
     return Panel(
         name="symmetric-means",
         title="Mean attacks on four classifiers (Figure 6)",
-        caption=(
-            "Mean L2 distance to the nearest change of decision that the gradient attack or "
-            "Carlini-Wagner finds, with 95 % intervals, all classifiers at the same test points. "
-            "Crosses: the paper's means, by the gradient attack (optimal, SVMs) or "
-            "Carlini-Wagner (CNN)."
-        ),
+        caption="Mean L2 distance to the nearest change of decision that the gradient attack or "
+        "Carlini-Wagner finds, with 95 % intervals, all classifiers at the same test points. "
+        "Crosses: the paper's means, by the gradient attack (optimal, SVMs) or Carlini-Wagner "
+        "(CNN).",
         draw=draw,
         data=rows,
     )
@@ -190,12 +188,10 @@ def _accuracies(rows: Rows) -> Panel:
     return Panel(
         name="symmetric-accuracies",
         title="Accuracy before and after the attacks (Table 1)",
-        caption=(
-            "Share of correct decisions on clean test points (dots) and on attacked ones (rings), "
-            "with 95 % intervals. An attack changes decisions, so that misclassified points become "
-            "right. Crosses: the paper's values on attacked points where they are not 0; on clean "
-            "points it has 1 throughout."
-        ),
+        caption="Share of correct decisions on clean test points (dots) and on attacked ones "
+        "(rings), with 95 % intervals. An attack changes decisions, so that misclassified points "
+        "become right. Crosses: the paper's values on attacked points where they are not 0; on "
+        "clean points it has 1 throughout.",
         draw=draw,
         data=rows,
     )
@@ -207,12 +203,10 @@ def _sheet(runs: Mapping[str, Run], name: str) -> Panel:
         name,
         {words: Sheet.from_run(runs[f"{name}/{words}/cw"]) for words in CLASSIFIERS},
         title=f"Attacked images, {words_of(name)} (Figures 17 and 18)",
-        caption=(
-            "Test points of the symmetric problem, the same attacked by Carlini-Wagner, and the "
-            "changes (grey is none). Below: changes of all pixels of all attacked images; dotted "
-            "lines at 5/255; the outermost bars at 1/2 hold all larger changes. The titles' means "
-            "are over the Carlini-Wagner attack alone."
-        ),
+        caption="Test points of the symmetric problem, the same attacked by Carlini-Wagner, and "
+        "the changes (grey is none). Below: changes of all pixels of all attacked images; dotted "
+        "lines at 5/255; the outermost bars at 1/2 hold all larger changes. The titles' means are "
+        "over the Carlini-Wagner attack alone.",
     )
 
 
@@ -221,10 +215,8 @@ EXPERIMENT = Experiment(
     paper="bayes",
     place="Figure 6, Table 1, Figures 17 and 18",
     title="Learned classifiers where the optimal one is robust",
-    question=(
-        "On problems whose optimal classifier is robust, how robust are a CNN, a linear SVM and an "
-        "RBF SVM that are trained on samples?"
-    ),
+    question="On problems whose optimal classifier is robust, how robust are a CNN, a linear SVM "
+    "and an RBF SVM that are trained on samples?",
     plan=plan,
     analyse=analyse,
 )

@@ -347,9 +347,7 @@ def _theorem_2(curves: Sequence[Mapping[str, Any]]) -> Measurement:
 
 
 def _remarks(
-    pairs: Sequence[Mapping[str, Any]],
-    curves: Sequence[Mapping[str, Any]],
-    lemma_error: float,
+    pairs: Sequence[Mapping[str, Any]], curves: Sequence[Mapping[str, Any]], lemma_error: float
 ) -> list[str]:
     high, low = pairs[0], pairs[2]
     unequal = min(
@@ -429,9 +427,9 @@ def _subspaces_panel(curves: Sequence[Mapping[str, Any]]) -> Panel:
         name="theorem-2",
         title="From noise to half the distance of the subspaces (Theorem 2)",
         caption="Distance to the nearest error over half the distance to the nearest subspace of "
-        "the other class, bracketed by certificate (below) and attack (above), for the worst "
-        "point and the median, as the noise vanishes. Dashes: singular values that are not equal, "
-        "which the theorem does not allow for and its limit does not mind.",
+        "the other class, bracketed by certificate (below) and attack (above), for the worst point "
+        "and the median, as the noise vanishes. Dashes: singular values that are not equal, which "
+        "the theorem does not allow for and its limit does not mind.",
         draw=lambda: _draw_subspaces(curves),
         data=curves,
     )

@@ -152,13 +152,11 @@ def _panel(rows: Rows, optima: Rows) -> Panel:
     return Panel(
         name="trades",
         title="Adversarial training against the optimal classifier",
-        caption=(
-            "Mean L2 size of the smallest perturbation found that changes the decision (left) and "
-            "clean accuracy (right) of networks trained by TRADES, with 95 % intervals over "
-            "points, against the weight beta of its robust term. Dashed: the optimal classifier. "
-            "Crosses and dotted line: the journal version's means over five face attributes, and "
-            "its optimal classifier."
-        ),
+        caption="Mean L2 size of the smallest perturbation found that changes the decision (left) "
+        "and clean accuracy (right) of networks trained by TRADES, with 95 % intervals over "
+        "points, against the weight beta of its robust term. Dashed: the optimal classifier. "
+        "Crosses and dotted line: the journal version's means over five face attributes, and its "
+        "optimal classifier.",
         draw=draw,
         data=[*optima, *rows],
     )
@@ -169,10 +167,8 @@ EXPERIMENT = Experiment(
     paper="bayes",
     place="Figure 11",
     title="Adversarial training",
-    question=(
-        "How near does adversarial training bring a network to the robustness of the optimal "
-        "classifier, and at what cost in accuracy?"
-    ),
+    question="How near does adversarial training bring a network to the robustness of the optimal "
+    "classifier, and at what cost in accuracy?",
     plan=plan,
     analyse=analyse,
 )

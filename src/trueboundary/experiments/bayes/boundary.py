@@ -1,7 +1,4 @@
-"""Distances to the optimal boundary, for the experiments on problems with known densities.
-
-Modules that import torch are imported where they are used, so that listing experiments is quick.
-"""
+"""Distances to the optimal boundary, for the experiments on problems with known densities."""
 
 from __future__ import annotations
 

@@ -22,11 +22,7 @@ from trueboundary.experiments.images.attack_tables import (
 )
 from trueboundary.experiments.images.attacked_images import Floats, distances
 from trueboundary.experiments.images.image_plans import words_of
-from trueboundary.experiments.summaries import (
-    largest_deviation,
-    mean_of_points,
-    ratio_of_means,
-)
+from trueboundary.experiments.summaries import largest_deviation, mean_of_points, ratio_of_means
 from trueboundary.plurals import plural
 from trueboundary.runs import Run
 

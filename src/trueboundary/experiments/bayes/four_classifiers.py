@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from trueboundary.experiments.base import Measurement, Row, Rows
-from trueboundary.experiments.images.attack_tables import (
-    chosen,
-    names_of,
-    nearest_distances,
-)
+from trueboundary.experiments.images.attack_tables import chosen, names_of, nearest_distances
 from trueboundary.experiments.images.orderings import (
     accurate_and_brittle,
     apart,

@@ -1,7 +1,4 @@
-"""Attacks on classifiers of images, and what they found.
-
-Modules that import torch are imported where they are used, so that listing experiments is quick.
-"""
+"""Attacks on classifiers of images, and what they found."""
 
 from __future__ import annotations
 
@@ -47,8 +44,6 @@ class AttackedImages(Pieced, OfClassifier):
 
     Parameters
     ----------
-    task, classifier
-        As in `OfClassifier`.
     attack : {"cw", "cw-paper", "gradient", "gradient-fixed"}
         Carlini-Wagner with constants in units of distance; the same with the paper's settings;
         steps along the gradient that are computed, or of a fixed length.

@@ -26,8 +26,6 @@ class GammaPath(OnImages):
 
     Parameters
     ----------
-    task
-        As in `OnImages`.
     n_train : int
         Training points, the first of those of a `TrainedSVM` with the same seed.
     n_points : int
@@ -107,10 +105,7 @@ def path_panel(path: Run, chosen: float, *, name: str, words: str) -> Panel:
         distance_row(found, gamma=float(gamma), accuracy=float(accuracy))
         for gamma, accuracy, found in zip(*columns, strict=True)
     ]
-    linear = (
-        path.summary["linear_accuracy"],
-        mean_of_points(path.arrays["linear_distance"])[0],
-    )
+    linear = (path.summary["linear_accuracy"], mean_of_points(path.arrays["linear_distance"])[0])
 
     def draw() -> Figure:
         figure, axes = new_figure(2, width=9.0, height=3.8)
@@ -132,11 +127,9 @@ def path_panel(path: Run, chosen: float, *, name: str, words: str) -> Panel:
     return Panel(
         name=name,
         title=f"The width of the RBF kernel, on {words}",
-        caption=(
-            "Accuracy and mean gradient attack along the path of gammas, wide kernels on the left. "
-            "The chosen gamma (dotted) is the largest that is still accurate. Dashed: the linear "
-            "SVM fitted to the same points."
-        ),
+        caption="Accuracy and mean gradient attack along the path of gammas, wide kernels on the "
+        "left. The chosen gamma (dotted) is the largest that is still accurate. Dashed: the linear "
+        "SVM fitted to the same points.",
         draw=draw,
         data=rows,
     )

@@ -1,7 +1,4 @@
-"""Mixtures fitted to the images of a pair of classes, and the problems made from them.
-
-Modules that import torch are imported where they are used, so that listing experiments is quick.
-"""
+"""Mixtures fitted to the images of a pair of classes, and the problems made from them."""
 
 from __future__ import annotations
 

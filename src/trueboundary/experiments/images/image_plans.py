@@ -1,7 +1,4 @@
-"""Mixtures, classifiers and attacks at an experiment's settings, shared where those are equal.
-
-Modules that import torch are imported where they are used, so that listing experiments is quick.
-"""
+"""Mixtures, classifiers and attacks at an experiment's settings, shared where those are equal."""
 
 from __future__ import annotations
 
@@ -183,12 +180,7 @@ def attacks_on(
 
 
 def four_classifiers(
-    name: str,
-    settings: Settings,
-    seed: int,
-    device: str,
-    *,
-    attacks: Sequence[AttackName] = (),
+    name: str, settings: Settings, seed: int, device: str, *, attacks: Sequence[AttackName] = ()
 ) -> dict[str, RunConfig]:
     """Return the four classifiers of a symmetric problem, with the attacks on each and its test.
 

@@ -73,9 +73,7 @@ def decide(
 
 
 def ordering(
-    rows: Sequence[Row],
-    holds: Callable[[Mapping[str, Row]], bool],
-    note: str = "Intervals apart",
+    rows: Sequence[Row], holds: Callable[[Mapping[str, Row]], bool], note: str = "Intervals apart"
 ) -> Measurement:
     """Return whether an ordering of classifiers holds on every data set.
 

@@ -1,7 +1,4 @@
-"""Classifiers trained on an image problem, and how often they are right.
-
-Modules that import torch are imported where they are used, so that listing experiments is quick.
-"""
+"""Classifiers trained on an image problem, and how often they are right."""
 
 from __future__ import annotations
 
@@ -44,8 +41,6 @@ class TrainedClassifier(OnImages):
 
     Parameters
     ----------
-    task
-        As in `OnImages`.
     n_train : int
         Number of training points.
     seed : int
@@ -175,8 +170,6 @@ class TrainedSVM(TrainedClassifier):
 
     Parameters
     ----------
-    task, n_train, seed
-        As in `TrainedClassifier`.
     kernel : {"linear", "rbf"}
         The gamma of the latter is the largest that is still accurate, see `choose_gamma`.
     n_gamma : int
@@ -200,12 +193,7 @@ class TrainedSVM(TrainedClassifier):
 
     def measure(self, context: Context) -> RunResult:
         """Fit; the path of gammas is kept."""
-        from trueboundary.classifiers import (
-            choose_gamma,
-            fit_linear_svm,
-            fit_rbf_svm,
-            to_arrays,
-        )
+        from trueboundary.classifiers import choose_gamma, fit_linear_svm, fit_rbf_svm, to_arrays
 
         fit = context.inputs["fit"]
         x, y = self.task.points(fit, self.n_train, seed=self.seed, purpose="train")
@@ -267,8 +255,6 @@ class Accuracy(OfClassifier):
 
     Parameters
     ----------
-    task, classifier
-        As in `OfClassifier`.
     n_points : int
         Number of points; of real images there may be fewer.
     model : str
