@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Panel, Table, rows_of
+from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure, plot_rows
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -56,9 +57,8 @@ class HelixFit(RunConfig):
     def __post_init__(self) -> None:
         for n in self.n_components:
             check_integer("n_components", n, minimum=1)
-        check_integer("n_train", self.n_train, minimum=max(self.n_components))
-        check_integer("n_test", self.n_test, minimum=1)
-        check_integer("n_init", self.n_init, minimum=1)
+        self.check_at_least(max(self.n_components), "n_train")
+        self.check_at_least(1, "n_test", "n_init")
 
     def cost(self) -> float:
         """Return the time of some hundred iterations per start."""
@@ -141,15 +141,8 @@ def log_density(x: Array, noise_std: float) -> Array:
 
 def _plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     del device  # a small problem
-    return {
-        "fit": HelixFit(
-            tuple(settings["n_components"]),
-            settings["n_train"],
-            settings["n_test"],
-            settings["n_init"],
-            seed=seed,
-        )
-    }
+    sizes = {name: settings[name] for name in ("n_train", "n_test", "n_init")}
+    return {"fit": HelixFit(tuple(settings["n_components"]), **sizes, seed=seed)}
 
 
 def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
@@ -169,7 +162,7 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     )
 
 
-def _monotone(rows: Sequence[Mapping[str, Any]]) -> str:
+def _monotone(rows: Table) -> str:
     n_iterations = sum(row["n_iterations"] for row in rows)
     worst = min(row["smallest_gain"] for row in rows)
     if worst >= -_ROUNDING:
@@ -178,57 +171,69 @@ def _monotone(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _space_panel(run: Run, shown: int) -> Panel:
+    means = run.arrays[f"means_{shown}"]
+
+    def picture() -> Figure:
+        from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
+
+        figure, (flat,) = new_figure(width=6.4, height=5.6)
+        flat.remove()
+        axes: Any = figure.add_subplot(projection="3d")
+        points, labels = run.arrays["train"][:1000], run.arrays[f"labels_{shown}"][:1000]
+        loadings = run.arrays[f"loadings_{shown}"]
+        circle = np.linspace(0, 2 * math.pi, 60)
+        for k, (mean, loading) in enumerate(zip(means, loadings, strict=True)):
+            colour = CYCLE[k % len(CYCLE)]
+            own = points[labels == k]
+            axes.scatter(own[:, 0], own[:, 1], own[:, 2], s=3, color=colour, alpha=0.5)
+            basis, spread, _ = np.linalg.svd(loading, full_matrices=False)
+            ring = np.stack([np.cos(circle), np.sin(circle)]) * (_REACH * spread[:, None])
+            plane = Poly3DCollection([mean + (basis @ ring).T], alpha=0.25, facecolor=colour)
+            plane.set_edgecolor(colour)
+            axes.add_collection3d(plane)
+            axes.scatter(*mean[:, None], s=22, color="#222222", depthshade=False)
+        axes.set(xlabel="x", ylabel="y", zlabel="z")
+        axes.view_init(elev=28, azim=-60)
+        axes.set_box_aspect((1, 1, 1.1), zoom=0.92)
+        return figure
+
     return Panel(
         name="bayes-fig8",
         title="A mixture of factor analyzers on a helix (Fig. 8)",
         caption=f"Points around a helix and the {plural(shown, 'component')} fitted to them, each "
         "drawn as its mean and the part of its plane within two standard deviations of its two "
         "factors. The planes hold the curve and the side that it bends to; what is left is noise.",
-        draw=lambda: _draw_space(run, shown),
-        data=[
-            {"component": k, **_named(mean)}
-            for k, mean in enumerate(run.arrays[f"means_{shown}"].tolist())
-        ],
+        draw=picture,
+        data=rows_of(component=range(shown), **dict(zip("xyz", means.T, strict=True))),
     )
 
 
-def _named(point: Sequence[float]) -> dict[str, float]:
-    return dict(zip("xyz", point, strict=True))
-
-
-def _draw_space(run: Run, shown: int) -> Figure:
-    from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
-
-    from trueboundary.figures import CYCLE, new_figure
-
-    figure, (flat,) = new_figure(width=6.4, height=5.6)
-    flat.remove()
-    axes: Any = figure.add_subplot(projection="3d")
-    points, labels = run.arrays["train"][:1000], run.arrays[f"labels_{shown}"][:1000]
-    means, loadings = run.arrays[f"means_{shown}"], run.arrays[f"loadings_{shown}"]
-    circle = np.linspace(0, 2 * math.pi, 60)
-    for k, (mean, loading) in enumerate(zip(means, loadings, strict=True)):
-        colour = CYCLE[k % len(CYCLE)]
-        own = points[labels == k]
-        axes.scatter(own[:, 0], own[:, 1], own[:, 2], s=3, color=colour, alpha=0.5)
-        basis, spread, _ = np.linalg.svd(loading, full_matrices=False)
-        ring = np.stack([np.cos(circle), np.sin(circle)]) * (_REACH * spread[:, None])
-        plane = Poly3DCollection([mean + (basis @ ring).T], alpha=0.25, facecolor=colour)
-        plane.set_edgecolor(colour)
-        axes.add_collection3d(plane)
-        axes.scatter(*mean[:, None], s=22, color="#222222", depthshade=False)
-    axes.set(xlabel="x", ylabel="y", zlabel="z")
-    axes.view_init(elev=28, azim=-60)
-    axes.set_box_aspect((1, 1, 1.1), zoom=0.92)
-    return figure
-
-
-def _likelihood_panel(run: Run, rows: Sequence[Mapping[str, Any]], truth: float) -> Panel:
+def _likelihood_panel(run: Run, rows: Table, truth: float) -> Panel:
     iterations = [
         {"n_components": row["n_components"], "iteration": step, "log_likelihood": float(bound)}
         for row in rows
         for step, bound in enumerate(run.arrays[f"bounds_{row['n_components']}"])
     ]
+
+    def picture() -> Figure:
+        figure, (left, right) = new_figure(2, width=9.6, height=3.9)
+        sizes = [row["n_components"] for row in rows]
+        left.axhline(truth, color=COLOURS["truth"], linestyle="--", linewidth=0.9, label="truth")
+        for value, colour, label in (("train", "sky", "fitted"), ("held_out", "inner", "held out")):
+            plot_rows(left, rows, "n_components", value, "o-", color=COLOURS[colour], label=label)
+        left.set(
+            xscale="log", xlabel="number of components", ylabel="log likelihood (nats per point)"
+        )
+        left.set_xticks(sizes, [str(size) for size in sizes])
+        left.minorticks_off()
+        add_legend(left, location="lower right")
+        for size in sizes[::2]:  # all of them would overlap
+            bounds = run.arrays[f"bounds_{size}"]
+            right.plot(np.arange(1, len(bounds) + 1), bounds)
+            right.annotate(f" {size}", (len(bounds), bounds[-1]), va="center", fontsize=9)
+        right.set(xscale="log", xlim=(0.9, 900), xlabel="iteration of EM, the start being 1")
+        return figure
+
     return Panel(
         name="bayes-fig8-likelihood",
         title="Log likelihood of the helix",
@@ -236,31 +241,9 @@ def _likelihood_panel(run: Run, rows: Sequence[Mapping[str, Any]], truth: float)
         "number of components; the dashed line is the density that both were drawn from. Right: "
         "the log likelihood on the points fitted during EM, with the number of components at the "
         "end of each curve.",
-        draw=lambda: _draw_likelihoods(run, rows, truth),
+        draw=picture,
         data=[*rows, *iterations],
     )
-
-
-def _draw_likelihoods(run: Run, rows: Sequence[Mapping[str, Any]], truth: float) -> Figure:
-    from trueboundary.figures import COLOURS, add_legend, new_figure
-
-    figure, (left, right) = new_figure(2, width=9.6, height=3.9)
-    sizes = [row["n_components"] for row in rows]
-    left.axhline(truth, color=COLOURS["truth"], linestyle="--", linewidth=0.9, label="truth")
-    left.plot(sizes, [row["train"] for row in rows], "o-", color=COLOURS["sky"], label="fitted")
-    left.plot(
-        sizes, [row["held_out"] for row in rows], "o-", color=COLOURS["inner"], label="held out"
-    )
-    left.set(xscale="log", xlabel="number of components", ylabel="log likelihood (nats per point)")
-    left.set_xticks(sizes, [str(size) for size in sizes])
-    left.minorticks_off()
-    add_legend(left, location="lower right")
-    for size in sizes[::2]:  # all of them would overlap
-        bounds = run.arrays[f"bounds_{size}"]
-        right.plot(np.arange(1, len(bounds) + 1), bounds)
-        right.annotate(f" {size}", (len(bounds), bounds[-1]), va="center", fontsize=9)
-    right.set(xscale="log", xlim=(0.9, 900), xlabel="iteration of EM, the start being 1")
-    return figure
 
 
 EXPERIMENT = Experiment(

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Panel, Row, Rows
 from trueboundary.experiments.bayes.bayes_planar import narrow_pair
 from trueboundary.experiments.bayes.boundary import (
     attacked_distances,
     decisions,
     draw,
+    draw_points,
     draw_regions,
     grid_distances,
 )
 from trueboundary.experiments.networks.planes import square_points
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.figures import new_figure
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -60,12 +61,10 @@ class LearnedBoundary(RunConfig):
         Which two Gaussians.
     learner : str
         Which classifier.
-    n_train : int
-        Training points of each class.
+    n_train, n_points : int
+        Training points and test points of each class.
     n_steps : int
         Steps of stochastic gradient descent (Adam).
-    n_points : int
-        Test points of each class.
     resolution : int
         Points along each side of the picture.
     seed : int
@@ -84,9 +83,8 @@ class LearnedBoundary(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_train", self.n_train, minimum=4)
-        for name in ("n_steps", "n_points", "resolution"):
-            check_integer(name, getattr(self, name), minimum=2)
+        self.check_at_least(4, "n_train")
+        self.check_at_least(2, "n_steps", "n_points", "resolution")
 
     def cost(self) -> float:
         """Return the time of training and attack."""
@@ -135,7 +133,8 @@ class LearnedBoundary(RunConfig):
 
         if self.learner == "optimal":
             return problem.bayes_classifier(dtype=torch.float64)
-        x, y = self._training_set(problem)
+        parts = [draw(problem, self.n_train, k, self.seed, "training points") for k in (0, 1)]
+        x, y = torch.cat(parts), torch.arange(2).repeat_interleave(self.n_train)
         if self.learner == "rbf":
             # scikit-learn's usual width
             return fit_rbf_svm(x, y, gamma=1 / (2 * float(x.var(correction=0))))
@@ -144,13 +143,6 @@ class LearnedBoundary(RunConfig):
             return fit_rbf_svm(x, y, gamma=path.gamma)
         return self._descend(x, y)
 
-    def _training_set(self, problem: MixtureProblem) -> tuple[Tensor, Tensor]:
-        import torch
-
-        parts = [draw(problem, self.n_train, k, self.seed, "training points") for k in (0, 1)]
-        y = torch.arange(2).repeat_interleave(self.n_train)
-        return torch.cat(parts), y
-
     def _descend(self, x: Tensor, y: Tensor) -> BinaryClassifier:
         from trueboundary.problems import ArraySample
         from trueboundary.training import TrainingConfig, train
@@ -158,11 +150,8 @@ class LearnedBoundary(RunConfig):
         model = self._start()
         points = x.to(next(model.parameters()).dtype)
         rate = 0.05 if self.learner == "linear" else 1e-3
-        train(
-            model,
-            ArraySample(points, y, _BATCH_SIZE, self.seed),
-            TrainingConfig(self.n_steps, learning_rate=rate),
-        )
+        sample = ArraySample(points, y, _BATCH_SIZE, self.seed)
+        train(model, sample, TrainingConfig(self.n_steps, learning_rate=rate))
         return model
 
     def _start(self) -> BinaryClassifier:
@@ -187,16 +176,9 @@ class LearnedBoundary(RunConfig):
 
 def _plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     del device  # two dimensions
+    sizes = {name: settings[name] for name in ("n_train", "n_steps", "n_points", "resolution")}
     return {
-        f"{data} {learner}": LearnedBoundary(
-            data,
-            learner,
-            settings["n_train"],
-            settings["n_steps"],
-            settings["n_points"],
-            settings["resolution"],
-            seed,
-        )
+        f"{data} {learner}": LearnedBoundary(data, learner, **sizes, seed=seed)
         for data in _DATA
         for learner in _LEARNERS
     }
@@ -210,8 +192,8 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     return Analysis(panels=[_panel(runs, rows)], remarks=_remarks(rows))
 
 
-def _row(data: Data, learner: Learner, run: Run) -> dict[str, Any]:
-    row: dict[str, Any] = {"data": data, "classifier": _LEARNERS[learner]}
+def _row(data: Data, learner: Learner, run: Run) -> Row:
+    row: Row = {"data": data, "classifier": _LEARNERS[learner]}
     right = []
     for label in (0, 1):
         distance = run.arrays[f"distance_{label}"]
@@ -228,7 +210,7 @@ def _row(data: Data, learner: Learner, run: Run) -> dict[str, Any]:
     return row | {"accuracy": float(np.mean(right))}
 
 
-def _remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _remarks(rows: Rows) -> list[str]:
     found = {(row["data"], row["classifier"]): row for row in rows}
 
     def words(data: Data, learner: Learner) -> str:
@@ -255,7 +237,23 @@ def _remarks(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _panel(runs: Mapping[str, Run], rows: Sequence[Mapping[str, Any]]) -> Panel:
+def _panel(runs: Mapping[str, Run], rows: Rows) -> Panel:
+    def picture() -> Figure:
+        figure, grid = new_figure(len(_LEARNERS), len(_DATA), width=13.0, height=7.6)
+        names = [(data, learner) for data in _DATA for learner in _LEARNERS]
+        for axes, (data, learner), row in zip(grid, names, rows, strict=True):
+            run, extent = runs[f"{data} {learner}"], _EXTENTS[data]
+            draw_regions(axes, run.arrays["regions"], -extent, extent)
+            draw_points(axes, [run.arrays[f"points_{label}"][:100] for label in (0, 1)], ms=2.0)
+            axes.set(xlim=(-extent, extent), ylim=(-extent, extent), xticks=[], yticks=[])
+            near = f"{row['mean_distance_0']:.2f} and {row['mean_distance_1']:.2f}"
+            axes.set_xlabel(f"{row['accuracy']:.3f} right, at {near}")
+            if data == _DATA[0]:
+                axes.set_title(_LEARNERS[learner])
+            if learner == "optimal":
+                axes.set_ylabel(data)
+        return figure
+
     return Panel(
         name="bayes-fig5",
         title="Brittle by nature or by learning (Fig. 5)",
@@ -265,32 +263,9 @@ def _panel(runs: Mapping[str, Run], rows: Sequence[Mapping[str, Any]]) -> Panel:
         "two rows: one class is narrow, and the optimal boundary encloses it. Last row: the "
         "optimal boundary is far from both classes, but gradient descent from a bad start ends as "
         "accurate and much nearer, while the RBF SVM stays far.",
-        draw=lambda: _draw(runs, rows),
+        draw=picture,
         data=rows,
     )
-
-
-def _draw(runs: Mapping[str, Run], rows: Sequence[Mapping[str, Any]]) -> Figure:
-    from trueboundary.figures import COLOURS, new_figure
-
-    figure, grid = new_figure(len(_LEARNERS), len(_DATA), width=13.0, height=7.6)
-    names = [(data, learner) for data in _DATA for learner in _LEARNERS]
-    for axes, (data, learner), row in zip(grid, names, rows, strict=True):
-        run, extent = runs[f"{data} {learner}"], _EXTENTS[data]
-        draw_regions(axes, run.arrays["regions"], -extent, extent)
-        for label, colour in enumerate((COLOURS["inner"], COLOURS["outer"])):
-            points = run.arrays[f"points_{label}"][:100]
-            axes.plot(points[:, 0], points[:, 1], ".", color=colour, ms=2.0)
-        axes.set(xlim=(-extent, extent), ylim=(-extent, extent), xticks=[], yticks=[])
-        axes.set_xlabel(
-            f"{row['accuracy']:.3f} right, at "
-            f"{row['mean_distance_0']:.2f} and {row['mean_distance_1']:.2f}"
-        )
-        if data == _DATA[0]:
-            axes.set_title(_LEARNERS[learner])
-        if learner == "optimal":
-            axes.set_ylabel(data)
-    return figure
 
 
 EXPERIMENT = Experiment(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary import theory
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
-from trueboundary.experiments.bayes.boundary import decisions, draw, draw_regions
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Table
+from trueboundary.experiments.bayes.boundary import decisions, draw, draw_points, draw_regions
 from trueboundary.experiments.networks.planes import square_points
+from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from trueboundary.problems import MixtureProblem, TableProblem
 
 Array = NDArray[np.float64]
+#: Distances of one class to the boundary in a few numbers, by panel and class.
+Found = Mapping[tuple[str, int], Row]
 
 TOP, BOTTOM = ("a", "b", "d", "c"), ("e", "f", "h", "g")
 #: The mixtures of panel h without the rare broad Gaussians.
@@ -52,10 +54,8 @@ class PlanarDistances(RunConfig):
     ----------
     panel : str
         Panel of Figure 2, or `TWIN`.
-    n_points : int
-        Points per class.
-    resolution : int
-        Points along each side of the picture.
+    n_points, resolution : int
+        Points per class, and along each side of the picture.
     small_std : float
         Smallest standard deviation in the asymmetric problems.
     seed : int
@@ -72,8 +72,7 @@ class PlanarDistances(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_points", self.n_points, minimum=2)
-        check_integer("resolution", self.resolution, minimum=2)
+        self.check_at_least(2, "n_points", "resolution")
 
     def cost(self) -> float:
         """Return the time of brackets for both classes."""
@@ -129,7 +128,7 @@ class NarrowSweep(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("n_points", self.n_points, minimum=2)
+        self.check_at_least(2, "n_points")
         if not all(0 < ratio < 1 for ratio in self.ratios):
             raise ValueError(f"ratios must lie strictly between 0 and 1, got {list(self.ratios)}")
 
@@ -140,6 +139,7 @@ class NarrowSweep(RunConfig):
         from trueboundary.measure import certified_distances
 
         rows = []
+        leading = theory.gaussian_pairs.leading_boundary_distance
         for geometry, gap in _GEOMETRIES.items():
             for ratio in self.ratios:
                 problem = narrow_pair(ratio, gap)
@@ -148,26 +148,20 @@ class NarrowSweep(RunConfig):
                 y = torch.arange(2).repeat_interleave(self.n_points)
                 found = certified_distances(classifier, torch.cat(x), y).distance.numpy()
                 narrow, wide = np.split(found, 2)
-                std = ratio * _WIDE_STD
-                formula = float(
-                    theory.gaussian_pairs.leading_boundary_distance(std, _WIDE_STD, gap)
-                )
-                distance = float(np.quantile(narrow, 0.95))
-                rows.append(
-                    {
-                        "geometry": geometry,
-                        "ratio": ratio,
-                        "sigma_1": std,
-                        "q95_distance": distance,
-                        "formula": formula,
-                        "log_term_alone": float(
-                            theory.gaussian_pairs.leading_boundary_distance(std, _WIDE_STD)
-                        ),
-                        "q95_over_formula": distance / formula,
-                        "accuracy_narrow": float((narrow > 0).mean()),
-                        "accuracy_wide": float((wide > 0).mean()),
-                    }
-                )
+                std, distance = ratio * _WIDE_STD, float(np.quantile(narrow, 0.95))
+                formula = float(leading(std, _WIDE_STD, gap))
+                row = {
+                    "geometry": geometry,
+                    "ratio": ratio,
+                    "sigma_1": std,
+                    "q95_distance": distance,
+                    "formula": formula,
+                    "log_term_alone": float(leading(std, _WIDE_STD)),
+                    "q95_over_formula": distance / formula,
+                    "accuracy_narrow": float((narrow > 0).mean()),
+                    "accuracy_wide": float((wide > 0).mean()),
+                }
+                rows.append(row)
         return RunResult({"rows": rows, "n_points": self.n_points})
 
 
@@ -202,7 +196,9 @@ class TableShares(RunConfig):
             "g, two tables per class": two_tables_per_class(table_problem("g")),
         }.items():
             for label in (0, 1):
-                shares.append(_table_row(name, problem, label))
+                row: Row = {"panel": name, "class": label}
+                row |= {"share_one_level": problem.distance_share(label, 1.0)}
+                shares.append(row | {"accuracy": 1 - problem.error_rate(label)})
                 if len(name) == 1:
                     distance, cumulated = _distribution(problem, label)
                     arrays[f"{name}_distance_{label}"] = distance
@@ -214,8 +210,8 @@ class TableShares(RunConfig):
         for leak in self.leaks:
             problem = table_problem("g", leak=leak)
             zero, one = (d.probabilities.numpy() for d in (problem.density_0, problem.density_1))
-            row = int(zero.sum(axis=1).argmax())
-            neighbour = float(max(zero[row - 1].sum(), zero[row + 1].sum()))
+            top = int(zero.sum(axis=1).argmax())
+            neighbour = float(max(zero[top - 1].sum(), zero[top + 1].sum()))
             sweep.append(
                 {
                     "leak": leak,
@@ -277,15 +273,6 @@ def two_tables_per_class(problem: TableProblem) -> TableProblem:
     return TableProblem(mixed[0], mixed[1], problem.prior)
 
 
-def _table_row(name: str, problem: TableProblem, label: int) -> dict[str, Any]:
-    return {
-        "panel": name,
-        "class": label,
-        "share_one_level": problem.distance_share(label, 1.0),
-        "accuracy": 1 - problem.error_rate(label),
-    }
-
-
 def _distribution(problem: TableProblem, label: int) -> tuple[Array, Array]:
     """Return the distances that occur, and the probability of each or less."""
     density = (problem.density_0, problem.density_1)[label]
@@ -296,14 +283,9 @@ def _distribution(problem: TableProblem, label: int) -> tuple[Array, Array]:
 
 def _plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     del device  # two dimensions
-    panels = {
-        panel: PlanarDistances(
-            panel, settings["n_points"], settings["resolution"], settings["small_std"], seed
-        )
-        for panel in (*_GAUSSIANS, *_MIXTURES)
-    }
+    sizes = {name: settings[name] for name in ("n_points", "resolution", "small_std")}
     return {
-        **panels,
+        **{p: PlanarDistances(p, **sizes, seed=seed) for p in (*_GAUSSIANS, *_MIXTURES)},
         "sweep": NarrowSweep(tuple(settings["ratios"]), settings["n_sweep_points"], seed),
         "tables": TableShares(tuple(settings["leaks"]), seed),
     }
@@ -321,7 +303,7 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     return Analysis(
         panels=[
             _regions_panel(runs),
-            _distances_panel(runs, rows, tables["shares"]),
+            _distances_panel(runs, [*rows, *tables["shares"]]),
             _limits_panel(sweep["rows"], tables["sweep"]),
         ],
         measurements={
@@ -333,7 +315,7 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     )
 
 
-def _distance_row(panel: str, label: int, run: Run) -> dict[str, Any]:
+def _distance_row(panel: str, label: int, run: Run) -> Row:
     distance, proven = run.arrays[f"distance_{label}"], run.arrays[f"proven_{label}"]
     # A quantile that is one of the values is right for infinite ones, too.
     low, high = np.quantile(distance, [0.05, 0.95], method="inverted_cdf")
@@ -363,7 +345,7 @@ def _follows_the_formula(sweep: Mapping[str, Any]) -> Measurement:
     )
 
 
-def _mixtures(found: Mapping[tuple[str, int], Mapping[str, Any]]) -> Measurement:
+def _mixtures(found: Found) -> Measurement:
     # What decides is an error's distance (not too small) over a proven one (not too large).
     ratios = [
         found["h", label]["median_distance"] / max(found[TWIN, label]["median_proven"], 1e-300)
@@ -380,7 +362,7 @@ def _mixtures(found: Mapping[tuple[str, int], Mapping[str, Any]]) -> Measurement
     )
 
 
-def _tables(shares: Sequence[Mapping[str, Any]], sweep: Sequence[Mapping[str, Any]]) -> Measurement:
+def _tables(shares: Table, sweep: Table) -> Measurement:
     share = {(row["panel"], row["class"]): row["share_one_level"] for row in shares}
     holds = share["g", 0] > 0.99 and max(share["c", 0], share["c", 1]) < 0.1
     return Measurement(
@@ -391,13 +373,8 @@ def _tables(shares: Sequence[Mapping[str, Any]], sweep: Sequence[Mapping[str, An
     )
 
 
-def _remarks(
-    found: Mapping[tuple[str, int], Mapping[str, Any]],
-    sweep: Sequence[Mapping[str, Any]],
-    shares: Sequence[Mapping[str, Any]],
-) -> list[str]:
-    apart = [row for row in sweep if row["geometry"] == "means apart"]
-    equal = [row for row in sweep if row["geometry"] == "equal means"]
+def _remarks(found: Found, sweep: Table, shares: Table) -> list[str]:
+    equal, apart = ([row for row in sweep if row["geometry"] == name] for name in _GEOMETRIES)
     mixed = next(r for r in shares if r["panel"].startswith("g,") and r["class"] == 0)
     tight = found["h", 0]["median_proven"] / found["h", 0]["median_distance"]
     return [
@@ -423,12 +400,23 @@ def _remarks(
 
 
 def _regions_panel(runs: Mapping[str, Run]) -> Panel:
-    data = [
-        {"panel": panel, "class": label, "x": float(x), "y": float(y)}
-        for panel in "abcdefgh"
-        for label in (0, 1)
-        for x, y in _shown_points(runs, panel, label)
-    ]
+    def picture() -> Figure:
+        figure, grid = new_figure(4, 2, width=11.0, height=6.1)
+        for axes, panel in zip(grid, (*TOP, *BOTTOM), strict=True):
+            if panel in "cg":
+                regions = runs["tables"].arrays[f"{panel}_regions"].T
+                draw_regions(axes, regions, -0.5, len(regions) - 0.5)
+            else:
+                draw_regions(axes, runs[panel].arrays["regions"], -_EXTENT, _EXTENT)
+                axes.set(xlim=(-_EXTENT, _EXTENT), ylim=(-_EXTENT, _EXTENT))
+            draw_points(axes, [_shown_points(runs, panel, label) for label in (0, 1)], ms=2.5)
+            axes.set_title(f"{panel}  {_WORDS[panel]}")
+            if panel in BOTTOM:
+                axes.set_xlabel("first level" if panel == "g" else "first coordinate")
+            if panel in "ae":
+                axes.set_ylabel("second coordinate")
+        return figure
+
     return Panel(
         name="bayes-fig2",
         title="Where the optimal boundary runs (Fig. 2)",
@@ -438,8 +426,13 @@ def _regions_panel(runs: Mapping[str, Run]) -> Panel:
         "direction beside something broad, and the boundary encloses it closely; the rare broad "
         "Gaussians of h are each centred on the other class's side. The paper gives no parameters; "
         "these are chosen to look like its panels.",
-        draw=lambda: _draw_regions(runs),
-        data=data,
+        draw=picture,
+        data=[
+            {"panel": panel, "class": label, "x": float(x), "y": float(y)}
+            for panel in "abcdefgh"
+            for label in (0, 1)
+            for x, y in _shown_points(runs, panel, label)
+        ],
     )
 
 
@@ -450,31 +443,34 @@ def _shown_points(runs: Mapping[str, Run], panel: str, label: int) -> Array:
     return np.asarray(runs[panel].arrays[f"points_{label}"][:150])
 
 
-def _draw_regions(runs: Mapping[str, Run]) -> Figure:
-    from trueboundary.figures import COLOURS, new_figure
+def _distances_panel(runs: Mapping[str, Run], rows: Table) -> Panel:
+    def picture() -> Figure:
+        figure, (left, middle, right) = new_figure(3, width=11.0, height=3.7)
+        for panel, style in zip(_GAUSSIANS, ("-", "--", "-", "--"), strict=True):
+            colour = "inner" if panel in TOP else "outer"
+            x, share = _empirical(runs[panel].arrays["distance_0"])
+            left.plot(x, share, style, color=COLOURS[colour], label=panel)
+        for panel, colour in {"d": "inner", TWIN: "green", "h": "outer"}.items():
+            for kind, style in (("distance", "-"), ("proven", ":")):
+                x, share = _empirical(runs[panel].arrays[f"{kind}_0"])
+                name = "no broad" if panel == TWIN else panel
+                label = name if kind == "distance" else None
+                middle.plot(x, share, style, color=COLOURS[colour], label=label)
+        for panel, colour in {"c": "inner", "g": "outer"}.items():
+            arrays = runs["tables"].arrays
+            distance, share = arrays[f"{panel}_distance_0"], arrays[f"{panel}_cumulated_0"]
+            reach = np.concatenate([[0.5], distance[1:], [60.0]])
+            share = np.append(share, 1.0)
+            right.step(reach, share, where="post", color=COLOURS[colour], label=panel)
+        right.axvline(1.0, color=COLOURS["truth"], linestyle=":", linewidth=0.9)
+        for axes, title in ((left, "Gaussians"), (middle, "Mixtures"), (right, "Tables")):
+            axes.set(xscale="log", ylim=(0, 1.03), xlabel="distance to the nearest error (L2)")
+            axes.set_title(title)
+            add_legend(axes, location="center")
+        right.set_xlabel("distance to the nearest error (levels)")
+        left.set_ylabel("share of class 0")
+        return figure
 
-    figure, grid = new_figure(4, 2, width=11.0, height=6.1)
-    for axes, panel in zip(grid, (*TOP, *BOTTOM), strict=True):
-        if panel in "cg":
-            regions = runs["tables"].arrays[f"{panel}_regions"].T
-            draw_regions(axes, regions, -0.5, len(regions) - 0.5)
-        else:
-            draw_regions(axes, runs[panel].arrays["regions"], -_EXTENT, _EXTENT)
-            axes.set(xlim=(-_EXTENT, _EXTENT), ylim=(-_EXTENT, _EXTENT))
-        for label, colour in enumerate((COLOURS["inner"], COLOURS["outer"])):
-            points = _shown_points(runs, panel, label)
-            axes.plot(points[:, 0], points[:, 1], ".", color=colour, ms=2.5)
-        axes.set_title(f"{panel}  {_WORDS[panel]}")
-        if panel in BOTTOM:
-            axes.set_xlabel("first level" if panel == "g" else "first coordinate")
-        if panel in "ae":
-            axes.set_ylabel("second coordinate")
-    return figure
-
-
-def _distances_panel(
-    runs: Mapping[str, Run], rows: Sequence[Mapping[str, Any]], shares: Sequence[Mapping[str, Any]]
-) -> Panel:
     return Panel(
         name="bayes-fig2-distances",
         title="How far the points are from the optimal boundary",
@@ -482,38 +478,9 @@ def _distances_panel(
         "problems, red: asymmetric ones. Gaussians: exact. Mixtures: errors found (lines), "
         "certified from below (dots); green is panel h without its rare broad Gaussians. Tables: "
         "exact, in levels; the dotted line is one level.",
-        draw=lambda: _draw_distances(runs),
-        data=[*rows, *shares],
+        draw=picture,
+        data=rows,
     )
-
-
-def _draw_distances(runs: Mapping[str, Run]) -> Figure:
-    from trueboundary.figures import COLOURS, add_legend, new_figure
-
-    figure, (left, middle, right) = new_figure(3, width=11.0, height=3.7)
-    styles = {"a": ("inner", "-"), "b": ("inner", "--"), "e": ("outer", "-"), "f": ("outer", "--")}
-    for panel, (colour, style) in styles.items():
-        x, share = _empirical(runs[panel].arrays["distance_0"])
-        left.plot(x, share, style, color=COLOURS[colour], label=panel)
-    for panel, colour in {"d": "inner", TWIN: "green", "h": "outer"}.items():
-        for kind, style in (("distance", "-"), ("proven", ":")):
-            x, share = _empirical(runs[panel].arrays[f"{kind}_0"])
-            name = "no broad" if panel == TWIN else panel
-            label = name if kind == "distance" else None
-            middle.plot(x, share, style, color=COLOURS[colour], label=label)
-    for panel, colour in {"c": "inner", "g": "outer"}.items():
-        arrays = runs["tables"].arrays
-        distance, share = arrays[f"{panel}_distance_0"], arrays[f"{panel}_cumulated_0"]
-        reach = np.concatenate([[0.5], distance[1:], [60.0]])
-        right.step(reach, np.append(share, 1.0), where="post", color=COLOURS[colour], label=panel)
-    right.axvline(1.0, color=COLOURS["truth"], linestyle=":", linewidth=0.9)
-    for axes, title in ((left, "Gaussians"), (middle, "Mixtures"), (right, "Tables")):
-        axes.set(xscale="log", ylim=(0, 1.03), xlabel="distance to the nearest error (L2)")
-        axes.set_title(title)
-        add_legend(axes, location="center")
-    right.set_xlabel("distance to the nearest error (levels)")
-    left.set_ylabel("share of class 0")
-    return figure
 
 
 def _empirical(values: Array) -> tuple[Array, Array]:
@@ -523,7 +490,27 @@ def _empirical(values: Array) -> tuple[Array, Array]:
     return ranked[ranked > 0], share[ranked > 0]
 
 
-def _limits_panel(sweep: Sequence[Mapping[str, Any]], leaks: Sequence[Mapping[str, Any]]) -> Panel:
+def _limits_panel(sweep: Table, leaks: Table) -> Panel:
+    def picture() -> Figure:
+        figure, (left, right) = new_figure(2, width=9.6, height=3.9)
+        line: Any = {"color": COLOURS["truth"], "linewidth": 0.9}
+        for geometry, colour in zip(_GEOMETRIES, ("inner", "outer"), strict=True):
+            rows = [row for row in sweep if row["geometry"] == geometry]
+            plot_rows(left, rows, "sigma_1", "formula", **line)
+            dots: Any = {"color": COLOURS[colour], "label": geometry}
+            plot_rows(left, rows, "sigma_1", "q95_distance", "o", **dots)
+        left.plot([], [], label="formula", **line)
+        left.set(xscale="log", xlabel="smallest standard deviation sigma_1")
+        left.set(yscale="log", ylabel="distance to the boundary (L2)")
+        add_legend(left, location="upper left")
+        plot_rows(right, leaks, "p1_neighbour_over_min_p2", "share_one_level", "o-", label="exact")
+        steps: Any = {"drawstyle": "steps-mid", "color": COLOURS["truth"], "label": "guaranteed"}
+        plot_rows(right, leaks, "p1_neighbour_over_min_p2", "guaranteed", "--", **steps)
+        right.set(xscale="log", xlabel="p1(s~) / smallest p2")
+        right.set(ylim=(-0.03, 1.05), ylabel="share one level from the boundary")
+        add_legend(right, location="center left")
+        return figure
+
     return Panel(
         name="bayes-fig2-limits",
         title="How near the boundary comes (Observations 1 and 3)",
@@ -532,48 +519,9 @@ def _limits_panel(sweep: Sequence[Mapping[str, Any]], leaks: Sequence[Mapping[st
         "Right: share of class 0 in the asymmetric table that is one level from another decision, "
         "and the share that Observation 3 guarantees, which is all or nothing: it needs p1(s~) "
         "below the smallest p2.",
-        draw=lambda: _draw_limits(sweep, leaks),
+        draw=picture,
         data=[*sweep, *leaks],
     )
-
-
-def _draw_limits(sweep: Sequence[Mapping[str, Any]], leaks: Sequence[Mapping[str, Any]]) -> Figure:
-    from trueboundary.figures import COLOURS, add_legend, new_figure
-
-    figure, (left, right) = new_figure(2, width=9.6, height=3.9)
-    for geometry, colour in zip(_GEOMETRIES, ("inner", "outer"), strict=True):
-        rows = [row for row in sweep if row["geometry"] == geometry]
-        stds = [row["sigma_1"] for row in rows]
-        left.plot(stds, [row["formula"] for row in rows], color=COLOURS["truth"], linewidth=0.9)
-        left.plot(
-            stds, [r["q95_distance"] for r in rows], "o", color=COLOURS[colour], label=geometry
-        )
-    left.plot([], [], color=COLOURS["truth"], linewidth=0.9, label="formula")
-    left.set(
-        xscale="log",
-        yscale="log",
-        xlabel="smallest standard deviation sigma_1",
-        ylabel="distance to the boundary (L2)",
-    )
-    add_legend(left, location="upper left")
-    ratio = [row["p1_neighbour_over_min_p2"] for row in leaks]
-    right.plot(ratio, [row["share_one_level"] for row in leaks], "o-", label="exact")
-    right.step(
-        ratio,
-        [row["guaranteed"] for row in leaks],
-        where="mid",
-        color=COLOURS["truth"],
-        linestyle="--",
-        label="guaranteed",
-    )
-    right.set(
-        xscale="log",
-        ylim=(-0.03, 1.05),
-        xlabel="p1(s~) / smallest p2",
-        ylabel="share one level from the boundary",
-    )
-    add_legend(right, location="center left")
-    return figure
 
 
 EXPERIMENT = Experiment(

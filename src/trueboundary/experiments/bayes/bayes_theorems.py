@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary import theory
-from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.bayes.boundary import draw
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -29,6 +29,9 @@ Array = NDArray[np.float64]
 #: Separation of the two means; every length is in units of it.
 _SEPARATION = 1.0
 _BLOCK = 250
+_SPECTRA = ("equal", "unequal")
+#: What is kept of each point: half the distance to the other subspace, and the bounds around it.
+_BRACKET = ("half", "proven", "found")
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,8 @@ class SphericalPair(RunConfig):
         Dimension.
     std : float
         Standard deviation, in units of the distance of the means.
-    n_points : int
-        Points of class 0 whose exact distance is measured.
-    n_attacked : int
-        How many of them, the first ones, are attacked, too.
+    n_points, n_attacked : int
+        Points of class 0 whose exact distance is measured; the first are attacked, too.
     seed : int
         Seed of the means and points.
     """
@@ -58,9 +59,8 @@ class SphericalPair(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("dim", "n_attacked"):
-            check_integer(name, getattr(self, name), minimum=1)
-        check_integer("n_points", self.n_points, minimum=max(2, self.n_attacked))
+        self.check_at_least(1, "dim", "n_attacked")
+        self.check_at_least(max(2, self.n_attacked), "n_points")
         if self.n_attacked > _BLOCK:
             raise ValueError(f"n_attacked must be at most {_BLOCK}, got {self.n_attacked}")
         if not self.std > 0:
@@ -111,12 +111,9 @@ class SphericalPair(RunConfig):
         generator = block_generator(self.seed, 0, purpose="direction of the means")
         direction = torch.randn(self.dim, dtype=torch.float64, generator=generator)
         direction /= direction.norm()
+        none = torch.zeros(self.dim, 0, dtype=torch.float64)
         zero, one = (
-            LowRankGaussian(
-                sign * _SEPARATION / 2 * direction,
-                torch.zeros(self.dim, 0, dtype=torch.float64),
-                self.std**2,
-            )
+            LowRankGaussian(sign * _SEPARATION / 2 * direction, none, self.std**2)
             for sign in (-1.0, 1.0)
         )
         return MixtureProblem(zero, one), direction
@@ -128,10 +125,8 @@ class SubspaceRobustness(RunConfig):
 
     Parameters
     ----------
-    dim : int
-        Dimension.
-    n_factors : int
-        Dimension of each subspace.
+    dim, n_factors : int
+        Dimension, and that of each subspace.
     n_components : int
         Components per class.
     noise_stds : tuple of float
@@ -155,10 +150,9 @@ class SubspaceRobustness(RunConfig):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_factors", "n_components"):
-            check_integer(name, getattr(self, name), minimum=1)
-        check_integer("dim", self.dim, minimum=self.n_factors + 1)
-        check_integer("n_points", self.n_points, minimum=2)
+        self.check_at_least(1, "n_factors", "n_components")
+        self.check_at_least(self.n_factors + 1, "dim")
+        self.check_at_least(2, "n_points")
         if not all(std > 0 for std in self.noise_stds):
             raise ValueError(f"noise_stds must be positive, got {list(self.noise_stds)}")
 
@@ -178,13 +172,12 @@ class SubspaceRobustness(RunConfig):
         for index, std in enumerate(self.noise_stds):
             problem = self.problem(std)
             classifier = problem.bayes_classifier(dtype=torch.float64)
-            parts: dict[str, list[Any]] = {"half": [], "proven": [], "found": []}
+            parts: dict[str, list[Any]] = {name: [] for name in _BRACKET}
             for label in (0, 1):
                 x = draw(problem, self.n_points, label, self.seed, "subspace points")
                 y = torch.full((len(x),), label)
                 parts["half"].append(other_subspace_distance(problem, x, y).numpy() / 2)
-                proven = certified_distances(classifier, x, y)
-                parts["proven"].append(proven.distance.numpy())
+                parts["proven"].append(certified_distances(classifier, x, y).distance.numpy())
                 parts["found"].append(LogDensityGradient()(classifier, x, y).distance.numpy())
             arrays |= {f"{key}_{index}": np.concatenate(value) for key, value in parts.items()}
             context.progress((index + 1) / len(self.noise_stds))
@@ -242,19 +235,14 @@ def _plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunC
         f"pair {dim} {std}": SphericalPair(dim, std, n, n_attacked, seed)
         for dim, std in _pairs(settings)
     }
-    subspaces: dict[str, RunConfig] = {
+    names = ("subspace_dim", "n_factors", "n_components", "noise_stds", "n_subspace_points")
+    dim, n_factors, n_components, noise_stds, n = (settings[name] for name in names)
+    return pairs | {
         name: SubspaceRobustness(
-            settings["subspace_dim"],
-            settings["n_factors"],
-            settings["n_components"],
-            tuple(settings["noise_stds"]),
-            settings["n_subspace_points"],
-            equal,
-            seed,
+            dim, n_factors, n_components, tuple(noise_stds), n, name == "equal", seed
         )
-        for name, equal in (("equal", True), ("unequal", False))
+        for name in _SPECTRA
     }
-    return pairs | subspaces
 
 
 def _pairs(settings: Mapping[str, Any]) -> list[tuple[int, float]]:
@@ -265,11 +253,10 @@ def _pairs(settings: Mapping[str, Any]) -> list[tuple[int, float]]:
 
 def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     pairs = [_pair_row(runs[f"pair {dim} {std}"], dim, std) for dim, std in _pairs(settings)]
-    noise_stds = tuple(settings["noise_stds"])
     curves = [
-        row
-        for name in ("equal", "unequal")
-        for row in _subspace_rows(name, runs[name].arrays, noise_stds)
+        _subspace_row(name, std, [runs[name].arrays[f"{key}_{index}"] for key in _BRACKET])
+        for name in _SPECTRA
+        for index, std in enumerate(settings["noise_stds"])
     ]
     return Analysis(
         panels=[_pairs_panel(runs, pairs, settings), _subspaces_panel(curves)],
@@ -281,7 +268,7 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     )
 
 
-def _pair_row(run: Run, dim: int, std: float) -> dict[str, Any]:
+def _pair_row(run: Run, dim: int, std: float) -> Row:
     distance, attacked = run.arrays["distance"], run.arrays["attacked"]
     exact = distance[: len(attacked)]
     return {
@@ -296,13 +283,10 @@ def _pair_row(run: Run, dim: int, std: float) -> dict[str, Any]:
     }
 
 
-def _theorem_1(run: Run, pairs: Sequence[Mapping[str, Any]]) -> Measurement:
-    value, low, high = mean_of_points(run.arrays["distance"] / (_SEPARATION / 2))
+def _theorem_1(run: Run, pairs: Rows) -> Measurement:
     row = pairs[0]
     return Measurement(
-        value,
-        low,
-        high,
+        *mean_of_points(run.arrays["distance"] / (_SEPARATION / 2)),
         n=row["n"],
         exact=1.0,
         cells=pairs,
@@ -313,30 +297,23 @@ def _theorem_1(run: Run, pairs: Sequence[Mapping[str, Any]]) -> Measurement:
     )
 
 
-def _subspace_rows(
-    name: str, arrays: Mapping[str, Array], noise_stds: Sequence[float]
-) -> list[dict[str, Any]]:
-    rows = []
-    for index, std in enumerate(noise_stds):
-        half, proven, found = (arrays[f"{key}_{index}"] for key in ("half", "proven", "found"))
-        rows.append(
-            {
-                "spectra": name,
-                "noise_std": std,
-                "smallest_proven": float((proven / half).min()),
-                "median_proven": theory.intervals.censored_median(proven / half),
-                "smallest_found": float((found / half).min()),
-                "median_found": theory.intervals.censored_median(found / half),
-                "mean_half_distance": float(half.mean()),
-                "n": len(half),
-            }
-        )
-    return rows
+def _subspace_row(name: str, noise_std: float, bracket: Sequence[Array]) -> Row:
+    half, proven, found = bracket
+    median = theory.intervals.censored_median
+    return {
+        "spectra": name,
+        "noise_std": noise_std,
+        "smallest_proven": float((proven / half).min()),
+        "median_proven": median(proven / half),
+        "smallest_found": float((found / half).min()),
+        "median_found": median(found / half),
+        "mean_half_distance": float(half.mean()),
+        "n": len(half),
+    }
 
 
-def _theorem_2(curves: Sequence[Mapping[str, Any]]) -> Measurement:
-    equal = [row for row in curves if row["spectra"] == "equal"]
-    last = min(equal, key=lambda row: float(row["noise_std"]))
+def _theorem_2(curves: Rows) -> Measurement:
+    last = _least_noise(curves, "equal")
     return Measurement(
         last["smallest_proven"],
         n=last["n"],
@@ -346,13 +323,14 @@ def _theorem_2(curves: Sequence[Mapping[str, Any]]) -> Measurement:
     )
 
 
-def _remarks(
-    pairs: Sequence[Mapping[str, Any]], curves: Sequence[Mapping[str, Any]], lemma_error: float
-) -> list[str]:
+def _least_noise(curves: Rows, spectra: str) -> Row:
+    own = [row for row in curves if row["spectra"] == spectra]
+    return min(own, key=lambda row: float(row["noise_std"]))
+
+
+def _remarks(pairs: Rows, curves: Rows, lemma_error: float) -> list[str]:
     high, low = pairs[0], pairs[2]
-    unequal = min(
-        (row for row in curves if row["spectra"] == "unequal"), key=lambda r: float(r["noise_std"])
-    )
+    unequal = _least_noise(curves, "unequal")
     noisy = max(curves, key=lambda row: float(row["noise_std"]))
     return [
         "The distances of theorem 1 do not depend on the dimension, nor does what is proven of "
@@ -368,9 +346,35 @@ def _remarks(
     ]
 
 
-def _pairs_panel(
-    runs: Mapping[str, Run], pairs: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
-) -> Panel:
+def _pairs_panel(runs: Mapping[str, Run], pairs: Rows, settings: Mapping[str, Any]) -> Panel:
+    def picture() -> Figure:
+        from scipy.stats import norm
+
+        figure, (axes,) = new_figure(width=7.2, height=4.2)
+        colours = dict(zip((settings["pair_std"], 0.1), ("inner", "outer"), strict=True))
+        grid = np.linspace(0.15, 0.85, 400)
+        for std in colours:
+            axes.plot(grid, norm.cdf(grid, _SEPARATION / 2, std), color=COLOURS["truth"], lw=0.9)
+        shares = np.array([0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98])
+        for (dim, std), marker in zip(_pairs(settings), "oo++", strict=True):
+            arrays = runs[f"pair {dim} {std}"].arrays
+            color, ms = (COLOURS[colours[std]], 6) if marker == "o" else (COLOURS["truth"], 9)
+            label = f"{dim:,} dimensions, sigma = {std:g} d"
+            quantiles = np.quantile(arrays["distance"], shares)
+            axes.plot(quantiles, shares, marker, color=color, ms=ms, label=label)
+        for std in colours:
+            arrays = runs[f"pair {settings['dim']} {std}"].arrays
+            ranked = arrays["attacked"]
+            share = [float((arrays["distance"] <= value).mean()) for value in ranked]
+            axes.plot(ranked, share, "x", color=COLOURS["green"], ms=7, mew=1.6)
+        axes.plot([], [], "x", color=COLOURS["green"], mew=1.6, label="attacked")
+        axes.plot([], [], color=COLOURS["truth"], lw=0.9, label="exact")
+        axes.axvline(_SEPARATION / 2, color=COLOURS["grey"], linestyle=":", linewidth=0.9)
+        axes.set(xlim=(0.15, 1.15), ylim=(0, 1.03), ylabel="share of class 0")
+        axes.set_xlabel("distance to the nearest error, in units of the means' distance d")
+        add_legend(axes, location="center right")
+        return figure
+
     return Panel(
         name="theorem-1",
         title="Distances to the boundary between spherical Gaussians (Theorem 1)",
@@ -378,51 +382,33 @@ def _pairs_panel(
         "dimensions and in many (dots, which coincide), and the exact distribution with mean d/2 "
         "and standard deviation sigma (lines). Crosses: attacks in all dimensions. Smaller noise "
         "brings all points to d/2; more dimensions change nothing.",
-        draw=lambda: _draw_pairs(runs, settings),
+        draw=picture,
         data=pairs,
     )
 
 
-def _draw_pairs(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Figure:
-    from scipy.stats import norm
+def _subspaces_panel(curves: Rows) -> Panel:
+    def picture() -> Figure:
+        figure, (axes,) = new_figure(width=7.2, height=4.2)
+        axes.axhline(1.0, color=COLOURS["truth"], linewidth=0.9)
+        kinds = {
+            "median_found": ("outer", "attack, median"),
+            "smallest_found": ("orange", "attack, smallest"),
+            "median_proven": ("sky", "certificate, median"),
+            "smallest_proven": ("inner", "certificate, smallest"),
+        }
+        for key, (colour, label) in kinds.items():
+            for name, style in (("equal", "o-"), ("unequal", "--")):
+                rows = [row for row in curves if row["spectra"] == name]
+                artist: Any = {"color": COLOURS[colour], "ms": 4}
+                artist["label"] = label if name == "equal" else None
+                plot_rows(axes, rows, "noise_std", key, style, **artist)
+        axes.set(xscale="log", xlabel="noise_std, in units of the factors' standard deviation")
+        axes.set_ylabel("distance / half the subspace distance")
+        axes.set_ylim(bottom=0.0)
+        add_legend(axes, location="lower left")
+        return figure
 
-    from trueboundary.figures import COLOURS, add_legend, new_figure
-
-    figure, (axes,) = new_figure(width=7.2, height=4.2)
-    colours = dict(zip((settings["pair_std"], 0.1), ("inner", "outer"), strict=True))
-    grid = np.linspace(0.15, 0.85, 400)
-    for std in colours:
-        axes.plot(grid, norm.cdf(grid, _SEPARATION / 2, std), color=COLOURS["truth"], lw=0.9)
-    shares = np.array([0.02, 0.1, 0.25, 0.5, 0.75, 0.9, 0.98])
-    for (dim, std), marker in zip(_pairs(settings), "oo++", strict=True):
-        arrays = runs[f"pair {dim} {std}"].arrays
-        axes.plot(
-            np.quantile(arrays["distance"], shares),
-            shares,
-            marker,
-            color=COLOURS[colours[std]] if marker == "o" else COLOURS["truth"],
-            ms=6 if marker == "o" else 9,
-            label=f"{dim:,} dimensions, sigma = {std:g} d",
-        )
-    for std in colours:
-        arrays = runs[f"pair {settings['dim']} {std}"].arrays
-        ranked = arrays["attacked"]
-        share = [float((arrays["distance"] <= value).mean()) for value in ranked]
-        axes.plot(ranked, share, "x", color=COLOURS["green"], ms=7, mew=1.6)
-    axes.plot([], [], "x", color=COLOURS["green"], mew=1.6, label="attacked")
-    axes.plot([], [], color=COLOURS["truth"], lw=0.9, label="exact")
-    axes.axvline(_SEPARATION / 2, color=COLOURS["grey"], linestyle=":", linewidth=0.9)
-    axes.set(
-        xlim=(0.15, 1.15),
-        ylim=(0, 1.03),
-        xlabel="distance to the nearest error, in units of the means' distance d",
-        ylabel="share of class 0",
-    )
-    add_legend(axes, location="center right")
-    return figure
-
-
-def _subspaces_panel(curves: Sequence[Mapping[str, Any]]) -> Panel:
     return Panel(
         name="theorem-2",
         title="From noise to half the distance of the subspaces (Theorem 2)",
@@ -430,41 +416,9 @@ def _subspaces_panel(curves: Sequence[Mapping[str, Any]]) -> Panel:
         "the other class, bracketed by certificate (below) and attack (above), for the worst point "
         "and the median, as the noise vanishes. Dashes: singular values that are not equal, which "
         "the theorem does not allow for and its limit does not mind.",
-        draw=lambda: _draw_subspaces(curves),
+        draw=picture,
         data=curves,
     )
-
-
-def _draw_subspaces(curves: Sequence[Mapping[str, Any]]) -> Figure:
-    from trueboundary.figures import COLOURS, add_legend, new_figure
-
-    figure, (axes,) = new_figure(width=7.2, height=4.2)
-    axes.axhline(1.0, color=COLOURS["truth"], linewidth=0.9)
-    kinds = {
-        "median_found": ("outer", "attack, median"),
-        "smallest_found": ("orange", "attack, smallest"),
-        "median_proven": ("sky", "certificate, median"),
-        "smallest_proven": ("inner", "certificate, smallest"),
-    }
-    for key, (colour, label) in kinds.items():
-        for name, style in (("equal", "o-"), ("unequal", "--")):
-            rows = [row for row in curves if row["spectra"] == name]
-            axes.plot(
-                [row["noise_std"] for row in rows],
-                [row[key] for row in rows],
-                style,
-                color=COLOURS[colour],
-                ms=4,
-                label=label if name == "equal" else None,
-            )
-    axes.set(
-        xscale="log",
-        xlabel="noise_std, in units of the factors' standard deviation",
-        ylabel="distance / half the subspace distance",
-    )
-    axes.set_ylim(bottom=0.0)
-    add_legend(axes, location="lower left")
-    return figure
 
 
 EXPERIMENT = Experiment(

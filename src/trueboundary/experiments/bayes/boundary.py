@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trueboundary.figures import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,15 +48,7 @@ def attacked_distances(
 
 
 def decisions(classifier: BinaryClassifier, points: NDArray[np.floating]) -> NDArray[np.int8]:
-    """Return the class that a classifier gives to points, shape ``(..., 2)`` to ``(...)``.
-
-    Parameters
-    ----------
-    classifier : BinaryClassifier
-        In evaluation mode.
-    points : ndarray
-        Points of the plane, shape ``(..., 2)``.
-    """
+    """Return the class that a classifier gives to points, shape ``(..., 2)`` to ``(...)``."""
     import torch
 
     dtype = next(classifier.parameters()).dtype
@@ -69,17 +64,6 @@ def grid_distances(
 
     They are upper bounds that no shape of the margin can deceive, as fine as the grid; infinite
     where the whole grid is given to the class.
-
-    Parameters
-    ----------
-    x : Tensor
-        Points of class `label`, shape ``(n, 2)``.
-    label : int
-        Their class.
-    points : ndarray
-        Grid, shape ``(..., 2)``.
-    classes : ndarray
-        Decisions on the grid, shape ``(...)``.
     """
     from scipy.spatial import cKDTree
 
@@ -89,18 +73,14 @@ def grid_distances(
     return np.asarray(cKDTree(errors).query(x.numpy())[0])
 
 
-def draw_regions(axes: Axes, classes: NDArray[np.int8], low: float, high: float) -> None:
-    """Colour the regions that a classifier gives to class 0 and class 1.
+def draw_points(axes: Axes, classes: Sequence[Array], *, ms: float) -> None:
+    """Draw the points of class 0 and of class 1."""
+    for colour, points in zip(("inner", "outer"), classes, strict=True):
+        axes.plot(points[:, 0], points[:, 1], ".", color=COLOURS[colour], ms=ms)
 
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-        Where to draw.
-    classes : ndarray
-        Decisions on a grid over the square [low, high]^2.
-    low, high : float
-        Limits of the square.
-    """
+
+def draw_regions(axes: Axes, classes: NDArray[np.int8], low: float, high: float) -> None:
+    """Colour the classes that a classifier gives to a grid over the square [low, high]^2."""
     from matplotlib.colors import ListedColormap
 
     axes.imshow(
