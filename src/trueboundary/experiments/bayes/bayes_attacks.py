@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -116,13 +116,11 @@ def _remarks(rows: Rows, runs: Mapping[str, Run]) -> list[str]:
                 "Carlini-Wagner with constants in units of distance, in the mean over "
                 f"{plural(len(found), 'point')}."
             )
-    for r in rows:
-        if r["n_failed"]:
-            remarks.append(
-                f"{r['attacked']}: {r['attack']} failed at {r['n_failed']} of {r['n_points']} "
-                "points."
-            )
-    return remarks
+    return remarks + [
+        f"{r['attacked']}: {r['attack']} failed at {r['n_failed']} of {r['n_points']} points."
+        for r in rows
+        if r["n_failed"]
+    ]
 
 
 def _scatter(runs: Mapping[str, Run], dataset: str) -> Panel:
@@ -138,10 +136,7 @@ def _scatter(runs: Mapping[str, Run], dataset: str) -> Panel:
             end = 1.05 * max(values.max(initial=0.0), 0.1)
             block.plot([0, end], [0, end], color=COLOURS["truth"], linewidth=0.9)
             block.plot(*values, "o", ms=3, alpha=0.6, color=COLOURS["inner"])
-            block.set_xlim(0, end)
-            block.set_ylim(0, end)
-            block.set_aspect("equal")
-            block.set_title(name)
+            block.set(xlim=(0, end), ylim=(0, end), aspect="equal", title=name)
             block.set_xlabel("Carlini-Wagner (L2)")
         axes[0].set_ylabel("gradient attack (L2)")
         return figure
@@ -170,16 +165,9 @@ def _means(rows: Rows, dataset: str) -> Panel:
             if row["n_failed"]:
                 ends = [row["mean_l2_high"], row["mean_l2"]]
                 top = next((end for end in ends if end is not None and math.isfinite(end)), 0.0)
-                axes.text(
-                    place,
-                    0.12 + top,
-                    f"{row['n_failed']} of {row['n_points']} failed",
-                    rotation=90,
-                    ha="center",
-                    va="bottom",
-                    fontsize=8,
-                    color=colours[row["attack"]],
-                )
+                look: dict[str, Any] = {"fontsize": 8, "color": colours[row["attack"]]}
+                words = f"{row['n_failed']} of {row['n_points']} failed"
+                axes.text(place, 0.12 + top, words, rotation=90, ha="center", va="bottom", **look)
         axes.set_ylabel("mean L2 of the attack")
         axes.set_ylim(0, 1.35 * axes.get_ylim()[1])
         axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper center")

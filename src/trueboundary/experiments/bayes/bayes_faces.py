@@ -115,11 +115,8 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     claims = face_claims.of_all(runs, rows) | face_claims.of_contrast(runs, swept)
     measurements: dict[str, Measurement] = {}
     for part, experiment in _parts().items():
-        own = {
-            name.removeprefix(f"{part}/"): run
-            for name, run in runs.items()
-            if name.startswith(f"{part}/")
-        }
+        within = f"{part}/"
+        own = {n.removeprefix(within): run for n, run in runs.items() if n.startswith(within)}
         used = part_settings(settings, part)
         found = experiment.analyse(own, used)
         panels += [replace(panel, name=f"faces-{panel.name}") for panel in found.panels]
@@ -190,14 +187,9 @@ def _means(rows: Rows, contrast: Rows) -> Panel:
             across=True,
         )
         known = [row for row in contrast if row["dataset"] in names and row["mean_l2"] > 0]
-        axes.plot(
-            [row["mean_l2"] for row in known],
-            [names.index(row["dataset"]) - 0.34 for row in known],
-            "D",
-            ms=5,
-            color=COLOURS["truth"],
-            label=_ASYMMETRIC,
-        )
+        places = [names.index(row["dataset"]) - 0.34 for row in known]
+        look: dict[str, Any] = {"ms": 5, "color": COLOURS["truth"], "label": _ASYMMETRIC}
+        axes.plot([row["mean_l2"] for row in known], places, "D", **look)
         axes.set_xlim(0, 1.45 * axes.get_xlim()[1])
         axes.set_xlabel("mean L2 of the attack")
         add_legend(axes, location="center right")

@@ -71,18 +71,13 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
 
 def noise_rows(runs: Mapping[str, Run], settings: Settings) -> Rows:
     """Return one row per data set, noise and classifier."""
-    return [
-        attack_row(
-            runs,
-            f"{name}/{noise_std:g}/{classifier}",
-            dataset=name,
-            noise_std=noise_std,
-            classifier=classifier,
-        )
-        for name in settings["dataset"]
-        for noise_std in settings["noise_stds"]
-        for classifier in CLASSIFIERS
-    ]
+    rows = []
+    for name in settings["dataset"]:
+        for noise_std in settings["noise_stds"]:
+            for classifier in CLASSIFIERS:
+                labels = {"dataset": name, "noise_std": noise_std, "classifier": classifier}
+                rows.append(attack_row(runs, f"{name}/{noise_std:g}/{classifier}", **labels))
+    return rows
 
 
 def measure(runs: Mapping[str, Run], settings: Settings, rows: Rows) -> dict[str, Measurement]:
@@ -120,19 +115,16 @@ def _bars(rows: Rows) -> Panel:
         figure, panels = new_figure(len(names), width=max(5.6, 4.2 * len(names)), height=3.8)
         top = max([*(row["mean_l2"] for row in rows if row["mean_l2"] > 0), 0.1])
         for axes, name in zip(panels, names, strict=True):
-            for classifier, colour in (("optimal", "truth"), ("CNN", "inner")):
+            looks = (("optimal", "truth", "o--"), ("CNN", "inner", "o-"))
+            for classifier, colour, style in looks:
                 along = chosen(rows, dataset=name, classifier=classifier)
-                style = "o--" if classifier == "optimal" else "o-"
-                draw_line(
-                    axes, along, "noise_std", colour=COLOURS[colour], label=classifier, style=style
-                )
-            axes.set_xscale("log")
+                look = {"colour": COLOURS[colour], "style": style, "label": classifier}
+                draw_line(axes, along, "noise_std", **look)
             noises = sorted(names_of(rows, "noise_std"))
+            axes.set(xscale="log", xlabel="standard deviation of the noise in each pixel")
             axes.set_xticks(noises, [f"{noise:g}" for noise in noises])
             axes.set_xticks([], minor=True)
-            axes.set_xlim(noises[0] / 2, noises[-1] * 2)
-            axes.set_ylim(0, 1.35 * top)
-            axes.set_xlabel("standard deviation of the noise in each pixel")
+            axes.set(xlim=(noises[0] / 2, noises[-1] * 2), ylim=(0, 1.35 * top))
             axes.set_title(words_of(name))
         panels[0].set_ylabel("mean L2 of the attack")
         add_legend(panels[0], location="upper right")
@@ -155,24 +147,14 @@ def _sheet(runs: Mapping[str, Run], settings: Settings) -> Panel:
         for name in settings["dataset"]
         for noise_std in settings["noise_stds"]
     }
-    data: Rows = [
-        {
-            "dataset": name,
-            "noise_std": noise_std,
-            "share_below_0": float((values < 0).mean()),
-            "share_above_1": float((values > 1).mean()),
-        }
-        for (name, noise_std), (values, _) in pictures.items()
-    ]
 
     def draw() -> Figure:
         figure, panels = new_figure(1, len(pictures), width=7.2, height=0.3 + 1.1 * len(pictures))
         for axes, (name, noise_std) in zip(panels, pictures, strict=True):
             pixels, shape = pictures[name, noise_std]
             show_pictures(axes, [pixels], shape)
-            axes.set_ylabel(
-                f"{words_of(name)}\nnoise {noise_std:g}", rotation=0, ha="right", va="center"
-            )
+            words = f"{words_of(name)}\nnoise {noise_std:g}"
+            axes.set_ylabel(words, rotation=0, ha="right", va="center")
         return figure
 
     return Panel(
@@ -181,7 +163,15 @@ def _sheet(runs: Mapping[str, Run], settings: Settings) -> Panel:
         caption="The first samples of either class at each noise. Values beyond black and white, "
         "which the problems have, are drawn as black and white.",
         draw=draw,
-        data=data,
+        data=[
+            {
+                "dataset": name,
+                "noise_std": noise_std,
+                "share_below_0": float((values < 0).mean()),
+                "share_above_1": float((values > 1).mean()),
+            }
+            for (name, noise_std), (values, _) in pictures.items()
+        ],
     )
 
 

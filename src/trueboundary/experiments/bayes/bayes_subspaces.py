@@ -35,7 +35,7 @@ from trueboundary.experiments.images.image_plans import (
     words_of,
 )
 from trueboundary.experiments.summaries import ratio_of_means
-from trueboundary.figures import COLOURS, add_legend, new_figure
+from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -49,10 +49,8 @@ class SubspaceDistances(OnImages):
 
     Parameters
     ----------
-    n_points : int
-        Number of points, those of an `AttackedImages` with the same number and seed.
-    seed : int
-        Seed of the points.
+    n_points, seed : int
+        Number and seed of the points, those of an `AttackedImages` with the same ones.
     """
 
     version: ClassVar[int] = 2  # 1 certified less
@@ -158,8 +156,7 @@ def histogram_panel(runs: Mapping[str, Run], *, name: str, title: str, caption: 
             block.hist(values, bins, color=COLOURS["inner"], alpha=0.75)
             label = f"mean {values.mean():.2f}"
             block.axvline(values.mean(), color=COLOURS["truth"], linestyle="--", label=label)
-            block.set_title(words_of(name))
-            block.set_xlabel("L2 distance to the subspace")
+            block.set(title=words_of(name), xlabel="L2 distance to the subspace")
             block.set_ylim(top=1.25 * max(1.0, block.get_ylim()[1]))
             add_legend(block, location="upper left")
         axes[0].set_ylabel("number of points")
@@ -193,14 +190,11 @@ def _scatter(runs: Mapping[str, Run], names: Sequence[str]) -> Panel:
         end = 1.05 * max([r["half_distance"] for r in rows] + finite)
         for block, dataset in zip(axes, names, strict=True):
             own = chosen(rows, dataset=dataset)
-            half = [r["half_distance"] for r in own]
             for name, colour in (("attack", "inner"), ("certified", "green")):
-                values = [r[name] for r in own]
-                block.plot(half, values, "o", ms=3, alpha=0.6, color=COLOURS[colour], label=name)
+                look = {"ms": 3, "alpha": 0.6, "color": COLOURS[colour], "label": name}
+                plot_rows(block, own, "half_distance", name, "o", **look)
             block.plot([0, end], [0, end], color=COLOURS["truth"], linewidth=0.9)
-            block.set_xlim(0, end)
-            block.set_ylim(0, end)
-            block.set_title(words_of(dataset))
+            block.set(xlim=(0, end), ylim=(0, end), title=words_of(dataset))
             block.set_xlabel("half the subspace distance")
         axes[0].set_ylabel("L2 distance")
         add_legend(axes[0], location="lower right")

@@ -136,8 +136,7 @@ def _means(rows: Rows) -> Panel:
             step=0.2,
             bars=True,
         )
-        axes.set_xlabel("pair of classes")
-        axes.set_ylabel("mean L2 of the attack")
+        axes.set(xlabel="pair of classes", ylabel="mean L2 of the attack")
         axes.set_ylim(0, 1.28 * axes.get_ylim()[1])
         axes.legend(frameon=False, fontsize=9, ncols=5, loc="upper center", columnspacing=1.2)
         return figure
@@ -180,8 +179,7 @@ def _accuracies(rows: Rows) -> Panel:
             across=True,
             hollow=("attacked",),
         )
-        axes.set_xlim(-0.03, 1.03)
-        axes.set_xlabel("share of correct decisions")
+        axes.set(xlim=(-0.03, 1.03), xlabel="share of correct decisions")
         axes.legend(frameon=False, fontsize=9, loc="center")
         return figure
 

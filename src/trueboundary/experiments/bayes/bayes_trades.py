@@ -44,15 +44,8 @@ def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
         task = image_task(name, settings, seed)
         runs |= under(f"{name}/optimal", attacks_on(task, None, settings, seed))
         for beta in settings["betas"]:
-            network = fresh_cnn(
-                task,
-                settings,
-                seed,
-                device,
-                n_samples=settings["n_samples"],
-                width=settings["width"],
-                beta=float(beta),
-            )
+            sizes = {name: settings[name] for name in ("n_samples", "width")}
+            network = fresh_cnn(task, settings, seed, device, **sizes, beta=float(beta))
             runs |= under(f"{name}/beta-{beta:g}", attacks_on(task, network, settings, seed))
     return runs
 

@@ -47,8 +47,8 @@ class AttackedImages(Pieced, OfClassifier):
     attack : {"cw", "cw-paper", "gradient", "gradient-fixed"}
         Carlini-Wagner with constants in units of distance; the same with the paper's settings;
         steps along the gradient that are computed, or of a fixed length.
-    n_points : int
-        Number of points.
+    n_points, seed : int
+        Number and seed of the points.
     cw_steps, cw_searches : int
         Steps and number of descents of Carlini-Wagner; unused otherwise. The paper has 500 and 3.
     cw_rate : float
@@ -57,8 +57,6 @@ class AttackedImages(Pieced, OfClassifier):
         Number of points kept as pictures, of each class; photographs of people never are.
     model : str
         Which of the classifier's stored models.
-    seed : int
-        Seed of the points.
     """
 
     version: ClassVar[int] = 2  # 1 began the later descents of C&W where the last had ended
@@ -96,12 +94,8 @@ class AttackedImages(Pieced, OfClassifier):
 
     def seconds(self, n_points: int) -> float:
         """Return the number of passes times about what one takes."""
-        passes = {
-            "cw": self.cw_steps * self.cw_searches,
-            "cw-paper": self.cw_steps * self.cw_searches,
-            "gradient": 20,
-            "gradient-fixed": 200,
-        }[self.attack]
+        descents = self.cw_steps * self.cw_searches
+        passes = {"gradient": 20, "gradient-fixed": 200}.get(self.attack, descents)
         return 0.2 + n_points * passes * self.task.fit.source.seconds_per_pass
 
     def compute(self, context: Context) -> RunResult:

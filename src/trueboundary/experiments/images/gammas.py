@@ -114,8 +114,7 @@ def path_panel(path: Run, chosen: float, *, name: str, words: str) -> Panel:
         for block, level in zip(axes, linear, strict=True):
             block.axhline(level, color=COLOURS["grey"], linestyle="--", label="linear SVM")
             block.axvline(chosen, color=COLOURS["truth"], linestyle=":", label="chosen gamma")
-            block.set_xscale("log")
-            block.set_xlabel("gamma")
+            block.set(xscale="log", xlabel="gamma")
         axes[0].set_ylabel("accuracy on test points")
         axes[0].set_ylim(min(0.45, *(row["accuracy"] for row in rows)), 1.03)
         axes[1].set_ylabel("mean L2 of the gradient attack")

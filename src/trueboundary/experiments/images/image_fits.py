@@ -140,17 +140,8 @@ class ImageTask:
     def points(self, fit: Run, n: int, *, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
         """Return `n` points in float32 and their labels, the same for the same seed and purpose.
 
-        Parameters
-        ----------
-        fit : Run
-            The finished run of `fit`.
-        n : int
-            Number of points; of real images there may be fewer.
-        seed : int
-            Seed of the draw.
-        purpose : str
-            Different purposes give independent points; ``"test"`` takes real images from the test
-            set, every other purpose from the training set.
+        Different purposes give independent points; ``"test"`` takes real images from the test set,
+        every other purpose from the training set. Of real images there may be fewer.
         """
         import torch
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from trueboundary.experiments.base import Panel
+from trueboundary.experiments.base import Panel, rows_of
 from trueboundary.experiments.images.attacked_images import CHANGE_EDGES
 from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.figures import COLOURS, new_figure
@@ -101,8 +101,7 @@ def show_pictures(axes: Axes, rows: Sequence[Floats], image_shape: tuple[int, in
     picture = tile(rows, image_shape, gap=_GAP)
     axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.grid(visible=False)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
 
@@ -113,9 +112,7 @@ def draw_changes(axes: Axes, sheet: Sheet) -> None:
     axes.stairs(np.maximum(share, 1e-7), CHANGE_EDGES, fill=True, color=COLOURS["inner"])
     for edge in (-VISIBLE, VISIBLE):
         axes.axvline(edge, color=COLOURS["truth"], linewidth=0.8, linestyle=":")
-    axes.set_yscale("log")
-    axes.set_xlim(-0.5, 0.5)
-    axes.set_xlabel("change of a pixel (white - black = 1)")
+    axes.set(yscale="log", xlim=(-0.5, 0.5), xlabel="change of a pixel (white - black = 1)")
     axes.set_title(f"{100 * sheet.visible_share:.0f} % beyond 5/255")
 
 
@@ -125,15 +122,10 @@ def sheet_panel(
     """Return the panel of a data set's sheet; its data are the histograms, empty bins left out."""
     middles = (CHANGE_EDGES[:-1] + CHANGE_EDGES[1:]) / 2
     rows = [
-        {
-            "dataset": dataset,
-            "attacked": name,
-            "change": round(float(middle), 6),
-            "n_pixels": int(count),
-        }
+        {"dataset": dataset, "attacked": name} | row
         for name, sheet in sheets.items()
-        for middle, count in zip(middles, sheet.change_count, strict=True)
-        if count
+        for row in rows_of(change=np.round(middles, 6), n_pixels=sheet.change_count)
+        if row["n_pixels"]
     ]
     return Panel(
         name=f"{group}-sheet-{file_name(dataset)}",

@@ -152,13 +152,11 @@ class TrainedCNN(TrainedClassifier):
         from trueboundary.classifiers import AllConvolutionalNetwork, StridedConvolutionalNetwork
 
         generator = torch.Generator().manual_seed(self.seed)
-        model: BinaryClassifier
-        if self.architecture == "strided":
-            model = StridedConvolutionalNetwork(
-                image_shape, self.depth, self.width, generator=generator
-            )
-        else:
-            model = AllConvolutionalNetwork(image_shape, self.width, generator=generator)
+        model: BinaryClassifier = (
+            StridedConvolutionalNetwork(image_shape, self.depth, self.width, generator=generator)
+            if self.architecture == "strided"
+            else AllConvolutionalNetwork(image_shape, self.width, generator=generator)
+        )
         return model.to(self.device)
 
 
@@ -255,12 +253,10 @@ class Accuracy(OfClassifier):
 
     Parameters
     ----------
-    n_points : int
-        Number of points; of real images there may be fewer.
+    n_points, seed : int
+        Number and seed of the points; of real images there may be fewer.
     model : str
         Which of the classifier's stored models.
-    seed : int
-        Seed of the points.
     """
 
     n_points: int
