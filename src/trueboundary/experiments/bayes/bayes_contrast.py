@@ -95,19 +95,11 @@ def residual_distance(
 ) -> float:
     r"""Return how far a typical point must leave its component to look like an outlier.
 
-    Off its subspace a point has a residual of about :math:`\sigma \sqrt{N - l}`. The broad
-    component of standard deviation :math:`s` becomes the more probable one where the residual is
+    Off its subspace, of dimension l = `n_factors` of N = `dim`, a point has a residual of about
+    :math:`\sigma \sqrt{N - l}`, with the noise :math:`\sigma` of the narrow components. The broad
+    one, of standard deviation s = `outlier_std`, becomes the more probable where the residual is
     :math:`\sigma \sqrt{2 (N - l) \ln(s / \sigma)}`; the difference is the length of the attack,
     whatever the components' weights and loadings, which change it by little.
-
-    Parameters
-    ----------
-    noise_std : float
-        The noise :math:`\sigma` of the narrow components.
-    dim, n_factors : int
-        Dimension N of the images and l of the subspaces.
-    outlier_std : float
-        Standard deviation s of the broad component, more than `noise_std`.
 
     Examples
     --------

@@ -247,14 +247,8 @@ def without_broad_component(problem: MixtureProblem) -> MixtureProblem:
         if not isinstance(density, MixtureOfFactorAnalyzers):
             raise TypeError(f"both classes must be mixtures, got a {type(density).__name__}")
         weights = density.weights[:-1]
-        kept.append(
-            MixtureOfFactorAnalyzers(
-                weights / weights.sum(),
-                density.means[:-1],
-                density.loadings[:-1],
-                density.noise_variance[:-1],
-            )
-        )
+        others = (density.means[:-1], density.loadings[:-1], density.noise_variance[:-1])
+        kept.append(MixtureOfFactorAnalyzers(weights / weights.sum(), *others))
     return MixtureProblem(kept[0], kept[1], problem.prior)
 
 

@@ -46,21 +46,11 @@ def image_task(
     variant: ImageVariant = "symmetric",
     noise_std: float | None = None,
 ) -> ImageTask:
-    """Return a task with mixtures of the sizes that are usual for the images.
+    """Return a task with mixtures of the sizes that are usual for the images called `name`.
 
-    Parameters
-    ----------
-    name : str
-        As `trueboundary.data.parse_pair` takes it.
-    settings : mapping
-        With ``max_iter``, and ``noise_std`` unless it is given. Where it has ``n_components`` (0
-        for one per thousand images), ``n_factors`` or ``face_size``, these replace the usual ones.
-    seed : int
-        Seed of the fit.
-    variant : {"symmetric", "asymmetric", "as-fitted", "real"}
-        Of the problem.
-    noise_std : float, optional
-        Another noise than that of the settings.
+    The settings have ``max_iter``, and ``noise_std`` unless it is given. Where they have
+    ``n_components`` (0 for one per thousand images), ``n_factors`` or ``face_size``, these replace
+    the usual ones.
     """
     from trueboundary.data import parse_pair
 
@@ -150,15 +140,9 @@ def attacks_on(
 ) -> dict[str, RunConfig]:
     """Return the attacks on a classifier by their names, and its test as ``"test"``.
 
-    Parameters
-    ----------
-    task, classifier, seed, model
-        As in `AttackedImages`.
-    settings : mapping
-        With ``n_points`` and what the attacks need. There is a test where it has ``n_test``.
-    attacks : sequence of str
-        If there is none, the optimal classifier is attacked along the gradient of the log
-        densities, as in the paper; trained ones by Carlini-Wagner as well.
+    The settings have ``n_points`` and what the attacks need; there is a test where they have
+    ``n_test``. If no attacks are named, the optimal classifier is attacked along the gradient of
+    the log densities, as in the paper; trained ones by Carlini-Wagner as well.
     """
     if not attacks:
         attacks = ("gradient",) if classifier is None else ("gradient", "cw")
