@@ -24,7 +24,7 @@ from trueboundary.classifiers import (
 from trueboundary.experiments.base import Experiment
 from trueboundary.experiments.claims import Verdict, judge, read_claims
 from trueboundary.experiments.networks.attacked_points import AttackedPoints
-from trueboundary.experiments.networks.ellipsoids import log10_error
+from trueboundary.experiments.networks.ellipsoids import METHODS, log10_error
 from trueboundary.experiments.networks.network_brackets import (
     BracketedDistances,
     CertifiedRate,
@@ -362,7 +362,7 @@ def test_errors_of_the_clt_are_judged_at_the_papers_estimate() -> None:
     ]
     arrays = {"step": np.array([1])} | {
         f"{method}-{sphere}": np.array([-3.0])
-        for method in truth_approximations.METHODS
+        for method in METHODS
         for sphere in ("inner", "outer")
     }
     settings = truth_approximations.EXPERIMENT.settings("quick") | {"train_sizes": (0,)}

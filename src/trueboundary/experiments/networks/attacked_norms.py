@@ -34,8 +34,6 @@ class NormScan(OfNetwork):
         Random points per norm.
     middle : float
         Norm above which a point counts as outer.
-    seed : int
-        Seed of the points.
     """
 
     norms: tuple[float, ...]
@@ -77,12 +75,10 @@ class NormScan(OfNetwork):
 
 @dataclass(frozen=True)
 class NormAttack(Pieced, OfNetwork):
-    """Errors found by attack on spheres of given norms.
+    """Errors found by attack on spheres of given norms, against the rule of `NormScan`.
 
     Parameters
     ----------
-    norms, n_points, middle, seed
-        As in `NormScan`.
     n_steps, n_restarts : int
         Budget of the worst-case manifold attack.
     step_size : float
@@ -132,8 +128,8 @@ class NormAttack(Pieced, OfNetwork):
 
     def put_together(self, pieces: Mapping[str, Run], context: Context) -> RunResult:
         """Return all norms."""
-        arrays = joined([piece.arrays for piece in pieces.values()])
-        return RunResult({"n_points": self.n_points}, arrays)
+        found = [piece.arrays for piece in pieces.values()]
+        return RunResult({"n_points": self.n_points}, joined(found))
 
     def attack_norm(self, model: BinaryClassifier, index: int) -> Arrays:
         """Attack `model` on the sphere of one norm: errors found and the worst margin."""
@@ -160,13 +156,7 @@ class NormAttack(Pieced, OfNetwork):
 
 @dataclass(frozen=True, kw_only=True)
 class AttackedNorm(NormAttack):
-    """A piece of a large `NormAttack`, whose fields it has: the sphere of one norm.
-
-    Parameters
-    ----------
-    index : int
-        Which of the norms.
-    """
+    """A piece of a large `NormAttack`, whose fields it has: the sphere of norm number `index`."""
 
     index: int
 

@@ -33,8 +33,6 @@ class AttackedPoints(Pieced, OfNetwork):
         Where the points are.
     surface : {"sphere", "shell"}
         Search on the sphere, or anywhere between the spheres.
-    step_size : float
-        Length of a step.
     n_restarts : int
         Starts per point.
     refine_steps : int
@@ -42,8 +40,6 @@ class AttackedPoints(Pieced, OfNetwork):
         published attack does.
     model : str
         Which of the network's stored models.
-    seed : int
-        Seed of the points and restarts.
     """
 
     version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
@@ -120,13 +116,13 @@ class AttackedPoints(Pieced, OfNetwork):
         else:
             shell = Shell(1.0, self.network.radius)
             result = OffManifoldAttack(*budget)(model, x, y, domain=shell, generator=generator)
-        norms = result.x_adv.double().norm(dim=1)
-        return {
-            "distance": result.distance.double().cpu().numpy(),
-            "norm": norms.cpu().numpy(),
-            "n_forward": result.n_forward.cpu().numpy(),
-            "n_backward": result.n_backward.cpu().numpy(),
+        found = {
+            "distance": result.distance.double(),
+            "norm": result.x_adv.double().norm(dim=1),
+            "n_forward": result.n_forward,
+            "n_backward": result.n_backward,
         }
+        return {name: values.cpu().numpy() for name, values in found.items()}
 
     def points(self) -> tuple[Any, Any]:
         """Return the attacked points and their labels."""
@@ -146,13 +142,7 @@ class AttackedPoints(Pieced, OfNetwork):
 
 @dataclass(frozen=True, kw_only=True)
 class AttackedPiece(AttackedPoints):
-    """A piece of a large `AttackedPoints`, whose fields it has: the points `first` to `stop`.
-
-    Parameters
-    ----------
-    first, stop : int
-        Number of the first point, and one more than that of the last.
-    """
+    """A piece of a large `AttackedPoints`, whose fields it has: the points `first` to `stop`."""
 
     kind: ClassVar[str] = "AttackedChunk"
 

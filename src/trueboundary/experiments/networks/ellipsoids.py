@@ -46,35 +46,19 @@ METHODS: Mapping[str, str] = {
 
 
 def quadratic_network(
-    settings: Mapping[str, Any],
-    seed: int,
-    device: str,
-    *,
-    n_train: int = 0,
-    radius: float = RADIUS,
+    settings: Mapping[str, Any], seed: int, device: str, **fields: Any
 ) -> TrainedNetwork:
-    """Return a quadratic network with an experiment's settings, trained on `n_train` points.
+    """Return a quadratic network with an experiment's settings, and with the fields given besides.
 
     Experiments with equal settings share the network, if the number of snapshots is the same too;
     ``n_snapshots`` includes the last step, and may be left out.
     """
-    n_steps = settings["n_steps"]
-    return TrainedNetwork(
-        dim=settings["dim"],
-        architecture="quadratic",
-        width=settings["width"],
-        depth=1,
-        n_steps=n_steps,
-        n_train=n_train,
-        radius=radius,
-        learning_rate=settings["learning_rate"],
-        schedule=settings["schedule"],
-        initial_bias=settings["initial_bias"],
-        # The last step is stored as the final network anyway.
-        snapshots=snapshot_steps(n_steps, settings.get("n_snapshots", 1))[:-1],
-        seed=seed,
-        device=device,
-    )
+    names = ("dim", "width", "n_steps", "learning_rate", "schedule", "initial_bias")
+    shape = {name: settings[name] for name in names}
+    # The last step is stored as the final network anyway.
+    shape["snapshots"] = snapshot_steps(shape["n_steps"], settings.get("n_snapshots", 1))[:-1]
+    own: Any = {"seed": seed, "device": device}
+    return TrainedNetwork(architecture="quadratic", depth=1, **own, **shape, **fields)
 
 
 def train_until_perfect(
@@ -121,11 +105,6 @@ class EllipsoidErrors(OfNetwork):
     The result's arrays have one row per stored model, in the order of training: ``step``,
     ``alphas`` (ascending), ``n_wrong``, ``n_above`` (alphas above 1), ``scale`` (minus the bias)
     and, for each method and sphere, ``"<method>-<sphere>"``, the log10 of the error rate.
-
-    Parameters
-    ----------
-    network
-        A quadratic network.
     """
 
     def cost(self) -> float:
@@ -167,14 +146,7 @@ class EllipsoidErrors(OfNetwork):
 class OfEllipsoids(RunConfig):
     """What random points say of every stored model of a quadratic network.
 
-    All models see the same points.
-
-    Parameters
-    ----------
-    network : TrainedNetwork
-        A quadratic network.
-    n_points, seed : int
-        Random points per sphere, and their seed.
+    All models see the same points, `n_points` per sphere.
     """
 
     network: TrainedNetwork

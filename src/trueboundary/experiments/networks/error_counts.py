@@ -22,15 +22,7 @@ PIECE_BLOCKS = 122
 
 @dataclass(frozen=True)
 class ErrorCount(Pieced, OfNetwork):
-    """Errors of a trained network on random points of either sphere.
-
-    Parameters
-    ----------
-    n_points, seed : int
-        Points per sphere, and their seed.
-    model : str
-        Which of the network's stored models.
-    """
+    """Errors of a stored model of a network on `n_points` random points of either sphere."""
 
     version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
 
@@ -103,20 +95,9 @@ class ErrorCount(Pieced, OfNetwork):
 
 @dataclass(frozen=True)
 class CountedPiece(OfNetwork):
-    """A piece of a large `ErrorCount`: some blocks of the points of one sphere.
+    """A piece of a large `ErrorCount`: `n_points` points of one sphere, from a block onwards.
 
-    Counts of different size share their full pieces.
-
-    Parameters
-    ----------
-    sphere : {"inner", "outer"}
-        Where the points are.
-    first_block : int
-        Number of the block that holds the first point.
-    n_points : int
-        Points of this piece; only the last block may be cut off.
-    model, seed
-        As in `ErrorCount`.
+    Counts of different size share their full pieces; only the last block may be cut off.
     """
 
     kind: ClassVar[str] = "CountedChunk"

@@ -39,10 +39,6 @@ class BracketedDistances(OfNetwork):
 
     Parameters
     ----------
-    network
-        A ReLU network.
-    sphere, n_points, model, seed
-        As in `AttackedPoints`.
     n_attack_steps : int
         Steps of length 0.001 of the attack, which is then refined along the boundary.
     tolerance : float
@@ -95,16 +91,12 @@ class CertifiedRate(RunConfig):
     """A proven upper limit of a ReLU network's error rate on one sphere.
 
     The angle at which points are tested is chosen on the pilot's points; how many fresh random
-    points are certified at it limits the error rate, by isoperimetry, with 99 % confidence.
+    points are certified at it limits the error rate, by isoperimetry, with that confidence.
 
     Parameters
     ----------
     pilot : BracketedDistances
         Certified distances of other points of the same sphere.
-    n_points : int
-        Points tested.
-    confidence : float
-        Confidence of the limit.
     """
 
     pilot: BracketedDistances
@@ -150,19 +142,12 @@ class CertifiedRate(RunConfig):
             certified = certified_at(model, x, y, angle, region="cap")
             tally.add("exceptions", int((~certified).sum()))
             context.progress(min(1.0, (index + 1) * _CERTIFIED_BLOCK / self.n_points))
-        n_exceptions = tally.total("exceptions")
-        counted: Any = {"n_exceptions": n_exceptions, "confidence": self.confidence}
+        counted: Any = {"n_exceptions": tally.total("exceptions"), "confidence": self.confidence}
         log_limit = theory.caps.log_amplified_error_bound(
             network.dim, self.n_points, angle, **counted
         )
-        return RunResult(
-            {
-                "angle": angle,
-                "n_points": self.n_points,
-                "n_exceptions": n_exceptions,
-                "log10_limit": log_limit / math.log(10),
-            }
-        )
+        told = {"angle": angle, "n_points": self.n_points, "log10_limit": log_limit / math.log(10)}
+        return RunResult(told | {"n_exceptions": tally.total("exceptions")})
 
 
 def bracket_ratios(

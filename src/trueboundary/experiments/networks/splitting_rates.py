@@ -29,8 +29,8 @@ _N_KEPT = 200
 
 def splitting_budget(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are fields of `SplittingRate`."""
-    names = ("n_particles", "n_sweeps", "n_replicates", "n_attacks")
-    return {name: settings[name] for name in names}
+    fields = ("n_particles", "n_sweeps", "n_replicates", "n_attacks")
+    return {name: settings[name] for name in fields}
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,10 @@ class SplittingRate(Pieced, OfNetwork):
 
     Parameters
     ----------
-    sphere, model
-        As in `AttackedPoints`.
     n_particles, n_sweeps, n_replicates : int
         As in `trueboundary.rare_events.Splitting`.
     n_attacks : int
         Starts of the attack whose errors are held against the particles.
-    seed : int
-        Seed of the particles.
     """
 
     # 1 drew the first weights' numbers; 2 took a margin of 0 for an error
@@ -99,8 +95,7 @@ class SplittingRate(Pieced, OfNetwork):
         return self._seconds_of_check() if self.pieces() else self.whole_cost()
 
     def _seconds_of_check(self) -> float:
-        n_checked = min(self.n_attacks, 20) * _CHECK_EVALUATIONS
-        return n_checked * self.network.seconds_per_point
+        return min(self.n_attacks, 20) * _CHECK_EVALUATIONS * self.network.seconds_per_point
 
     def whole(self, context: Context) -> RunResult:
         """Attack for errors to compare with, and let the particles climb."""
@@ -159,13 +154,7 @@ class SplittingRate(Pieced, OfNetwork):
 
 @dataclass(frozen=True)
 class SplittingPilot(OfNetwork):
-    """The pilot of a large `SplittingRate`: levels and steps for all replicates.
-
-    Parameters
-    ----------
-    network, sphere, n_particles, n_sweeps, model, seed
-        As in `SplittingRate`.
-    """
+    """The pilot of a large `SplittingRate`: levels and steps for all replicates."""
 
     sphere: Sphere
     n_particles: int
@@ -175,8 +164,8 @@ class SplittingPilot(OfNetwork):
 
     def cost(self) -> float:
         """Return the time of one climb."""
-        n_evaluations = self.n_particles * (1 + self.n_sweeps * _N_LEVELS)
-        return n_evaluations * self.network.seconds_per_point
+        per_particle = 1 + self.n_sweeps * _N_LEVELS
+        return self.n_particles * per_particle * self.network.seconds_per_point
 
     def compute(self, context: Context) -> RunResult:
         """Let the particles choose the levels."""
@@ -206,15 +195,7 @@ class SplittingPilot(OfNetwork):
 
 @dataclass(frozen=True)
 class SplittingReplicate(RunConfig):
-    """One replicate of a large `SplittingRate`.
-
-    Parameters
-    ----------
-    pilot : SplittingPilot
-        What fixes its levels and steps.
-    index : int
-        Which replicate.
-    """
+    """Replicate number `index` of a large `SplittingRate`, whose pilot fixes levels and steps."""
 
     pilot: SplittingPilot
     index: int

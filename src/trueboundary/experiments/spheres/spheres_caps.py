@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,15 +27,7 @@ _ACCURACIES = (0.5, 0.6, 0.75, 0.9, 0.99, 0.9999, 1 - 1e-6)
 
 @dataclass(frozen=True)
 class CapDistances(RunConfig):
-    """Mean chord distance from uniform points to caps, sampled and exact.
-
-    Parameters
-    ----------
-    dims : tuple of int
-        Dimensions.
-    n_points, seed : int
-        Sampled points per dimension, and their seed.
-    """
+    """Mean chord distance to caps, exact and from `n_points` uniform points per dimension."""
 
     dims: tuple[int, ...]
     n_points: int
@@ -59,19 +52,12 @@ class CapDistances(RunConfig):
             for measure in MEASURES:
                 gap = np.maximum(polar - theory.caps.angle(dim, measure), 0.0)
                 chord = 2.0 * np.sin(gap / 2.0)
-                rows.append(
-                    {
-                        "dim": dim,
-                        "measure": measure,
-                        "sampled": float(chord.mean()),
-                        "standard_error": float(chord.std(ddof=1) / math.sqrt(self.n_points)),
-                        "exact": theory.caps.mean_distance(dim, measure),
-                        "gaussian": theory.caps.gaussian_mean_distance(dim, measure),
-                        "printed": theory.caps.gaussian_mean_distance(
-                            dim, measure, form="as-printed"
-                        ),
-                    }
-                )
+                gaussian = partial(theory.caps.gaussian_mean_distance, dim, measure)
+                row = {"dim": dim, "measure": measure, "sampled": float(chord.mean())}
+                row["standard_error"] = float(chord.std(ddof=1) / math.sqrt(self.n_points))
+                row["exact"] = theory.caps.mean_distance(dim, measure)
+                row |= {"gaussian": gaussian(), "printed": gaussian(form="as-printed")}
+                rows.append(row)
             context.progress((index + 1) / len(self.dims))
         return RunResult({"rows": rows, "n_points": self.n_points})
 
@@ -96,14 +82,7 @@ class PairDistances(RunConfig):
 class ErrorSetTopology(RunConfig):
     """Connected components of the error sets of random ellipsoids in three dimensions.
 
-    Parameters
-    ----------
-    n_cases : int
-        Ellipsoids for each number (1, 2, 3) of alphas above 1.
-    n_mesh : int
-        Points of the mesh.
-    seed : int
-        Seed of the alphas.
+    There are `n_cases` ellipsoids for each number (1, 2, 3) of alphas above 1.
     """
 
     n_cases: int
@@ -130,13 +109,9 @@ class ErrorSetTopology(RunConfig):
                 above = rng.uniform(1.1, 2.0, n_above)
                 alphas = np.concatenate([above, rng.uniform(0.2, 0.9, 3 - n_above)])
                 wrong = points**2 @ alphas > 1
-                rows.append(
-                    {
-                        "n_above": n_above,
-                        "alphas": alphas.tolist(),
-                        "components": count_components(wrong, edges),
-                    }
-                )
+                components = count_components(wrong, edges)
+                row = {"n_above": n_above, "alphas": alphas.tolist(), "components": components}
+                rows.append(row)
         return RunResult({"rows": rows})
 
 
@@ -175,7 +150,7 @@ def _plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunC
 def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     from scipy.stats import norm
 
-    rows = runs["caps"].summary["rows"]
+    rows, limit = runs["caps"].summary["rows"], float(norm.isf(1e-4))
     edges = [
         {"dim": d, "scaled_height": theory.caps.threshold(d, 1e-4) * d**0.5} for d in _EDGE_DIMS
     ]
@@ -183,14 +158,14 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         abs(r["sampled"] - r["exact"]) / r["standard_error"] for r in rows if r["standard_error"]
     )
     return Analysis(
-        panels=[_distance_panel(rows), _edge_panel(edges)],
+        panels=[_distances(rows), _edge(edges, limit)],
         measurements={
             "A1.3b": _pairs(runs["pairs"].arrays["distance"]),
             "A2.13": _topology(runs["topology"].summary["rows"]),
             "A3.1b": _printed_constant(),
             "A3.1c": _every_accuracy(),
             "A3.2": Measurement(
-                max(e["scaled_height"] for e in edges), exact=float(norm.isf(1e-4)), cells=edges
+                max(edge["scaled_height"] for edge in edges), exact=limit, cells=edges
             ),
             "A3.6": _exponential(),
         },
@@ -253,66 +228,55 @@ def _exponential() -> Measurement:
     return Measurement(holds, n=len(cells), cells=cells)
 
 
-def _distance_panel(rows: Rows) -> Panel:
+def _distances(rows: Rows) -> Panel:
+    def draw() -> Figure:
+        figure, (axes,) = new_figure(width=7.0, height=4.6)
+        dims = [d for d in sorted({row["dim"] for row in rows}) if d in (3, 10, 60, 100, 500, 2000)]
+        grid = np.geomspace(1e-4, 0.5, 60)
+        for colour, dim in zip(CYCLE, dims, strict=False):
+            exact = [theory.caps.mean_distance(dim, m) for m in grid]
+            axes.plot(grid, exact, color=colour, label=f"{dim}")
+            printed = [theory.caps.gaussian_mean_distance(dim, m, form="as-printed") for m in grid]
+            axes.plot(grid, printed, color=colour, linestyle="--", linewidth=0.9)
+            chosen = [row for row in rows if row["dim"] == dim]
+            plot_rows(axes, chosen, "measure", "sampled", "o", color=colour, ms=4)
+        axes.set(xscale="log", xlabel="measure of the cap (error rate)")
+        axes.set(ylim=(0, 1.5), ylabel="mean distance to the cap (L2)")
+        add_legend(axes, location="upper right", title="dimension")
+        return figure
+
     return Panel(
-        name="caps-distance",
-        title="How far a random point is from a cap",
-        caption="Mean chord distance from a uniform point of the unit sphere to a cap, against the "
+        "caps-distance",
+        "How far a random point is from a cap",
+        "Mean chord distance from a uniform point of the unit sphere to a cap, against the "
         "cap's share of the sphere. Lines are exact, dots sampled (their error bars are smaller "
         "than the dots), dashes the paper's formula with its factor sqrt(2): it is 41 % too large "
         "in high dimension and worse in low. No set of the same measure is farther away.",
-        draw=lambda: _draw_distances(rows),
-        data=rows,
+        draw,
+        rows,
     )
 
 
-def _draw_distances(rows: Rows) -> Figure:
-    figure, (axes,) = new_figure(width=7.0, height=4.6)
-    dims = [d for d in sorted({row["dim"] for row in rows}) if d in (3, 10, 60, 100, 500, 2000)]
-    grid = np.geomspace(1e-4, 0.5, 60)
-    for colour, dim in zip(CYCLE, dims, strict=False):
-        axes.plot(
-            grid, [theory.caps.mean_distance(dim, m) for m in grid], color=colour, label=f"{dim}"
-        )
-        printed = [theory.caps.gaussian_mean_distance(dim, m, form="as-printed") for m in grid]
-        axes.plot(grid, printed, color=colour, linestyle="--", linewidth=0.9)
-        chosen = [row for row in rows if row["dim"] == dim]
-        plot_rows(axes, chosen, "measure", "sampled", "o", color=colour, ms=4)
-    axes.set(
-        xscale="log",
-        ylim=(0, 1.5),
-        xlabel="measure of the cap (error rate)",
-        ylabel="mean distance to the cap (L2)",
-    )
-    add_legend(axes, location="upper right", title="dimension")
-    return figure
+def _edge(edges: Rows, limit: float) -> Panel:
+    def draw() -> Figure:
+        figure, (axes,) = new_figure(height=3.4)
+        style: Any = {"color": COLOURS["truth"], "linestyle": "--"}
+        axes.axhline(limit, **style, label="limit for large d")
+        plot_rows(axes, edges, "dim", "scaled_height", "o-", label="exact")
+        axes.set(xscale="log", xlabel="dimension d")
+        axes.set(ylim=(2.5, 4.0), ylabel="sqrt(d) x height of the edge")
+        add_legend(axes, location="lower right")
+        return figure
 
-
-def _edge_panel(edges: Rows) -> Panel:
     return Panel(
-        name="caps-edge",
-        title="How near the equator a small cap reaches",
-        caption="Height of the edge of the cap that covers .01 % of the sphere, times sqrt(d). It "
+        "caps-edge",
+        "How near the equator a small cap reaches",
+        "Height of the edge of the cap that covers .01 % of the sphere, times sqrt(d). It "
         "stays below 3.72, the normal quantile that it tends to: the cap reaches to within "
         "O(1/sqrt(d)) of the equator, and the equator is where almost all points are.",
-        draw=lambda: _draw_edges(edges),
-        data=edges,
+        draw,
+        edges,
     )
-
-
-def _draw_edges(edges: Rows) -> Figure:
-    from scipy.stats import norm
-
-    figure, (axes,) = new_figure(height=3.4)
-    limit = float(norm.isf(1e-4))
-    axes.axhline(limit, color=COLOURS["truth"], linestyle="--", label="limit for large d")
-    heights = [edge["scaled_height"] for edge in edges]
-    axes.plot([edge["dim"] for edge in edges], heights, "o-", label="exact")
-    axes.set(
-        xscale="log", ylim=(2.5, 4.0), xlabel="dimension d", ylabel="sqrt(d) x height of the edge"
-    )
-    add_legend(axes, location="lower right")
-    return figure
 
 
 EXPERIMENT = Experiment(

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, rows_of
-from trueboundary.experiments.networks.planes import (
-    draw_plane,
-    evaluate_plane,
-    polar_points,
-    square_points,
-)
+from trueboundary.experiments.networks import planes
 from trueboundary.experiments.networks.trained_networks import (
     SPHERES,
     OfNetwork,
@@ -34,8 +29,6 @@ class CircleGrid(OfNetwork):
 
     Parameters
     ----------
-    network
-        A network of two dimensions, trained on a fixed set.
     n_angles : int
         Angles per circle, evenly spaced.
     extent : float
@@ -68,12 +61,14 @@ class CircleGrid(OfNetwork):
         angles = 2 * math.pi * np.arange(self.n_angles) / self.n_angles
         radii = self.network.problem().radii
         arrays: Row = {
-            f"margin_{sphere}": evaluate_plane(model, plane, polar_points(angles, [radius])[0])
+            f"margin_{sphere}": planes.evaluate_plane(
+                model, plane, planes.polar_points(angles, [radius])[0]
+            )
             for sphere, radius in zip(SPHERES, radii, strict=True)
         }
         arrays["angle"] = angles
-        arrays["picture"] = evaluate_plane(
-            model, plane, square_points(self.extent, self.resolution)
+        arrays["picture"] = planes.evaluate_plane(
+            model, plane, planes.square_points(self.extent, self.resolution)
         )
         arrays["train_x"], arrays["train_y"] = self._training_points()
         return RunResult({"n_angles": self.n_angles, "extent": self.extent}, arrays)
@@ -106,48 +101,38 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     arrays = runs["grid"].arrays
     # A margin of exactly 0 is class 0, as for argmax.
     wrong = {"inner": arrays["margin_inner"] > 0, "outer": arrays["margin_outer"] <= 0}
-    n = sum(len(errors) for errors in wrong.values())
-    n_wrong = sum(int(errors.sum()) for errors in wrong.values())
-    counts = [
+    cells = [
         {"sphere": sphere, "n_angles": len(errors), "n_errors": int(errors.sum())}
         for sphere, errors in wrong.items()
     ]
     panel = Panel(
-        name="fig2-right",
-        title="The ReLU network in two dimensions",
-        caption=(
-            f"Green: classified as inner by the network that was trained on {settings['n_train']} "
-            "points (dots). Black: the two circles of the data. Red: the boundary of largest "
-            "margin. The network has interpolated between the points, and errors on the circles, "
-            "were there any, would show as orange arcs."
-        ),
-        draw=lambda: draw_circles(arrays, wrong, runs["grid"].summary["extent"]),
-        data=rows_of(**{name: arrays[name] for name in ("angle", "margin_inner", "margin_outer")}),
+        "fig2-right",
+        "The ReLU network in two dimensions",
+        f"Green: classified as inner by the network that was trained on {settings['n_train']} "
+        "points (dots). Black: the two circles of the data. Red: the boundary of largest "
+        "margin. The network has interpolated between the points, and errors on the circles, "
+        "were there any, would show as orange arcs.",
+        lambda: _draw(arrays, wrong, runs["grid"].summary["extent"]),
+        rows_of(**{name: arrays[name] for name in ("angle", "margin_inner", "margin_outer")}),
     )
-    measurement = Measurement(
-        value=n_wrong / n,
-        n=n,
-        cells=counts,
-        note=f"{n_wrong} of {n:,} grid points on the two circles, for one trained network.",
-    )
+    n, n_wrong = (sum(row[name] for row in cells) for name in ("n_angles", "n_errors"))
+    note = f"{n_wrong} of {n:,} grid points on the two circles, for one trained network."
+    measurement = Measurement(n_wrong / n, n=n, cells=cells, note=note)
     closest = min(float(-arrays["margin_inner"].max()), float(arrays["margin_outer"].min()))
     remark = f"The smallest margin (logit) of a correct class on either circle is {closest:.3g}."
     return Analysis([panel], {"A1.8": measurement}, [remark])
 
 
-def draw_circles(arrays: Mapping[str, Any], wrong: Mapping[str, Any], extent: float) -> Figure:
-    """Draw decision region, circles, training points and errors."""
+def _draw(arrays: Mapping[str, Any], wrong: Mapping[str, Any], extent: float) -> Figure:
     figure, (axes,) = new_figure(width=4.8, height=5.0)
-    draw_plane(axes, arrays["picture"], extent)
+    planes.draw_plane(axes, arrays["picture"], extent)
     for label, sphere in enumerate(SPHERES):
         points = arrays["train_x"][arrays["train_y"] == label]
         axes.plot(*points.T, ".", color=COLOURS[sphere], label=f"training points, {sphere}")
         radius = float(np.linalg.norm(points, axis=1).mean()) if len(points) else math.nan
-        bad = arrays["angle"][wrong[sphere]]
-        if len(bad):
-            axes.plot(
-                radius * np.cos(bad), radius * np.sin(bad), "s", color=COLOURS["orange"], ms=3
-            )
+        if len(bad := arrays["angle"][wrong[sphere]]):
+            arc = radius * np.stack([np.cos(bad), np.sin(bad)])
+            axes.plot(*arc, "s", color=COLOURS["orange"], ms=3)
     axes.set(xlabel="first coordinate", ylabel="second coordinate")
     shared_legend(figure, n_columns=2)
     return figure

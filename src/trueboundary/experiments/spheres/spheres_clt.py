@@ -10,23 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
-from trueboundary.experiments.networks.ellipsoids import (
-    METHODS,
-    RADIUS,
-    EllipsoidErrors,
-    Floats,
-    OfEllipsoids,
-    count_wrong,
-    log10_error,
-    method_rows,
-    quadratic_network,
-    training_words,
-)
+from trueboundary.experiments.networks import ellipsoids
 from trueboundary.experiments.networks.trained_networks import SPHERES
 from trueboundary.experiments.summaries import share_row
 from trueboundary.figures import COLOURS, interval_bars, new_figure, shared_legend
@@ -43,7 +33,7 @@ MEASURABLE = -6.0
 
 
 @dataclass(frozen=True)
-class EllipsoidCounts(OfEllipsoids):
+class EllipsoidCounts(ellipsoids.OfEllipsoids):
     """Errors of every stored model of a quadratic network among random points.
 
     The arrays have one row per stored model, in the order of `EllipsoidErrors`:
@@ -84,21 +74,12 @@ class RandomEllipsoids(RunConfig):
 
     Each case draws a dimension from 2 to 6, a centre and a spread of the alphas, some of them
     exactly on 1 or 1/R^2, and in one case of four turns the network's signs. Counting errors among
-    random points checks the exact rates by a way of its own.
-
-    Parameters
-    ----------
-    n_cases : int
-        Number of ellipsoids.
-    n_points : int
-        Random points per ellipsoid and sphere.
-    radius, seed
-        Radius of the outer sphere; seed of the cases and points.
+    `n_points` random points per sphere checks the exact rates by a way of its own.
     """
 
     n_cases: int = 400
     n_points: int = 2000
-    radius: float = RADIUS
+    radius: float = ellipsoids.RADIUS
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -108,30 +89,29 @@ class RandomEllipsoids(RunConfig):
         """Draw and compare."""
         generator = np.random.default_rng(self.seed)
         rows = []
-        for case in range(self.n_cases):
+        while len(rows) < self.n_cases:
             rows.append(self._case(generator))
-            context.progress((case + 1) / self.n_cases)
+            context.progress(len(rows) / self.n_cases)
         counted = {name: sum(row[name] for row in rows) for name in rows[0]}
         return RunResult(counted | {"n_cases": self.n_cases})
 
     def _case(self, generator: np.random.Generator) -> dict[str, bool]:
         alphas, inverted = self._draw(generator)
-        rates = {s: log10_error(alphas, s, radius=self.radius, inverted=inverted) for s in SPHERES}
-        low, high = 1 / self.radius**2, 1.0
-        perfect = count_wrong(alphas, self.radius) == 0 and not inverted
+        which: Any = {"radius": self.radius, "inverted": inverted}
+        rates = {sphere: ellipsoids.log10_error(alphas, sphere, **which) for sphere in SPHERES}
+        perfect = ellipsoids.count_wrong(alphas, self.radius) == 0 and not inverted
         none = all(math.isinf(rate) for rate in rates.values())
+        above, below = bool((alphas > 1).any()), bool((alphas < 1 / self.radius**2).any())
         return {
             "n_perfect": perfect,
             "n_inverted": inverted,
             "n_equivalence_holds": perfect == none,
-            "n_inner_holds": inverted
-            or bool((alphas > high).any()) == math.isfinite(rates["inner"]),
-            "n_outer_holds": inverted
-            or bool((alphas < low).any()) == math.isfinite(rates["outer"]),
+            "n_inner_holds": inverted or above == math.isfinite(rates["inner"]),
+            "n_outer_holds": inverted or below == math.isfinite(rates["outer"]),
             "n_counts_agree": self._counts_agree(generator, alphas, inverted, rates),
         }
 
-    def _draw(self, generator: np.random.Generator) -> tuple[Floats, bool]:
+    def _draw(self, generator: np.random.Generator) -> tuple[ellipsoids.Floats, bool]:
         dim = int(generator.integers(2, 7))
         spread = float(generator.choice([0.05, 0.2, 0.6]))
         alphas = np.abs(generator.normal(generator.uniform(0.5, 1.1), spread, dim))
@@ -142,7 +122,7 @@ class RandomEllipsoids(RunConfig):
     def _counts_agree(
         self,
         generator: np.random.Generator,
-        alphas: Floats,
+        alphas: ellipsoids.Floats,
         inverted: bool,
         rates: Mapping[Any, float],
     ) -> bool:
@@ -167,38 +147,26 @@ class RandomEllipsoids(RunConfig):
 class BestMean(RunConfig):
     """The mean alpha that makes the larger of the two exact error rates smallest.
 
-    The alphas are evenly spread around their mean. One rate rises with the mean and the other
-    falls, so the best mean is where they meet.
-
-    Parameters
-    ----------
-    dim : int
-        Number of alphas.
-    std : float
-        Their standard deviation.
-    radius : float
-        Radius of the outer sphere.
+    The alphas are evenly spread around their mean, with the standard deviation `std`. One rate
+    rises with the mean and the other falls, so the best mean is where they meet.
     """
 
     dim: int = 500
     std: float = 0.3
-    radius: float = RADIUS
+    radius: float = ellipsoids.RADIUS
 
     def compute(self, context: Context) -> RunResult:
         """Solve for the crossing."""
         from scipy.optimize import brentq
 
+        log10_error = partial(ellipsoids.log10_error, radius=self.radius)
         shape = math.sqrt(3) * self.std * ((2 * np.arange(self.dim) + 1) / self.dim - 1)
 
         def imbalance(mean: float) -> float:
-            inner, outer = (
-                log10_error(mean + shape, sphere, radius=self.radius) for sphere in SPHERES
-            )
-            return inner - outer
+            return log10_error(mean + shape, "inner") - log10_error(mean + shape, "outer")
 
         best = float(brentq(imbalance, 1 / self.radius**2, 1.0, xtol=1e-12))
-        rate = log10_error(best + shape, "inner", radius=self.radius)
-        return RunResult({"mean_alpha": best, "log10_error": rate})
+        return RunResult({"mean_alpha": best, "log10_error": log10_error(best + shape, "inner")})
 
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
@@ -208,24 +176,21 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
         "best-mean": BestMean(),
     }
     for n_train in settings["train_sizes"]:
-        network = quadratic_network(settings, seed, device, n_train=n_train)
-        runs[f"errors-{n_train}"] = EllipsoidErrors(network)
+        network = ellipsoids.quadratic_network(settings, seed, device, n_train=n_train)
+        runs[f"errors-{n_train}"] = ellipsoids.EllipsoidErrors(network)
         runs[f"counts-{n_train}"] = EllipsoidCounts(network, settings["n_points"], seed)
     return runs
 
 
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     """Compare every way to an error rate, on both spheres and all along the training."""
-    table = error_table(runs, settings)
+    table, best = error_table(runs, settings), runs["best-mean"].summary
     measured = {
         **_equivalences(runs["random-ellipsoids"]),
         "A2.8": _worst_clt(table),
         "A2.9": Measurement(
-            runs["best-mean"].summary["mean_alpha"],
-            note=(
-                "Both error rates are then 10^"
-                f"{runs['best-mean'].summary['log10_error']:.2f}. By exact error rates."
-            ),
+            best["mean_alpha"],
+            note=f"Both error rates are then 10^{best['log10_error']:.2f}. By exact error rates.",
         ),
         "F1": _worst_chernoff(table),
     }
@@ -242,7 +207,7 @@ def error_table(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows:
     for n_train in settings["train_sizes"]:
         errors, counts = runs[f"errors-{n_train}"].arrays, runs[f"counts-{n_train}"]
         for index, step in enumerate(errors["step"]):
-            for row in method_rows(errors, index):
+            for row in ellipsoids.method_rows(errors, index):
                 n_errors = int(counts.arrays[row["sphere"]][index])
                 count = share_row(n_errors, counts.summary["n_points"])
                 rows.append({"n_train": n_train, "step": int(step), **row, **count})
@@ -316,7 +281,7 @@ def _panel(table: Rows, settings: Mapping[str, Any]) -> Panel:
         for ax, (n_train, sphere) in zip(axes, cells, strict=True):
             rows = [r for r in table if r["n_train"] == n_train and r["sphere"] == sphere]
             _draw_rates(ax, rows)
-            ax.set_title(f"{sphere} sphere, {training_words(n_train)}")
+            ax.set_title(f"{sphere} sphere, {ellipsoids.training_words(n_train)}")
         shared_legend(figure, n_columns=3, of=axes[0])
         return figure
 
@@ -344,13 +309,17 @@ def _draw_rates(axes: Axes, rows: Rows) -> None:
     for method, (style, colour) in styles.items():
         values = [row[method] if math.isfinite(row[method]) else math.nan for row in rows]
         width = 2.2 if method == "exact" else 1.1
-        words: Any = {"label": METHODS[method], "markersize": 5, "markerfacecolor": "none"}
-        axes.plot(steps, values, style, color=COLOURS[colour], linewidth=width, **words)
+        words: Any = {"label": ellipsoids.METHODS[method], "color": COLOURS[colour]}
+        axes.plot(steps, values, style, lw=width, ms=5, mfc="none", **words)
     seen = [row for row in rows if row["n_errors"] > 0]
     rates, low, high = (np.log10([r[name] for r in seen]) for name in ("rate", "low", "high"))
-    counted: Any = {"fmt": "s", "color": COLOURS["sky"], "markersize": 4}
-    steps = [row["step"] for row in seen]
-    interval_bars(axes, steps, rates, low, high, **counted, label="counted, with 95 % interval")
+    counted: Any = {
+        "fmt": "s",
+        "color": COLOURS["sky"],
+        "ms": 4,
+        "label": "counted, with 95 % interval",
+    }
+    interval_bars(axes, [row["step"] for row in seen], rates, low, high, **counted)
     axes.set(xscale="log", xlabel="training steps", ylabel=r"$\log_{10}$ of the error rate")
 
 

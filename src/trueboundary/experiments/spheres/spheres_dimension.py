@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -44,8 +44,6 @@ class ErrorSearch(OfNetwork):
         Largest number of steps from each start.
     n_restarts : int
         Starts per point.
-    seed : int
-        Seed of the points and starts.
     """
 
     version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
@@ -60,9 +58,8 @@ class ErrorSearch(OfNetwork):
 
     def cost(self) -> float:
         """Forward and backward for every step of every start."""
-        size = self.network.n_weights
         n_starts = len(SPHERES) * len(MODES) * self.n_points * self.n_restarts
-        return n_starts * self.n_steps * (2e-6 + 6 * size / 7e10)
+        return n_starts * self.n_steps * (2e-6 + 6 * self.network.n_weights / 7e10)
 
     def compute(self, context: Context) -> RunResult:
         """Attack both spheres in both modes."""
@@ -120,17 +117,15 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         for index in range(settings["n_seeds"])
     ]
     panel = Panel(
-        name="dimension",
-        title="Errors found by attack, by dimension",
-        caption=(
-            f"Share of {plural(2 * settings['n_attack_points'], 'random point')}, half of them on "
-            "each sphere, from which an attack finds an error, one mark per trained network, "
-            "with 95 % intervals. The paper finds none up to about 60 dimensions (dashed). "
-            "Right: the largest wrong margin (logit) that any search reached; an error is a "
-            "value of 0 or more."
-        ),
-        draw=lambda: draw_dimensions(rows),
-        data=rows,
+        "dimension",
+        "Errors found by attack, by dimension",
+        f"Share of {plural(2 * settings['n_attack_points'], 'random point')}, half of them on "
+        "each sphere, from which an attack finds an error, one mark per trained network, "
+        "with 95 % intervals. The paper finds none up to about 60 dimensions (dashed). "
+        "Right: the largest wrong margin (logit) that any search reached; an error is a "
+        "value of 0 or more.",
+        lambda: _draw(rows),
+        rows,
     )
     remark = (
         "Finding none is a statement about the attack as well as about the network: more points, "
@@ -145,12 +140,12 @@ def search_row(run: Run, dim: int, index: int) -> Row:
     # (sphere, mode, point)
     distances = np.reshape([run.arrays[f"distance/{name}"] for name in names], (2, len(MODES), -1))
     found = np.isfinite(distances).any(axis=1)
-    n_found, n = int(found.sum()), found.size
-    low, high = theory.intervals.clopper_pearson(n_found, n)
+    n_found = int(found.sum())
+    low, high = theory.intervals.clopper_pearson(n_found, found.size)
     return {
         "dim": dim,
         "seed": index,
-        "n_points": n,
+        "n_points": found.size,
         "n_found": n_found,
         "low": low,
         "high": high,
@@ -161,9 +156,7 @@ def search_row(run: Run, dim: int, index: int) -> Row:
     }
 
 
-def dimension_measurement(
-    rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
-) -> Measurement:
+def dimension_measurement(rows: list[Row], settings: Mapping[str, Any]) -> Measurement:
     """Return the largest dimension of the grid up to which no network shows an error."""
     dims = sorted({row["dim"] for row in rows})
     with_errors = {row["dim"] for row in rows if row["n_found"]}
@@ -181,17 +174,14 @@ def dimension_measurement(
     return Measurement(float(clean[-1]) if clean else 0.0, n=n_seeds, cells=rows, note=note)
 
 
-def draw_dimensions(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw success and the worst margin over the dimension."""
+def _draw(rows: list[Row]) -> Figure:
     figure, (left, right) = new_figure(2, width=9.0, height=3.8)
     n_seeds = len({row["seed"] for row in rows})
     for index, row in enumerate(rows):
         x = row["dim"] + 1.2 * (row["seed"] - (n_seeds - 1) / 2)
         share = row["n_found"] / row["n_points"]
-        words: Any = {
-            "color": COLOURS["inner"],
-            "label": "one trained network" if index == 0 else None,
-        }
+        label = "one trained network" if index == 0 else None
+        words: Any = {"color": COLOURS["inner"], "label": label}
         interval_bars(left, x, share, row["low"], row["high"], capsize=3, **words)
         if math.isfinite(row["worst"]):
             right.plot(x, row["worst"], "o", **words)

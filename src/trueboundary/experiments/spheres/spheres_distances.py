@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary import theory
+from trueboundary.experiments import summaries
 from trueboundary.experiments.base import (
     Analysis,
     Experiment,
@@ -26,16 +27,6 @@ from trueboundary.experiments.networks.trained_networks import (
     SPHERES,
     TrainedNetwork,
     small_relu_network,
-)
-from trueboundary.experiments.summaries import (
-    SCHEDULE_WORDS,
-    mean_measurement,
-    mean_of_points,
-    other_schedule,
-    over_networks,
-    ratio_of_means,
-    share_measurement,
-    upper_limit,
 )
 from trueboundary.figures import COLOURS, CYCLE, add_legend, interval_bars, mark_paper, new_figure
 from trueboundary.plurals import plural
@@ -65,15 +56,12 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
     """Attack and count for every seed, and for one network of the other schedule."""
     runs: dict[str, RunConfig] = {}
     for index, own in seeds(settings, seed):
-        network, n_test_points = (
-            small_relu_network(settings, own, device),
-            settings["n_test_points"],
-        )
-        runs |= _network_runs(f"seed-{index}", network, settings, n_test_points, own)
-    schedule = other_schedule(settings["schedule"])
+        network, n = small_relu_network(settings, own, device), settings["n_test_points"]
+        runs |= _network_runs(f"seed-{index}", network, settings, n, own)
+    schedule = summaries.other_schedule(settings["schedule"])
     compared = small_relu_network(settings, seed, device, schedule=schedule)
-    n_test_points = settings["n_compared_test_points"]
-    return runs | _network_runs("compared", compared, settings, n_test_points, seed)
+    n = settings["n_compared_test_points"]
+    return runs | _network_runs("compared", compared, settings, n, seed)
 
 
 def _network_runs(
@@ -82,25 +70,20 @@ def _network_runs(
     runs: dict[str, RunConfig] = {f"{name}/count": ErrorCount(network, n_test_points, seed=seed)}
     for sphere in SPHERES:
         for search, (surface, refined) in SEARCHES.items():
-            runs[f"{name}/{sphere}/{search}"] = AttackedPoints(
-                network,
-                settings["n_points"],
-                settings["n_attack_steps"],
-                sphere,
-                surface,
-                refine_steps=settings["n_refine_steps"] if refined else 0,
-                seed=seed,
-            )
+            budget = settings["n_points"], settings["n_attack_steps"]
+            how: Any = {"refine_steps": settings["n_refine_steps"] if refined else 0, "seed": seed}
+            run = AttackedPoints(network, *budget, sphere, surface, **how)
+            runs[f"{name}/{sphere}/{search}"] = run
     return runs
 
 
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     """Summarise the distances by network, sphere and search."""
-    main, compared = settings["schedule"], other_schedule(settings["schedule"])
+    main, compared = settings["schedule"], summaries.other_schedule(settings["schedule"])
     names = [f"seed-{index}" for index in range(settings["n_seeds"])]
     rows: Rows = []
     for name in [*names, "compared"]:
-        words = SCHEDULE_WORDS[compared if name == "compared" else main]
+        words = summaries.SCHEDULE_WORDS[compared if name == "compared" else main]
         if name != "compared" and len(names) > 1:
             words += f", {name.replace('-', ' ')}"
         rows += distance_rows(runs, name, words, settings["dim"])
@@ -121,19 +104,20 @@ def measure(runs: Mapping[str, Run], names: list[str]) -> dict[str, Measurement]
     ]
     found = min(int(np.isfinite(distances).sum()) for distances in on_sphere)
     note = "The network with the fewest." if len(names) > 1 else "One network."
+    mean = summaries.mean_measurement
     return {
-        "A1.2": share_measurement(found, len(on_sphere[0]), note),
-        "A1.3": mean_measurement(on_sphere, "The published attack, up to the first error met."),
-        "A1.4a": mean_measurement(off_sphere, "Shortened along the boundary."),
-        "A1.4b": mean_measurement(norms),
+        "A1.2": summaries.share_measurement(found, len(on_sphere[0]), note),
+        "A1.3": mean(on_sphere, "The published attack, up to the first error met."),
+        "A1.4a": mean(off_sphere, "Shortened along the boundary."),
+        "A1.4b": mean(norms),
         "A1.5": _ratio(on_sphere, off_sphere),
     }
 
 
 def _ratio(on_sphere: list[Values], off_sphere: list[Values]) -> Measurement:
-    ratios = [ratio_of_means(on, off) for on, off in zip(on_sphere, off_sphere, strict=True)]
+    ratios = list(map(summaries.ratio_of_means, on_sphere, off_sphere))
     if len(ratios) > 1:
-        return over_networks(np.array([ratio for ratio, _, _ in ratios]))
+        return summaries.over_networks(np.array([ratio for ratio, _, _ in ratios]))
     value, low, high = ratios[0]
     both = int((np.isfinite(on_sphere[0]) & np.isfinite(off_sphere[0])).sum())
     points = plural(both, "point")
@@ -151,11 +135,11 @@ def distance_rows(runs: Mapping[str, Run], name: str, words: str, dim: int) -> R
     summary = runs[f"{name}/count"].summary
     for sphere in SPHERES:
         n_errors, n = summary[f"n_errors_{sphere}"], summary["n_points"]
-        limit = upper_limit(n_errors, n)
+        limit = summaries.upper_limit(n_errors, n)
         cap = theory.caps.mean_distance(dim, limit, radius=RADII[sphere])
         for search in SEARCHES:
             distances = _distances(runs, name, sphere, search)
-            mean, low, high = mean_of_points(distances)
+            mean, low, high = summaries.mean_of_points(distances)
             rows.append(
                 {
                     "network": words,
@@ -192,27 +176,23 @@ def _histograms(runs: Mapping[str, Run], names: list[str]) -> Panel:
 
     distances = {search: pooled(search, "distance") for search in PAPER_DISTANCES}
     norms = pooled("shell", "norm")
-    data = [
-        {"search": _SEARCH_WORDS[search]} | row
-        for search in PAPER_DISTANCES
-        for row in rows_of(distance=distances[search], norm=pooled(search, "norm"))
-    ]
     return Panel(
-        name="distances-histogram",
-        title="Distances from random inner points to the nearest errors",
-        caption=(
-            "Left: L2 distance to the nearest error found on the inner sphere and to the nearest "
-            "found anywhere between the spheres. Right: the norm of the latter; halfway between "
-            "the spheres is 1.15. Dashed: the paper's means. Points from which no error was found "
-            "are left out."
-        ),
-        draw=lambda: draw_histograms(distances, norms),
-        data=data,
+        "distances-histogram",
+        "Distances from random inner points to the nearest errors",
+        "Left: L2 distance to the nearest error found on the inner sphere and to the nearest "
+        "found anywhere between the spheres. Right: the norm of the latter; halfway between "
+        "the spheres is 1.15. Dashed: the paper's means. Points from which no error was found "
+        "are left out.",
+        lambda: _draw_histograms(distances, norms),
+        [
+            {"search": _SEARCH_WORDS[search]} | row
+            for search in PAPER_DISTANCES
+            for row in rows_of(distance=distances[search], norm=pooled(search, "norm"))
+        ],
     )
 
 
-def draw_histograms(distances: Mapping[str, Values], norms: Values) -> Figure:
-    """Draw the distances of the two searches, and the norms of the errors between the spheres."""
+def _draw_histograms(distances: Mapping[str, Values], norms: Values) -> Figure:
     figure, (left, right) = new_figure(2, width=9.0, height=3.8)
     for (search, values), colour in zip(distances.items(), ("inner", "green"), strict=True):
         if len(values):
@@ -237,26 +217,24 @@ def draw_histograms(distances: Mapping[str, Values], norms: Values) -> Figure:
 
 def _summary(rows: Rows) -> Panel:
     return Panel(
-        name="distances-means",
-        title="Mean distances on and off the spheres",
-        caption=(
-            "Mean L2 distance to the nearest error found, with 95 % intervals, for the two "
-            "learning-rate schedules at equal steps. Black ticks: the largest mean distance that "
-            "an error set on the sphere can have whose measure is the 95 % upper limit of the "
-            "network's error rate (the distance to a spherical cap); a smaller set can be "
-            "farther. Crosses: the paper's values. The refined search shortens each distance "
-            "along the boundary."
-        ),
-        draw=lambda: draw_means(rows),
-        data=rows,
+        "distances-means",
+        "Mean distances on and off the spheres",
+        "Mean L2 distance to the nearest error found, with 95 % intervals, for the two "
+        "learning-rate schedules at equal steps. Black ticks: the largest mean distance that "
+        "an error set on the sphere can have whose measure is the 95 % upper limit of the "
+        "network's error rate (the distance to a spherical cap); a smaller set can be "
+        "farther. Crosses: the paper's values. The refined search shortens each distance "
+        "along the boundary.",
+        lambda: _draw_means(rows),
+        rows,
     )
 
 
-def draw_means(rows: Rows) -> Figure:
-    """Draw mean distances by sphere and search, networks in colours."""
+def _draw_means(rows: Rows) -> Figure:
     figure, (axes,) = new_figure(width=8.0, height=4.6)
     places = [(sphere, _SEARCH_WORDS[search]) for sphere in SPHERES for search in SEARCHES]
     networks = list(dict.fromkeys(row["network"] for row in rows))
+    tick: Any = {"color": COLOURS["truth"], "ms": 11, "mew": 1.8}
     for index, network in enumerate(networks):
         colour = CYCLE[index % len(CYCLE)]
         label: str | None = network
@@ -264,7 +242,7 @@ def draw_means(rows: Rows) -> Figure:
             y = len(places) - 1 - places.index((row["sphere"], row["search"]))
             height = y + 0.14 * ((len(networks) - 1) / 2 - index)
             if row["cap_at_limit"] is not None:
-                axes.plot(row["cap_at_limit"], height, "|", color=COLOURS["truth"], ms=11, mew=1.8)
+                axes.plot(row["cap_at_limit"], height, "|", **tick)
             if math.isnan(row["mean_distance"]):
                 continue
             ends = row["low"], row["high"]
@@ -274,10 +252,8 @@ def draw_means(rows: Rows) -> Figure:
     for search, paper in PAPER_DISTANCES.items():
         y = len(places) - 1 - places.index(("inner", _SEARCH_WORDS[search]))
         mark_paper(axes, paper, y, "the paper's" if search == "sphere" else None)
-    axes.plot([], [], "|", color=COLOURS["truth"], ms=11, mew=1.8, label="cap at the rate's limit")
-    axes.set_yticks(
-        range(len(places)), [f"{sphere}, {search}" for sphere, search in reversed(places)]
-    )
+    axes.plot([], [], "|", **tick, label="cap at the rate's limit")
+    axes.set_yticks(range(len(places)), [", ".join(place) for place in reversed(places)])
     left, right = axes.get_xlim()
     axes.set_xlim(0, right + 0.35 * (right - max(0.0, left)))
     axes.set(ylim=(-0.6, len(places) - 0.4), xlabel="mean L2 distance to the nearest error found")
@@ -286,17 +262,14 @@ def draw_means(rows: Rows) -> Figure:
 
 
 def _remarks(runs: Mapping[str, Run], rows: Rows, settings: Mapping[str, Any]) -> list[str]:
-    remarks = []
-    for row in rows:
-        if row["search"] != _SEARCH_WORDS["sphere"]:
-            continue
-        remarks.append(
-            f"{row['sphere'].capitalize()} sphere, {row['network']}: errors in "
-            f"{row['n_errors']:,} of {plural(row['n_test_points'], 'point')}, mean distance "
-            f"{row['mean_distance']:.4f}. An error set that measures the rate's upper limit of "
-            f"{row['error_rate_limit']:.2g} can be at most {row['cap_at_limit']:.4f} away in the "
-            "mean."
-        )
+    remarks = [
+        f"{row['sphere'].capitalize()} sphere, {row['network']}: errors in "
+        f"{row['n_errors']:,} of {plural(row['n_test_points'], 'point')}, mean distance "
+        f"{row['mean_distance']:.4f}. An error set that measures the rate's upper limit of "
+        f"{row['error_rate_limit']:.2g} can be at most {row['cap_at_limit']:.4f} away in the mean."
+        for row in rows
+        if row["search"] == _SEARCH_WORDS["sphere"]
+    ]
     ordered = _rate_orders_distance(rows)
     if ordered is not None:
         remarks.append(
@@ -309,7 +282,7 @@ def _remarks(runs: Mapping[str, Run], rows: Rows, settings: Mapping[str, Any]) -
     refined, off = (
         _distances(runs, "seed-0", "inner", search) for search in ("sphere-refined", "shell")
     )
-    ratio, low, high = ratio_of_means(refined, off)
+    ratio, low, high = summaries.ratio_of_means(refined, off)
     if low is not None and high is not None:
         remarks.append(
             "With the distances on the sphere shortened along the boundary too, errors on it are "
@@ -323,10 +296,8 @@ def _rate_orders_distance(rows: Rows) -> bool | None:
 
     None where the counts do not tell the rates apart, or no error was found by the search.
     """
-    inner = [
-        row for row in rows if row["sphere"] == "inner" and row["search"] == _SEARCH_WORDS["sphere"]
-    ]
-    first, compared = inner[0], inner[-1]
+    which = "inner", _SEARCH_WORDS["sphere"]
+    first, *_, compared = (row for row in rows if (row["sphere"], row["search"]) == which)
     rates, other_rates = (
         theory.intervals.clopper_pearson(row["n_errors"], row["n_test_points"])
         for row in (first, compared)

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trueboundary.experiments import summaries
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows, seeds
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.trained_networks import SPHERES, small_relu_network
-from trueboundary.experiments.summaries import (
-    SCHEDULE_WORDS,
-    other_schedule,
-    share_row,
-    upper_limit,
-)
 from trueboundary.figures import COLOURS, CYCLE, add_legend, interval_bars, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
@@ -34,7 +29,7 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
         for index, own in seeds(settings, seed)
     }
     compared = small_relu_network(
-        settings, seed, device, schedule=other_schedule(settings["schedule"])
+        settings, seed, device, schedule=summaries.other_schedule(settings["schedule"])
     )
     runs["compared"] = ErrorCount(compared, settings["n_compared_points"], seed=seed)
     return runs
@@ -49,19 +44,21 @@ def rate_rows(run: Run, network: str) -> Rows:
     rows: Rows = []
     for sphere in SPHERES:
         count = run.summary[f"n_errors_{sphere}"], run.summary["n_points"]
-        row = {"network": network, "sphere": sphere, **share_row(*count)}
-        rows.append(row | {"upper_limit": upper_limit(*count)})
+        row = {"network": network, "sphere": sphere, **summaries.share_row(*count)}
+        rows.append(row | {"upper_limit": summaries.upper_limit(*count)})
     return rows
 
 
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     """Count the errors and say what rate they allow."""
-    main, compared = settings["schedule"], other_schedule(settings["schedule"])
+    main, compared = settings["schedule"], summaries.other_schedule(settings["schedule"])
     rows: Rows = []
     for index in range(settings["n_seeds"]):
-        name = SCHEDULE_WORDS[main] + (f", seed {index}" if settings["n_seeds"] > 1 else "")
+        name = summaries.SCHEDULE_WORDS[main] + (
+            f", seed {index}" if settings["n_seeds"] > 1 else ""
+        )
         rows += rate_rows(runs[f"seed-{index}"], name)
-    compared_rows = rate_rows(runs["compared"], SCHEDULE_WORDS[compared])
+    compared_rows = rate_rows(runs["compared"], summaries.SCHEDULE_WORDS[compared])
     panel = Panel(
         name="error-rate",
         title="Error rate on random points of each sphere",
@@ -80,7 +77,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         cells=rows,
         note=" ".join(_sentence(row) for row in rows),
     )
-    remark = f"At equal steps, {SCHEDULE_WORDS[compared]}: " + " ".join(
+    remark = f"At equal steps, {summaries.SCHEDULE_WORDS[compared]}: " + " ".join(
         _sentence(row, named=False) for row in compared_rows
     )
     return Analysis([panel], {"A1.1": measurement}, [remark])
@@ -101,7 +98,7 @@ def draw_rates(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 continue
             ends = row["low"], row["high"]
             interval_bars(axes, x, row["rate"], *ends, color=colour, capsize=4, label=label)
-    limit = upper_limit(0, PAPER_POINTS)
+    limit = summaries.upper_limit(0, PAPER_POINTS)
     axes.axhline(limit, color=COLOURS["paper"], label="limit of the paper's 0 in 10 million")
     axes.set(yscale="log", ylabel="error rate (share of random points)")
     axes.set_ylim(limit / 3, max(1e-2, *(30 * row["high"] for row in rows)))  # room for the legend

@@ -11,14 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, seeds
-from trueboundary.experiments.networks.ellipsoids import (
-    METHODS,
-    EllipsoidErrors,
-    draw_alphas,
-    last,
-    last_of,
-    quadratic_network,
-)
+from trueboundary.experiments.networks import ellipsoids
 from trueboundary.experiments.networks.trained_networks import SPHERES
 from trueboundary.experiments.summaries import over_networks
 from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
@@ -34,7 +27,9 @@ PAPER = {"inner": -21.0, "outer": -9.0}
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Return the alphas of one network per seed."""
     return {
-        f"seed{index}": EllipsoidErrors(quadratic_network(settings, own, device))
+        f"seed{index}": ellipsoids.EllipsoidErrors(
+            ellipsoids.quadratic_network(settings, own, device)
+        )
         for index, own in seeds(settings, seed)
     }
 
@@ -51,9 +46,9 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 
 
 def _measure(runs: Mapping[str, Run], settings: Mapping[str, Any], sphere: str) -> Measurement:
-    exact = last_of(list(runs.values()), f"exact-{sphere}").mean()
+    exact = ellipsoids.last_of(list(runs.values()), f"exact-{sphere}").mean()
     return over_networks(
-        last_of(list(runs.values()), f"clt-{sphere}"),
+        ellipsoids.last_of(list(runs.values()), f"clt-{sphere}"),
         f"Exactly, 10^{exact:.1f} (mean exponent). Measured at d = {settings['dim']} with "
         f"{settings['width']} hidden units; exponents grow in proportion to d.",
     )
@@ -65,7 +60,7 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
             "run": name,
             "sphere": sphere,
             "method": method,
-            "log10_error": last(run, f"{method}-{sphere}"),
+            "log10_error": ellipsoids.last(run, f"{method}-{sphere}"),
         }
         for name, run in runs.items()
         for sphere in SPHERES
@@ -78,14 +73,14 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     def draw() -> Figure:
         figure, (left, right) = new_figure(2, width=9.6)
         title = f"d = {settings['dim']}, {settings['width']} hidden units"
-        draw_alphas(left, next(iter(runs.values())), 40, yscale="log", title=title)
+        ellipsoids.draw_alphas(left, next(iter(runs.values())), 40, yscale="log", title=title)
         for method, marker, colour in (("exact", "o", "truth"), ("clt", "x", "sky")):
             shown = [
                 row | {"place": SPHERES.index(row["sphere"])}
                 for row in rows
                 if row["method"] == method
             ]
-            style: Any = {"color": COLOURS[colour], "label": METHODS[method]}
+            style: Any = {"color": COLOURS[colour], "label": ellipsoids.METHODS[method]}
             plot_rows(right, shown, "place", "log10_error", marker, **style)
         style = {"color": COLOURS["paper"], "label": "paper (CLT, d = 2000)"}
         right.plot(range(2), [PAPER[sphere] for sphere in SPHERES], "_", markersize=22, **style)

@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Panel, Row, Rows, seeds
-from trueboundary.experiments.networks.ellipsoids import (
-    EllipsoidDistances,
-    EllipsoidErrors,
-    last,
-    quadratic_network,
-)
+from trueboundary.experiments.networks import ellipsoids
 from trueboundary.experiments.networks.trained_networks import SPHERES
 from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
@@ -33,10 +28,10 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
     runs: dict[str, RunConfig] = {}
     for index, own in seeds(settings, seed):
         for radius in settings["radii"]:
-            network = quadratic_network(settings, own, device, radius=radius)
+            network = ellipsoids.quadratic_network(settings, own, device, radius=radius)
             errors, distances = run_names(radius, index)
-            runs[errors] = EllipsoidErrors(network)
-            runs[distances] = EllipsoidDistances(network, settings["n_points"], own)
+            runs[errors] = ellipsoids.EllipsoidErrors(network)
+            runs[distances] = ellipsoids.EllipsoidDistances(network, settings["n_points"], own)
     return runs
 
 
@@ -58,7 +53,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 
 def _row(runs: Mapping[str, Run], radius: float, index: int, sphere: str, dim: int) -> Row:
     errors, distances = (runs[name] for name in run_names(radius, index))
-    log10_rate = last(errors, f"exact-{sphere}")
+    log10_rate = ellipsoids.last(errors, f"exact-{sphere}")
     mean, low, high = mean_of_points(distances.arrays[sphere][-1])
     optimum = math.inf
     if math.isfinite(log10_rate):
@@ -69,8 +64,8 @@ def _row(runs: Mapping[str, Run], radius: float, index: int, sphere: str, dim: i
         "seed": index,
         "sphere": sphere,
         "log10_error": log10_rate,
-        "log10_error_clt": last(errors, f"clt-{sphere}"),
-        "n_wrong": int(last(errors, "n_wrong")),
+        "log10_error_clt": ellipsoids.last(errors, f"clt-{sphere}"),
+        "n_wrong": int(ellipsoids.last(errors, "n_wrong")),
         "mean_distance": mean,
         "low": low,
         "high": high,

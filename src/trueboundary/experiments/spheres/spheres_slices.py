@@ -11,16 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row
-from trueboundary.experiments.networks.planes import (
-    draw_plane,
-    evaluate_plane,
-    polar_points,
-    square_points,
-)
-from trueboundary.experiments.networks.trained_networks import (
-    OfNetwork,
-    small_relu_network,
-)
+from trueboundary.experiments.networks import planes
+from trueboundary.experiments.networks.trained_networks import OfNetwork, small_relu_network
 from trueboundary.figures import new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -103,21 +95,23 @@ class Slices(OfNetwork):
     def compute(self, context: Context) -> RunResult:
         """Find the directions, then evaluate the network on every slice."""
         model = self.load(context)
-        planes, margins = self._planes(model)
-        square = square_points(self.reach, self.resolution)
+        slices, margins = self._planes(model)
+        square = planes.square_points(self.reach, self.resolution)
         angles = 2 * math.pi * np.arange(self.n_angles) / self.n_angles
         radii = np.linspace(0.0, self.reach, self.n_radii)
         circle = 2 * math.pi * np.arange(self.n_circle) / self.n_circle
-        outer = polar_points(circle, [self.network.radius])
+        outer = planes.polar_points(circle, [self.network.radius])
         arrays: Row = {"angle": angles, "radius": radii}
         shares: Row = {"n_circle": self.n_circle}
-        for done, (name, plane) in enumerate(planes.items()):
-            arrays[f"rays/{name}"] = evaluate_plane(model, plane, polar_points(angles, radii))
-            on_circle = evaluate_plane(model, plane, outer)
+        for done, (name, plane) in enumerate(slices.items()):
+            arrays[f"rays/{name}"] = planes.evaluate_plane(
+                model, plane, planes.polar_points(angles, radii)
+            )
+            on_circle = planes.evaluate_plane(model, plane, outer)
             shares[f"outer_wrong_{name}"] = float((on_circle <= 0).mean())
             if name in SLICES:
-                arrays[f"picture/{name}"] = evaluate_plane(model, plane, square)
-            context.progress((done + 1) / len(planes))
+                arrays[f"picture/{name}"] = planes.evaluate_plane(model, plane, square)
+            context.progress((done + 1) / len(slices))
         return RunResult(shares | margins, arrays)
 
     def _planes(self, model: BinaryClassifier) -> tuple[dict[str, Array], dict[str, float]]:
@@ -133,14 +127,14 @@ class Slices(OfNetwork):
         rotation, _ = np.linalg.qr(first[:, None], mode="complete")
         constrained, orthogonal = self._worst_points(model, rotation[:, 1:].T, generator)
         second = constrained[int(orthogonal.argmin())]
-        planes = {
+        slices = {
             "random": orthonormal(random[0], random[1]),
             "one-worst": orthonormal(first, random[0]),
             "two-worst": orthonormal(first, second),
             SPAN: orthonormal(first, points[order[1]]),
         }
         cosine = float(_unit(first) @ _unit(points[order[1]]))
-        return planes, {
+        return slices, {
             "worst_margin": float(margins.min()),
             "worst_orthogonal_margin": float(orthogonal.min()),
             "cosine_of_two": cosine,
@@ -288,7 +282,7 @@ def draw_slices(pictures: Mapping[str, Array], extent: float) -> Figure:
     """Draw the three slices side by side."""
     figure, panels = new_figure(len(SLICES), width=10.5, height=3.6)
     for axes, name in zip(panels, SLICES, strict=True):
-        draw_plane(axes, pictures[name], extent)
+        planes.draw_plane(axes, pictures[name], extent)
         across, up = _AXES[name]
         axes.set(xlabel=across, ylabel=up)
     return figure

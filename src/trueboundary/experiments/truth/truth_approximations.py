@@ -13,14 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
-from trueboundary.experiments.networks.ellipsoids import (
-    METHODS,
-    EllipsoidErrors,
-    log10_error,
-    method_rows,
-    quadratic_network,
-    training_words,
-)
+from trueboundary.experiments.networks import ellipsoids
 from trueboundary.experiments.networks.spectra import MEAN_ALPHA, SHAPES, shape, std_for_clt
 from trueboundary.experiments.networks.trained_networks import SPHERES
 from trueboundary.figures import COLOURS, new_figure, plot_rows, shared_legend
@@ -32,7 +25,7 @@ if TYPE_CHECKING:
 
 #: The error rate that the paper estimates for its network with wrong alphas, log10.
 PAPER_ESTIMATE = -11.0
-APPROXIMATIONS = tuple(METHODS)[1:]
+APPROXIMATIONS = tuple(ellipsoids.METHODS)[1:]
 #: Marker and colour of each method.
 _STYLES = {
     "exact": ("|", "truth"),
@@ -81,7 +74,10 @@ class ShapeErrors(RunConfig):
                 alphas = MEAN_ALPHA + std * unit
                 rows += [
                     {"shape": name, "estimate": estimate, "sphere": sphere}
-                    | {method: log10_error(alphas, sphere, method=method) for method in METHODS}
+                    | {
+                        method: ellipsoids.log10_error(alphas, sphere, method=method)
+                        for method in ellipsoids.METHODS
+                    }
                     for sphere in SPHERES
                 ]
         return RunResult({"rows": rows})
@@ -91,8 +87,8 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
     """Return the shapes, and the trained networks' error rates."""
     runs: dict[str, RunConfig] = {"shapes": ShapeErrors(settings["dim"], settings["estimates"])}
     for n_train in settings["train_sizes"]:
-        network = quadratic_network(settings, seed, device, n_train=n_train)
-        runs[f"trained/{n_train}"] = EllipsoidErrors(network)
+        network = ellipsoids.quadratic_network(settings, seed, device, n_train=n_train)
+        runs[f"trained/{n_train}"] = ellipsoids.EllipsoidErrors(network)
     return runs
 
 
@@ -116,8 +112,8 @@ def trained_rows(runs: Mapping[str, Run], train_sizes: Sequence[int]) -> Rows:
     for n_train in train_sizes:
         arrays = runs[f"trained/{n_train}"].arrays
         for index, step in enumerate(arrays["step"]):
-            which = {"shape": f"trained, {training_words(n_train)}", "step": int(step)}
-            rows += [which | row for row in method_rows(arrays, index)]
+            which = {"shape": f"trained, {ellipsoids.training_words(n_train)}", "step": int(step)}
+            rows += [which | row for row in ellipsoids.method_rows(arrays, index)]
     return rows
 
 
@@ -147,7 +143,7 @@ def _remarks(shapes: Rows, trained: Rows) -> list[str]:
         for method in APPROXIMATIONS:
             gaps = [row[method] - row["exact"] for row in compared if math.isfinite(row[method])]
             if gaps:
-                parts.append(f"{METHODS[method]} {min(gaps):+.2g} to {max(gaps):+.2g}")
+                parts.append(f"{ellipsoids.METHODS[method]} {min(gaps):+.2g} to {max(gaps):+.2g}")
         remarks.append(
             f"{words}, {len(compared)} error rates: log10 of the approximation minus that of the "
             f"exact rate is {'; '.join(parts)}."
@@ -173,7 +169,7 @@ def _draw_shapes(rows: Rows) -> Figure:
     names = [name for name in SHAPES if any(row["shape"] == name for row in rows)]
     edge = -47.0
     for axes, sphere in zip(panels, SPHERES, strict=True):
-        for method, label in METHODS.items():
+        for method, label in ellipsoids.METHODS.items():
             marker, colour = _STYLES[method]
             found = [row for row in rows if row["sphere"] == sphere]
             found = [row | {"place": len(names) - 1 - names.index(row["shape"])} for row in found]
@@ -236,7 +232,7 @@ def _draw_gaps(axes: Axes, rows: Rows) -> None:
             if -60 < row["exact"] < 0 and math.isfinite(row[method])
         ]
         style: Any = {"color": COLOURS[colour], "markersize": 5, "markerfacecolor": "none"}
-        plot_rows(axes, compared, "exact", "gap", marker, label=METHODS[method], **style)
+        plot_rows(axes, compared, "exact", "gap", marker, label=ellipsoids.METHODS[method], **style)
 
 
 EXPERIMENT = Experiment(

@@ -21,12 +21,8 @@ from trueboundary.experiments.base import (
     Rows,
     rows_of,
 )
+from trueboundary.experiments.networks import network_brackets
 from trueboundary.experiments.networks.error_counts import ErrorCount
-from trueboundary.experiments.networks.network_brackets import (
-    BracketedDistances,
-    CertifiedRate,
-    bracket_ratios,
-)
 from trueboundary.experiments.networks.splitting_rates import SplittingRate, splitting_budget
 from trueboundary.experiments.networks.trained_networks import RADII, SPHERES, small_relu_network
 from trueboundary.experiments.summaries import share_row, upper_limit
@@ -49,11 +45,11 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
     network = small_relu_network(settings, seed, device)
     runs: dict[str, RunConfig] = {"count": ErrorCount(network, settings["n_points"], seed=seed)}
     for sphere in SPHERES:
-        pilot = BracketedDistances(
+        pilot = network_brackets.BracketedDistances(
             network, sphere, settings["n_pilot"], settings["n_attack_steps"], seed=seed
         )
         runs[f"distances/{sphere}"] = pilot
-        runs[f"proof/{sphere}"] = CertifiedRate(pilot, settings["n_certified"])
+        runs[f"proof/{sphere}"] = network_brackets.CertifiedRate(pilot, settings["n_certified"])
         runs[f"splitting/{sphere}"] = SplittingRate(
             network, sphere, **splitting_budget(settings), seed=seed
         )
@@ -105,7 +101,7 @@ def sphere_row(runs: Mapping[str, Run], sphere: str, dim: int) -> Row:
         # What follows from merely classifying points: the proof's own (at best), and all counted.
         "limit_same_points": upper_limit(0, proof["n_points"], _CONFIDENCE),
         "limit_counted": upper_limit(*counted, _CONFIDENCE),
-        **bracket_ratios(
+        **network_brackets.bracket_ratios(
             runs[f"distances/{sphere}"].arrays, dim, math.log(min(rate, 1 - 1e-12)), RADII[sphere]
         ),
     }

@@ -16,14 +16,7 @@ import numpy as np
 
 from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
-from trueboundary.experiments.networks.ellipsoids import (
-    EllipsoidDistances,
-    EllipsoidErrors,
-    cap_distance,
-    quadratic_network,
-    training_words,
-    unit_points,
-)
+from trueboundary.experiments.networks import ellipsoids
 from trueboundary.experiments.networks.network_brackets import BracketedDistances, bracket_ratios
 from trueboundary.experiments.networks.spectra import MEAN_ALPHA, shape, std_for_error
 from trueboundary.experiments.networks.splitting_rates import SplittingRate, splitting_budget
@@ -89,14 +82,14 @@ class ShapeDistances(RunConfig):
         """Find the spread that has each error rate, then the exact distances."""
         from trueboundary.certificates import nearest_ellipsoid_error
 
-        points = unit_points(self.n_points, self.dim, self.seed)
+        points = ellipsoids.unit_points(self.n_points, self.dim, self.seed)
         rows = []
         for name in SHOWN:
             unit = shape(name, self.dim)
             for log10_error in self.log10_errors:
                 alphas = MEAN_ALPHA + std_for_error(unit, log10_error) * unit
                 distances = nearest_ellipsoid_error(points, alphas)
-                optimum = cap_distance(self.dim, log10_error)
+                optimum = ellipsoids.cap_distance(self.dim, log10_error)
                 low, high = theory.intervals.t_interval(distances / optimum)
                 rows.append(
                     {
@@ -140,9 +133,11 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
         for dim in settings["dims"]
     }
     for n_train in settings["train_sizes"]:
-        network = quadratic_network(settings, seed, device, n_train=n_train)
-        runs[f"errors/{n_train}"] = EllipsoidErrors(network)
-        runs[f"quadratic/{n_train}"] = EllipsoidDistances(network, settings["n_exact_points"], seed)
+        network = ellipsoids.quadratic_network(settings, seed, device, n_train=n_train)
+        runs[f"errors/{n_train}"] = ellipsoids.EllipsoidErrors(network)
+        runs[f"quadratic/{n_train}"] = ellipsoids.EllipsoidDistances(
+            network, settings["n_exact_points"], seed
+        )
     budget = splitting_budget(settings)
     distances = settings["n_points"], settings["n_attack_steps"]
     for name, network, step, sphere in relu_runs(settings, seed, device):
@@ -202,11 +197,11 @@ def quadratic_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows
                 mean, low, high = mean_of_points(distances[sphere][index])
                 if not (math.isfinite(log10) and log10 < 0) or low is None or high is None:
                     continue  # no error, or signs turned
-                optimum = cap_distance(settings["dim"], log10, sphere)
+                optimum = ellipsoids.cap_distance(settings["dim"], log10, sphere)
                 ends = {"": mean, "_low": low, "_high": high}
                 rows.append(
                     {
-                        "network": f"quadratic, {training_words(n_train)}",
+                        "network": f"quadratic, {ellipsoids.training_words(n_train)}",
                         "step": int(step),
                         "sphere": sphere,
                         "log10_error": log10,
@@ -318,7 +313,7 @@ def _draw_fig5(quadratic: Rows, relu: Rows, dim: int) -> Figure:
         zip(dict.fromkeys(row["network"] for row in quadratic), ("inner", "green"), strict=False)
     )
     for axes, sphere in zip(panels, SPHERES, strict=True):
-        best = np.array([cap_distance(dim, log10_error, sphere) for log10_error in grid])
+        best = np.array([ellipsoids.cap_distance(dim, log10_error, sphere) for log10_error in grid])
         axes.plot(grid, best, color=COLOURS["truth"], label="best possible (cap, exact)")
         axes.plot(grid, LIMIT * best, "--", color=COLOURS["truth"], label=r"$1/\sqrt{2}$ of it")
         axes.axvline(PAPER_REACH, color=COLOURS["paper"], linestyle=":", label="the paper's reach")
