@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trueboundary.experiments import summaries
@@ -22,15 +22,12 @@ PAPER_POINTS = 10_000_000
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Return a count per seed, and one for the other learning-rate schedule."""
-    runs: dict[str, RunConfig] = {
-        f"seed-{index}": ErrorCount(
-            small_relu_network(settings, own, device), settings["n_points"], seed=own
-        )
-        for index, own in seeds(settings, seed)
-    }
-    compared = small_relu_network(
-        settings, seed, device, schedule=summaries.other_schedule(settings["schedule"])
-    )
+    runs: dict[str, RunConfig] = {}
+    for index, own in seeds(settings, seed):
+        network = small_relu_network(settings, own, device)
+        runs[f"seed-{index}"] = ErrorCount(network, settings["n_points"], seed=own)
+    schedule = summaries.other_schedule(settings["schedule"])
+    compared = small_relu_network(settings, seed, device, schedule=schedule)
     runs["compared"] = ErrorCount(compared, settings["n_compared_points"], seed=seed)
     return runs
 
@@ -54,37 +51,28 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     main, compared = settings["schedule"], summaries.other_schedule(settings["schedule"])
     rows: Rows = []
     for index in range(settings["n_seeds"]):
-        name = summaries.SCHEDULE_WORDS[main] + (
-            f", seed {index}" if settings["n_seeds"] > 1 else ""
-        )
+        name = summaries.SCHEDULE_WORDS[main]
+        name += f", seed {index}" if settings["n_seeds"] > 1 else ""
         rows += rate_rows(runs[f"seed-{index}"], name)
     compared_rows = rate_rows(runs["compared"], summaries.SCHEDULE_WORDS[compared])
     panel = Panel(
-        name="error-rate",
-        title="Error rate on random points of each sphere",
-        caption=(
-            "Share of random points that the network gets wrong, with 95 % Clopper-Pearson "
-            "intervals. A triangle marks a count of zero: it stands at the upper limit, and the "
-            "rate may be anything below. The line is the limit that the paper's count of zero "
-            "errors in 10 million points allows."
-        ),
-        draw=lambda: draw_rates([*rows, *compared_rows]),
-        data=[*rows, *compared_rows],
+        "error-rate",
+        "Error rate on random points of each sphere",
+        "Share of random points that the network gets wrong, with 95 % Clopper-Pearson "
+        "intervals. A triangle marks a count of zero: it stands at the upper limit, and the "
+        "rate may be anything below. The line is the limit that the paper's count of zero "
+        "errors in 10 million points allows.",
+        lambda: _draw([*rows, *compared_rows]),
+        [*rows, *compared_rows],
     )
-    measurement = Measurement(
-        value=all(row["n_errors"] == 0 for row in rows),
-        n=settings["n_points"],
-        cells=rows,
-        note=" ".join(_sentence(row) for row in rows),
-    )
-    remark = f"At equal steps, {summaries.SCHEDULE_WORDS[compared]}: " + " ".join(
-        _sentence(row, named=False) for row in compared_rows
-    )
+    none, note = all(row["n_errors"] == 0 for row in rows), " ".join(map(_sentence, rows))
+    measurement = Measurement(none, n=settings["n_points"], cells=rows, note=note)
+    counts = " ".join(_sentence(row, named=False) for row in compared_rows)
+    remark = f"At equal steps, {summaries.SCHEDULE_WORDS[compared]}: {counts}"
     return Analysis([panel], {"A1.1": measurement}, [remark])
 
 
-def draw_rates(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw rates and intervals on a logarithmic axis, networks side by side."""
+def _draw(rows: Rows) -> Figure:
     figure, (axes,) = new_figure(width=6.4, height=4.2)
     networks = list(dict.fromkeys(row["network"] for row in rows))
     for place, network in enumerate(networks):

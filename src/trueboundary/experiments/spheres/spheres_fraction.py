@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 from trueboundary import theory
 from trueboundary._checks import check_integer
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.figures import COLOURS, CYCLE, add_legend, mark_paper, new_figure
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_METHODS: tuple[theory.truncated.Method, ...] = ("exact", "clt")
-_THRESHOLDS: tuple[theory.truncated.Threshold, ...] = ("optimal", "midpoint")
-_RULES = tuple(product(_THRESHOLDS, _METHODS))
+_RULES: tuple[dict[str, Any], ...] = tuple(
+    {"threshold": threshold, "method": method}
+    for threshold in ("optimal", "midpoint")
+    for method in ("exact", "clt")
+)
 #: The single number that the paper prints with its figure.
 _PAPER_DIM, _PAPER_LOG10_ERROR, _PAPER_FRACTION = 3000, -14, 0.5
 
@@ -28,12 +30,7 @@ _PAPER_DIM, _PAPER_LOG10_ERROR, _PAPER_FRACTION = 3000, -14, 0.5
 class RequiredFractions(RunConfig):
     """Coordinates needed by the rule "sum of the first k squares against a threshold".
 
-    Parameters
-    ----------
-    dims : tuple of int
-        Dimensions.
-    log10_errors : tuple of int
-        Targets for the error rate averaged over the spheres, as powers of ten.
+    `log10_errors` are targets for the error rate averaged over the spheres, as powers of ten.
     """
 
     dims: tuple[int, ...]
@@ -51,39 +48,20 @@ class RequiredFractions(RunConfig):
 
     def compute(self, context: Context) -> RunResult:
         """Compute every curve, and the errors at half the input at d = 3000."""
-        rows = [
-            {
-                "dim": dim,
-                "log10_error": exponent,
-                "threshold": threshold,
-                "method": method,
-                "k": theory.truncated.required_dimensions(
-                    dim, 10.0**exponent, threshold=threshold, method=method
-                ),
-            }
-            for dim in self.dims
-            for exponent in self.log10_errors
-            for threshold, method in _RULES
-        ]
-        half = [
-            {
-                "threshold": threshold,
-                "method": method,
-                "log10_error": theory.truncated.average_log_error(
-                    _PAPER_DIM, _PAPER_DIM // 2, threshold=threshold, method=method
-                )
-                / math.log(10),
-            }
-            for threshold, method in _RULES
-        ]
+        rows, half = [], []
+        for dim, exponent, rule in product(self.dims, self.log10_errors, _RULES):
+            k = theory.truncated.required_dimensions(dim, 10.0**exponent, **rule)
+            rows.append({"dim": dim, "log10_error": exponent, **rule, "k": k})
+        for rule in _RULES:
+            error = theory.truncated.average_log_error(_PAPER_DIM, _PAPER_DIM // 2, **rule)
+            half.append({**rule, "log10_error": error / math.log(10)})
         return RunResult({"rows": rows, "half": half})
 
 
 def _plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     del seed, device  # nothing is drawn
-    return {
-        "fractions": RequiredFractions(tuple(settings["dims"]), tuple(settings["log10_errors"]))
-    }
+    curves = tuple(settings["dims"]), tuple(settings["log10_errors"])
+    return {"fractions": RequiredFractions(*curves)}
 
 
 def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
@@ -107,9 +85,7 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     )
 
 
-def _curve(
-    rows: Sequence[Mapping[str, Any]], log10_error: int, threshold: str, method: str
-) -> dict[int, float]:
+def _curve(rows: Rows, log10_error: int, threshold: str, method: str) -> dict[int, float]:
     wanted = (log10_error, threshold, method)
     return {
         row["dim"]: row["fraction"]
@@ -119,7 +95,7 @@ def _curve(
     }
 
 
-def _half_of_the_input(rows: Sequence[Mapping[str, Any]]) -> Measurement | None:
+def _half_of_the_input(rows: Rows) -> Measurement | None:
     cells = [
         row for row in rows if row["dim"] == _PAPER_DIM and row["log10_error"] == _PAPER_LOG10_ERROR
     ]
@@ -135,11 +111,11 @@ def _half_of_the_input(rows: Sequence[Mapping[str, Any]]) -> Measurement | None:
     )
 
 
-def _falls_with_dimension(rows: Sequence[Mapping[str, Any]]) -> Measurement | None:
+def _falls_with_dimension(rows: Rows) -> Measurement | None:
     holds, n_curves = True, 0
     for log10_error in sorted({row["log10_error"] for row in rows}):
-        for threshold, method in _RULES:
-            curve = _curve(rows, log10_error, threshold, method)
+        for rule in _RULES:
+            curve = _curve(rows, log10_error, **rule)
             if 500 not in curve or 10_000 not in curve:
                 continue
             values = [curve[dim] for dim in sorted(curve)]
@@ -149,7 +125,7 @@ def _falls_with_dimension(rows: Sequence[Mapping[str, Any]]) -> Measurement | No
     return Measurement(holds, n=n_curves) if n_curves else None
 
 
-def _panel(rows: Sequence[Mapping[str, Any]]) -> Panel:
+def _panel(rows: Rows) -> Panel:
     return Panel(
         name="fig4",
         title="Share of the input needed for an error rate (Fig. 4)",
@@ -163,7 +139,7 @@ def _panel(rows: Sequence[Mapping[str, Any]]) -> Panel:
     )
 
 
-def _draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def _draw(rows: Rows) -> Figure:
     figure, (axes,) = new_figure(width=7.0, height=4.6)
     chosen = [e for e in sorted({row["log10_error"] for row in rows}) if e in (-2, -6, -10, -14)]
     styles = [("optimal", "exact", "-"), ("optimal", "clt", "--"), ("midpoint", "clt", ":")]

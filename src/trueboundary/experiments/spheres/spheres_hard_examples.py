@@ -172,9 +172,8 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 
 def table(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows:
     """Return one row per kind of example: median steps over seeds, None where not reached."""
-    labels = list(dict.fromkeys(run.summary["label"] for run in runs.values()))
     rows = []
-    for label in labels:
+    for label in dict.fromkeys(run.summary["label"] for run in runs.values()):
         steps = [r.summary["n_steps"] for r in runs.values() if r.summary["label"] == label]
         reached = sorted(step for step in steps if step is not None)
         middle = (len(steps) - 1) // 2  # the lower median; unreached seeds rank last
@@ -236,9 +235,9 @@ def _draw_steps(axes: Any, rows: Rows) -> None:
     for index, row in enumerate(rows):
         style: Any = {"color": CYCLE[index % len(CYCLE)], "markersize": 8}
         if row["n_steps"] is not None:
-            axes.plot([row["n_steps"]], [index], "o", **style)
+            axes.plot(row["n_steps"], index, "o", **style)
         else:
-            axes.plot([row["max_steps"]], [index], ">", **style, markerfacecolor="none")
+            axes.plot(row["max_steps"], index, ">", **style, markerfacecolor="none")
     known = [row | {"place": i} for i, row in enumerate(rows) if row["n_steps_averyma"]]
     style = {"color": COLOURS["truth"], "label": "averyma/adversarial-spheres (2020)"}
     plot_rows(axes, known, "n_steps_averyma", "place", "x", **style)

@@ -7,10 +7,10 @@ the outer sphere; in high dimension they are rare all the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, seeds
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows, seeds
 from trueboundary.experiments.networks import ellipsoids
 from trueboundary.experiments.networks.trained_networks import SPHERES
 from trueboundary.experiments.summaries import over_networks
@@ -27,10 +27,8 @@ PAPER = {"inner": -21.0, "outer": -9.0}
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Return the alphas of one network per seed."""
     return {
-        f"seed{index}": ellipsoids.EllipsoidErrors(
-            ellipsoids.quadratic_network(settings, own, device)
-        )
-        for index, own in seeds(settings, seed)
+        f"seed{i}": ellipsoids.EllipsoidErrors(ellipsoids.quadratic_network(settings, own, device))
+        for i, own in seeds(settings, seed)
     }
 
 
@@ -39,35 +37,30 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     return Analysis(
         panels=(_panel(runs, settings),),
         measurements={
-            "A2.12a": _measure(runs, settings, "inner"),
-            "A2.12b": _measure(runs, settings, "outer"),
+            claim: _measure(list(runs.values()), settings, sphere)
+            for claim, sphere in (("A2.12a", "inner"), ("A2.12b", "outer"))
         },
     )
 
 
-def _measure(runs: Mapping[str, Run], settings: Mapping[str, Any], sphere: str) -> Measurement:
-    exact = ellipsoids.last_of(list(runs.values()), f"exact-{sphere}").mean()
+def _measure(runs: Sequence[Run], settings: Mapping[str, Any], sphere: str) -> Measurement:
+    exact = ellipsoids.last_of(runs, f"exact-{sphere}").mean()
     return over_networks(
-        ellipsoids.last_of(list(runs.values()), f"clt-{sphere}"),
+        ellipsoids.last_of(runs, f"clt-{sphere}"),
         f"Exactly, 10^{exact:.1f} (mean exponent). Measured at d = {settings['dim']} with "
         f"{settings['width']} hidden units; exponents grow in proportion to d.",
     )
 
 
 def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
-    rows = [
-        {
-            "run": name,
-            "sphere": sphere,
-            "method": method,
-            "log10_error": ellipsoids.last(run, f"{method}-{sphere}"),
-        }
+    rows: Rows = [
+        {"run": name, "sphere": sphere, "method": method}
+        | {"log10_error": ellipsoids.last(run, f"{method}-{sphere}")}
         for name, run in runs.items()
         for sphere in SPHERES
         for method in ("exact", "clt")
     ]
-
-    exponents = [float(row["log10_error"]) for row in rows]
+    exponents = [row["log10_error"] for row in rows]
     lowest = min(filter(math.isfinite, [*exponents, *PAPER.values()]))
 
     def draw() -> Figure:
@@ -75,21 +68,15 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         title = f"d = {settings['dim']}, {settings['width']} hidden units"
         ellipsoids.draw_alphas(left, next(iter(runs.values())), 40, yscale="log", title=title)
         for method, marker, colour in (("exact", "o", "truth"), ("clt", "x", "sky")):
-            shown = [
-                row | {"place": SPHERES.index(row["sphere"])}
-                for row in rows
-                if row["method"] == method
-            ]
+            own = [row for row in rows if row["method"] == method]
+            shown = [row | {"place": SPHERES.index(row["sphere"])} for row in own]
             style: Any = {"color": COLOURS[colour], "label": ellipsoids.METHODS[method]}
             plot_rows(right, shown, "place", "log10_error", marker, **style)
         style = {"color": COLOURS["paper"], "label": "paper (CLT, d = 2000)"}
         right.plot(range(2), [PAPER[sphere] for sphere in SPHERES], "_", markersize=22, **style)
         right.set_xticks(range(2), SPHERES)
-        right.set(
-            xlim=(-0.5, 1.5),
-            ylim=(1.1 * lowest, -0.3 * lowest),
-            ylabel=r"$\log_{10}$ of the error rate",
-        )
+        right.set(xlim=(-0.5, 1.5), ylim=(1.1 * lowest, -0.3 * lowest))
+        right.set_ylabel(r"$\log_{10}$ of the error rate")
         add_legend(right, location="upper left")
         return figure
 

@@ -43,16 +43,14 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     found = {name: attack.arrays[name] for name in ("norm", "n_found", "worst_margin")}
     attacked = [row | {"n_attacked": n_points} for row in rows_of(**found)]
     panel = Panel(
-        name="fig2-left",
-        title="Accuracy at every norm",
-        caption=(
-            f"Accuracy on {plural(settings['n_points'], 'random point')} of each norm, where "
-            "points of norm above 1.15 count as outer, and what is left of it when each of "
-            f"{plural(n_points, 'random point')} may move anywhere on the sphere of its norm to "
-            "find an error. The paper finds errors by attack from norm 0.6 to 2.4 (dashed)."
-        ),
-        draw=lambda: draw_norms(rows, attacked),
-        data=[*rows, *attacked],
+        "fig2-left",
+        "Accuracy at every norm",
+        f"Accuracy on {plural(settings['n_points'], 'random point')} of each norm, where "
+        "points of norm above 1.15 count as outer, and what is left of it when each of "
+        f"{plural(n_points, 'random point')} may move anywhere on the sphere of its norm to "
+        "find an error. The paper finds errors by attack from norm 0.6 to 2.4 (dashed).",
+        lambda: _draw(rows, attacked),
+        [*rows, *attacked],
     )
     measurements = {
         "A1.7a": curve_measurement(rows),
@@ -109,18 +107,16 @@ def _extreme(attacked: Rows, *, smallest: bool) -> Measurement:
     n = attacked[0]["n_attacked"]
     if not found:
         return Measurement(math.nan, n=n, cells=attacked, note="No error was found at any norm.")
-    value = min(found) if smallest else max(found)
+    extreme = min if smallest else max
     norms = [row["norm"] for row in attacked]
-    last = min(norms) if smallest else max(norms)
     points = plural(n, "point")
     note = f"From {points} per norm, on a grid of 0.1 from {min(norms):g} to {max(norms):g}."
-    if value == last:
+    if extreme(found) == extreme(norms):
         note += " This is the end of the grid; there may be errors beyond."
-    return Measurement(value, n=n, cells=attacked, note=note)
+    return Measurement(extreme(found), n=n, cells=attacked, note=note)
 
 
-def draw_norms(rows: Rows, attacked: Rows) -> Figure:
-    """Draw both curves over the norm."""
+def _draw(rows: Rows, attacked: Rows) -> Figure:
     figure, (axes,) = new_figure(width=7.6, height=4.4)
     inner = COLOURS["inner"]
     curve = {name: [row[name] for row in rows] for name in ("norm", "low", "high")}

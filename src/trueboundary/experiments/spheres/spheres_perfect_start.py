@@ -15,15 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from trueboundary._checks import positive
-from trueboundary.experiments.base import (
-    Analysis,
-    Experiment,
-    Measurement,
-    Panel,
-    Rows,
-    rows_of,
-    seeds,
-)
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, rows_of, seeds
 from trueboundary.experiments.networks.ellipsoids import Floats, count_wrong
 from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -192,8 +184,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     if KAPPA_OF_TEXT in settings["kappas"]:
         measurements |= _start(runs[_name(KAPPA_OF_TEXT, 0)])
     if KAPPA_OF_FIGURE in settings["kappas"] and settings["n_steps"] >= min(PAPER_WRONG):
-        figure_runs = _of_kappa(runs, KAPPA_OF_FIGURE, settings)
-        measurements["A2.7c"] = _deviation(figure_runs)
+        measurements["A2.7c"] = _deviation(_of_kappa(runs, KAPPA_OF_FIGURE, settings))
     return Analysis(panels=(_panel(runs, settings),), measurements=measurements)
 
 
@@ -223,7 +214,7 @@ def _start(run: Run) -> dict[str, Measurement]:
 
 
 def _errors_return(runs: Mapping[str, Run]) -> Measurement:
-    cells: Rows = []
+    cells: list[dict[str, Any]] = []
     for name, run in runs.items():
         step, wrong = run.arrays["step"], run.arrays["n_wrong"]
         checked = int(np.searchsorted(step, STEP_OF_RETURN, side="right")) - 1
@@ -244,15 +235,15 @@ def _errors_return(runs: Mapping[str, Run]) -> Measurement:
 
 
 def _losses_part(runs: Mapping[str, Run]) -> Measurement:
-    cells: Rows = [
-        {
-            "run": name,
-            "average at the start": float(run.arrays["average_loss"][0]),
-            "average at the end": float(run.arrays["average_loss"][-1]),
-            "its standard error": float(run.arrays["average_loss_error"][-1]),
-            "worst at the start": float(run.arrays["worst_loss"][0]),
-            "worst at the end": float(run.arrays["worst_loss"][-1]),
-        }
+    told = {
+        "average at the start": ("average_loss", 0),
+        "average at the end": ("average_loss", -1),
+        "its standard error": ("average_loss_error", -1),
+        "worst at the start": ("worst_loss", 0),
+        "worst at the end": ("worst_loss", -1),
+    }
+    cells: list[dict[str, Any]] = [
+        {"run": name} | {words: float(run.arrays[key][i]) for words, (key, i) in told.items()}
         for name, run in runs.items()
     ]
     holds = all(
@@ -272,9 +263,8 @@ def _deviation(runs: list[Run]) -> Measurement:
         for step in PAPER_WRONG
         if step <= 5000 and step in steps
     ]
-    return Measurement(
-        max(abs(row["measured"] - row["paper"]) for row in cells), n=len(runs), cells=cells
-    )
+    largest = max(abs(row["measured"] - row["paper"]) for row in cells)
+    return Measurement(largest, n=len(runs), cells=cells)
 
 
 def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:

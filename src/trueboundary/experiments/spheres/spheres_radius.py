@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from trueboundary import theory
@@ -42,16 +43,12 @@ def run_names(radius: float, index: int) -> tuple[str, str]:
 
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     """Tabulate error rates, distances and the optimum against the radius."""
-    rows = [
-        _row(runs, radius, index, sphere, settings["dim"])
-        for index in range(settings["n_seeds"])
-        for radius in settings["radii"]
-        for sphere in SPHERES
-    ]
+    networks = product(range(settings["n_seeds"]), settings["radii"], SPHERES)
+    rows = [_row(runs, *network, settings["dim"]) for network in networks]
     return Analysis(panels=(_panel(rows, settings),), remarks=[_remark(rows, settings)])
 
 
-def _row(runs: Mapping[str, Run], radius: float, index: int, sphere: str, dim: int) -> Row:
+def _row(runs: Mapping[str, Run], index: int, radius: float, sphere: str, dim: int) -> Row:
     errors, distances = (runs[name] for name in run_names(radius, index))
     log10_rate = ellipsoids.last(errors, f"exact-{sphere}")
     mean, low, high = mean_of_points(distances.arrays[sphere][-1])

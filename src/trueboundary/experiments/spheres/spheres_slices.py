@@ -64,8 +64,6 @@ class Slices(OfNetwork):
         Points of the outer circle.
     reach : float
         Length of the rays, and half the width of the pictures.
-    seed : int
-        Seed of directions and starts.
     """
 
     version: ClassVar[int] = 2  # 1 halved steps that changed nothing
@@ -100,13 +98,12 @@ class Slices(OfNetwork):
         angles = 2 * math.pi * np.arange(self.n_angles) / self.n_angles
         radii = np.linspace(0.0, self.reach, self.n_radii)
         circle = 2 * math.pi * np.arange(self.n_circle) / self.n_circle
+        rays = planes.polar_points(angles, radii)
         outer = planes.polar_points(circle, [self.network.radius])
         arrays: Row = {"angle": angles, "radius": radii}
         shares: Row = {"n_circle": self.n_circle}
         for done, (name, plane) in enumerate(slices.items()):
-            arrays[f"rays/{name}"] = planes.evaluate_plane(
-                model, plane, planes.polar_points(angles, radii)
-            )
+            arrays[f"rays/{name}"] = planes.evaluate_plane(model, plane, rays)
             on_circle = planes.evaluate_plane(model, plane, outer)
             shares[f"outer_wrong_{name}"] = float((on_circle <= 0).mean())
             if name in SLICES:
@@ -133,11 +130,10 @@ class Slices(OfNetwork):
             "two-worst": orthonormal(first, second),
             SPAN: orthonormal(first, points[order[1]]),
         }
-        cosine = float(_unit(first) @ _unit(points[order[1]]))
         return slices, {
             "worst_margin": float(margins.min()),
             "worst_orthogonal_margin": float(orthogonal.min()),
-            "cosine_of_two": cosine,
+            "cosine_of_two": float(_unit(first) @ _unit(points[order[1]])),
         }
 
     def _worst_points(
@@ -197,26 +193,22 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         for angle, found in zip(angles, crossings[name], strict=True)
         for radius in found
     ]
-    pictures = {name: arrays[f"picture/{name}"] for name in SLICES}
     panel = Panel(
-        name="fig1",
-        title="Slices through the input space",
-        caption=(
-            "Green: classified as inner. Black: the two spheres of the data. Red: the boundary of "
-            "largest margin. Left: two random directions. Centre: the worst-case direction across, "
-            "a random direction up. Right: two worst-case directions, the second one found by the "
-            "same attack among the points orthogonal to the first. These are slices: a projection "
-            "of a sphere would be a filled disc."
-        ),
-        draw=lambda: draw_slices(pictures, float(radii[-1])),
-        data=data,
+        "fig1",
+        "Slices through the input space",
+        "Green: classified as inner. Black: the two spheres of the data. Red: the boundary of "
+        "largest margin. Left: two random directions. Centre: the worst-case direction across, "
+        "a random direction up. Right: two worst-case directions, the second one found by the "
+        "same attack among the points orthogonal to the first. These are slices: a projection "
+        "of a sphere would be a filled disc.",
+        lambda: _draw(arrays, float(radii[-1])),
+        data,
     )
-    share = summary["outer_wrong_two-worst"]
     measurements = {
         "A1.6a": deviation_measurement(angles, crossings["random"]),
         "A1.6b": confident_measurement(radii, arrays["rays/one-worst"]),
         "A1.6c": Measurement(
-            share,
+            summary["outer_wrong_two-worst"],
             n=summary["n_circle"],
             note="Exact up to the grid of angles. The second direction is itself a worst case "
             "under the constraint of orthogonality.",
@@ -278,11 +270,10 @@ def confident_measurement(radii: Array, margins: Array) -> Measurement:
     return Measurement(value, n=margins.shape[1], note=note)
 
 
-def draw_slices(pictures: Mapping[str, Array], extent: float) -> Figure:
-    """Draw the three slices side by side."""
+def _draw(arrays: Mapping[str, Array], extent: float) -> Figure:
     figure, panels = new_figure(len(SLICES), width=10.5, height=3.6)
     for axes, name in zip(panels, SLICES, strict=True):
-        planes.draw_plane(axes, pictures[name], extent)
+        planes.draw_plane(axes, arrays[f"picture/{name}"], extent)
         across, up = _AXES[name]
         axes.set(xlabel=across, ylabel=up)
     return figure

@@ -47,10 +47,8 @@ class SnapshotTradeoff(OfNetwork):
 
     Parameters
     ----------
-    network
-        The network with its snapshots.
-    n_points, seed : int
-        Random points per sphere for the error rate, and their seed.
+    n_points : int
+        Random points per sphere for the error rate.
     n_attack_points, n_attack_steps : int
         Points per sphere that are attacked, and steps of length 0.001 of the attack.
     """
@@ -83,16 +81,9 @@ class SnapshotTradeoff(OfNetwork):
                 budget = self.n_attack_points, self.n_attack_steps
                 attack = AttackedPoints(self.network, *budget, sphere, model=name, seed=self.seed)
                 distance = attack.attack(model)["distance"]
-                rows.append(
-                    {
-                        "step": step,
-                        "sphere": sphere,
-                        "n_errors": counts[sphere],
-                        "n_points": self.n_points,
-                        **_describe_distances(distance),
-                        **exact.get(sphere, {}),
-                    }
-                )
+                row = {"step": step, "sphere": sphere, "n_errors": counts[sphere]}
+                row |= {"n_points": self.n_points} | _describe_distances(distance)
+                rows.append(row | exact.get(sphere, {}))
             context.progress((index + 1) / len(models))
         return RunResult({"rows": rows})
 
@@ -148,14 +139,13 @@ def _plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunC
         "large": ("relu", settings["large_width"], settings["large_depth"]),
     }
     snapshots = snapshot_steps(settings["n_steps"], settings["n_snapshots"])[:-1]
-    shared: dict[str, Any] = {"snapshots": snapshots, "seed": seed, "device": device}
+    shared: dict[str, Any] = {"n_steps": settings["n_steps"], "snapshots": snapshots}
+    shared |= {"seed": seed, "device": device}
     budget = {name: settings[name] for name in ("n_points", "n_attack_points", "n_attack_steps")}
     plan: dict[str, RunConfig] = {}
     for name, shape in shapes.items():
         for n_train in settings["train_sizes"]:
-            network = TrainedNetwork(
-                settings["dim"], *shape, settings["n_steps"], n_train, **shared
-            )
+            network = TrainedNetwork(settings["dim"], *shape, n_train=n_train, **shared)
             plan[run_name(name, n_train)] = SnapshotTradeoff(network, **budget, seed=seed)
     return plan
 
@@ -193,15 +183,10 @@ def _with_optimum(network: Mapping[str, str], row: Mapping[str, Any], dim: int) 
     """Add what the network is, the error rate's interval and the cap's distance to a row."""
     share, radius = share_row(row["n_errors"], row["n_points"]), RADII[row["sphere"]]
     error = share["rate"]
-    complete = dict(row) | {
-        **network,
-        "error": error,
-        "error_low": share["low"],
-        "error_high": share["high"],
-        "cap_distance": theory.caps.mean_distance(dim, error, radius=radius)
-        if 0 < error < 1
-        else None,
-    }
+    complete = {**row, **network, "error": error}
+    complete |= {"error_low": share["low"], "error_high": share["high"]}
+    cap = theory.caps.mean_distance(dim, error, radius=radius) if 0 < error < 1 else None
+    complete["cap_distance"] = cap
     if row.get("exact_log10_error") is not None and row["exact_log10_error"] < 0:
         exact = row["exact_log10_error"], row["sphere"]
         complete["exact_cap_distance"] = cap_distance(dim, *exact)
@@ -214,14 +199,9 @@ def _exact_ratios(rows: Iterable[Row]) -> list[float]:
     return [row["exact_distance"] / row["exact_cap_distance"] for row in quadratic]
 
 
-def _compared(rows: Sequence[Row], sphere: str) -> Rows:
-    return [
-        row
-        for row in rows
-        if row["sphere"] == sphere
-        and 0 < row["error"] <= _LARGEST_COMPARED_ERROR
-        and row["distance"] is not None
-    ]
+def _compared(rows: Sequence[Row]) -> Rows:
+    measured = [r for r in rows if r["sphere"] == "inner" and r["distance"] is not None]
+    return [row for row in measured if 0 < row["error"] <= _LARGEST_COMPARED_ERROR]
 
 
 def _extremality(rows: Sequence[Row]) -> Measurement | None:
@@ -238,9 +218,7 @@ def _extremality(rows: Sequence[Row]) -> Measurement | None:
         return None
     top = max(cells, key=lambda cell: cell["ratio"])
     return Measurement(
-        top["ratio"],
-        top["low"],
-        top["high"],
+        *(top[name] for name in ("ratio", "low", "high")),
         n=len(cells),
         cells=cells,
         note=f"The largest of {plural(len(cells), 'ratio')}, each from {_N_EXACT_POINTS} exact "
@@ -249,7 +227,7 @@ def _extremality(rows: Sequence[Row]) -> Measurement | None:
 
 
 def _closeness(rows: Sequence[Row]) -> Measurement | None:
-    compared = _compared(rows, "inner")
+    compared = _compared(rows)
     if not compared:
         return None
     ratios = [row["distance"] / row["cap_distance"] for row in compared]
@@ -286,7 +264,7 @@ def _late_errors(rows: Sequence[Row], n_steps: int) -> Measurement | None:
 
 
 def _better_than_optimal(rows: Sequence[Row]) -> Measurement | None:
-    compared = _compared(rows, "inner")
+    compared = _compared(rows)
     if not compared:
         return None
     better = [row for row in compared if row["distance"] > row["cap_distance"]]
@@ -315,15 +293,15 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
 
 def _panel(rows: Sequence[Row], dim: int) -> Panel:
     return Panel(
-        name="fig5",
-        title="Error rate and distance to the nearest error (Fig. 5)",
-        caption="Each marker is a network at one moment of its training: error rate on random "
+        "fig5",
+        "Error rate and distance to the nearest error (Fig. 5)",
+        "Each marker is a network at one moment of its training: error rate on random "
         "points against the mean distance that the manifold attack needs. The black line is the "
         "best that any error set of that size can do, a cap. Small dots are exact for the "
         "quadratic network (contour integral and exact nearest errors), also where sampling sees "
         "nothing: compare how far below the line they lie.",
-        draw=lambda: _draw(rows, dim),
-        data=rows,
+        lambda: _draw(rows, dim),
+        rows,
     )
 
 
@@ -344,23 +322,12 @@ def _draw(rows: Sequence[Row], dim: int) -> Figure:
             if row.get("exact_cap_distance") and row["exact_log10_error"] > floor:
                 panel.plot(10 ** row["exact_log10_error"], row["exact_distance"], ".", color=shade)
             if row["error"] > 0 and row["distance"] is not None:
-                interval_bars(
-                    panel,
-                    *(row[name] for name in ("error", "distance", "error_low", "error_high")),
-                    across=True,
-                    fmt=_MARKERS[row["network"]][0],
-                    color=shade,
-                    ms=5,
-                    lw=0.8,
-                    mfc="none",
-                )
-        panel.set(
-            xscale="log",
-            xlabel=f"error rate, {sphere} sphere",
-            ylabel="mean distance to the nearest error (L2)",
-            title=f"{sphere} sphere",
-            ylim=(0, None),
-        )
+                names = ("error", "distance", "error_low", "error_high")
+                style: Any = {"fmt": _MARKERS[row["network"]][0], "ms": 5, "mfc": "none"}
+                style |= {"across": True, "color": shade, "lw": 0.8}
+                interval_bars(panel, *(row[name] for name in names), **style)
+        panel.set(title=f"{sphere} sphere", xscale="log", xlabel=f"error rate, {sphere} sphere")
+        panel.set(ylim=(0, None), ylabel="mean distance to the nearest error (L2)")
     for marker, label in _MARKERS.values():
         axes[0].plot([], [], marker, color=COLOURS["grey"], mfc="none", label=label)
     axes[0].plot([], [], ".", color=COLOURS["grey"], label="quadratic network, exact")

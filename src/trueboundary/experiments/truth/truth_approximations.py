@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.networks import ellipsoids
 from trueboundary.experiments.networks.spectra import MEAN_ALPHA, SHAPES, shape, std_for_clt
 from trueboundary.experiments.networks.trained_networks import SPHERES
@@ -42,14 +42,8 @@ class ShapeErrors(RunConfig):
 
     Each shape's spread is such that the central limit theorem gives the same estimate on both
     spheres; shapes cannot differ in it, only in how wrong it is. The summary's ``rows`` hold
-    ``shape``, ``estimate``, ``sphere`` and the log10 of each method.
-
-    Parameters
-    ----------
-    dim : int
-        Number of alphas.
-    estimates : tuple of float
-        log10 of the central limit theorem's error rates; those that no spread has are left out.
+    ``shape``, ``estimate``, ``sphere`` and the log10 of each method; estimates that no spread has
+    are left out.
     """
 
     dim: int
@@ -72,14 +66,11 @@ class ShapeErrors(RunConfig):
                 if std is None:
                     continue
                 alphas = MEAN_ALPHA + std * unit
-                rows += [
-                    {"shape": name, "estimate": estimate, "sphere": sphere}
-                    | {
-                        method: ellipsoids.log10_error(alphas, sphere, method=method)
-                        for method in ellipsoids.METHODS
-                    }
-                    for sphere in SPHERES
-                ]
+                for sphere in SPHERES:
+                    row: Row = {"shape": name, "estimate": estimate, "sphere": sphere}
+                    for method in ellipsoids.METHODS:
+                        row[method] = ellipsoids.log10_error(alphas, sphere, method=method)
+                    rows.append(row)
         return RunResult({"rows": rows})
 
 
@@ -122,15 +113,12 @@ def _clt_measurement(rows: Rows) -> Measurement:
     worst = max(compared, key=lambda row: abs(row["clt"] - row["exact"]))
     none = [f"{row['shape']} ({row['sphere']})" for row in rows if not math.isfinite(row["exact"])]
     rest = f" No error at all: {', '.join(none)}." if none else ""
-    return Measurement(
-        abs(worst["clt"] - worst["exact"]),
-        n=len(compared),
-        cells=rows,
-        note=(
-            f"Largest for alphas of shape {worst['shape']!r}, {worst['sphere']} sphere, where "
-            f"10^{worst['exact']:.1f} is exact.{rest}"
-        ),
+    note = (
+        f"Largest for alphas of shape {worst['shape']!r}, {worst['sphere']} sphere, where "
+        f"10^{worst['exact']:.1f} is exact.{rest}"
     )
+    value = abs(worst["clt"] - worst["exact"])
+    return Measurement(value, n=len(compared), cells=rows, note=note)
 
 
 def _remarks(shapes: Rows, trained: Rows) -> list[str]:
@@ -182,12 +170,8 @@ def _draw_shapes(rows: Rows) -> Figure:
                 none = [row["place"] for row in found if row[method] == -math.inf]
                 axes.plot([edge] * len(none), none, "<", color=COLOURS["truth"], markersize=7)
         axes.set_yticks(range(len(names)), list(reversed(names)))
-        axes.set(
-            title=f"{sphere} sphere",
-            xlabel=r"$\log_{10}$ of the error rate",
-            xlim=(edge - 1, 0),
-            ylim=(-0.6, len(names) - 0.4),
-        )
+        axes.set(title=f"{sphere} sphere", xlabel=r"$\log_{10}$ of the error rate")
+        axes.set(xlim=(edge - 1, 0), ylim=(-0.6, len(names) - 0.4))
     shared_legend(figure, n_columns=5, of=panels[0])
     return figure
 
@@ -212,13 +196,8 @@ def _draw_deviations(shapes: Rows, trained: Rows) -> Figure:
     titles = ("ellipsoids of all shapes", "trained networks")
     for axes, rows, title in zip(panels, (shapes, trained), titles, strict=True):
         _draw_gaps(axes, rows)
-        axes.set(
-            title=title,
-            xlabel=r"$\log_{10}$ of the exact error rate",
-            ylabel=r"difference of $\log_{10}$ error rates",
-            yscale="log",
-            ylim=(1e-6, 1e2),
-        )
+        axes.set(title=title, xlabel=r"$\log_{10}$ of the exact error rate", yscale="log")
+        axes.set(ylabel=r"difference of $\log_{10}$ error rates", ylim=(1e-6, 1e2))
     shared_legend(figure, n_columns=4, of=panels[0])
     return figure
 

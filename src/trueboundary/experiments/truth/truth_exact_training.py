@@ -47,11 +47,6 @@ class ExactError:
     """The natural logarithm of a quadratic network's error rate, the mean of both spheres.
 
     The batch is not used. Where the network makes no error the loss is constant.
-
-    Parameters
-    ----------
-    radius : float
-        Radius of the outer sphere.
     """
 
     radius: float = RADIUS
@@ -217,17 +212,14 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 
 def _row(series: str, index: int, run: Run) -> Row:
     arrays = run.arrays
-    worse = np.maximum(arrays["inner"], arrays["outer"])
     return {
         "objective": series,
         "seed": index,
         "n_steps": run.summary["n_steps"],
         "steps_taken": int(arrays["step"][-1]),
         "n_wrong": int(arrays["n_wrong"][-1]),
-        "inner": float(arrays["inner"][-1]),
-        "outer": float(arrays["outer"][-1]),
-        "worst_loss": float(arrays["worst_loss"][-1]),
-        "best_error": float(worse.min()),
+        **{name: float(arrays[name][-1]) for name in ("inner", "outer", "worst_loss")},
+        "best_error": float(np.maximum(arrays["inner"], arrays["outer"]).min()),
         "first_worst_loss": float(arrays["worst_loss"][0]),
         "largest_worst_loss": float(arrays["worst_loss"].max()),
     }
@@ -288,8 +280,7 @@ def _panel(runs: Mapping[str, Run], rows: Rows) -> Panel:
 
 def _draw(runs: Mapping[str, Run]) -> Figure:
     figure, panels = new_figure(3, width=12.0, height=4.2)
-    seen = set()
-    for objective, _, run in _of_names(runs):
+    for objective, index, run in _of_names(runs):
         arrays, colour = run.arrays, COLOURS[_SERIES[objective][2]]
         steps = arrays["step"] + 1  # step 0 has no place on a logarithmic axis
         worse = np.maximum(arrays["inner"], arrays["outer"])
@@ -299,17 +290,18 @@ def _draw(runs: Mapping[str, Run]) -> Figure:
             arrays["worst_loss"],
         )
         for axes, values in zip(panels, curves, strict=True):
-            label = None if objective in seen or axes is not panels[0] else objective
+            label = objective if index == 0 and axes is panels[0] else None
             axes.plot(steps, values, color=colour, linewidth=1.1, alpha=0.8, label=label)
             if run.summary["n_steps"] is not None:
                 shown = values[np.isfinite(values)]
                 axes.plot(steps[-1], shown[-1] if len(shown) else 0, "o", color=colour, ms=5)
-        seen.add(objective)
-    panels[0].set(ylabel=r"$\log_{10}$ of the exact error rate")
-    panels[1].set(ylabel="wrong alphas")
-    panels[2].set(ylabel="largest loss of any point (nats)")
-    for axes in panels:
-        axes.set(xscale="log", xlabel="training steps + 1")
+    labels = (
+        r"$\log_{10}$ of the exact error rate",
+        "wrong alphas",
+        "largest loss of any point (nats)",
+    )
+    for axes, label in zip(panels, labels, strict=True):
+        axes.set(xscale="log", xlabel="training steps + 1", ylabel=label)
     shared_legend(figure, n_columns=4)
     return figure
 

@@ -38,12 +38,7 @@ _CURVES = (
 class MixtureBrackets(OnImages):
     """Brackets of the distance to the nearest error of the optimal classifier.
 
-    Parameters
-    ----------
-    task
-        As in `OnImages`.
-    n_points, seed : int
-        Number of samples; those that the classifier gets wrong are left out, and their seed.
+    Of `n_points` samples those are left out that the classifier gets wrong.
     """
 
     version: ClassVar[int] = 2  # 1 lost digits next to means
@@ -83,14 +78,9 @@ class MixtureBrackets(OnImages):
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Bracket both variants of one pair."""
     del device
-    return {
-        variant: MixtureBrackets(
-            image_task(settings["dataset"], settings, seed, variant=variant),
-            settings["n_points"],
-            seed,
-        )
-        for variant in VARIANTS
-    }
+    pair, n_points = settings["dataset"], settings["n_points"]
+    tasks = {name: image_task(pair, settings, seed, variant=name) for name in VARIANTS}
+    return {name: MixtureBrackets(task, n_points, seed) for name, task in tasks.items()}
 
 
 @unless_images_are_missing("truth-mixtures")
@@ -159,13 +149,8 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
             for name, style, colour, label in _CURVES:
                 values = np.sort(arrays[name])
                 panel.plot(values, share, style, color=COLOURS[colour], label=label)
-            panel.set(
-                title=variant,
-                xlim=(0, None),
-                ylim=(0, 1),
-                xlabel="distance to the nearest error (L2)",
-                ylabel="share of images that are nearer",
-            )
+            panel.set(title=variant, xlim=(0, None), xlabel="distance to the nearest error (L2)")
+            panel.set(ylim=(0, 1), ylabel="share of images that are nearer")
         add_legend(axes[0], location="upper left")
         return figure
 

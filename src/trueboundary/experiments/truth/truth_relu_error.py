@@ -24,12 +24,18 @@ from trueboundary.experiments.base import (
 from trueboundary.experiments.networks import network_brackets
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.splitting_rates import SplittingRate, splitting_budget
-from trueboundary.experiments.networks.trained_networks import RADII, SPHERES, small_relu_network
+from trueboundary.experiments.networks.trained_networks import (
+    RADII,
+    SPHERES,
+    Sphere,
+    small_relu_network,
+)
 from trueboundary.experiments.summaries import share_row, upper_limit
 from trueboundary.experiments.wording import number
 from trueboundary.figures import COLOURS, interval_bars, new_figure, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
+from trueboundary.runs.config import Arrays
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,14 +51,12 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
     network = small_relu_network(settings, seed, device)
     runs: dict[str, RunConfig] = {"count": ErrorCount(network, settings["n_points"], seed=seed)}
     for sphere in SPHERES:
-        pilot = network_brackets.BracketedDistances(
-            network, sphere, settings["n_pilot"], settings["n_attack_steps"], seed=seed
-        )
+        budget = settings["n_pilot"], settings["n_attack_steps"]
+        pilot = network_brackets.BracketedDistances(network, sphere, *budget, seed=seed)
         runs[f"distances/{sphere}"] = pilot
         runs[f"proof/{sphere}"] = network_brackets.CertifiedRate(pilot, settings["n_certified"])
-        runs[f"splitting/{sphere}"] = SplittingRate(
-            network, sphere, **splitting_budget(settings), seed=seed
-        )
+        splitting = SplittingRate(network, sphere, **splitting_budget(settings), seed=seed)
+        runs[f"splitting/{sphere}"] = splitting
     return runs
 
 
@@ -81,7 +85,9 @@ def sphere_row(runs: Mapping[str, Run], sphere: str, dim: int) -> Row:
     proof = runs[f"proof/{sphere}"].summary
     counted = count[f"n_errors_{sphere}"], count["n_points"]
     share = share_row(*counted)
+    brackets = runs[f"distances/{sphere}"].arrays
     rate = splitting["rate"] if splitting["reached"] else splitting["high"]
+    log_rate = math.log(min(rate, 1 - 1e-12))
     told = ("spread", "n_levels", "n_evaluations", "n_attack_errors", "deepest_probability")
     return {
         "sphere": sphere,
@@ -90,8 +96,7 @@ def sphere_row(runs: Mapping[str, Run], sphere: str, dim: int) -> Row:
         "count_low": share["low"],
         "count_high": share["high"],
         "splitting": splitting["rate"],
-        "splitting_low": splitting["low"],
-        "splitting_high": splitting["high"],
+        **{f"splitting_{end}": splitting[end] for end in ("low", "high")},
         **{name: splitting[name] for name in (*told, "warnings")},
         "proven_log10_limit": proof["log10_limit"],
         "proven_limit": 10 ** proof["log10_limit"],
@@ -101,9 +106,7 @@ def sphere_row(runs: Mapping[str, Run], sphere: str, dim: int) -> Row:
         # What follows from merely classifying points: the proof's own (at best), and all counted.
         "limit_same_points": upper_limit(0, proof["n_points"], _CONFIDENCE),
         "limit_counted": upper_limit(*counted, _CONFIDENCE),
-        **network_brackets.bracket_ratios(
-            runs[f"distances/{sphere}"].arrays, dim, math.log(min(rate, 1 - 1e-12)), RADII[sphere]
-        ),
+        **network_brackets.bracket_ratios(brackets, dim, log_rate, RADII[sphere]),
     }
 
 
@@ -122,6 +125,7 @@ def _rate_sentence(row: Row) -> str:
 
 
 def _proof_sentence(row: Row) -> str:
+    cheaper = ": at so small an angle, counting more points limits the rate at less cost."
     return (
         f"Proven, {row['sphere']} sphere: with 99 % confidence the error rate is at most "
         f"{number(row['proven_limit'], 2)}, since {row['proof_points'] - row['proof_exceptions']:,}"
@@ -130,11 +134,7 @@ def _proof_sentence(row: Row) -> str:
         "tracked). Merely classified, and all correctly, as many points would leave "
         f"{number(row['limit_same_points'], 2)}; the {plural(row['n_points'], 'point')} counted "
         f"leave {number(row['limit_counted'], 2)}"
-        + (
-            ": at so small an angle, counting more points limits the rate at less cost."
-            if row["limit_counted"] < row["proven_limit"]
-            else "."
-        )
+        + (cheaper if row["limit_counted"] < row["proven_limit"] else ".")
     )
 
 
@@ -144,13 +144,12 @@ def _distance_sentence(row: Row) -> str:
         if row["n_not_found"]
         else ""
     )
-    of_optimum = (
-        f"{row['certified'] / row['optimum']:.2f} to {row['attacked'] / row['optimum']:.2f}"
-    )
+    low, high = (row[name] / row["optimum"] for name in ("certified", "attacked"))
     return (
         f"Mean distance to the nearest error, {row['sphere']} sphere: between "
         f"{row['certified']:.4f} (proven) and {row['attacked']:.4f} (found by attack{missed}), "
-        f"which is {of_optimum} of the {row['optimum']:.4f} that a cap of this error rate has."
+        f"which is {low:.2f} to {high:.2f} of the {row['optimum']:.4f} that a cap of this error rate "
+        "has."
     )
 
 
@@ -194,14 +193,7 @@ def _draw_rates(rows: Rows) -> Figure:
 
 
 def _distances(runs: Mapping[str, Run], rows: Rows) -> Panel:
-    brackets: dict[str, Mapping[str, Any]] = {
-        sphere: runs[f"distances/{sphere}"].arrays for sphere in SPHERES
-    }
-    data = [
-        {"sphere": sphere} | row
-        for sphere, arrays in brackets.items()
-        for row in rows_of(certified=arrays["certified"], attacked=arrays["attacked"])
-    ]
+    brackets = {sphere: runs[f"distances/{sphere}"].arrays for sphere in SPHERES}
     return Panel(
         "relu-distances",
         "Distances to the nearest error on the sphere, from both sides",
@@ -210,11 +202,15 @@ def _distances(runs: Mapping[str, Run], rows: Rows) -> Panel:
         "points without a line's upper end had none found. Dashed: the mean distance to a cap of "
         "the error rate that splitting gives, the most that any classifier could have.",
         lambda: _draw_distances(brackets, rows),
-        data,
+        [
+            {"sphere": sphere} | row
+            for sphere, arrays in brackets.items()
+            for row in rows_of(certified=arrays["certified"], attacked=arrays["attacked"])
+        ],
     )
 
 
-def _draw_distances(brackets: Mapping[str, Mapping[str, Any]], rows: Rows) -> Figure:
+def _draw_distances(brackets: Mapping[Sphere, Arrays], rows: Rows) -> Figure:
     figure, panels = new_figure(2, width=9.5, height=4.2)
     for axes, row in zip(panels, rows, strict=True):
         arrays = brackets[row["sphere"]]
@@ -226,15 +222,10 @@ def _draw_distances(brackets: Mapping[str, Mapping[str, Any]], rows: Rows) -> Fi
         axes.vlines(place[found], low[found], high[found], color=COLOURS["grey"], linewidth=0.9)
         axes.plot(place[found], high[found], "o", color=colour, ms=4, label="found by attack")
         axes.plot(place, low, "^", color=COLOURS["truth"], ms=4, label="certified")
-        axes.axhline(
-            row["optimum"], color=COLOURS["truth"], linestyle="--", label="cap of the same rate"
-        )
-        axes.set(
-            title=f"{row['sphere']} sphere",
-            xlabel="random point, by attacked distance",
-            ylabel="distance to the nearest error (L2)",
-            ylim=(0, None),
-        )
+        style: Any = {"color": COLOURS["truth"], "linestyle": "--"}
+        axes.axhline(row["optimum"], **style, label="cap of the same rate")
+        axes.set(title=f"{row['sphere']} sphere", xlabel="random point, by attacked distance")
+        axes.set(ylim=(0, None), ylabel="distance to the nearest error (L2)")
     shared_legend(figure, n_columns=3, of=panels[1])
     return figure
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trueboundary import theory
-from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.networks import ellipsoids
 from trueboundary.experiments.networks.network_brackets import BracketedDistances, bracket_ratios
 from trueboundary.experiments.networks.spectra import MEAN_ALPHA, shape, std_for_error
@@ -57,12 +57,8 @@ class ShapeDistances(RunConfig):
 
     Parameters
     ----------
-    dim : int
-        Number of alphas.
     log10_errors : tuple of float
         Error rates, below log10(1/10).
-    n_points, seed : int
-        Random points, and their seed.
     """
 
     dim: int
@@ -91,18 +87,10 @@ class ShapeDistances(RunConfig):
                 distances = nearest_ellipsoid_error(points, alphas)
                 optimum = ellipsoids.cap_distance(self.dim, log10_error)
                 low, high = theory.intervals.t_interval(distances / optimum)
-                rows.append(
-                    {
-                        "shape": name,
-                        "dim": self.dim,
-                        "log10_error": log10_error,
-                        "distance": float(distances.mean()),
-                        "optimum": optimum,
-                        "ratio": float(distances.mean()) / optimum,
-                        "low": low,
-                        "high": high,
-                    }
-                )
+                mean = float(distances.mean())
+                row: Row = {"shape": name, "dim": self.dim, "log10_error": log10_error}
+                row |= {"distance": mean, "optimum": optimum, "ratio": mean / optimum}
+                rows.append(row | {"low": low, "high": high})
             context.progress((SHOWN.index(name) + 1) / len(SHOWN))
         return RunResult({"rows": rows})
 
@@ -111,33 +99,23 @@ def relu_networks(settings: Mapping[str, Any], seed: int, device: str) -> dict[s
     """Return the ReLU networks: a narrow one with snapshots, and the paper's when trained."""
     n_steps = settings["narrow_n_steps"]
     steps = snapshot_steps(n_steps, settings["n_narrow_snapshots"], first=n_steps // 20 + 1)
-    narrow = small_relu_network(
-        settings,
-        seed,
-        device,
-        width=settings["narrow_width"],
-        n_steps=n_steps,
-        learning_rate=settings["narrow_learning_rate"],
-        snapshots=steps[:-1],
-    )
+    fields = {name: settings[f"narrow_{name}"] for name in ("width", "n_steps", "learning_rate")}
+    narrow = small_relu_network(settings, seed, device, snapshots=steps[:-1], **fields)
     small = small_relu_network(settings, seed, device, n_steps=settings["relu_n_steps"])
     return {"narrow": narrow, "small": small}
 
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
     """Return exact runs of quadratic networks and shapes, and estimates of ReLU networks."""
+    n_exact = settings["n_exact_points"]
     runs: dict[str, RunConfig] = {
-        f"shapes/{dim}": ShapeDistances(
-            dim, settings["log10_errors"], settings["n_exact_points"], seed
-        )
+        f"shapes/{dim}": ShapeDistances(dim, settings["log10_errors"], n_exact, seed)
         for dim in settings["dims"]
     }
     for n_train in settings["train_sizes"]:
         network = ellipsoids.quadratic_network(settings, seed, device, n_train=n_train)
         runs[f"errors/{n_train}"] = ellipsoids.EllipsoidErrors(network)
-        runs[f"quadratic/{n_train}"] = ellipsoids.EllipsoidDistances(
-            network, settings["n_exact_points"], seed
-        )
+        runs[f"quadratic/{n_train}"] = ellipsoids.EllipsoidDistances(network, n_exact, seed)
     budget = splitting_budget(settings)
     distances = settings["n_points"], settings["n_attack_steps"]
     for name, network, step, sphere in relu_runs(settings, seed, device):
@@ -162,7 +140,6 @@ def relu_runs(
 
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     """Compare every error rate and distance with the best possible."""
-    dim = settings["dim"]
     shapes = [row for d in settings["dims"] for row in runs[f"shapes/{d}"].summary["rows"]]
     quadratic = quadratic_rows(runs, settings)
     relu = relu_rows(runs, settings)
@@ -179,11 +156,8 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
             f"median {float(np.median(ratios)):.3f}. Exact error rates and distances; over random "
             f"points, so each is good to about {_half_width(compared):.3f}.",
         )
-    return Analysis(
-        [_fig5(quadratic, relu, dim), _ratios(shapes)],
-        measurements,
-        _remarks(shapes, quadratic, relu),
-    )
+    panels = [_fig5(quadratic, relu, settings["dim"]), _ratios(shapes)]
+    return Analysis(panels, measurements, _remarks(shapes, quadratic, relu))
 
 
 def quadratic_rows(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows:
@@ -244,9 +218,7 @@ def _shape_measurement(rows: Rows) -> Measurement:
     bulk = [row for row in rows if row["shape"] in BULK]
     top = max(bulk, key=lambda row: float(row["ratio"]))
     return Measurement(
-        top["ratio"],
-        top["low"],
-        top["high"],
+        *(top[name] for name in ("ratio", "low", "high")),
         n=len(bulk),
         exact=LIMIT,
         cells=bulk,
@@ -280,14 +252,13 @@ def _remarks(shapes: Rows, quadratic: Rows, relu: Rows) -> list[str]:
             f"10^{PAPER_REACH:g}, where a sample of 100,000 sees nothing; the rarest is "
             f"10^{least:.1f}."
         )
-    for row in relu:
-        remarks.append(
-            f"{row['network']}, after {row['step']:,} steps, {row['sphere']} sphere: error rate "
-            f"{row['rate']:.2g} [{row['rate_low']:.2g}, {row['rate_high']:.2g}], mean distance "
-            f"between {row['ratio_certified']:.2f} (proven) and {row['ratio_attacked']:.2f} "
-            "(attack) of the best possible."
-        )
-    return remarks
+    return remarks + [
+        f"{row['network']}, after {row['step']:,} steps, {row['sphere']} sphere: error rate "
+        f"{row['rate']:.2g} [{row['rate_low']:.2g}, {row['rate_high']:.2g}], mean distance "
+        f"between {row['ratio_certified']:.2f} (proven) and {row['ratio_attacked']:.2f} "
+        "(attack) of the best possible."
+        for row in relu
+    ]
 
 
 def _fig5(quadratic: Rows, relu: Rows, dim: int) -> Panel:
@@ -309,15 +280,13 @@ def _draw_fig5(quadratic: Rows, relu: Rows, dim: int) -> Figure:
     least = min([-8.0, *(row["log10_error"] for row in [*quadratic, *relu])])
     floor = max(-40.0, least - 1)
     grid = np.linspace(floor, math.log10(0.5), 200)
-    colours = dict(
-        zip(dict.fromkeys(row["network"] for row in quadratic), ("inner", "green"), strict=False)
-    )
+    trained = dict.fromkeys(row["network"] for row in quadratic)
     for axes, sphere in zip(panels, SPHERES, strict=True):
         best = np.array([ellipsoids.cap_distance(dim, log10_error, sphere) for log10_error in grid])
         axes.plot(grid, best, color=COLOURS["truth"], label="best possible (cap, exact)")
         axes.plot(grid, LIMIT * best, "--", color=COLOURS["truth"], label=r"$1/\sqrt{2}$ of it")
         axes.axvline(PAPER_REACH, color=COLOURS["paper"], linestyle=":", label="the paper's reach")
-        for network, colour in colours.items():
+        for network, colour in zip(trained, ("inner", "green"), strict=False):
             own = [r for r in quadratic if r["network"] == network and r["sphere"] == sphere]
             style: Any = {"color": COLOURS[colour], "markersize": 4.5, "label": network}
             plot_rows(axes, own, "log10_error", "distance", "s", **style)
@@ -329,9 +298,8 @@ def _draw_fig5(quadratic: Rows, relu: Rows, dim: int) -> Figure:
             title=f"{sphere} sphere",
             xlabel=r"$\log_{10}$ of the error rate",
             ylabel="mean distance to the nearest error (L2)",
-            xlim=(floor, 0),
-            ylim=(0, None),
         )
+        axes.set(xlim=(floor, 0), ylim=(0, None))
     shared_legend(figure, n_columns=3, of=panels[0])
     return figure
 
@@ -367,19 +335,14 @@ def _draw_ratios(rows: Rows) -> Figure:
     for axes, dim in zip(panels, dims, strict=True):
         for name, colour in zip(SHOWN, CYCLE, strict=False):
             own = [row for row in rows if row["dim"] == dim and row["shape"] == name]
-            columns = zip(
-                *((r["log10_error"], r["ratio"], r["low"], r["high"]) for r in own), strict=True
-            )
+            names = ("log10_error", "ratio", "low", "high")
+            columns = ([row[name] for row in own] for name in names)
             words: Any = {"color": colour, "markersize": 4, "linewidth": 1.2, "label": name}
             interval_bars(axes, *columns, fmt="o-", **words)
         axes.axhline(1.0, color=COLOURS["truth"], label="best possible")
         axes.axhline(LIMIT, color=COLOURS["truth"], linestyle="--", label=r"$1/\sqrt{2}$")
-        axes.set(
-            title=f"d = {dim:,}",
-            xlabel=r"$\log_{10}$ of the error rate",
-            ylabel="mean distance / best possible",
-            ylim=(0.5, 1.05),
-        )
+        axes.set(title=f"d = {dim:,}", xlabel=r"$\log_{10}$ of the error rate")
+        axes.set(ylim=(0.5, 1.05), ylabel="mean distance / best possible")
     shared_legend(figure, n_columns=4, of=panels[0])
     return figure
 

@@ -29,19 +29,11 @@ PAPER_DIM = 60
 
 @dataclass(frozen=True)
 class WholeSphere(OfNetwork):
-    """A proof that a ReLU network makes no error anywhere on a sphere, or an error.
+    """A proof that a ReLU network of 2 to 10 inputs errs nowhere on a sphere, or an error.
 
-    The summary has ``status`` ("proven", "error" or "undecided"), ``n_cells``, the caps that were
-    bounded, ``n_open``, those left open, and ``smallest_margin``.
-
-    Parameters
-    ----------
-    network
-        A ReLU network of 2 to 10 inputs.
-    sphere : {"inner", "outer"}
-        Which sphere.
-    max_cells : int
-        Caps to bound at most.
+    At most `max_cells` caps are bounded. The summary has ``status`` ("proven", "error" or
+    "undecided"), ``n_cells``, the caps that were bounded, ``n_open``, those left open, and
+    ``smallest_margin``.
     """
 
     sphere: Sphere
@@ -88,13 +80,12 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         for dim in settings["dims"]
         for sphere in SPHERES
     ]
-    proven = [
-        dim
-        for dim in settings["dims"]
-        if all(row["status"] == "proven" for row in rows if row["dim"] == dim)
-    ]
-    errors = [f"d = {row['dim']} ({row['sphere']})" for row in rows if row["status"] == "error"]
-    undecided = [f"d = {r['dim']} ({r['sphere']})" for r in rows if r["status"] == "undecided"]
+    open_dims = {row["dim"] for row in rows if row["status"] != "proven"}
+    proven = [dim for dim in settings["dims"] if dim not in open_dims]
+    errors, undecided = (
+        [f"d = {row['dim']} ({row['sphere']})" for row in rows if row["status"] == status]
+        for status in ("error", "undecided")
+    )
     note = (
         f"Proven on both spheres at d = {', '.join(str(dim) for dim in proven) or 'none'}. "
         f"Errors found: {', '.join(errors) or 'none'}. Undecided within {settings['max_cells']:,} "
