@@ -101,7 +101,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     arrays = runs["grid"].arrays
     # A margin of exactly 0 is class 0, as for argmax.
     wrong = {"inner": arrays["margin_inner"] > 0, "outer": arrays["margin_outer"] <= 0}
-    cells = [
+    cells: list[Row] = [
         {"sphere": sphere, "n_angles": len(errors), "n_errors": int(errors.sum())}
         for sphere, errors in wrong.items()
     ]

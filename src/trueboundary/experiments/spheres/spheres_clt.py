@@ -88,7 +88,7 @@ class RandomEllipsoids(RunConfig):
     def compute(self, context: Context) -> RunResult:
         """Draw and compare."""
         generator = np.random.default_rng(self.seed)
-        rows = []
+        rows: list[dict[str, bool]] = []
         while len(rows) < self.n_cases:
             rows.append(self._case(generator))
             context.progress(len(rows) / self.n_cases)

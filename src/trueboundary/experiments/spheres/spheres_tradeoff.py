@@ -218,7 +218,9 @@ def _extremality(rows: Sequence[Row]) -> Measurement | None:
         return None
     top = max(cells, key=lambda cell: cell["ratio"])
     return Measurement(
-        *(top[name] for name in ("ratio", "low", "high")),
+        top["ratio"],
+        top["low"],
+        top["high"],
         n=len(cells),
         cells=cells,
         note=f"The largest of {plural(len(cells), 'ratio')}, each from {_N_EXACT_POINTS} exact "

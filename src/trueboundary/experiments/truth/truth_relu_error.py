@@ -24,12 +24,7 @@ from trueboundary.experiments.base import (
 from trueboundary.experiments.networks import network_brackets
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.splitting_rates import SplittingRate, splitting_budget
-from trueboundary.experiments.networks.trained_networks import (
-    RADII,
-    SPHERES,
-    Sphere,
-    small_relu_network,
-)
+from trueboundary.experiments.networks.trained_networks import RADII, SPHERES, small_relu_network
 from trueboundary.experiments.summaries import share_row, upper_limit
 from trueboundary.experiments.wording import number
 from trueboundary.figures import COLOURS, interval_bars, new_figure, shared_legend
@@ -148,8 +143,8 @@ def _distance_sentence(row: Row) -> str:
     return (
         f"Mean distance to the nearest error, {row['sphere']} sphere: between "
         f"{row['certified']:.4f} (proven) and {row['attacked']:.4f} (found by attack{missed}), "
-        f"which is {low:.2f} to {high:.2f} of the {row['optimum']:.4f} that a cap of this error rate "
-        "has."
+        f"which is {low:.2f} to {high:.2f} of the {row['optimum']:.4f} that a cap of this error "
+        "rate has."
     )
 
 
@@ -210,7 +205,7 @@ def _distances(runs: Mapping[str, Run], rows: Rows) -> Panel:
     )
 
 
-def _draw_distances(brackets: Mapping[Sphere, Arrays], rows: Rows) -> Figure:
+def _draw_distances(brackets: Mapping[Any, Arrays], rows: Rows) -> Figure:
     figure, panels = new_figure(2, width=9.5, height=4.2)
     for axes, row in zip(panels, rows, strict=True):
         arrays = brackets[row["sphere"]]

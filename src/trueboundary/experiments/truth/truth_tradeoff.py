@@ -218,7 +218,9 @@ def _shape_measurement(rows: Rows) -> Measurement:
     bulk = [row for row in rows if row["shape"] in BULK]
     top = max(bulk, key=lambda row: float(row["ratio"]))
     return Measurement(
-        *(top[name] for name in ("ratio", "low", "high")),
+        top["ratio"],
+        top["low"],
+        top["high"],
         n=len(bulk),
         exact=LIMIT,
         cells=bulk,
