@@ -86,11 +86,6 @@ def proven_error_bound(
     confidence : float
         Confidence of the bound, strictly between 0 and 1.
 
-    Returns
-    -------
-    ProvenErrorBound
-        The limit of the error rate on that sphere.
-
     Examples
     --------
     >>> import numpy as np

@@ -165,7 +165,7 @@ class Certificate(ABC):
     def __call__(
         self, classifier: Classifier, x: Tensor, y: Tensor, *, domain: Domain | None = None
     ) -> CertificateResult:
-        """Return proven distances from points to the nearest error.
+        """Return proven distances from points to the nearest error, one entry per point.
 
         Parameters
         ----------
@@ -179,11 +179,6 @@ class Certificate(ABC):
         domain : Domain, optional
             Where errors count, all of space if None. A distance that is exact in space is so in
             a part of it only if the nearest error lies there.
-
-        Returns
-        -------
-        CertificateResult
-            One entry per point.
 
         Raises
         ------

@@ -150,11 +150,6 @@ def bracket(
     n_refinements : int
         How often to turn the rays of wide brackets.
 
-    Returns
-    -------
-    MixtureBracket
-        Bounds in all of space.
-
     Examples
     --------
     >>> import torch

@@ -114,11 +114,6 @@ def project_quadric(
         cone's is 0) thin error sets are solved to more digits. Directions without curvature must
         then be without gradient.
 
-    Returns
-    -------
-    QuadricProjection
-        Distances, displacements and what certifies them.
-
     Raises
     ------
     ArithmeticError

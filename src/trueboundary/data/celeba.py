@@ -156,11 +156,6 @@ def load_celeba(
         into "train", "validation" or "test" with probability 0.8, 0.1, 0.1, decided by a hash
         of the seed and the file name. The result's notes say so.
 
-    Returns
-    -------
-    CelebA
-        Images, attributes and split.
-
     References
     ----------
     Z. Liu, P. Luo, X. Wang and X. Tang, "Deep learning face attributes in the wild", ICCV 2015.

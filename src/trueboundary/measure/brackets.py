@@ -254,18 +254,15 @@ def _measured(
 def _drawn(
     problem: Problem, label: int, n_points: int, seed: int, device: str, classifier: Classifier
 ) -> Tensor:
-    x, _ = next(
-        problem.blocks(
-            n_points,
-            seed=seed,
-            block_size=n_points,
-            label=label,
-            dtype=dtype_of(classifier),
-            device=device,
-            purpose="distances",
-        )
-    )
-    return x
+    return problem.block(
+        0,
+        seed=seed,
+        block_size=n_points,
+        label=label,
+        dtype=dtype_of(classifier),
+        device=device,
+        purpose="distances",
+    )[0]
 
 
 def distances_from(
@@ -411,9 +408,7 @@ def _on_table(
     nearest = np.full(errors.shape, np.inf)
     if errors.any():
         nearest = distance_transform_edt(~errors)
-    x, _ = next(
-        problem.blocks(n_points, seed=seed, block_size=n_points, label=label, purpose="distances")
-    )
+    x, _ = problem.block(0, seed=seed, block_size=n_points, label=label, purpose="distances")
     row, column = x.long().numpy().T
     found = nearest[row, column]
     return Distances(

@@ -93,12 +93,10 @@ def _require_sizes(
 def _sample(problem: Problem) -> list[npt.NDArray[np.float64]]:
     """Return a few random points of either class."""
     blocks = (
-        next(
-            problem.blocks(_N_COMPARED, seed=0, label=label, dtype=torch.float64, purpose="compare")
-        )
+        problem.block(0, seed=0, label=label, dtype=torch.float64, purpose="compare")[0]
         for label in (0, 1)
     )
-    return [x.flatten(1).numpy(force=True) for x, _ in blocks]
+    return [x[:_N_COMPARED].flatten(1).numpy(force=True) for x in blocks]
 
 
 def table_errors(

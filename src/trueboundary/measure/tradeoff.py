@@ -125,11 +125,6 @@ def optimality(
     tuple of Optimality
         For the inner and the outer sphere.
 
-    Raises
-    ------
-    ValueError, ArithmeticError
-        As for `error_rate` and `distances`.
-
     References
     ----------
     Gilmer et al. (2018), *Adversarial Spheres*, Theorem 5.1 and Figure 5.

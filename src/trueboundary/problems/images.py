@@ -88,13 +88,7 @@ class ImageProblem(MixtureProblem):
 
     @classmethod
     def from_arrays(cls, spec: dict[str, Any], arrays: dict[str, Array]) -> ImageProblem:
-        """Rebuild the problem that `to_arrays` described, on the CPU.
-
-        Raises
-        ------
-        ValueError
-            If the description is of something else, or the arrays do not fit it.
-        """
+        """Rebuild the problem that `to_arrays` described; see `MixtureProblem.from_arrays`."""
         try:
             zero, one = _stored_densities(spec, arrays, cls.__name__)
             return cls(

@@ -91,21 +91,9 @@ class MixtureProblem(Problem):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> GaussianDensity:
-        """Return the density of class `label`, in its own dtype unless another is asked for.
+        """Return the density of class `label`, in its own dtype and place unless told otherwise.
 
-        Parameters
-        ----------
-        label : {0, 1}
-            The class.
-        dtype : torch.dtype, optional
-            float32 or float64.
-        device : torch.device, optional
-            Where it is to live.
-
-        Returns
-        -------
-        LowRankGaussian or MixtureOfFactorAnalyzers
-            The density; conversions are made once and kept.
+        Conversions are made once and kept.
         """
         density = (self.density_0, self.density_1)[check_label(label)]
         dtype = density.dtype if dtype is None else check_floating(dtype)
@@ -126,22 +114,7 @@ class MixtureProblem(Problem):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """Draw `n` points of class `label`, noise included and not clipped.
-
-        Parameters
-        ----------
-        n : int
-            Number of points, at least 1.
-        label : {0, 1}
-            The class.
-        generator, dtype, device
-            As in `sample`.
-
-        Returns
-        -------
-        Tensor
-            Points, shape ``(n, dim)``.
-        """
+        """Draw points ``(n, dim)`` of class `label`, noise included and not clipped."""
         n = check_integer("n", n, minimum=1)
         place = drawing_device(generator, device)
         density = self.density(label, dtype=dtype, device=place)
@@ -150,7 +123,7 @@ class MixtureProblem(Problem):
     def bayes_classifier(
         self, *, dtype: torch.dtype = torch.float32, hardest_component: bool = False
     ) -> BayesOptimal:
-        """Return the optimal classifier.
+        """Return the optimal classifier, on the densities' device.
 
         Parameters
         ----------
@@ -158,11 +131,6 @@ class MixtureProblem(Problem):
             float32 or float64.
         hardest_component : bool
             Decide by each class's most likely component, as Richardson and Weiss (2021) do.
-
-        Returns
-        -------
-        BayesOptimal
-            The classifier, on the densities' device.
         """
         zero, one = (self.density(label, dtype=dtype) for label in (0, 1))
         return BayesOptimal(zero, one, prior=self.prior, hardest_component=hardest_component)
@@ -189,12 +157,8 @@ class MixtureProblem(Problem):
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Return the problem as plain data, for storage without pickle.
 
-        Returns
-        -------
-        spec : dict
-            What JSON can hold.
-        arrays : dict of str to ndarray
-            Parameters of both densities, named ``class_0.means`` and so on.
+        That is what JSON can hold, and the parameters of both densities as arrays, named
+        ``class_0.means`` and so on.
         """
         spec: dict[str, Any] = {"class": type(self).__name__, "prior": self.prior}
         arrays: dict[str, Array] = {}
@@ -236,7 +200,7 @@ def _stored_densities(
 
 
 def subspace_distances(density: GaussianDensity, x: Tensor) -> Tensor:
-    r"""Return the distance of points to each component's affine subspace.
+    r"""Return the distances ``(n, K)`` of points to each component's affine subspace, float64.
 
     The subspace of component k is :math:`\{\mu_k + A_k z\}`, where its points would lie without
     noise.
@@ -247,11 +211,6 @@ def subspace_distances(density: GaussianDensity, x: Tensor) -> Tensor:
         The density.
     x : Tensor
         Points, shape ``(n, dim)``.
-
-    Returns
-    -------
-    Tensor
-        Distances, float64, shape ``(n, K)``.
 
     Examples
     --------
@@ -278,24 +237,11 @@ def subspace_distances(density: GaussianDensity, x: Tensor) -> Tensor:
 
 
 def other_subspace_distance(problem: MixtureProblem, x: Tensor, y: Tensor) -> Tensor:
-    """Return each point's distance to the nearest component subspace of the other class.
+    """Return each point's distance to the nearest component subspace of the other class, float64.
 
     Half of it is about what an attack on the optimal classifier needs when all noise is equal and
-    small (Richardson and Weiss 2021, Theorem 2).
-
-    Parameters
-    ----------
-    problem : MixtureProblem
-        The problem.
-    x : Tensor
-        Points, shape ``(n, dim)``.
-    y : Tensor
-        Labels 0 or 1, shape ``(n,)``.
-
-    Returns
-    -------
-    Tensor
-        Distances, float64, shape ``(n,)``.
+    small (Richardson and Weiss 2021, Theorem 2). Points ``(n, dim)`` with labels ``(n,)`` have
+    distances ``(n,)``.
     """
     distance = torch.empty(len(x), dtype=torch.float64, device=x.device)
     for label in (0, 1):

@@ -57,16 +57,14 @@ def output_doubts(
         return ()
     margins = []
     for label in (0, 1):
-        x, _ = next(
-            problem.blocks(
-                _N_POINTS,
-                seed=0,
-                block_size=_N_POINTS,
-                label=label,
-                dtype=dtype,
-                device=device,
-                purpose="outputs",
-            )
+        x, _ = problem.block(
+            0,
+            seed=0,
+            block_size=_N_POINTS,
+            label=label,
+            dtype=dtype,
+            device=device,
+            purpose="outputs",
         )
         with torch.no_grad():
             margins.append(margin(classifier, x, allow_nan=True))

@@ -37,11 +37,6 @@ def planar_gaussian(
     dtype : torch.dtype
         float32 or float64.
 
-    Returns
-    -------
-    LowRankGaussian
-        With one factor along the first axis.
-
     Examples
     --------
     >>> planar_gaussian((0.0, 0.0), (2.0, 1.0)).covariance_matrix.round(decimals=6).tolist()
@@ -54,7 +49,7 @@ def planar_gaussian(
 def planar_mixture(
     components: Sequence[_Component], *, dtype: torch.dtype = torch.float64
 ) -> MixtureOfFactorAnalyzers:
-    """Return a mixture of Gaussians in the plane.
+    """Return a mixture of Gaussians in the plane, with one factor per component.
 
     Parameters
     ----------
@@ -63,11 +58,6 @@ def planar_mixture(
         `planar_gaussian`.
     dtype : torch.dtype
         float32 or float64.
-
-    Returns
-    -------
-    MixtureOfFactorAnalyzers
-        With one factor per component.
     """
     loadings, noise = [], []
     for _, _, (major, minor), angle in components:
@@ -89,7 +79,7 @@ def planar_mixture(
 
 
 def planar_problem(panel: str, *, small_std: float = 0.02) -> MixtureProblem:
-    """Return one of the Gaussian problems in the plane, float64.
+    """Return one of the Gaussian problems in the plane, float64, with equal priors.
 
     Class 0 is the class that loses its robustness in the lower row. The paper shows these problems
     without their parameters; the ones here are chosen to look alike and to say the same.
@@ -103,11 +93,6 @@ def planar_problem(panel: str, *, small_std: float = 0.02) -> MixtureProblem:
         (d), narrow, with a rare broad Gaussian added to each class (h).
     small_std : float
         Smallest standard deviation in the lower row; the smaller, the nearer is the boundary.
-
-    Returns
-    -------
-    MixtureProblem
-        With equal priors.
 
     References
     ----------

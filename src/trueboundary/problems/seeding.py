@@ -33,11 +33,6 @@ def block_generator(
     device : torch.device or str
         Where the generator draws; CPU and CUDA generators give different numbers.
 
-    Returns
-    -------
-    torch.Generator
-        A generator in its initial state.
-
     Examples
     --------
     >>> from trueboundary.problems.seeding import block_generator

@@ -82,22 +82,7 @@ class ConcentricSpheres(Problem):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """Draw `n` points uniformly on the sphere of class `label`.
-
-        Parameters
-        ----------
-        n : int
-            Number of points, at least 1.
-        label : {0, 1}
-            0 for the inner sphere, 1 for the outer.
-        generator, dtype, device
-            As in `sample`.
-
-        Returns
-        -------
-        Tensor
-            Points, shape ``(n, dim)``.
-        """
+        """Draw points ``(n, dim)`` uniformly on the sphere of class `label`, 0 for the inner."""
         n = check_integer("n", n, minimum=1)
         density = self.density(label)
         return density.sample((n,), generator=generator, dtype=dtype, device=device)

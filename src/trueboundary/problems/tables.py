@@ -78,22 +78,7 @@ class TableProblem(Problem):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """Draw `n` integer points of class `label`, as floating-point numbers.
-
-        Parameters
-        ----------
-        n : int
-            Number of points, at least 1.
-        label : {0, 1}
-            The class.
-        generator, dtype, device
-            As in `sample`.
-
-        Returns
-        -------
-        Tensor
-            Rows and columns, shape ``(n, 2)``.
-        """
+        """Draw points of class `label`, rows and columns ``(n, 2)`` as floating-point numbers."""
         n = check_integer("n", n, minimum=1)
         drawing_device(generator, device)
         density = (self.density_0, self.density_1)[check_label(label)]
@@ -113,14 +98,9 @@ class TableProblem(Problem):
         return BayesOptimal(zero, one, prior=self.prior)
 
     def errors(self, label: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Return which points the optimal classifier gives to another class than `label`.
+        """Return which points, as a table, the optimal classifier gives to another class.
 
         Ties count as errors, of either class.
-
-        Returns
-        -------
-        ndarray of bool
-            Shape of the tables.
         """
         zero, one = self._joint()
         return one >= zero if check_label(label) == 0 else zero >= one
@@ -140,11 +120,8 @@ class TableProblem(Problem):
     def distance_table(self, label: int) -> Floats:
         """Return the exact distance from every grid point to the nearest error of class `label`.
 
-        Returns
-        -------
-        ndarray
-            Euclidean distances in steps of the grid, shape of the tables; 0 at errors, infinite
-            where the class has no error at all.
+        Distances are Euclidean, in steps of the grid; 0 at errors, infinite where the class has no
+        error at all.
         """
         errors = self.errors(label)
         if not errors.any():
@@ -192,7 +169,7 @@ class TableProblem(Problem):
 
 
 def table_problem(panel: str, *, size: int = 100, leak: float = 1e-9) -> TableProblem:
-    """Return one of the table problems, float64.
+    """Return one of the table problems, float64, with equal priors.
 
     The paper shows these problems without their tables; the ones here are chosen to look alike and
     to say the same. Class 0 is the class that loses its robustness in the asymmetric problem.
@@ -207,11 +184,6 @@ def table_problem(panel: str, *, size: int = 100, leak: float = 1e-9) -> TablePr
         Rows and columns of the tables.
     leak : float
         In g, the probability that a point of class 0 lies in another row.
-
-    Returns
-    -------
-    TableProblem
-        With equal priors.
 
     References
     ----------

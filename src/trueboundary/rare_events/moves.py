@@ -348,11 +348,6 @@ def move_for(
     device : torch.device, optional
         Where the density is to live; where it is by default.
 
-    Returns
-    -------
-    InvariantMove
-        The move.
-
     Raises
     ------
     TypeError

@@ -76,16 +76,6 @@ def estimate_error_rate(
     dtype : torch.dtype, optional
         Of the points; that of the classifier's first parameter by default, else float64.
 
-    Returns
-    -------
-    SplittingResult
-        Estimate, interval, cost and doubts.
-
-    Raises
-    ------
-    TypeError
-        If no move is known for the source.
-
     Warns
     -----
     RareEventWarning
@@ -166,11 +156,6 @@ class SplittingStages:
     score_name : str
         The score in words.
 
-    Raises
-    ------
-    TypeError
-        If no move is known for the source.
-
     Notes
     -----
     Give every call of `run_replicates` a generator with a seed of its own: replicates of equal
@@ -217,18 +202,7 @@ class SplittingStages:
         self._problem = source if isinstance(source, Problem) else None
 
     def run_pilot(self, *, generator: torch.Generator) -> Pilot:
-        """Choose the levels and steps.
-
-        Parameters
-        ----------
-        generator : torch.Generator
-            Source of all random numbers of this stage.
-
-        Returns
-        -------
-        Pilot
-            What all replicates need.
-        """
+        """Choose the levels and steps that all replicates need."""
         splitting = self.splitting
         with evaluated((self.classifier, self.score)):
             return run_pilot(
@@ -242,7 +216,7 @@ class SplittingStages:
     def run_replicates(
         self, pilot: Pilot, n_replicates: int, *, generator: torch.Generator
     ) -> Replicates:
-        """Repeat the climb on the pilot's levels with its steps.
+        """Repeat the climb on the pilot's levels with its steps; each estimate is unbiased.
 
         Parameters
         ----------
@@ -254,11 +228,6 @@ class SplittingStages:
             How many, at least 1; ``splitting.n_replicates`` is not looked at.
         generator : torch.Generator
             Source of all random numbers of this stage, different for every call.
-
-        Returns
-        -------
-        Replicates
-            Independent, unbiased estimates.
         """
         _check_type("pilot", pilot, Pilot)
         check_integer("n_replicates", n_replicates, minimum=1)
@@ -293,11 +262,6 @@ class SplittingStages:
             As for `estimate_error_rate`.
         generator : torch.Generator, optional
             Source of the random numbers of the comparison with `seeds`; needed for that alone.
-
-        Returns
-        -------
-        SplittingResult
-            Estimate, interval, cost of all stages and doubts.
 
         Raises
         ------
@@ -383,7 +347,7 @@ def compare_scores(
     seeds: Tensor | None = None,
     dtype: torch.dtype | None = None,
 ) -> dict[str, SplittingResult]:
-    """Estimate the same error rate under the guidance of several scores.
+    """Estimate the same error rate under the guidance of several scores, one result for each.
 
     All of them estimate the same number, so that intervals far apart mean that at least one score
     has missed part of the errors; the largest estimate is then the most credible one.
@@ -394,11 +358,6 @@ def compare_scores(
         As for `estimate_error_rate`.
     scores : mapping of str to Score
         Scores by name.
-
-    Returns
-    -------
-    dict of str to SplittingResult
-        One result for each score.
 
     Warns
     -----

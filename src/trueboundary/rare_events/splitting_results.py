@@ -251,11 +251,6 @@ def log_normal_interval(values: np.typing.ArrayLike, confidence: float = 0.95) -
     confidence : float
         Nominal coverage, strictly between 0 and 1.
 
-    Returns
-    -------
-    Interval
-        Limits of the mean.
-
     Examples
     --------
     >>> interval = log_normal_interval([0.5, 1.0, 2.0, 1.0])

@@ -65,11 +65,6 @@ def build_report(
     plans : iterable of Plan
         Plans that count in place of those that are stored for the same experiments.
 
-    Returns
-    -------
-    BuiltReport
-        Where the page is and what it says.
-
     Raises
     ------
     OSError

@@ -50,10 +50,7 @@ def claims_markdown(rows: Iterable[ClaimRow]) -> str:
 def check_readme(file: Path) -> None:
     """Refuse a Markdown file that `update_readme` could not write the table into.
 
-    Raises
-    ------
-    MarkerError
-        If it is no text file with the two markers, once each and in order.
+    A `MarkerError` says so unless it is a text file with the two markers, once each and in order.
     """
     _split(file)
 
@@ -61,14 +58,8 @@ def check_readme(file: Path) -> None:
 def update_readme(file: Path, root: Path, material: Material) -> None:
     """Replace what stands between the markers in `file` by the table of headline claims.
 
-    The rest stays as it is: line endings, permissions, and a link that leads to the file.
-
-    Raises
-    ------
-    MarkerError
-        If it is no text file with the two markers, once each and in order.
-    OSError
-        If the file cannot be written.
+    The rest stays as it is: line endings, permissions, and a link that leads to the file. What
+    `check_readme` refuses is refused.
     """
     before, after = _split(file)
     end = "\r\n" if "\r\n" in before else "\n"

@@ -170,21 +170,7 @@ class Store:
             raise DamagedRunError(f"{path} is damaged: {reason(error)}") from error
 
     def save(self, config: RunConfig, result: RunResult, info: dict[str, Any]) -> Run:
-        """Write a finished run; complete or absent, whatever happens meanwhile.
-
-        Parameters
-        ----------
-        config : RunConfig
-            What was computed.
-        result : RunResult
-            What came out.
-        info : dict
-            When, how long, with which versions.
-
-        Returns
-        -------
-        Run
-            The run as read back from the disk.
+        """Write a finished run and read it back; complete or absent, whatever happens meanwhile.
 
         Raises
         ------

@@ -33,16 +33,6 @@ def dumps(value: Any) -> str:
         Dictionaries with string keys, lists, tuples (which come back as lists), strings, numbers
         (numpy scalars become Python's), booleans and None.
 
-    Returns
-    -------
-    str
-        Text without ``NaN`` or ``Infinity``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If something in it has no form in JSON.
-
     Examples
     --------
     >>> text = dumps({"distance": float("inf"), "n": 3})
@@ -72,11 +62,6 @@ def loads(text: str) -> Any:
 
 def seal(record: Mapping[str, Any]) -> str:
     """Return `record` as JSON text that holds its own checksum.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If something in it has no form in JSON.
 
     Examples
     --------

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["equal", "near", "raises", "that", "untouched_state"]
+__all__ = ["equal", "form", "near", "raises", "sentence", "that", "untouched_state"]
 
 
 def that(holds: bool | Tensor, sentence: str) -> None:
@@ -20,13 +20,18 @@ def that(holds: bool | Tensor, sentence: str) -> None:
         raise AssertionError(sentence)
 
 
+def form(value: Tensor, shape: tuple[int, ...], dtype: torch.dtype, what: str) -> None:
+    """Expect a tensor of some shape and dtype."""
+    that(
+        (tuple(value.shape), value.dtype) == (tuple(shape), dtype),
+        f"{what}: expected shape {tuple(shape)} in {dtype}, got {tuple(value.shape)} in "
+        f"{value.dtype}.",
+    )
+
+
 def equal(got: Tensor, expected: Tensor, what: str) -> None:
     """Expect two tensors of equal shape, dtype and bits, NaN equal to NaN."""
-    that(
-        (got.shape, got.dtype) == (expected.shape, expected.dtype),
-        f"{what}: expected shape {tuple(expected.shape)} in {expected.dtype}, "
-        f"got {tuple(got.shape)} in {got.dtype}.",
-    )
+    form(got, expected.shape, expected.dtype, what)
     same = (got == expected) | ((got != got) & (expected != expected))
     that(
         same.all(),
@@ -37,11 +42,7 @@ def equal(got: Tensor, expected: Tensor, what: str) -> None:
 
 def near(got: Tensor, expected: Tensor, what: str, *, rtol: float, atol: float) -> None:
     """Expect two tensors to agree to within ``atol + rtol * |expected|``."""
-    that(
-        (got.shape, got.dtype) == (expected.shape, expected.dtype),
-        f"{what}: expected shape {tuple(expected.shape)} in {expected.dtype}, "
-        f"got {tuple(got.shape)} in {got.dtype}.",
-    )
+    form(got, expected.shape, expected.dtype, what)
     wrong = ~torch.isclose(got, expected, rtol=rtol, atol=atol, equal_nan=True)
     if bool(wrong.any()):
         raise AssertionError(
@@ -52,20 +53,26 @@ def near(got: Tensor, expected: Tensor, what: str, *, rtol: float, atol: float) 
 
 def raises(
     error: type[Exception] | tuple[type[Exception], ...], call: Callable[[], Any], what: str
-) -> None:
-    """Expect a call to raise one of some errors, with a message."""
+) -> Exception:
+    """Expect a call to raise one of some errors, with a message, and return what it raised."""
     kinds = error if isinstance(error, tuple) else (error,)
     names = " or ".join(kind.__name__ for kind in kinds)
     try:
         call()
     except kinds as raised:
         that(bool(str(raised)), f"{what}: expected a {names} with a message, got an empty one.")
+        return raised
     except Exception as raised:
         raise AssertionError(
             f"{what}: expected a {names}, got {type(raised).__name__}: {raised}"
         ) from raised
-    else:
-        raise AssertionError(f"{what}: expected a {names}, and nothing was raised.")
+    raise AssertionError(f"{what}: expected a {names}, and nothing was raised.")
+
+
+def sentence(error: Exception, what: str) -> None:
+    """Expect an error to say in one sentence what is wrong."""
+    text = str(error)
+    that(bool(text) and "\n" not in text, f"{what}: expected one sentence, got {text!r}.")
 
 
 @contextmanager

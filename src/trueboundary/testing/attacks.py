@@ -51,11 +51,6 @@ def check_attack(
     device : torch.device
         Where to run.
 
-    Raises
-    ------
-    AssertionError
-        At the first thing that the attack does not do, with a sentence that says what came.
-
     Examples
     --------
     >>> from trueboundary.attacks import LogDensityGradient

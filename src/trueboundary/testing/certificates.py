@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from trueboundary.attacks import Attack, CarliniWagnerL2, ManifoldAttack
 from trueboundary.certificates import Certificate, CertificateResult
 from trueboundary.classifiers import Classifier, dtype_of, evaluated, margin
-from trueboundary.domains import Box, Domain, Shell, Space, Sphere, per_sample
+from trueboundary.domains import Box, Domain, Shell, Space, Sphere, norm, per_sample
 from trueboundary.problems import Problem
+from trueboundary.testing import _expect as expect
 
 __all__ = ["check_certificate"]
 
@@ -24,7 +25,6 @@ _RAYS = {1: (2, 400), 2: (360, 16), 3: (1500, 8)}
 _ROUNDING = 1e-6  # by which a distance may exceed that of an error, as a share of itself
 _SAME = 1e-6  # relative difference of distances that batches and dtypes may make
 _EVALUATIONS = 1 << 20  # numbers given to the classifier at once
-_Errors = type[Exception] | tuple[type[Exception], ...]
 
 
 def check_certificate(
@@ -61,11 +61,6 @@ def check_certificate(
     seed : int
         Seed of the points.
 
-    Raises
-    ------
-    AssertionError
-        At the first thing that is not as it must be, with one sentence about it.
-
     Examples
     --------
     >>> import torch
@@ -76,7 +71,7 @@ def check_certificate(
     >>> svm = LinearSVM(torch.tensor([3.0, 4.0]), bias=-5.0)
     >>> check_certificate(SVMCertificate(), svm, planar_problem("a"))
     """
-    _that(isinstance(certificate, Certificate), "expected a Certificate.")
+    expect.that(isinstance(certificate, Certificate), "expected a Certificate.")
     x, y = _points(points, dtype_of(classifier, default=torch.float64), n_points, seed)
     check = _Check(certificate, classifier, x, y)
     check.untouched()
@@ -103,7 +98,7 @@ class _Check:
         self.name = type(certificate).__name__
         self.home: Domain = Space() if Space in certificate.domains else Sphere()
         self.right = self.wrongness(x, y) < 0
-        _that(bool(self.right.any()), "expected points of which some are classified right.")
+        expect.that(self.right.any(), "expected points of which some are classified right.")
 
     def wrongness(self, points: Tensor, y: Tensor) -> Tensor:
         """Return margins (n,), positive where strictly wrong."""
@@ -123,7 +118,7 @@ class _Check:
         try:
             result = self.ask(x, y, domain)
         except TypeError as error:
-            _sentence(error, f"{self.name} does not know {where}")
+            expect.sentence(error, f"{self.name} does not know {where}")
             return None
         n = len(x)
         for part, shape, dtype in (
@@ -132,17 +127,17 @@ class _Check:
             ("exact", (n,), torch.bool),
         ):
             value = getattr(result, part)
-            _that(isinstance(value, Tensor), f"{where}: {part} must be a tensor.")
-            _that(
+            expect.that(isinstance(value, Tensor), f"{where}: {part} must be a tensor.")
+            expect.that(
                 (tuple(value.shape), value.dtype, value.device) == (shape, dtype, x.device),
                 f"{where}: {part} must have shape {shape} and be {dtype} on {x.device}, got "
                 f"{tuple(value.shape)}, {value.dtype} on {value.device}.",
             )
-            _that(not value.requires_grad, f"{where}: {part} must not require a gradient.")
-        _that(
+            expect.that(not value.requires_grad, f"{where}: {part} must not require a gradient.")
+        expect.that(
             bool((result.distance >= 0).all()), f"{where}: distances must be at least 0, never NaN."
         )
-        _that(result.warnings == (), f"{where}: {'; '.join(result.warnings)}.")
+        expect.that(result.warnings == (), f"{where}: {'; '.join(result.warnings)}.")
         return result
 
     def errors(self, domain: Domain, where: str) -> None:
@@ -152,7 +147,7 @@ class _Check:
         kept = (found.distance == 0) & found.exact
         kept &= (found.nearest == self.x.double()).flatten(1).all(1)
         n = int((wrong & ~kept).sum())
-        _that(
+        expect.that(
             n == 0,
             f"{where}: an error must have distance 0, exactly, to itself, but {n} of "
             f"{int(wrong.sum())} have not.",
@@ -164,14 +159,14 @@ class _Check:
         if len(rows) == 0:
             return
         near, distance, y = result.nearest[rows], result.distance[rows], self.y[rows]
-        _that(bool(near.isfinite().all()), f"{where}: an exact distance must name its error.")
-        _that(
+        expect.that(near.isfinite().all(), f"{where}: an exact distance must name its error.")
+        expect.that(
             bool(domain.take(rows).contains(near).all()),
             f"{where}: an exact distance must be that of an error in the domain.",
         )
-        length = (near - self.x[rows].double()).flatten(1).norm(dim=1)
-        size = near.flatten(1).norm(dim=1)
-        _that(
+        length = norm(near - self.x[rows].double())
+        size = norm(near)
+        expect.that(
             bool(((length - distance).abs() <= 1e-5 * (distance + size)).all()),
             f"{where}: an exact distance must be that of the nearest error that is named.",
         )
@@ -180,7 +175,7 @@ class _Check:
         for step in (1e-6, 1e-5, 1e-4):
             further = near + step * (near - self.x[rows].double())
             beside = torch.maximum(beside, self.wrongness(further, y))
-        _that(
+        expect.that(
             bool((beside >= -1e-3 * start).all()),
             f"{where}: a distance that is said to be exact ends at a point without errors beside "
             "it.",
@@ -209,7 +204,7 @@ class _Check:
 
     def brute_force(self, result: CertificateResult, domain: Domain, where: str) -> None:
         """Expect no ray to meet an error nearer than is proven."""
-        spread = float(self.x.double().flatten(1).norm(dim=1).max()) + 1.0
+        spread = float(norm(self.x.double()).max()) + 1.0
         nearest = torch.full_like(result.distance, math.inf)
         for row in self.right.nonzero().squeeze(1).tolist():
             x, y = self.x[row : row + 1].double(), self.y[row : row + 1]
@@ -217,12 +212,12 @@ class _Check:
             seen = _around(x, domain.take(torch.tensor([row])), reach)
             wrong = self.wrongness(seen, y.expand(len(seen))) > 0
             if bool(wrong.any()):
-                steps = (seen[wrong] - x).flatten(1).norm(dim=1)
+                steps = norm(seen[wrong] - x)
                 nearest[row] = steps.min()
         self.refuse_nearer(result, nearest, where, "a ray")
 
     def refuse_nearer(self, result: CertificateResult, found: Tensor, where: str, who: str) -> None:
-        size = self.x.double().flatten(1).norm(dim=1)
+        size = norm(self.x.double())
         eps = torch.finfo(dtype_of(self.classifier, default=torch.float64)).eps
         slack = _ROUNDING * result.distance.nan_to_num(posinf=0.0) + 64 * eps * size
         wrong = (found < result.distance - slack).nonzero().squeeze(1)
@@ -255,22 +250,25 @@ class _Check:
     def _agree(
         self, got: CertificateResult, expected: CertificateResult, rows: Tensor, what: str
     ) -> None:
-        size = self.x[rows].double().flatten(1).norm(dim=1)
+        size = norm(self.x[rows].double())
         want = expected.distance[rows]
         same = (got.distance == want) | (
             (got.distance - want).abs() <= _SAME * want.abs() + 1e-12 * size
         )
-        _that(bool(same.all()), f"{what} must not matter to distances.")
+        expect.that(same.all(), f"{what} must not matter to distances.")
 
     def untouched(self) -> None:
         """Expect points, labels and classifier to stay as they were, a module in training mode."""
         if isinstance(self.classifier, nn.Module):
             modes = [(module, module.training) for module in self.classifier.modules()]
             self.classifier.train()
-        x, y, state = self.x.clone(), self.y.clone(), _state(self.classifier)
+        x, y, (before, switches) = self.x.clone(), self.y.clone(), _state(self.classifier)
         self.ask(self.x, self.y, self.home)
-        _that(torch.equal(x, self.x) and torch.equal(y, self.y), "the points were changed.")
-        _that(_same(state, _state(self.classifier)), "the classifier was not left as it was.")
+        expect.that(torch.equal(x, self.x) and torch.equal(y, self.y), "the points were changed.")
+        after, switches_after = _state(self.classifier)
+        same = switches == switches_after and len(before) == len(after)
+        same = same and all(map(torch.equal, before, after))
+        expect.that(same, "the classifier was not left as it was.")
         if isinstance(self.classifier, nn.Module):
             for module, training in modes:
                 module.training = training
@@ -278,12 +276,14 @@ class _Check:
     def refusals(self) -> None:
         """Expect what makes no sense to be refused, in one sentence."""
         x, y = self.x, self.y
+
+        def refused(kinds: Any, call: Any, what: str) -> None:
+            expect.sentence(expect.raises(kinds, call, what), what)
+
         for bad in (math.nan, math.inf, -math.inf):
             spoiled = x.clone()
             spoiled.view(len(x), -1)[0, 0] = bad
-            self._refused(
-                ValueError, partial(self.ask, spoiled, y, self.home), f"a point with {bad}"
-            )
+            refused(ValueError, partial(self.ask, spoiled, y, self.home), f"a point with {bad}")
         far = Box(float(x.max()) + 1, float(x.max()) + 2)
         for what, error, points, labels, domain in (
             ("labels of 2", ValueError, x, y + 2, self.home),
@@ -300,21 +300,9 @@ class _Check:
             ("a word for a domain", TypeError, x, y, "sphere"),
             ("points outside the domain", (TypeError, ValueError), x, y, far),
         ):
-            self._refused(error, partial(self.ask, points, labels, domain), what)
+            refused(error, partial(self.ask, points, labels, domain), what)
         nothing: Any = None
-        self._refused(TypeError, partial(self.certificate, nothing, x, y), "no classifier")
-
-    def _refused(self, kinds: _Errors, call: Callable[[], CertificateResult], what: str) -> None:
-        try:
-            call()
-        except kinds as error:
-            _sentence(error, what)
-        except Exception as error:
-            raise AssertionError(
-                f"{what}: expected a refusal in a sentence, got {type(error).__name__}: {error}"
-            ) from error
-        else:
-            raise AssertionError(f"{what}: must be refused, but {self.name} gave an answer.")
+        refused(TypeError, partial(self.certificate, nothing, x, y), "no classifier")
 
 
 def _points(
@@ -334,7 +322,7 @@ def _points(
 def _domains(x: Tensor) -> dict[str, Domain]:
     """Return domains that hold the points: all of space, and parts of it that are nearly full."""
     rows = x.double()
-    size = rows.flatten(1).norm(dim=1)
+    size = norm(rows)
     domains: dict[str, Domain] = {
         "in space": Space(),
         "in a box": Box(float(rows.min()) - 0.1, float(rows.max()) + 0.1),
@@ -357,8 +345,8 @@ def _around(x: Tensor, domain: Domain, reach: float) -> Tensor:
         tangent = domain.tangent(
             x.expand(n_directions, *x.shape[1:]), directions.reshape(-1, *x.shape[1:])
         )
-        tangent = tangent[tangent.flatten(1).norm(dim=1) > 0.1]
-        tangent = tangent / per_sample(tangent.flatten(1).norm(dim=1), tangent)
+        tangent = tangent[norm(tangent) > 0.1]
+        tangent = tangent / per_sample(norm(tangent), tangent)
         arcs = 2 * radius * torch.asin((lengths / (2 * radius)).clamp(max=1))
         own = Sphere(radius)
         return torch.cat(
@@ -382,35 +370,12 @@ def _directions(dim: int, n: int) -> Tensor:
     return torch.stack([across * angle.cos(), across * angle.sin(), height], dim=1)
 
 
-def _state(classifier: Any) -> dict[str, Any]:
-    """Return what of a module must stay as it is."""
+def _state(classifier: Any) -> tuple[list[Tensor], list[bool]]:
+    """Return what of a module must stay as it is: tensors, and what is switched on."""
     if not isinstance(classifier, nn.Module):
-        return {}
-    return {
-        "state": {key: value.clone() for key, value in classifier.state_dict().items()},
-        "modes": [module.training for module in classifier.modules()],
-        "gradients": [
-            (p.requires_grad, None if p.grad is None else p.grad.clone())
-            for p in classifier.parameters()
-        ],
-    }
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor):
-        return isinstance(other, Tensor) and torch.equal(one, other) and one.dtype == other.dtype
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return bool(one == other)
-
-
-def _that(holds: bool, sentence: str) -> None:
-    if not holds:
-        raise AssertionError(sentence)
-
-
-def _sentence(error: Exception, what: str) -> None:
-    text = str(error)
-    _that(bool(text) and "\n" not in text, f"{what}: expected one sentence, got {text!r}.")
+        return [], []
+    parameters = list(classifier.parameters())
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    switches = [module.training for module in classifier.modules()]
+    switches += [switch for p in parameters for switch in (p.requires_grad, p.grad is None)]
+    return [value.clone() for value in (*classifier.state_dict().values(), *gradients)], switches

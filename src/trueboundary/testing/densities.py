@@ -68,11 +68,6 @@ def check_density(density: ContinuousDensity, *, seed: int = 0) -> None:
     seed : int
         Seed of the samples.
 
-    Raises
-    ------
-    AssertionError
-        At the first thing that the density does not do, with a sentence that says what came.
-
     Notes
     -----
     Samples belong to a log density that fulfils Stein's identity,
@@ -116,17 +111,10 @@ def _shapes_and_dtypes(density: ContinuousDensity, generator: torch.Generator) -
         converted = density.to(dtype=dtype)
         for shape in ((), (0,), (3,), (2, 3)):
             x = converted.sample(shape, generator=generator)
-            _expect_form(x, (*shape, *density.event_shape), dtype, f"a sample of shape {shape}")
-            _expect_form(converted.log_prob(x), shape, dtype, f"log_prob of points {shape}")
-            _expect_form(converted.score(x), tuple(x.shape), dtype, f"score of points {shape}")
+            expect.form(x, (*shape, *density.event_shape), dtype, f"a sample of shape {shape}")
+            expect.form(converted.log_prob(x), shape, dtype, f"log_prob of points {shape}")
+            expect.form(converted.score(x), tuple(x.shape), dtype, f"score of points {shape}")
     expect.that(density.dtype == torch.float64, "`to` changed the density that it was called on.")
-
-
-def _expect_form(value: Tensor, shape: tuple[int, ...], dtype: torch.dtype, what: str) -> None:
-    expect.that(
-        (tuple(value.shape), value.dtype) == (shape, dtype),
-        f"{what}: expected shape {shape} in {dtype}, got {tuple(value.shape)} in {value.dtype}.",
-    )
 
 
 def _precisions(density: ContinuousDensity, x: Tensor) -> None:

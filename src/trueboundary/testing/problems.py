@@ -34,11 +34,6 @@ def check_problem(problem: Problem, *, seed: int = 0, device: torch.device | str
     device : torch.device
         Where to draw.
 
-    Raises
-    ------
-    AssertionError
-        At the first thing that the problem does not do, with a sentence that says what came.
-
     Examples
     --------
     >>> from trueboundary.problems import ConcentricSpheres
