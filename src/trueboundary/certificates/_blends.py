@@ -61,13 +61,7 @@ class Expansion:
 
     def take(self, rows: BoolArray) -> Expansion:
         """Return some of the points."""
-        return Expansion(
-            self.value[rows],
-            self.gradient[rows],
-            self.hessian[rows],
-            self.outer[rows],
-            self.frame[rows],
-        )
+        return Expansion(*(part[rows] for part in vars(self).values()))
 
     def at_steps(self, step: FloatArray) -> FloatArray:
         """Return the log densities (n, s) after steps (n, m + 1)."""
@@ -119,29 +113,19 @@ class Blend:
 
     def replaced(self, rows: BoolArray, new: Blend) -> Blend:
         """Return these with the chosen points taken from `new`, which holds only those."""
-        out = Blend(*(getattr(self, name).copy() for name in self.__dataclass_fields__))
-        for name in self.__dataclass_fields__:
-            getattr(out, name)[rows] = getattr(new, name)
+        out = Blend(*(part.copy() for part in vars(self).values()))
+        for name, part in vars(new).items():
+            getattr(out, name)[rows] = part
         return out
 
 
 def shift_weight(expansion: Expansion, weights: FloatArray) -> tuple[Blend, FloatArray]:
     """Shift weight from present weights to the last own component, to the largest distance.
 
-    Parameters
-    ----------
-    expansion : Expansion
-        With s - 1 own components, the last of which has no weight yet.
-    weights : ndarray of shape (n, s - 1)
-        Present weights, which add up to one.
-
-    Returns
-    -------
-    blend : Blend
-        At the best share of the last component, where it is as likely at the projection as the
-        rest: found between 0, where it is likelier, and 1, by bisection and secants in turn.
-    weights : ndarray of shape (n, s - 1)
-        Its weights.
+    Of the s - 1 own components of the expansion the last has no weight yet; the present weights
+    ``(n, s - 1)`` add up to one. Returned are the blend at the best share of the last component,
+    where it is as likely at the projection as the rest, and its weights ``(n, s - 1)``: the share
+    lies between 0, where it is likelier, and 1, and bisection and secants in turn find it.
     """
     n = len(weights)
     last = np.zeros(weights.shape[1])
@@ -175,7 +159,7 @@ def shift_weight(expansion: Expansion, weights: FloatArray) -> tuple[Blend, Floa
         improved = np.flatnonzero(rows)[closer]
         chosen = np.zeros(n, dtype=bool)
         chosen[improved] = True
-        picked = Blend(*(getattr(blend, name)[closer] for name in blend.__dataclass_fields__))
+        picked = Blend(*(part[closer] for part in vars(blend).values()))
         best = best.replaced(chosen, picked)
         best_share[improved], best_lead[improved] = middle[improved], np.abs(lead[closer])
         above = np.zeros(n, dtype=bool)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -138,20 +138,14 @@ class _Tried:
         """Return these and more."""
         size = max(self.gradient.shape[1], more.gradient.shape[1])
         one, two = self._padded(size), more._padded(size)
-        return _Tried(
-            *(np.concatenate([getattr(one, f.name), getattr(two, f.name)]) for f in fields(self))
-        )
+        pairs = zip(vars(one).values(), vars(two).values(), strict=True)
+        return _Tried(*map(np.concatenate, pairs))
 
     def _padded(self, size: int) -> _Tried:
         """Append coordinates that the functions do not depend on."""
         wide = [(0, 0), (0, size - self.gradient.shape[1])]
         padded = ("curvature", "gradient", "displacement")
-        return _Tried(
-            *(
-                np.pad(getattr(self, f.name), wide) if f.name in padded else getattr(self, f.name)
-                for f in fields(self)
-            )
-        )
+        return replace(self, **{name: np.pad(getattr(self, name), wide) for name in padded})
 
 
 class PairSearch:

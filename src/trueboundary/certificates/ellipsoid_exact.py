@@ -189,12 +189,7 @@ def _allowing_for_rounding(
     exact = nearer.distance >= found.distance * (1 - _EXACT) - rest
     either = (
         np.where(exact if one.ndim == 1 else exact[:, None], one, two)
-        for one, two in (
-            (found.distance, nearer.distance),
-            (found.nearest, nearer.nearest),
-            (found.residual, nearer.residual),
-            (found.hard, nearer.hard),
-        )
+        for one, two in zip(vars(found).values(), vars(nearer).values(), strict=True)
     )
     return NearestErrors(*either), exact
 

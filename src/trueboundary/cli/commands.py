@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from trueboundary import __version__
 from trueboundary.cli import dataset, measure, sweep, theory
@@ -18,12 +17,14 @@ from trueboundary.cli.errors import (
     check_folder,
     check_report,
     check_scale,
+    complain,
     describe_failures,
     nearest,
+    stop,
 )
+from trueboundary.cli.output_streams import new_console
 from trueboundary.cli.paths import path
 from trueboundary.cli.typed_commands import Command
-from trueboundary.plain_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -102,11 +103,11 @@ def list_experiments() -> None:
     found = list(experiments().values())
     if found:
         table, unknown = experiments_table(found)
-        _console().print(table)
+        new_console().print(table)
         for reason in unknown:
-            _complain(f"costs marked ? cannot be told: {reason}")
+            complain(f"costs marked ? cannot be told: {reason}")
     else:
-        _console().print("No experiment is available yet.")
+        new_console().print("No experiment is available yet.")
 
 
 @app.command(
@@ -176,7 +177,7 @@ def reproduce(
     for experiment in chosen:
         if experiment.on_request:
             left_to = f"'trueboundary run {experiment.id}'"
-            _complain(f"{experiment.id} is left to {left_to}: {experiment.on_request}")
+            complain(f"{experiment.id} is left to {left_to}: {experiment.on_request}")
     chosen = [experiment for experiment in chosen if not experiment.on_request]
     if not chosen:
         raise UserError("no experiment is available yet")
@@ -239,7 +240,7 @@ def report(
     except OSError as error:
         raise UserError(f"--readme: cannot write to {readme}: {reason(error)}") from error
     _say_problems(built.material)
-    _console().print(f"Report: {built.page}", soft_wrap=True, highlight=False)
+    new_console().print(f"Report: {built.page}", soft_wrap=True, highlight=False)
     if built.problems or built.material.unknown:
         raise typer.Exit(1)
 
@@ -250,7 +251,7 @@ def doctor() -> None:
     from trueboundary.cli.doctor import checks
     from trueboundary.cli.terminal_tables import checks_table
 
-    _console().print(checks_table(checks()))
+    new_console().print(checks_table(checks()))
 
 
 def _use_images(**places: Path | None) -> None:
@@ -285,32 +286,32 @@ def _run(
     jobs = plan_jobs(chosen, scale, seed=seed, device=device, overrides=overrides)  # type: ignore[arg-type]
     for job in jobs:
         if job.missing:
-            _complain(job.missing)
+            complain(job.missing)
     folder = default_folder(jobs) if out is None else out
     check_folder(folder)
     check_report(folder / "report")
     for id, how in find_others(jobs, folder).items():
-        _complain(f"{folder} held other settings of {id} ({how}); its report is of this command's "
+        complain(f"{folder} held other settings of {id} ({how}); its report is of this command's "
                   "from now on, and what was computed stays")  # fmt: skip
-    console = _console()
+    console = new_console()
     try:
         failures = carry_out(jobs, folder, workers, console)
         built = _write_report(folder, folder / "report", [job.plan for job in jobs])
     except KeyboardInterrupt:
-        _stop(f"interrupted; what had finished is kept in {folder}, and the same command goes on "
+        stop(f"interrupted; what had finished is kept in {folder}, and the same command goes on "
               "from there", 130)  # fmt: skip
     except (WorkerDiedError, StoreError, OSError) as error:
-        _stop(str(error), 1)
+        stop(str(error), 1)
     own = built.material.only([experiment.id for experiment in chosen])
     if own.attempted:
         console.print(claims_table(own))
     for why, n in own.not_run.items():
         console.print(f"{plural(n, 'claim')} {why}.", highlight=False)
     for line in describe_failures(failures, folder):
-        _complain(line)
+        complain(line)
     _say_problems(own)
     for id, how in find_others(jobs, folder).items():
-        _complain(f"{folder} now holds another command's settings of {id} ({how}); "
+        complain(f"{folder} now holds another command's settings of {id} ({how}); "
                   f"'trueboundary report {folder}' shows those")  # fmt: skip
     console.print(f"Report: {built.page}", soft_wrap=True, highlight=False)
     if failures or own.problems:
@@ -324,26 +325,11 @@ def _write_report(folder: Path, target: Path, plans: Iterable[Plan] = ()) -> Bui
     try:
         return build_report(folder, target, plans=plans)
     except OSError as error:
-        _stop(f"the report could not be written to {target}: {reason(error)}", 1)
+        stop(f"the report could not be written to {target}: {reason(error)}", 1)
 
 
 def _say_problems(material: Material) -> None:
     for section in material.problems:
-        _complain(f"{section.experiment.id} has no result: {section.problem}")
+        complain(f"{section.experiment.id} has no result: {section.problem}")
     for sentence in material.unknown:
-        _complain(sentence)
-
-
-def _console() -> Console:
-    console = Console()
-    # Piped into a file, a table needs no narrower a page than the report's.
-    return console if console.is_terminal else Console(width=120)
-
-
-def _complain(message: str) -> None:
-    typer.echo(f"trueboundary: {printable(message)}", err=True)
-
-
-def _stop(message: str, status: int) -> NoReturn:
-    _complain(message)
-    raise typer.Exit(status)
+        complain(sentence)

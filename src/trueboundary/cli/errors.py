@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+import typer
+
+from trueboundary.plain_text import printable
 from trueboundary.plurals import plural
 from trueboundary.suggestions import nearest
 
@@ -21,8 +25,11 @@ __all__ = [
     "check_device",
     "check_folder",
     "check_scale",
+    "complain",
     "describe_failures",
     "nearest",
+    "stop",
+    "user_errors",
 ]
 
 #: Torch's generators take no larger one.
@@ -31,6 +38,17 @@ LARGEST_SEED = 2**63 - 1
 
 class UserError(Exception):
     """A mistake in what was typed: its text is shown, the exit status is 2."""
+
+
+@contextmanager
+def user_errors(
+    kinds: tuple[type[Exception], ...] = (ValueError, TypeError),
+) -> Iterator[None]:
+    """Turn the library's errors about arguments into the sentence that the user reads."""
+    try:
+        yield
+    except kinds as error:
+        raise UserError(str(error).rstrip(".")) from error
 
 
 def check_scale(scale: str) -> None:
@@ -77,10 +95,8 @@ def check_device(device: str, *, here: bool = True) -> None:
         return
     from trueboundary import devices
 
-    try:
+    with user_errors():
         devices.check_device(device)
-    except ValueError as error:
-        raise UserError(str(error).rstrip(".")) from error
 
 
 def describe_failures(failures: Sequence[Failure], folder: Path) -> list[str]:
@@ -96,3 +112,14 @@ def describe_failures(failures: Sequence[Failure], folder: Path) -> list[str]:
     if sentences:
         sentences.append(f"the tracebacks are in {folder / 'failures'}")
     return sentences
+
+
+def complain(message: str) -> None:
+    """Say on stderr what the user should know of."""
+    typer.echo(f"trueboundary: {printable(message)}", err=True)
+
+
+def stop(message: str, status: int) -> NoReturn:
+    """End the command with an exit status, and say why."""
+    complain(message)
+    raise typer.Exit(status)

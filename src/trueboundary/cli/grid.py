@@ -22,16 +22,8 @@ _KEYS = ("experiment", "scale", "seeds", "settings")
 class Point:
     """One experiment at one scale with one seed and one choice of settings.
 
-    Parameters
-    ----------
-    experiment : Experiment
-        What to run.
-    scale : str
-        ``"smoke"``, ``"quick"`` or ``"paper"``.
-    seed : int
-        Seed of all its runs.
-    overrides : tuple of str
-        Settings in place of the scale's, as ``name=value``.
+    `overrides` are settings in place of the scale's, as ``name=value``; the seed is that of all
+    runs.
     """
 
     experiment: Experiment

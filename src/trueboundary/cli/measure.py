@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trueboundary.cli.errors import LARGEST_SEED, UserError, nearest
+from trueboundary.cli.errors import LARGEST_SEED, UserError, nearest, user_errors
 from trueboundary.cli.paths import path
 from trueboundary.cli.typed_commands import Command
 
@@ -65,7 +65,7 @@ def error(
     from trueboundary.measure import error_rate
 
     network, problem = _load(run, model)
-    try:
+    with user_errors():
         rates = error_rate(
             network,
             problem,
@@ -73,8 +73,6 @@ def error(
             n_points=n_points,
             seed=seed,
         )
-    except (ValueError, TypeError) as problem_found:
-        raise UserError(str(problem_found).rstrip(".")) from problem_found
     if as_json:
         _show_json([_rate(rate) for rate in rates])
     else:
@@ -98,10 +96,8 @@ def distance(
     from trueboundary.measure import distances
 
     network, problem = _load(run, model)
-    try:
+    with user_errors():
         found = distances(network, problem, n_points=n_points, seed=seed)
-    except (ValueError, TypeError) as problem_found:
-        raise UserError(str(problem_found).rstrip(".")) from problem_found
     if as_json:
         _show_json([_brackets(brackets) for brackets in found])
     else:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
+from rich.console import Console
+
 _SUPERSCRIPTS = str.maketrans("⁺⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "+-0123456789")
 _PLAIN = str.maketrans(
     {
@@ -18,6 +20,13 @@ _PLAIN = str.maketrans(
         "ß": "ss", "ø": "o", "Ø": "O", "æ": "ae", "œ": "oe", "ł": "l", "Ł": "L",
     }
 )  # fmt: skip
+
+
+def new_console() -> Console:
+    """Return what tables and results are printed on."""
+    console = Console()
+    # Piped into a file, a table needs no narrower a page than the report's.
+    return console if console.is_terminal else Console(width=120)
 
 
 def plain(text: str, encoding: str) -> str:

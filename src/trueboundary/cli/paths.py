@@ -26,11 +26,5 @@ def path(text: str) -> Path:
 
 
 def address_or_path(text: str) -> str:
-    """Return an address such as ``tcp://host:8786`` as it was typed, or else what `path` makes.
-
-    Raises
-    ------
-    typer.BadParameter
-        As `path`.
-    """
+    """Return an address such as ``tcp://host:8786`` as it was typed, or else what `path` makes."""
     return text if "://" in text else str(path(text))

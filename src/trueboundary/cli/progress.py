@@ -22,20 +22,7 @@ LINE_INTERVAL = 15.0
 def show_progress(
     console: Console, names: Mapping[str, str]
 ) -> Iterator[Callable[[Progress], None]]:
-    """Show the state of the work while the block runs.
-
-    Parameters
-    ----------
-    console : rich.console.Console
-        Where to.
-    names : mapping of str to str
-        What to call a run, by its digest.
-
-    Yields
-    ------
-    callable
-        Takes a `Progress`, as `trueboundary.runs.execute` hands it over.
-    """
+    """Show the state of the work while the block runs, calling runs by names for their digests."""
     if not console.is_terminal:
         yield _line_writer(console, names)
         return

@@ -8,17 +8,25 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from trueboundary.cli.errors import UserError, check_device, check_folder, describe_failures
+from trueboundary.cli.errors import (
+    UserError,
+    check_device,
+    check_folder,
+    complain,
+    describe_failures,
+    stop,
+)
+from trueboundary.cli.output_streams import new_console
 from trueboundary.cli.paths import address_or_path, path
-from trueboundary.plain_text import printable
 from trueboundary.plurals import plural
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trueboundary.cli.grid import Point
     from trueboundary.cli.work import Job
     from trueboundary.runs import Failure, RunConfig, Store
@@ -92,7 +100,7 @@ def sweep(
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     folder = Path("results") / file.stem if out is None else out
-    console = _console()
+    console = new_console()
     if dry_run:
         _show_costs(points, jobs, folder, workers or DEFAULT_WORKERS, console)
         return
@@ -101,10 +109,10 @@ def sweep(
         with _workers(cluster, workers or DEFAULT_WORKERS, threads or 1, device) as place:
             failures = _carry_out(file.stem, points, jobs, folder, place, console)
     except KeyboardInterrupt:
-        _stop(f"interrupted; what had finished is kept in {folder}, and the same command goes on "
+        stop(f"interrupted; what had finished is kept in {folder}, and the same command goes on "
               "from there", 130)  # fmt: skip
     except (WorkerDiedError, WorkerSetupError, StoreError, OSError) as error:
-        _stop(str(error), 1)
+        stop(str(error), 1)
     _say_outcome(jobs, failures, folder, console)
 
 
@@ -121,7 +129,7 @@ def _plan(points: Sequence[Point], device: str) -> list[Job]:
             overrides=point.overrides,
         )
     for missing in dict.fromkeys(job.missing for job in jobs if job.missing):
-        _complain(missing)
+        complain(missing)
     if not any(job.configs for job in jobs):
         raise UserError("the sweep holds nothing that can be run here")
     return jobs
@@ -138,7 +146,7 @@ def _workers(
         try:
             with open_cluster(cluster, n_workers=n_workers, device=device) as opened:
                 for reason, n_jobs in Counter(opened.refusals).items():
-                    _complain(f"{cluster}: not taken, {n_jobs} of the jobs: {reason}")
+                    complain(f"{cluster}: not taken, {n_jobs} of the jobs: {reason}")
                 yield opened.executor, opened.count_workers
         except ClusterError as error:
             raise UserError(str(error)) from error
@@ -251,20 +259,6 @@ def _say_outcome(
         highlight=False,
     )
     for line in describe_failures(failures, folder):
-        _complain(line)
+        complain(line)
     if failures:
         raise typer.Exit(1)
-
-
-def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
-
-
-def _complain(message: str) -> None:
-    typer.echo(f"trueboundary: {printable(message)}", err=True)
-
-
-def _stop(message: str, status: int) -> NoReturn:
-    _complain(message)
-    raise typer.Exit(status)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trueboundary.cli.errors import UserError
+from trueboundary.cli.errors import UserError, user_errors
 from trueboundary.cli.typed_commands import Command
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+_REFUSALS = (ValueError, TypeError, ArithmeticError)
 _MOST_ALPHAS = 10_000_000  # their list takes some hundred megabytes
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -47,7 +48,7 @@ def cap(
 
     if (measure is None) == (distance is None):
         raise UserError("give either --measure or --distance")
-    with _user_errors():
+    with user_errors(_REFUSALS):
         if distance is not None:
             log_measure = caps.log_measure_for_mean_distance(dim, distance, radius=radius)
             farthest = caps.mean_distance(dim, 0.0, radius=radius)
@@ -95,7 +96,7 @@ def ellipsoid(
 
     values = _coefficients(alphas)
     answer: dict[str, Any] = {"dim": len(values), "radius": radius, "n_wrong": 0}
-    with _user_errors():
+    with user_errors(_REFUSALS):
         for sphere in ("inner", "outer"):
             weights = ellipsoid_weights(values, sphere=sphere, radius=radius)
             answer["n_wrong"] += int((weights > 0).sum())
@@ -126,7 +127,7 @@ def fraction(
     """Show how many coordinates suffice for an error rate."""
     from trueboundary.theory.truncated import required_dimensions
 
-    with _user_errors():
+    with user_errors(_REFUSALS):
         k = required_dimensions(
             dim,
             error,
@@ -152,17 +153,6 @@ def fraction(
             f"{error:g}",
             err=True,
         )
-
-
-class _user_errors:
-    """Turn the library's errors about arguments into the sentence that the user reads."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (ValueError, TypeError, ArithmeticError)):
-            raise UserError(str(error).rstrip(".")) from error
 
 
 def _coefficients(words: list[str]) -> list[float]:

@@ -155,14 +155,7 @@ class ZipFiles(_Members):
 
 @contextmanager
 def open_files(path: Path, *, limit: int) -> Iterator[Files]:
-    """Open a folder, a `.zip` or else a tar.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        What to open.
-    limit : int
-        The most bytes that a file in it may have to be read.
+    """Open a folder, a `.zip` or else a tar, of which no file read may exceed `limit` bytes.
 
     Examples
     --------
@@ -192,21 +185,9 @@ def open_files(path: Path, *, limit: int) -> Iterator[Files]:
 def read_tar(path: Path, wanted: set[str], *, limit: int, total: int) -> dict[str, bytes]:
     """Return some files of a tar, compressed or not, read once from front to back.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The archive.
-    wanted : set of str
-        Last names of the files.
-    limit : int
-        The most bytes that one of them may have.
-    total : int
-        The most bytes that the whole archive may have, unpacked.
-
-    Raises
-    ------
-    ValueError
-        If it is damaged, larger than it may be, or holds a wanted file twice or as a link.
+    They are known by their last names. A `ValueError` tells of an archive that is damaged, where a
+    file has more than `limit` bytes or all of it, unpacked, more than `total`, or that holds a
+    wanted file twice or as a link.
     """
     contents: dict[str, bytes] = {}
     try:

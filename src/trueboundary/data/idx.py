@@ -59,19 +59,7 @@ def encode_idx(array: npt.NDArray[Any]) -> bytes:
 
 
 def decode_idx(content: bytes, name: str) -> npt.NDArray[Any]:
-    """Return the array that an IDX file holds.
-
-    Parameters
-    ----------
-    content : bytes
-        The whole file, not compressed.
-    name : str
-        How errors name the file.
-
-    Returns
-    -------
-    numpy.ndarray
-        Writable, in the machine's byte order.
+    """Return the writable array that an IDX file holds; errors call the file by `name`.
 
     Examples
     --------
@@ -107,12 +95,7 @@ def _decode_header(content: bytes, name: str) -> tuple[np.dtype[Any], tuple[int,
 
 
 def read_idx(path: Path) -> npt.NDArray[Any]:
-    """Return the array in an IDX file, which may be compressed by gzip.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file; compression is recognised by its content, not by its name.
+    """Return the array in an IDX file; compression by gzip is recognised by its content.
 
     Examples
     --------
@@ -150,17 +133,7 @@ def load_idx_folder(path: str | Path) -> ImageData:
 
     A training set is a file `...train-images-idx3-ubyte` beside `...train-labels-idx1-ubyte`; a
     test set has `t10k` or `test` in place of `train`. Each may end in `.gz`. At least one of the
-    two sets must be there.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        The folder.
-
-    Returns
-    -------
-    ImageData
-        uint8 images with one channel; the classes are called "0", "1", ...
+    two sets must be there. Images are uint8 with one channel; the classes are called "0", "1", ...
 
     Examples
     --------

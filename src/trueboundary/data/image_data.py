@@ -171,12 +171,8 @@ class ImageData(Images):
         return int(name)
 
     def _select(self, chosen: npt.NDArray[np.bool_]) -> ImageData:
-        return replace(
-            self,
-            images=self.images[chosen],
-            labels=self.labels[chosen],
-            split=self.split[chosen],
-        )
+        parts = {name: getattr(self, name)[chosen] for name in ("images", "labels", "split")}
+        return replace(self, **parts)
 
 
 def index_of(kind: str, name: str, names: Sequence[str]) -> int:

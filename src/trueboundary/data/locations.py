@@ -53,10 +53,7 @@ def cache_folder(cache: str | Path | None = None) -> Path:
 def folder_from_environment(variable: str) -> Path | None:
     """Return the path that an environment variable holds, or None.
 
-    Raises
-    ------
-    ValueError
-        If it is none, such as the home of nobody; the message names the variable.
+    A `ValueError` names the variable if it is none, such as the home of nobody.
     """
     value = os.environ.get(variable)
     try:

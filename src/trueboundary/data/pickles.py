@@ -211,14 +211,8 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
 def load_arrays(stream: IO[bytes], name: str, *, limit: int) -> Any:
     """Return the containers, numbers, strings and numpy arrays of a pickle.
 
-    Parameters
-    ----------
-    stream : binary file
-        The pickle. Strings written by Python 2 are read as Latin-1.
-    name : str
-        How errors name the file.
-    limit : int
-        The most bytes that the pickle may have. Its arrays may not be larger than itself.
+    Strings written by Python 2 are read as Latin-1. Errors call the file by `name`; the pickle may
+    have `limit` bytes, and its arrays may not be larger than itself.
 
     Examples
     --------

@@ -128,19 +128,7 @@ def _upright_pixels(image: Image.Image) -> Pixels:
 
 
 def area_resize(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Shrink an image; each new pixel is the mean over the area that it covers.
-
-    Parameters
-    ----------
-    pixels : numpy.ndarray
-        uint8, shape `(H, W, C)`.
-    height, width : int
-        The new size, at most `(H, W)`.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8, shape `(height, width, C)`.
+    """Shrink a uint8 image `(H, W, C)`: each new pixel is the mean over the area it covers.
 
     Examples
     --------

@@ -28,12 +28,9 @@ _CLOSE = 0.01
 def fit_card(problem: ImageProblem) -> dict[str, Any]:
     """Return what a card says about how a problem was fitted to images, from its report.
 
-    Returns
-    -------
-    dict
-        ``fit``, for each class the numbers of images and components, images per component, the
-        mean log likelihood in nats per image and, where images were held out, theirs; empty where
-        the report does not tell. ``cautions``, sentences about what is too few.
+    ``fit`` has for each class the numbers of images and components, images per component, the mean
+    log likelihood in nats per image and, where images were held out, theirs; empty where the report
+    does not tell. ``cautions`` are sentences about what is too few.
     """
     report = problem.report or {}
     fit = [

@@ -113,20 +113,10 @@ def next_level(scores: Tensor, n_keep: int) -> tuple[float, bool]:
 def offspring(alive: Tensor, generator: torch.Generator) -> Tensor:
     """Return which particle each slot is filled with: survivors, each as often as the others.
 
-    Parameters
-    ----------
-    alive : Tensor
-        Which particles survive, bool, shape ``(replicates, n)``.
-    generator : torch.Generator
-        Decides which survivors are copied once more than the others.
-
-    Returns
-    -------
-    Tensor
-        Rows of the flattened particles, shape ``(replicates * n,)``. Each of m survivors gets n/m
-        slots rounded down or up, n/m on average: what unbiasedness asks for, at less variance than
-        independent draws. A replicate without survivors goes on with copies of one particle, and
-        counts as 0 whatever becomes of them.
+    From which particles survive, ``(replicates, n)``, follow rows of the flattened particles,
+    ``(replicates * n,)``. Each of m survivors gets n/m slots rounded down or up, n/m on average:
+    what unbiasedness asks for, at less variance than independent draws. A replicate without
+    survivors goes on with copies of one particle, and counts as 0 whatever becomes of them.
     """
     n_replicates, n = alive.shape
     keys = torch.rand(alive.shape, generator=generator, device=alive.device)

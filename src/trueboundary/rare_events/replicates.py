@@ -128,15 +128,7 @@ class Replicates:
     def joined(cls, parts: Sequence[Replicates]) -> Replicates:
         """Return the replicates of several parts, in their order, as one.
 
-        Parameters
-        ----------
-        parts : sequence of Replicates
-            At least one; all have climbed the same levels.
-
-        Returns
-        -------
-        Replicates
-            All of them, with survivors where those of the first part are.
+        All must have climbed the same levels; survivors are where those of the first part are.
         """
         n_moves = sorted({len(part.acceptance) for part in parts})
         if len(n_moves) != 1:

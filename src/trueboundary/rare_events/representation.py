@@ -150,21 +150,9 @@ def unrepresented_groups(
     - Projections. Half of the chains give a direction, from the particles' mean to their own.
       Along it, some of the particles lie as far out as the other half of the chains.
 
-    Parameters
-    ----------
-    system : System
-        Move, score and generator.
-    seeds : Tensor
-        Points ``(n, *event)``; those that are no errors are left out.
-    survivors : Tensor
-        States of the particles that are errors.
-    step : float
-        First step of the chains.
-
-    Returns
-    -------
-    n_missing, n_groups : int
-        Groups that are not represented, and groups compared: those of most seeds.
+    Of the seeds ``(n, *event)`` those that are no errors are left out; `survivors` are states of
+    particles that are errors, and `step` is the first step of the chains. Returned are the numbers
+    of groups that are not represented, and of groups compared: those of most seeds.
     """
     points = system.move.points(evenly_chosen(survivors, _MAX_PARTICLES))
     if len(seeds) == 0:
@@ -189,15 +177,7 @@ def unrepresented_groups(
 def cosine_groups(points: Tensor) -> list[Tensor]:
     """Group points by direction from the origin, each with the first it nearly agrees with.
 
-    Parameters
-    ----------
-    points : Tensor
-        Points, shape ``(n, *event)``.
-
-    Returns
-    -------
-    list of Tensor
-        Row numbers of each group, the largest group first.
+    The groups are row numbers of the points ``(n, *event)``, the largest group first.
     """
     flat = points.flatten(1)
     directions = flat / torch.linalg.vector_norm(flat, dim=1, keepdim=True)

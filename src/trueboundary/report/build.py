@@ -20,17 +20,7 @@ from trueboundary.runs.locking import locked
 
 @dataclass(frozen=True)
 class BuiltReport:
-    """A written report.
-
-    Parameters
-    ----------
-    root : pathlib.Path
-        Folder of the runs.
-    page : pathlib.Path
-        The HTML file.
-    material : Material
-        What it says.
-    """
+    """A report in the folder of some runs: its HTML page, and what it says."""
 
     root: Path
     page: Path

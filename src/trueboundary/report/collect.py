@@ -31,20 +31,9 @@ from trueboundary.runs import (
 class Section:
     """One experiment in a report.
 
-    Parameters
-    ----------
-    experiment : Experiment
-        What it asks.
-    plan : Plan or None
-        What was run for it; None where that cannot be read.
-    runs : mapping of str to Run
-        Those of its runs that are stored whole.
-    analysis : Analysis or None
-        None where a run is missing or the analysis itself failed.
-    problem : str
-        Why there is no analysis, in words.
-    details : str
-        The traceback behind the problem, if there is one.
+    There is no plan where it cannot be read, and no analysis where a run is missing or the analysis
+    itself failed: `problem` then says why in words, with the traceback behind it, if there is one,
+    as `details`. The runs, by name, are those that are stored whole.
     """
 
     experiment: Experiment
@@ -59,16 +48,8 @@ class Section:
 class ClaimRow:
     """A claim with its judgement, or with the reason why there is none.
 
-    Parameters
-    ----------
-    claim : Claim
-        The claim.
-    judgement : Judgement or None
-        None where its experiment gave no result, or was not run.
-    missing : str
-        Why there is no judgement.
-    not_run : bool
-        Whether the experiment is one that is run on request alone, and nobody asked.
+    It is missing where its experiment gave no result, or was not run: `not_run` tells of one that
+    is run on request alone, and nobody asked.
     """
 
     claim: Claim
@@ -149,14 +130,8 @@ def collect_material(root: Path, own: Iterable[Plan] = ()) -> Material:
     """Read plans and runs under `root`, analyse them and judge the claims.
 
     What cannot be read costs the experiment that it belongs to, and no other.
-
-    Parameters
-    ----------
-    root : pathlib.Path
-        The folder that ``trueboundary run`` wrote to.
-    own : iterable of Plan
-        Plans that count in place of those that are stored for the same experiments: the folder may
-        by now hold another command's.
+    Plans of one's own count in place of those that are stored for the same experiments: the folder
+    may by now hold another command's.
     """
     plans: dict[str, Plan | DamagedPlanError] = {}
     for id, file in plan_files(root).items():

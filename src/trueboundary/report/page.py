@@ -30,15 +30,7 @@ _MARKS = {
 
 
 def render_page(material: Material, pictures: Mapping[str, Sequence[Picture]]) -> str:
-    """Return the whole report as HTML that needs no other file and makes no request.
-
-    Parameters
-    ----------
-    material : Material
-        What the report says.
-    pictures : mapping of str to sequence of Picture
-        The figures of each experiment, by its id.
-    """
+    """Return the report as HTML that needs no other file, with the figures of each experiment."""
     papers = list(dict.fromkeys(section.experiment.paper for section in material.sections))
     plans = material.plans
     return _template().render(

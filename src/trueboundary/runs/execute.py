@@ -55,16 +55,8 @@ class Failure:
 class Progress:
     """State of a set of runs at one moment.
 
-    Parameters
-    ----------
-    running : tuple of RunConfig
-        What is being computed now.
-    n_done, n_total : int
-        Runs finished (failed ones included) and runs in all.
-    fraction : float
-        Share of the cost that is done, 0 to 1; what was stored before does not count.
-    elapsed : float
-        Seconds since the start.
+    Failed runs count as done. The `fraction` is the share of the cost that is done, 0 to 1; what
+    was stored before does not count. Times are in seconds.
     """
 
     running: tuple[RunConfig, ...]
@@ -146,7 +138,7 @@ def execute(
     n_workers: int | Callable[[], int] = 1,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> list[Failure]:
-    """Compute `goals` and everything they need, skipping what the store has.
+    """Compute `goals` and everything they need, skipping what is stored; return what failed.
 
     The costliest run that is ready goes first. Runs whose needs failed are not started and are
     reported as failures too. The traceback of each failure is kept in the store, at
@@ -169,15 +161,8 @@ def execute(
     on_progress : callable, optional
         Called about twice a second, and once at the end, with a `Progress`.
 
-    Returns
-    -------
-    list of Failure
-        Empty when everything was computed.
-
     Raises
     ------
-    ValueError
-        If `n_workers` is less than one.
     WorkerDiedError
         If the executor has lost its workers for good; what is stored stays, and calling again goes
         on from there. A run that was killed on its own is a `Failure`.

@@ -48,11 +48,6 @@ class Plan:
         Those settings that were given on the command line in place of the scale's.
     runs : mapping of str to str
         Folder of each run in the store, by the name the experiment's analysis knows it under.
-
-    Raises
-    ------
-    ValueError
-        If one of these is not of that form, or a name is none that the store gives.
     """
 
     experiment: str

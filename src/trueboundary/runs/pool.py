@@ -55,18 +55,6 @@ def worker_pool(n_workers: int, *, n_threads: int = 1) -> Iterator[WorkerPool]:
 
     Several numerical threads in each of several processes slow one another down many times over on
     a shared machine, so the default is one.
-
-    Parameters
-    ----------
-    n_workers : int
-        Number of processes.
-    n_threads : int
-        Threads of the numerical libraries in each.
-
-    Raises
-    ------
-    ValueError
-        If either is less than one.
     """
     if n_workers < 1 or n_threads < 1:
         raise ValueError(
