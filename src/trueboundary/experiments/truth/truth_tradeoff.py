@@ -132,8 +132,9 @@ def relu_runs(
 
     The names depend on neither seed nor device.
     """
+    last = {"narrow": settings["n_narrow_snapshots"], "small": settings["n_small_snapshots"]}
     for kind, network in relu_networks(settings, seed, device).items():
-        for step in network.stored_models():
+        for step in list(network.stored_models())[-last[kind] :]:
             for sphere in SPHERES:
                 yield f"relu/{kind}/{step}/{sphere}", network, step, sphere
 
