@@ -210,16 +210,15 @@ def small_relu_network(
 ) -> TrainedNetwork:
     """Return the paper's network of two hidden layers, trained online, at an experiment's settings.
 
-    Experiments with equal settings share the trained network. Fields given besides take the place
-    of the settings of their names.
+    Experiments with equal settings share the trained network, which is stored at some steps of its
+    training. Fields given besides take the place of the settings of their names; such a network is
+    stored at its end alone.
     """
     names = ("dim", "width", "n_steps", "schedule")
     shape = {name: settings[name] for name in names if name not in fields}
-    snapshots = snapshot_steps(settings["n_steps"], N_SNAPSHOTS)[:-1]
-    common: dict[str, Any] = (
-        {"architecture": "relu", "depth": 2, "snapshots": snapshots} | shape | fields
-    )
-    return TrainedNetwork(seed=seed, device=device, **common)
+    if not fields:
+        fields = {"snapshots": snapshot_steps(settings["n_steps"], N_SNAPSHOTS)[:-1]}
+    return TrainedNetwork(architecture="relu", depth=2, seed=seed, device=device, **shape, **fields)
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def relu_networks(settings: Mapping[str, Any], seed: int, device: str) -> dict[s
     steps = snapshot_steps(n_steps, settings["n_narrow_snapshots"], first=n_steps // 20 + 1)
     fields = {name: settings[f"narrow_{name}"] for name in ("width", "n_steps", "learning_rate")}
     narrow = small_relu_network(settings, seed, device, snapshots=steps[:-1], **fields)
-    small = small_relu_network(settings, seed, device, n_steps=settings["relu_n_steps"])
+    small = small_relu_network({**settings, "n_steps": settings["relu_n_steps"]}, seed, device)
     return {"narrow": narrow, "small": small}
 
 
