@@ -59,7 +59,7 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
         network, n = small_relu_network(settings, own, device), settings["n_test_points"]
         runs |= _network_runs(f"seed-{index}", network, settings, n, own)
     schedule = summaries.other_schedule(settings["schedule"])
-    compared = small_relu_network(settings, seed, device, schedule=schedule)
+    compared = small_relu_network({**settings, "schedule": schedule}, seed, device)
     n = settings["n_compared_test_points"]
     return runs | _network_runs("compared", compared, settings, n, seed)
 

@@ -27,7 +27,7 @@ def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunCo
         network = small_relu_network(settings, own, device)
         runs[f"seed-{index}"] = ErrorCount(network, settings["n_points"], seed=own)
     schedule = summaries.other_schedule(settings["schedule"])
-    compared = small_relu_network(settings, seed, device, schedule=schedule)
+    compared = small_relu_network({**settings, "schedule": schedule}, seed, device)
     runs["compared"] = ErrorCount(compared, settings["n_compared_points"], seed=seed)
     return runs
 
