@@ -47,7 +47,7 @@ class Subject:
     ----------
     classifier : callable
         The classifier.
-    x : Tensor of shape (n, *event)
+    x : Tensor of shape ``(n, *event)``
         Points of the domain, float64.
     y : Tensor of shape (n,)
         Their labels, 0 or 1, int64.
@@ -84,7 +84,7 @@ class Certified:
         What is said of points that are errors themselves does not matter.
     exact : Tensor or ndarray of bool, shape (n,)
         Whether the distance is attained. A finite one counts as exact only if `nearest` shows it.
-    nearest : Tensor or ndarray of shape (n, *event) or (n, d), optional
+    nearest : Tensor or ndarray of shape ``(n, *event)`` or ``(n, d)``, optional
         The nearest point of the error set's closure (where a bound is not exact, the point that
         gives the bound); NaN where nothing tells.
     """
@@ -103,7 +103,7 @@ class CertificateResult:
     distance : Tensor of shape (n,), float64
         No error is nearer than this; 0 for points that are errors themselves, infinite where the
         domain holds no error at all. Chords on spheres, Euclidean elsewhere.
-    nearest : Tensor of shape (n, *event), float64
+    nearest : Tensor of shape ``(n, *event)``, float64
         The nearest point of the error set's closure (where a bound is not exact, the point that
         gives the bound, if there is one); NaN where nothing tells, or the distance is infinite.
     exact : Tensor of bool, shape (n,)
