@@ -15,6 +15,7 @@ from trueboundary.attacks import (
     Domain,
     LogDensityGradient,
     ManifoldAttack,
+    NearestError,
     OffManifoldAttack,
     Shell,
     Space,
@@ -36,6 +37,10 @@ ATTACKS: dict[str, tuple[Attack, Domain]] = {
     ),
     "carlini-wagner": (CarliniWagnerL2(n_steps=100, n_binary_search=2), Space()),
     "carlini-wagner-box": (CarliniWagnerL2(n_steps=100, n_binary_search=2), Box(-2.0, 2.0)),
+    "nearest-error": (NearestError(), Space()),
+    "nearest-error-box": (NearestError(n_restarts=2), Box(-2.0, 2.0)),
+    "nearest-error-sphere": (NearestError(), Sphere()),
+    "nearest-error-shell": (NearestError(), Shell(1.0, 1.3)),
     "log-density": (LogDensityGradient(), Box(-2.0, 2.0)),
     "log-density-fixed-step": (LogDensityGradient("fixed-step"), Space()),
 }

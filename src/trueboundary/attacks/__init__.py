@@ -4,6 +4,7 @@ from trueboundary.attacks.base import Attack, AttackWarning, in_chunks
 from trueboundary.attacks.carlini_wagner import CarliniWagnerL2
 from trueboundary.attacks.log_density import ComponentClassifier, LogDensityGradient
 from trueboundary.attacks.manifold import ManifoldAttack
+from trueboundary.attacks.nearest_error import NearestError
 from trueboundary.attacks.off_manifold import OffManifoldAttack
 from trueboundary.attacks.results import AttackResult, AttackStatus, AttackSummary
 from trueboundary.attacks.target import Search, Target
@@ -21,6 +22,7 @@ __all__ = [
     "Domain",
     "LogDensityGradient",
     "ManifoldAttack",
+    "NearestError",
     "OffManifoldAttack",
     "Search",
     "Shell",

@@ -62,7 +62,7 @@ def expected_distance(target: Target, points: Tensor, value: Tensor, gradient: T
     That is the first-order estimate as the domain sees it (`Domain.reach`), and never so little
     that a hundredth of it is lost in the rounding of the point.
     """
-    slope = dot(gradient, _uphill(target, points, gradient))
+    slope = dot(gradient, uphill(target, points, gradient))
     reach = target.domain.reach(points, value.abs() / slope)
     rounding = torch.finfo(points.dtype).eps * norm(points)
     return torch.maximum(reach, 4 * rounding / _FIRST_STEP)
@@ -111,6 +111,7 @@ def nearest_error(
     step_size: float | None,
     refine_steps: int,
     stream: int,
+    first_step: float = _FIRST_STEP,
 ) -> Outcome:
     """Search a near error from one start; the score is minus its distance, or minus infinity.
 
@@ -120,7 +121,13 @@ def nearest_error(
     """
     if refine_steps > 0:
         reached, _, status = climb_to_worst(
-            target, start, n_steps=n_steps, step_size=step_size, stream=stream, stop_at_error=True
+            target,
+            start,
+            n_steps=n_steps,
+            step_size=step_size,
+            stream=stream,
+            stop_at_error=True,
+            first_step=first_step,
         )
     else:
         inside, reached, status = climb_to_error(
@@ -141,7 +148,7 @@ def nearest_error(
     return Outcome(reached, status, score)
 
 
-def _uphill(target: Target, points: Tensor, gradient: Tensor) -> Tensor:
+def uphill(target: Target, points: Tensor, gradient: Tensor) -> Tensor:
     """Return the unit direction along the domain that climbs fastest, zero where there is none."""
     return unit(target.domain.tangent(points, unit(gradient)))
 
@@ -171,7 +178,7 @@ def climb_to_error(
             status[active[found]] = AttackStatus.FOUND.code
             break
         value, gradient = part.wrongness_and_gradient(points)
-        direction = _uphill(part, points, gradient)
+        direction = uphill(part, points, gradient)
 
         found = value > 0
         broken = ~found & ~(value.isfinite() & direction.flatten(1).isfinite().all(1))
@@ -325,7 +332,7 @@ def _slope(target: Target, points: Tensor) -> Tensor:
     """Return the part of the path back to the sample that runs along the boundary."""
     domain = target.domain
     _, gradient = target.wrongness_and_gradient(points)
-    normal = _uphill(target, points, gradient)
+    normal = uphill(target, points, gradient)
     back = domain.log(points, target.x)
     along = back - per_sample(dot(back, normal), back) * normal
     along = domain.tangent(points, along)
@@ -347,6 +354,7 @@ def climb_to_worst(
     step_size: float | None,
     stream: int,
     stop_at_error: bool = False,
+    first_step: float = _FIRST_STEP,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Climb the wrongness until no step helps; return points, their wrongness and status codes.
 
@@ -358,9 +366,11 @@ def climb_to_worst(
     the gradient is exactly zero the last direction is followed; a start without any is first kicked
     one step in a random direction. With ``stop_at_error`` a sample stops at its first error.
 
-    Without a ``step_size`` the first step is a hundredth of the expected distance.
+    Without a ``step_size`` the first step is a part, ``first_step``, of the expected distance.
     """
-    best, value, direction, first = _kicked(target, start, step_size=step_size, stream=stream)
+    best, value, direction, first = _kicked(
+        target, start, step_size=step_size, stream=stream, first_step=first_step
+    )
     finite = value.isfinite() & direction.flatten(1).isfinite().all(1)
     value = torch.where(finite, value, torch.full_like(value, -math.inf))
     direction = torch.where(per_sample(finite, direction), direction, torch.zeros_like(direction))
@@ -370,7 +380,7 @@ def climb_to_worst(
     status[~finite] = AttackStatus.NON_FINITE.code
     status[value > 0] = AttackStatus.FOUND.code
 
-    scale = torch.maximum(first / _FIRST_STEP, norm(start))
+    scale = torch.maximum(first / first_step, norm(start))
     longest = torch.minimum(2 * target.domain.span(start), _LONGEST_STEP * scale)
     trials = _Trials.start(first, _SHORTEST_STEP * first, longest)
     level = torch.zeros_like(flat)  # where the gradient at the best point is exactly zero
@@ -388,7 +398,7 @@ def climb_to_worst(
         here = best[active]
         points = part.domain.move(here, direction, trials.length)
         new_value, gradient = part.wrongness_and_gradient(points)
-        new_direction = _uphill(part, points, gradient)
+        new_direction = uphill(part, points, gradient)
         finite = new_direction.flatten(1).isfinite().all(1)
         error = new_value > 0
         change = new_value - value[active]
@@ -488,12 +498,12 @@ class _Trials:
 
 
 def _kicked(
-    target: Target, start: Tensor, *, step_size: float | None, stream: int
+    target: Target, start: Tensor, *, step_size: float | None, stream: int, first_step: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the starts with wrongness, uphill directions and first steps, flat ones kicked."""
     value, gradient = target.wrongness_and_gradient(start)
-    direction = _uphill(target, start, gradient)
-    length = _first_length(target, start, value, gradient, step_size)
+    direction = uphill(target, start, gradient)
+    length = _first_length(target, start, value, gradient, step_size, first_step)
     flat = (norm(direction) == 0).nonzero().squeeze(1)
     if flat.numel() == 0:
         return start.clone(), value, direction, length
@@ -501,14 +511,19 @@ def _kicked(
     kick = unit(part.domain.tangent(start[flat], part.noise(stream)))
     kicked[flat] = part.domain.move(start[flat], kick, length[flat])
     value[flat], gradient = part.wrongness_and_gradient(kicked[flat])
-    direction[flat] = _uphill(part, kicked[flat], gradient)
-    length[flat] = _first_length(part, kicked[flat], value[flat], gradient, step_size)
+    direction[flat] = uphill(part, kicked[flat], gradient)
+    length[flat] = _first_length(part, kicked[flat], value[flat], gradient, step_size, first_step)
     return kicked, value, direction, length
 
 
 def _first_length(
-    target: Target, points: Tensor, value: Tensor, gradient: Tensor, step_size: float | None
+    target: Target,
+    points: Tensor,
+    value: Tensor,
+    gradient: Tensor,
+    step_size: float | None,
+    first_step: float,
 ) -> Tensor:
     if step_size is not None:
         return torch.full_like(value, step_size)
-    return _FIRST_STEP * expected_distance(target, points, value, gradient)
+    return first_step * expected_distance(target, points, value, gradient)

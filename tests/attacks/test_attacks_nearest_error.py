@@ -1,0 +1,80 @@
+"""The nearest error where it is known, on boundaries that are smooth and that have kinks."""
+
+import numpy as np
+import pytest
+import torch
+
+import trueboundary as tb
+from trueboundary.attacks import Box, NearestError, OffManifoldAttack
+from trueboundary.attacks import nearest_error as module
+from trueboundary.certificates import EllipsoidCertificate
+
+
+def points(n, dim, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, dim, generator=generator, dtype=torch.float64)
+
+
+def corner(x):
+    """Class 1 where every coordinate exceeds 3: the nearest error takes the others up to 3."""
+    return x.amin(dim=1) - 3.0
+
+
+def test_it_finds_the_edge_that_many_planes_share():
+    x = points(20, 5)
+    result = NearestError()(corner, x, torch.zeros(20, dtype=torch.int64))
+    truth = (3.0 - x).clamp(min=0).norm(dim=1)
+    torch.testing.assert_close(result.distance, truth, rtol=1e-6, atol=0)
+    slides = OffManifoldAttack()(corner, x, torch.zeros(20, dtype=torch.int64))
+    assert (result.distance <= slides.distance * (1 + 1e-6)).all()
+    assert (slides.distance / truth).median() > 1.01, "without cuts the kink is where it stops"
+
+
+def test_it_stays_in_a_box_at_a_kink():
+    x = points(12, 4).clamp(-2, 2)
+    result = NearestError()(corner, x, torch.zeros(12, dtype=torch.int64), domain=Box(-4.0, 3.5))
+    torch.testing.assert_close(
+        result.distance, (3.0 - x).clamp(min=0).norm(dim=1), rtol=1e-5, atol=0
+    )
+
+
+def test_it_meets_the_exact_distance_of_an_ellipsoid_in_many_dimensions():
+    generator = torch.Generator().manual_seed(3)
+    network = tb.QuadraticNetwork(300, 600, generator=generator)
+    x, y = tb.ConcentricSpheres(300).sample(20, generator=generator)
+    truth = EllipsoidCertificate()(network, x, y).distance
+    result = NearestError()(network, x, y)
+    right = truth > 0
+    excess = result.distance.double()[right] / truth[right] - 1
+    assert excess.median() < 1e-5
+    assert excess.max() < 1e-3
+    assert (result.n_forward + result.n_backward)[right].double().mean() < 100
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_scaling_the_logits_changes_nothing(scale):
+    x, y = points(8, 5), torch.zeros(8, dtype=torch.int64)
+    plain, scaled = (NearestError()(margin, x, y).distance for margin in
+                     (corner, lambda x: scale * corner(x)))  # fmt: skip
+    torch.testing.assert_close(scaled, plain, rtol=1e-6, atol=0)
+
+
+def test_the_point_beyond_planes_is_that_of_a_quadratic_program():
+    """Held against scipy's solver for non-negative least squares on the dual."""
+    from scipy.optimize import nnls
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        normals = rng.normal(size=(4, 7))
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        on_plane, x = rng.normal(size=(4, 7)) + 1.0, rng.normal(size=7)
+        planes = module._Planes.none(torch.zeros(1, 7, dtype=torch.float64))
+        for step in range(4):
+            point, normal = (torch.from_numpy(a[[step]]) for a in (on_plane, normals))
+            planes.add(step, point, torch.zeros(1, dtype=torch.float64), 3.0 * normal)
+        found = planes.nearest_beyond(torch.from_numpy(x[None]))[0].numpy()
+        # min |N^T w|^2 / 2 - w^T c with w >= 0 is nnls of a large multiple of the constraint row.
+        ahead = (normals * (on_plane - x)).sum(axis=1)
+        factor = np.linalg.cholesky(normals @ normals.T).T  # (4, 4)
+        weights, _ = nnls(factor, np.linalg.solve(factor.T, ahead))
+        np.testing.assert_allclose(found, x + normals.T @ weights, rtol=1e-4, atol=1e-6)
