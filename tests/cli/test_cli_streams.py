@@ -11,7 +11,7 @@ import pytest
 from trueboundary.cli import main
 from trueboundary.cli.output_streams import plain
 from trueboundary.experiments import Measurement
-from trueboundary.report.measured_values import measured_value
+from trueboundary.report.words import measured_value
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 ENCODINGS = ["ascii", "cp437", "cp1252"]

@@ -16,7 +16,7 @@ import pytest
 from trueboundary.experiments import Measurement, Verdict
 from trueboundary.figures import COLOURS, CYCLE, new_figure, save_figure
 from trueboundary.report.build import build_report
-from trueboundary.report.measured_values import duration, measured_value, number
+from trueboundary.report.words import duration, measured_value, number
 from trueboundary.runs import Plan, Store, execute, write_plan
 
 HELPERS = Path(__file__).parents[1] / "helpers"

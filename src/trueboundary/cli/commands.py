@@ -278,7 +278,7 @@ def _run(
 ) -> None:
     from trueboundary.cli.terminal_tables import claims_table
     from trueboundary.cli.work import carry_out, default_folder, find_others, plan_jobs
-    from trueboundary.report.measured_values import plural
+    from trueboundary.report.words import plural
     from trueboundary.runs import StoreError, WorkerDiedError
 
     check_scale(scale)

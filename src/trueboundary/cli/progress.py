@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from trueboundary.plurals import plural
-from trueboundary.report.measured_values import duration
+from trueboundary.report.words import duration
 from trueboundary.runs import Progress
 
 #: Seconds between two lines where there is no terminal.

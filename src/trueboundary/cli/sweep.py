@@ -204,7 +204,7 @@ def _show_costs(
     from rich.markup import escape
     from rich.table import Table
 
-    from trueboundary.report.measured_values import duration
+    from trueboundary.report.words import duration
     from trueboundary.runs import Store, collect
 
     runs = collect(_goals(jobs))

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from trueboundary.experiments.base import SCALES, Experiment
 from trueboundary.experiments.claims import Verdict
-from trueboundary.report.measured_values import duration, measured_value, paper_value
+from trueboundary.report.words import duration, measured_value, paper_value
 
 if TYPE_CHECKING:
     from trueboundary.report.collect import Material

@@ -13,9 +13,9 @@ from rich.console import Console
 from trueboundary.cli.errors import UserError
 from trueboundary.cli.progress import show_progress
 from trueboundary.experiments.base import Experiment, Scale
+from trueboundary.experiments.formats import setting
 from trueboundary.experiments.images.brought import check_images
 from trueboundary.experiments.overrides import parse_overrides
-from trueboundary.experiments.wording import setting
 from trueboundary.runs import (
     DamagedPlanError,
     Failure,

@@ -10,8 +10,8 @@ from enum import Enum
 from typing import Any, Literal, get_args
 
 from trueboundary.experiments.base import Measurement, read_settings
+from trueboundary.experiments.formats import number, setting
 from trueboundary.experiments.papers import read_table
-from trueboundary.experiments.wording import number, setting
 
 Test = Literal["interval", "at most", "at least", "statement"]
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from trueboundary.experiments.base import Experiment
-from trueboundary.experiments.wording import setting
+from trueboundary.experiments.formats import setting
 from trueboundary.plurals import plural
 from trueboundary.runs import Plan, Run, RunConfig, UncheckedPlan, strict_json
 

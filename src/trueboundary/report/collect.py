@@ -14,7 +14,7 @@ from trueboundary.experiments.claims import Claim, Judgement, judge, read_claims
 from trueboundary.experiments.provenance import find_misfit
 from trueboundary.experiments.registry import experiments
 from trueboundary.plain_text import printable
-from trueboundary.report.measured_values import count, measured_value, number, setting
+from trueboundary.report.words import count, measured_value, number, setting
 from trueboundary.runs import (
     DamagedPlanError,
     DamagedRunError,

@@ -11,8 +11,8 @@ from trueboundary.experiments.claims import Verdict
 from trueboundary.plurals import plural
 from trueboundary.regular_files import read_regular, reason
 from trueboundary.report.collect import ClaimRow, Material
-from trueboundary.report.measured_values import count, exact_value, measured_value, paper_value
 from trueboundary.report.summary import verdict_counts
+from trueboundary.report.words import count, exact_value, measured_value, paper_value
 
 #: The lines between which the README's table stands.
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"

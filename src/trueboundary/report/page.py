@@ -14,7 +14,7 @@ from trueboundary import __version__, plain_text
 from trueboundary.experiments.base import SCALES, read_settings
 from trueboundary.experiments.claims import Verdict
 from trueboundary.experiments.papers import title as paper_title
-from trueboundary.report import measured_values as words
+from trueboundary.report import words
 from trueboundary.report.collect import Material
 from trueboundary.report.figure_files import Picture
 from trueboundary.report.summary import summary, verdict_counts

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from trueboundary.experiments.claims import Judgement, Verdict
 from trueboundary.report.collect import Material
-from trueboundary.report.measured_values import duration, measured_value, paper_value, plural
+from trueboundary.report.words import duration, measured_value, paper_value, plural
 
 
 def summary(material: Material) -> list[str]:

@@ -21,12 +21,12 @@ from trueboundary.experiments.base import (
     Rows,
     rows_of,
 )
+from trueboundary.experiments.formats import number
 from trueboundary.experiments.networks import network_brackets
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.splitting_rates import SplittingRate, splitting_budget
 from trueboundary.experiments.networks.trained_networks import RADII, SPHERES, small_relu_network
 from trueboundary.experiments.summaries import share_row, upper_limit
-from trueboundary.experiments.wording import number
 from trueboundary.figures import COLOURS, interval_bars, new_figure, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig

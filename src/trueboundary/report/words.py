@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trueboundary.experiments.base import Measurement
 from trueboundary.experiments.claims import Claim, Judgement
-from trueboundary.experiments.wording import number, setting
+from trueboundary.experiments.formats import number, setting
 from trueboundary.plurals import plural
 
 __all__ = [
