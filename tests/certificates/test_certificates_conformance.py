@@ -210,8 +210,8 @@ class HalvesErrors(SVMCertificate):
 
 WRONG = {
     "too large": (wrong(too_large), "excludes errors within"),
-    "too small": (wrong(too_small), "is none for the classifier"),
-    "exact without a point": (wrong(nowhere), "is none for the classifier"),
+    "too small": (wrong(too_small), "but names no nearest error there"),
+    "exact without a point": (wrong(nowhere), "but names no nearest error there"),
     "another batch": (wrong(of_the_batch), "must not matter"),
     "another order": (wrong(of_the_first), "must not matter"),
     "chords": (wrong(on_every_sphere, Space, Sphere), "on spheres: Wrong excludes errors within"),

@@ -60,9 +60,18 @@ class TestASourceOfOnesOwn:
         exec(blocks[1], known)
         assert known["problem"].class_names == ("thin", "thick")  # type: ignore[attr-defined]
 
+    def test_another_content_of_its_file_gives_other_runs(self, rings: Path) -> None:
+        before = image_task(NAME, {"max_iter": 5, "noise_std": 0.05}, 0).fit
+        rings.write_text(rings.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+        after = image_task(NAME, {"max_iter": 5, "noise_std": 0.05}, 0).fit
+        assert before.content
+        assert after.digest != before.digest
+        assert all(not source.content() for source in sources._OWN if not source.is_brought)
+
     def test_experiments_fit_its_pairs(self, tmp_path: Path) -> None:
         task = image_task(NAME, {"max_iter": 5, "noise_std": 0.05}, 0)
-        assert task.fit == FittedMixtures("rings", ("thin", "thick"), 1, 2, 5)
+        fit = FittedMixtures("rings", ("thin", "thick"), 1, 2, 5)
+        assert task.fit == replace(fit, content=image_source("rings").content())
         result = task.fit.compute(Context({}, tmp_path, lambda _: None))
         problem = task.problem(Run({}, result, {}, tmp_path))
         assert problem.image_shape == (1, 9, 9)

@@ -132,3 +132,74 @@ def test_what_is_registered_twice_or_is_none_is_refused() -> None:
     with pytest.raises(TypeError, match="expected a Certificate class, got Half"):
         register_certificate(Half)(Half)
     assert isinstance(registered.certificate_for(LinearSVM(torch.ones(2), 0.0)), SVMCertificate)
+
+
+@pytest.mark.parametrize(
+    ("rates", "error", "sentence"),
+    [
+        (ExactRates((1.0, 0.0), "x"), ValueError, "none above 0, got \\(1.0, 0.0\\)"),
+        (ExactRates((math.nan, -1.0), "x"), ValueError, "natural logarithms of two error rates"),
+        (ExactRates((-1.0,), "x"), ValueError, "two error rates"),  # type: ignore[arg-type]
+        (ExactRates(("a", "b"), "x"), ValueError, "two error rates"),  # type: ignore[arg-type]
+        ((-1.0, -2.0), TypeError, "to return ExactRates, .* got tuple"),
+        ({}, TypeError, "got dict"),
+        (None, TypeError, "expected say_rates to return ExactRates"),
+    ],
+)
+def test_no_rate_is_called_exact_that_cannot_be_one(
+    rates: Any, error: type[Exception], sentence: str
+) -> None:
+    @register_exact_rate(Half, tb.ConcentricSpheres)
+    def say_rates(classifier: Half, problem: tb.ConcentricSpheres) -> Any:
+        return rates
+
+    with pytest.raises(error, match=sentence):
+        tb.error_rate(Half(), SPHERES)
+
+
+class WithArguments(HalfCertificate):
+    def __init__(self, k: int) -> None: ...
+
+
+def test_what_cannot_be_made_or_names_no_class_is_refused_where_it_is_registered() -> None:
+    with pytest.raises(TypeError, match=r"expected the classes of classifiers .* got none"):
+        register_certificate()(HalfCertificate)
+    with pytest.raises(TypeError, match="name your own class"):
+        register_certificate(nn.Module)(HalfCertificate)
+    with pytest.raises(TypeError, match="expected a class or a function to register, got None"):
+        register_certificate(Half)(None)  # type: ignore[type-var]
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'k'"):
+        register_certificate(Half)(WithArguments)
+    with pytest.raises(TypeError, match="expected classes to register"):
+        register_exact_rate(3, 4)(half_rate)  # type: ignore[arg-type]
+    assert Half not in registered._CERTIFICATES
+
+
+class InPlace(HalfCertificate):
+    def certify(self, subject: Any) -> Certified:
+        found = super().certify(subject)
+        subject.x.zero_()
+        return found
+
+
+class Returns(HalfCertificate):
+    def certify(self, subject: Any) -> Any:
+        return subject.x[:, 0].abs(), True
+
+
+class Narrow(HalfCertificate):
+    def certify(self, subject: Any) -> Any:
+        return Certified(subject.x[:, 0].abs(), subject.x[:, 0] > 9, subject.x[:, :1])
+
+
+def test_a_certificate_s_own_mistakes_are_told_and_never_reach_the_user_s_points() -> None:
+    x = torch.tensor([[-1.0, 2.0, 3.0]], dtype=torch.float64)
+    before, y = x.clone(), torch.tensor([0])
+    assert InPlace()(Half(), x, y).distance.tolist() == [1.0]
+    assert torch.equal(x, before)
+    with pytest.raises(
+        TypeError, match=r"expected Returns\.certify to return Certified, got tuple"
+    ):
+        Returns()(Half(), x, y)
+    with pytest.raises(ArithmeticError, match=r"in shape \(1, 3\), got \(1, 1\)"):
+        Narrow()(Half(), x, y)

@@ -203,7 +203,9 @@ class Certificate(ABC):
             if type(searched) not in self.domains:
                 known = " and ".join(kind.__name__ for kind in self.domains)
                 raise TypeError(f"{name} proves distances on {known}, got {domain.describe()}.")
-            claim = _Claim.of(self.certify(Subject(classifier, x, y, searched)), x, name)
+            # The certificate gets a copy: it may work in place, and these are the user's points.
+            found = self.certify(Subject(classifier, x.clone(), y.clone(), searched))
+            claim = _Claim.of(found, x, name)
             judge = _Judge(classifier, x, y, searched)
             error = judge.wrongness(x) >= 0
             claimed = claim.exact & claim.distance.isfinite() & ~error
@@ -218,8 +220,9 @@ class Certificate(ABC):
         n_refused = int((claimed & ~confirmed).sum())
         if n_refused:
             doubts += (
-                f"the nearest error that {name} names is none for the classifier from {n_refused} "
-                f"of {len(x)} points, whose distances count as lower bounds",
+                f"{name} calls the distance of {n_refused} of {len(x)} points exact, but names no "
+                "nearest error there, or one that the classifier does not confirm at that "
+                "distance; these distances count as lower bounds",
             )
         return CertificateResult(distance, nearest, exact, doubts)
 
@@ -234,6 +237,10 @@ class _Claim:
 
     @classmethod
     def of(cls, found: Certified, x: Tensor, name: str) -> _Claim:
+        if not isinstance(found, Certified):
+            raise TypeError(
+                f"expected {name}.certify to return Certified, got {type(found).__name__}."
+            )
         distance = torch.as_tensor(found.distance).to(x)
         exact = torch.as_tensor(found.exact).to(x.device, torch.bool)
         if distance.shape != x.shape[:1] or exact.shape != x.shape[:1]:
@@ -245,7 +252,13 @@ class _Claim:
             raise ArithmeticError(f"{name} reported a distance that is NaN or negative.")
         nearest = torch.full_like(x, torch.nan)
         if found.nearest is not None:
-            nearest = torch.as_tensor(found.nearest).to(x).reshape(x.shape)
+            nearest = torch.as_tensor(found.nearest).to(x)
+            if nearest.numel() != x.numel():
+                raise ArithmeticError(
+                    f"{name} must name one nearest error for each point, in shape "
+                    f"{tuple(x.shape)}, got {tuple(nearest.shape)}."
+                )
+            nearest = nearest.reshape(x.shape)
         return cls(distance, nearest, exact)
 
 
@@ -284,7 +297,7 @@ class _Judge:
             at = contradiction.nonzero()[0, 0]
             raise ArithmeticError(
                 f"{name} excludes errors within {distance[at]:.9g} of point {rows[at]}, but names "
-                f"one at {length[at]:.9g}: a bug; please report it."
+                f"one at {length[at]:.9g}: a bug of {name}; please report it to its author."
             )
         is_error = (value >= 0) | (value.abs() <= _UNDECIDED * self.wrongness(start, rows).abs())
         rounding = torch.finfo(dtype_of(self.classifier, default=torch.float64)).eps * norm(end)

@@ -8,7 +8,9 @@ command line and its workers.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -121,10 +123,18 @@ class ImageSource:
     def content(self) -> str:
         """Return a fingerprint of the images where one name may stand for different ones.
 
-        It goes into the keys of runs, so that other images give other runs; empty where there is
-        but one such set of images, or none is here.
+        It goes into the keys of runs, so that other images give other runs. By default it is that
+        of the file which defines the source, so that what is computed from it is computed again
+        when the file changes; empty for our own sources, of which there is but one set of images.
         """
-        return ""
+        kind = type(self)
+        if kind.__module__.split(".")[0] == __name__.split(".")[0]:
+            return ""
+        try:
+            text = Path(inspect.getfile(kind)).read_bytes()
+        except (OSError, TypeError):  # typed in, where there is no file to change
+            return ""
+        return hashlib.blake2b(text, digest_size=8).hexdigest()
 
     def check(self, pairs: Iterable[Pair], size: int | None = None) -> None:
         """Raise unless the images have these classes and sizes; images not here pass."""

@@ -397,7 +397,8 @@ def _check_order(lower: Floats, upper: Floats, x: Tensor, proof: str, attack: st
         raise ArithmeticError(
             f"{proof} excludes errors within {lower[point]:.9g} of point {point}, but {attack} "
             f"found one at {upper[point]:.9g} ({len(wrong)} of {plural(len(x), 'point')} "
-            "contradict each other): one of the two is wrong, which is a bug; please report it."
+            "contradict each other): one of the two is wrong, which is a bug; please report it to "
+            "its author."
         )
 
 

@@ -11,8 +11,10 @@ are told why they get nothing, unless the subclass is registered itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
+
+from torch import nn
 
 from trueboundary.certificates import Certificate
 from trueboundary.classifiers.integrity import departure
@@ -78,12 +80,13 @@ def register_certificate(*kinds: type) -> Callable[[_Maker], _Maker]:
     """
 
     def decorate(maker: _Maker) -> _Maker:
-        if isinstance(maker, type):
-            if not issubclass(maker, Certificate):
-                raise TypeError(f"expected a Certificate class, got {maker.__name__}.")
+        if not isinstance(maker, type):
+            _add(_CERTIFICATES, kinds, maker)
+        elif issubclass(maker, Certificate):
+            maker()  # a class that cannot be made without arguments says so here and now
             _add(_CERTIFICATES, kinds, lambda classifier: maker(), maker.__name__)
         else:
-            _add(_CERTIFICATES, kinds, maker, maker.__name__)
+            raise TypeError(f"expected a Certificate class, got {maker.__name__}.")
         return maker
 
     return decorate
@@ -131,7 +134,7 @@ def register_exact_rate(
     kinds = classifier if isinstance(classifier, tuple) else (classifier,)
 
     def decorate(maker: _Maker) -> _Maker:
-        _add(_EXACT_RATES, [(kind, problem) for kind in kinds], maker, maker.__name__)
+        _add(_EXACT_RATES, [(kind, problem) for kind in kinds], maker)
         return maker
 
     return decorate
@@ -160,7 +163,22 @@ def exact_rates_for(classifier: Any, problem: Problem) -> ExactRates | str:
     doubt = None if pair[0] is object else departure(classifier, (pair[0],))
     if doubt is not None:
         return f"no exact form is known, since this {type(classifier).__name__} {doubt}"
-    found: ExactRates | str = _EXACT_RATES[pair](classifier, problem)
+    found = _EXACT_RATES[pair](classifier, problem)
+    if isinstance(found, str):
+        return found
+    name = _EXACT_RATES[pair].__name__
+    if not isinstance(found, ExactRates):
+        raise TypeError(
+            f"expected {name} to return ExactRates, or a sentence why there are none, got "
+            f"{type(found).__name__}."
+        )
+    logs = found.log_errors
+    real = all(isinstance(log, (int, float)) and log <= 0 for log in logs)  # false for NaN, too
+    if len(logs) != 2 or not real:
+        raise ValueError(
+            f"expected {name} to return the natural logarithms of two error rates, none above 0, "
+            f"got {logs}."
+        )
     return found
 
 
@@ -173,8 +191,18 @@ def known_exact_rates() -> str:
     return ", ".join(names)
 
 
-def _add(registry: dict[Any, Callable[..., Any]], keys: Any, maker: Any, name: str) -> None:
+def _add(
+    registry: dict[Any, Callable[..., Any]], keys: Sequence[Any], maker: Any, name: str = ""
+) -> None:
     """Add what is known for each key, or say for which one something is known already."""
+    if not callable(maker):
+        raise TypeError(f"expected a class or a function to register, got {maker!r}.")
+    name = name or getattr(maker, "__name__", type(maker).__name__)
+    if not keys or keys[0] is maker or nn.Module in keys:
+        raise TypeError(
+            f"expected the classes of classifiers that {name} is for, got "
+            f"{'none' if not keys else keys[0].__name__}; name your own class."
+        )
     for key in keys:
         parts = key if isinstance(key, tuple) else (key,)
         if not all(isinstance(part, type) for part in parts):

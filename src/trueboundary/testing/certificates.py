@@ -102,6 +102,8 @@ class _Check:
 
     def wrongness(self, points: Tensor, y: Tensor) -> Tensor:
         """Return margins (n,), positive where strictly wrong."""
+        if len(points) == 0:
+            return points.new_zeros(0)
         dtype = dtype_of(self.classifier, default=torch.float64)
         with evaluated(self.classifier), torch.no_grad():
             parts = [
