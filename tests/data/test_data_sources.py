@@ -215,3 +215,22 @@ def test_a_file_that_cannot_be_run_is_named_in_one_sentence(
     assert "mine.py cannot be run" in " ".join(capsys.readouterr().out.split())
     assert main(["dataset", "make", "mnist/0-6", "--out", "set"]) == 2
     assert "mine.py cannot be run" in capsys.readouterr().err
+
+
+def test_what_goes_wrong_in_a_stranger_s_source_is_told_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "odd.py"
+    file.write_text(
+        "from trueboundary.data import ImageSource, register_image_source\n"
+        "class Odd(ImageSource):\n"
+        "    name, title, class_names = 'odd', 'odd', ('a', 'b')\n"
+        "    def load(self, pair, part, size=None):\n"
+        "        raise NotImplementedError('not written yet')\n"
+        "register_image_source(Odd())\n"
+    )
+    monkeypatch.setenv(sources.SOURCES_VARIABLE, str(file))
+    assert main(["dataset", "make", "odd/a-b", "--out", "made"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Odd, the source of odd, cannot load its images (NotImplementedError: not wri" in said
+    assert not (tmp_path / "made").exists()

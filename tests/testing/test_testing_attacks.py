@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trueboundary.attacks import Attack, LogDensityGradient, Search, Target
-from trueboundary.domains import Box, Sphere, per_sample
+from trueboundary.domains import Box, Space, Sphere, per_sample
 from trueboundary.testing import check_attack
 
 
@@ -173,7 +173,14 @@ class FallsShortInSinglePrecision(Fast):
         return search
 
 
+class GoesStraight(Fast):
+    def search(self, target: Target) -> Search:
+        search = super().search(replace(target, domain=Space()))
+        return replace(search, endpoint=target.x + 1.001 * (search.endpoint - target.x))
+
+
 BROKEN = {
+    GoesStraight: "GoesStraight left .* move points with target.domain",
     LooksAtTheBatch: "batches of 1, 4 and 7",
     LooksAtTheOrder: "another order",
     StepsInUnitsOfTheLogits: "logits times",

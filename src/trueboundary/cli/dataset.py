@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -261,6 +262,20 @@ def _say(what: str) -> None:
     typer.echo(f"{printable(what)} ...", err=True)
 
 
+@contextmanager
+def _of_source(source: ImageSource) -> Iterator[None]:
+    """Say of a source that is not ours what went wrong in its code, in one sentence."""
+    try:
+        yield
+    except (OSError, ValueError, UserError):  # sentences already
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{type(source).__name__}, the source of {source.name}, cannot load its images "
+            f"({type(error).__name__}: {error})"
+        ) from error
+
+
 def _read(
     images: str,
     classes: Pair | None,
@@ -282,9 +297,10 @@ def _read(
         if classes is not None and pair is not None:
             raise UserError(f"{images} names its two classes already; leave --classes out")
         pair = pair or classes or _only_two(source.class_names)
-        source.check([pair], size)  # what is wrong is said before all images are read
-        train = source.load(pair, "train", size)
-        test = source.load(pair, "test", size) if held_out > 0 else None
+        with _of_source(source):
+            source.check([pair], size)  # what is wrong is said before all images are read
+            train = source.load(pair, "train", size)
+            test = source.load(pair, "test", size) if held_out > 0 else None
         origin = source.title
         if source.size is not None:
             origin += f" at {train.event_shape[1]} x {train.event_shape[2]}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trueboundary.attacks import Attack, AttackResult, AttackStatus
-from trueboundary.domains import Domain, norm
+from trueboundary.domains import Box, Domain, Sphere, norm
 from trueboundary.testing import _expect as expect
 
 __all__ = ["check_attack"]
@@ -171,6 +171,24 @@ def _expect_honest(case: _Case, margin: Margin, x: Tensor, y: Tensor, what: str)
     expect.equal(good, success.cpu(), f"{what}, whether the status says that an error was found")
 
 
+def _no_domain_is_left(case: _Case) -> None:
+    """Try domains that were not asked for: each is searched, or refused in one sentence."""
+    name = type(case.attack).__name__
+    for domain in (Box(-2.0, 2.0), Sphere()):
+        x, y = replace(case, domain=domain).samples(12)
+        try:
+            result = case.attack(_ellipsoid, x, y, domain=domain)
+        except (TypeError, ValueError) as error:
+            expect.sentence(error, f"{name} within {domain.describe()}")
+            continue
+        left = int((result.status == AttackStatus.LEFT_DOMAIN.code).sum())
+        expect.that(
+            left == 0,
+            f"{name} left {domain.describe()} from {left} of {len(x)} samples: move points with "
+            "target.domain, or refuse the domain in a sentence.",
+        )
+
+
 def _batch_size_and_order_change_nothing(case: _Case) -> None:
     x, y = case.samples(12)
     whole = case(_ellipsoid, x, y)
@@ -322,4 +340,5 @@ _CHECKS = (
     _random_numbers_come_from_the_generator,
     _the_classifier_stays_as_it_was,
     _two_dimensions_are_enough,
+    _no_domain_is_left,
 )
