@@ -17,7 +17,7 @@ NOT_NOW := not slow and not gpu and not peers and not browser
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help reproduce readme test lint check room docs clean
+.PHONY: help reproduce readme test lint check room bench docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make test        run the tests"
 	@echo "make lint        check style and types"
 	@echo "make check       style, types and the tests of one room: make check ROOM=attacks"
+	@echo "make bench       time everything against its rivals and write docs/speed.md"
 	@echo "make docs        build the documentation"
 	@echo "make readme      write the table of headline claims into README.md"
 	@echo "make clean       remove everything that can be made again, except results"
@@ -52,6 +53,9 @@ room:
 	@test -f "$(firstword $(wildcard tests/$(ROOM)/test_*.py))" || { \
 	  echo "There are no tests of a room '$(ROOM)'. The rooms are" \
 	    $(patsubst tests/%/,%,$(sort $(dir $(wildcard tests/*/test_*.py)))). >&2; exit 2; }
+
+bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/speed
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
