@@ -207,6 +207,25 @@ def test_a_linear_fit_that_does_not_converge_says_so():
         fit_linear_svm(X[:4], Y[:4], C=1e6, max_iter=1, random_state=0)
 
 
+@pytest.mark.parametrize("shift", [0.0, 1e3])
+def test_a_kernel_from_one_product_gives_scikit_learns_machine(shift):
+    ours = fit_rbf_svm(X + shift, Y, gamma=0.7)
+    theirs = from_sklearn(SVC(gamma=0.7).fit(X + shift, Y), X + shift)
+    assert torch.equal(ours.support_vectors, theirs.support_vectors)
+    points = torch.from_numpy(OTHERS + shift)
+    assert torch.allclose(ours.margin(points), theirs.margin(points), atol=1e-6, rtol=0)
+
+
+def test_more_points_than_fit_into_a_product(monkeypatch):
+    in_product = fit_rbf_svm(X, Y, gamma=0.7)
+    monkeypatch.setattr(svm_module, "_MOST_IN_PRODUCT", len(X) - 1)
+    one_by_one = fit_rbf_svm(X, Y, gamma=0.7)
+    points = torch.from_numpy(OTHERS)
+    assert torch.allclose(in_product.margin(points), one_by_one.margin(points), atol=1e-6, rtol=0)
+    path = choose_gamma(X, Y, *rings(seed=2), gammas=[0.3, 1.0])
+    assert path.gamma in (0.3, 1.0)
+
+
 def test_choosing_gamma():
     gammas = [1e-4, 0.3, 1.0, 3.0, 1e3]
     path = choose_gamma(X, Y, *rings(seed=2), gammas=gammas[::-1])

@@ -175,6 +175,8 @@ class TrainedSVM(TrainedClassifier):
         gammas keep all of them as support vectors.
     """
 
+    version: ClassVar[int] = 2  # 1 took the kernel value by value, which rounds otherwise
+
     kernel: Kernel = "linear"
     n_gamma: int = 2000
 
