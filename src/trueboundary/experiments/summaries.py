@@ -10,20 +10,11 @@ from numpy.typing import NDArray
 
 from trueboundary import theory
 from trueboundary.experiments.base import Measurement, Row
-from trueboundary.experiments.networks.trained_networks import Schedule
 from trueboundary.plurals import plural
 
 Values = NDArray[np.floating]
 #: A value with its 95 % interval, if it has one.
 Estimate = tuple[float, float | None, float | None]
-
-#: The rate that Adam keeps or that decays linearly to 0, as figures and notes call it.
-SCHEDULE_WORDS = {"constant": "constant rate", "linear": "rate decaying to 0"}
-
-
-def other_schedule(schedule: str) -> Schedule:
-    """Return the learning-rate schedule to compare `schedule` with."""
-    return "constant" if schedule == "linear" else "linear"
 
 
 def mean_of_points(values: Values) -> Estimate:

@@ -53,21 +53,19 @@ PAPER_NORM = 1.07
 
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
-    """Attack and count for every seed, and for one network of the other schedule."""
+    """Attack and count for every seed."""
     runs: dict[str, RunConfig] = {}
     for index, own in seeds(settings, seed):
-        network, n = small_relu_network(settings, own, device), settings["n_test_points"]
-        runs |= _network_runs(f"seed-{index}", network, settings, n, own)
-    schedule = summaries.other_schedule(settings["schedule"])
-    compared = small_relu_network({**settings, "schedule": schedule}, seed, device)
-    n = settings["n_compared_test_points"]
-    return runs | _network_runs("compared", compared, settings, n, seed)
+        network = small_relu_network(settings, own, device)
+        runs |= _network_runs(f"seed-{index}", network, settings, own)
+    return runs
 
 
 def _network_runs(
-    name: str, network: TrainedNetwork, settings: Mapping[str, Any], n_test_points: int, seed: int
+    name: str, network: TrainedNetwork, settings: Mapping[str, Any], seed: int
 ) -> dict[str, RunConfig]:
-    runs: dict[str, RunConfig] = {f"{name}/count": ErrorCount(network, n_test_points, seed=seed)}
+    count = ErrorCount(network, settings["n_test_points"], seed=seed)
+    runs: dict[str, RunConfig] = {f"{name}/count": count}
     for sphere in SPHERES:
         for search, (surface, refined) in SEARCHES.items():
             budget = settings["n_points"], settings["n_attack_steps"]
@@ -79,18 +77,14 @@ def _network_runs(
 
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     """Summarise the distances by network, sphere and search."""
-    main, compared = settings["schedule"], summaries.other_schedule(settings["schedule"])
     names = [f"seed-{index}" for index in range(settings["n_seeds"])]
     rows: Rows = []
-    for name in [*names, "compared"]:
-        words = summaries.SCHEDULE_WORDS[compared if name == "compared" else main]
-        if name != "compared" and len(names) > 1:
-            words += f", {name.replace('-', ' ')}"
-        rows += distance_rows(runs, name, words, settings["dim"])
+    for name in names:
+        rows += distance_rows(runs, name, name.replace("-", " "), settings["dim"])
     return Analysis(
         panels=[_histograms(runs, names), _summary(rows)],
         measurements=measure(runs, names),
-        remarks=_remarks(runs, rows, settings),
+        remarks=_remarks(runs, rows),
     )
 
 
@@ -261,7 +255,7 @@ def _draw_means(rows: Rows) -> Figure:
     return figure
 
 
-def _remarks(runs: Mapping[str, Run], rows: Rows, settings: Mapping[str, Any]) -> list[str]:
+def _remarks(runs: Mapping[str, Run], rows: Rows) -> list[str]:
     remarks = [
         f"{row['sphere'].capitalize()} sphere, {row['network']}: errors in "
         f"{row['n_errors']:,} of {plural(row['n_test_points'], 'point')}, mean distance "
@@ -270,15 +264,6 @@ def _remarks(runs: Mapping[str, Run], rows: Rows, settings: Mapping[str, Any]) -
         for row in rows
         if row["search"] == _SEARCH_WORDS["sphere"]
     ]
-    ordered = _rate_orders_distance(rows)
-    if ordered is not None:
-        remarks.append(
-            "The distance is not a property of the architecture alone: both networks have the same "
-            f"initialisation and {settings['n_steps']:,} steps on the same points, and differ only "
-            "in the learning-rate schedule. The larger error rate comes with the nearer errors."
-            if ordered
-            else "Here the network with the larger error rate has not the nearer errors."
-        )
     refined, off = (
         _distances(runs, "seed-0", "inner", search) for search in ("sphere-refined", "shell")
     )
@@ -289,25 +274,6 @@ def _remarks(runs: Mapping[str, Run], rows: Rows, settings: Mapping[str, Any]) -
             f"{ratio:.2f} times as far as errors off it, 95 % interval [{low:.2f}, {high:.2f}]."
         )
     return remarks
-
-
-def _rate_orders_distance(rows: Rows) -> bool | None:
-    """Whether, of the first and the compared network, more inner errors go with nearer ones.
-
-    None where the counts do not tell the rates apart, or no error was found by the search.
-    """
-    which = "inner", _SEARCH_WORDS["sphere"]
-    first, *_, compared = (row for row in rows if (row["sphere"], row["search"]) == which)
-    rates, other_rates = (
-        theory.intervals.clopper_pearson(row["n_errors"], row["n_test_points"])
-        for row in (first, compared)
-    )
-    alike = rates.low <= other_rates.high and other_rates.low <= rates.high
-    if alike or math.isnan(first["mean_distance"]) or math.isnan(compared["mean_distance"]):
-        return None
-    more = other_rates.low > rates.high
-    nearer = compared["mean_distance"] < first["mean_distance"]
-    return bool(more == nearer)
 
 
 EXPERIMENT = Experiment(

@@ -21,15 +21,12 @@ PAPER_POINTS = 10_000_000
 
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
-    """Return a count per seed, and one for the other learning-rate schedule."""
-    runs: dict[str, RunConfig] = {}
-    for index, own in seeds(settings, seed):
-        network = small_relu_network(settings, own, device)
-        runs[f"seed-{index}"] = ErrorCount(network, settings["n_points"], seed=own)
-    schedule = summaries.other_schedule(settings["schedule"])
-    compared = small_relu_network({**settings, "schedule": schedule}, seed, device)
-    runs["compared"] = ErrorCount(compared, settings["n_compared_points"], seed=seed)
-    return runs
+    """Return a count per seed."""
+    n_points = settings["n_points"]
+    return {
+        f"seed-{index}": ErrorCount(small_relu_network(settings, own, device), n_points, seed=own)
+        for index, own in seeds(settings, seed)
+    }
 
 
 def rate_rows(run: Run, network: str) -> Rows:
@@ -48,13 +45,9 @@ def rate_rows(run: Run, network: str) -> Rows:
 
 def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     """Count the errors and say what rate they allow."""
-    main, compared = settings["schedule"], summaries.other_schedule(settings["schedule"])
     rows: Rows = []
     for index in range(settings["n_seeds"]):
-        name = summaries.SCHEDULE_WORDS[main]
-        name += f", seed {index}" if settings["n_seeds"] > 1 else ""
-        rows += rate_rows(runs[f"seed-{index}"], name)
-    compared_rows = rate_rows(runs["compared"], summaries.SCHEDULE_WORDS[compared])
+        rows += rate_rows(runs[f"seed-{index}"], f"seed {index}")
     panel = Panel(
         "error-rate",
         "Error rate on random points of each sphere",
@@ -62,14 +55,14 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         "intervals. A triangle marks a count of zero: it stands at the upper limit, and the "
         "rate may be anything below. The line is the limit that the paper's count of zero "
         "errors in 10 million points allows.",
-        lambda: _draw([*rows, *compared_rows]),
-        [*rows, *compared_rows],
+        lambda: _draw(rows),
+        rows,
     )
-    none, note = all(row["n_errors"] == 0 for row in rows), " ".join(map(_sentence, rows))
+    named = settings["n_seeds"] > 1
+    note = " ".join(_sentence(row, named=named) for row in rows)
+    none = all(row["n_errors"] == 0 for row in rows)
     measurement = Measurement(none, n=settings["n_points"], cells=rows, note=note)
-    counts = " ".join(_sentence(row, named=False) for row in compared_rows)
-    remark = f"At equal steps, {summaries.SCHEDULE_WORDS[compared]}: {counts}"
-    return Analysis([panel], {"A1.1": measurement}, [remark])
+    return Analysis([panel], {"A1.1": measurement})
 
 
 def _draw(rows: Rows) -> Figure:
@@ -96,7 +89,7 @@ def _draw(rows: Rows) -> Figure:
     return figure
 
 
-def _sentence(row: Mapping[str, Any], *, named: bool = True) -> str:
+def _sentence(row: Mapping[str, Any], *, named: bool) -> str:
     who = f" ({row['network']})" if named else ""
     return (
         f"{row['n_errors']:,} of {plural(row['n_points'], 'point')} of the {row['sphere']} sphere "
