@@ -21,7 +21,7 @@ from trueboundary.attacks import (
     AttackResult,
     Domain,
     ManifoldAttack,
-    OffManifoldAttack,
+    NearestError,
     Shell,
     Sphere,
 )
@@ -34,12 +34,12 @@ Array = NDArray[np.float64]
 MANIFOLD_ATTACKS: dict[str, Attack] = {
     "published: 1000 steps of 0.001": ManifoldAttack(),
     "coarse: 100 steps of 0.01": ManifoldAttack(n_steps=100, step_size=0.01),
-    "refined": ManifoldAttack(refine_steps=100),
-    "refined, 3 starts": ManifoldAttack(refine_steps=100, n_restarts=3),
+    "nearest error": NearestError(),
+    "nearest error, 3 starts": NearestError(n_restarts=3),
 }
 OFF_MANIFOLD_ATTACKS: dict[str, Attack] = {
-    "off manifold, first crossing": OffManifoldAttack(refine_steps=0),
-    "off manifold, refined": OffManifoldAttack(),
+    "off manifold, first crossing": ManifoldAttack(),
+    "off manifold, nearest error": NearestError(),
 }
 
 

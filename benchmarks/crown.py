@@ -9,7 +9,7 @@ import time
 import numpy as np
 import torch
 
-from trueboundary.attacks import ManifoldAttack
+from trueboundary.attacks import NearestError
 from trueboundary.certificates import (
     RelaxationCertificate,
     angles_of_chords,
@@ -64,7 +64,7 @@ def radii() -> None:
         pilot = certificate(network, x, y, domain=Sphere())
         seconds = (time.process_time() - start) / n_pilot
         ball = certificate(network, x, y, domain=Space()).distance
-        attack = ManifoldAttack(n_steps=300, step_size=0.01, refine_steps=20)
+        attack = NearestError()
         found = attack(network, x[:50], y[:50], domain=Sphere(), generator=generator)
         reached = found.distance.double().numpy()
         share = np.isfinite(reached).mean()

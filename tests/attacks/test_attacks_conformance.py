@@ -16,7 +16,6 @@ from trueboundary.attacks import (
     LogDensityGradient,
     ManifoldAttack,
     NearestError,
-    OffManifoldAttack,
     Shell,
     Space,
     Sphere,
@@ -28,18 +27,13 @@ Margin = Callable[[Tensor], Tensor]
 # name: (attack, domain it searches)
 ATTACKS: dict[str, tuple[Attack, Domain]] = {
     "manifold": (ManifoldAttack(n_steps=150, step_size=0.01), Sphere()),
-    "manifold-refined": (ManifoldAttack(refine_steps=50, n_restarts=2), Sphere()),
     "manifold-worst": (ManifoldAttack("worst_case", n_steps=200), Sphere()),
-    "off-manifold": (OffManifoldAttack(), Shell(1.0, 1.3)),
-    "off-manifold-unrefined": (
-        OffManifoldAttack(n_steps=200, step_size=0.01, refine_steps=0),
-        Shell(1.0, 1.3),
-    ),
+    "manifold-shell": (ManifoldAttack(n_steps=200, step_size=0.01), Shell(1.0, 1.3)),
     "carlini-wagner": (CarliniWagnerL2(n_steps=100, n_binary_search=2), Space()),
     "carlini-wagner-box": (CarliniWagnerL2(n_steps=100, n_binary_search=2), Box(-2.0, 2.0)),
     "nearest-error": (NearestError(), Space()),
     "nearest-error-box": (NearestError(n_restarts=2), Box(-2.0, 2.0)),
-    "nearest-error-sphere": (NearestError(), Sphere()),
+    "nearest-error-sphere": (NearestError(n_restarts=2), Sphere()),
     "nearest-error-shell": (NearestError(), Shell(1.0, 1.3)),
     "log-density": (LogDensityGradient(), Box(-2.0, 2.0)),
     "log-density-fixed-step": (LogDensityGradient("fixed-step"), Space()),

@@ -14,7 +14,7 @@ from trueboundary.attacks import (
     AttackStatus,
     Box,
     ManifoldAttack,
-    OffManifoldAttack,
+    NearestError,
     Shell,
     Sphere,
 )
@@ -22,7 +22,7 @@ from trueboundary.attacks import (
 Margin = Callable[[Tensor], Tensor]
 
 PUBLISHED = ManifoldAttack()
-REFINED = ManifoldAttack(refine_steps=100)
+REFINED = NearestError()
 WORST = ManifoldAttack("worst_case")
 SHELL = Shell(1.0, 1.3)
 
@@ -69,7 +69,7 @@ def correct(margin: Margin, x: Tensor, label: int) -> Tensor:
 def ratios(attack: Attack, alphas: NDArray[np.float64], x: Tensor, label: int) -> Tensor:
     margin = ellipsoid(alphas)
     x = correct(margin, x, label)
-    result = attack(margin, x, torch.full((len(x),), label))
+    result = attack(margin, x, torch.full((len(x),), label), domain=Sphere())
     assert result.success.all()
     exact = nearest_on_sphere(x.double().numpy(), alphas, label)
     return result.distance.double() / torch.from_numpy(exact)
@@ -148,7 +148,7 @@ def test_worst_case_reports_the_worst_point_without_errors(generator: torch.Gene
 @pytest.mark.parametrize("radius", [0.6, 1.0, 2.4])
 @pytest.mark.parametrize("attack", [PUBLISHED, REFINED], ids=["published", "refined"])
 def test_caps_have_a_closed_form(
-    dim: int, radius: float, attack: ManifoldAttack, generator: torch.Generator
+    dim: int, radius: float, attack: Attack, generator: torch.Generator
 ) -> None:
     x = on_sphere(20, dim, radius, generator)
     axis = torch.nn.functional.normalize(torch.arange(1.0, dim + 1).double(), dim=0)
@@ -160,7 +160,7 @@ def test_caps_have_a_closed_form(
     polar = torch.atan2(torch.linalg.vector_norm(x - (x @ axis)[:, None] * axis, dim=1), x @ axis)
     near = (polar > edge) & ((polar - edge) < 0.95)  # within reach of 1000 steps of a thousandth
     assert near.any()
-    result = attack(cap, x[near], torch.zeros(int(near.sum())).long())
+    result = attack(cap, x[near], torch.zeros(int(near.sum())).long(), domain=Sphere())
     exact = 2 * radius * torch.sin((polar[near] - edge) / 2)
     # The gradient of a plane leads straight to the cap: even the published attack is exact.
     torch.testing.assert_close(result.distance, exact, rtol=1e-7, atol=1e-12)
@@ -168,12 +168,12 @@ def test_caps_have_a_closed_form(
 
 
 @pytest.mark.parametrize(("radius", "label"), [(1.0, 0), (1.3, 1)])
-@pytest.mark.parametrize("refine_steps", [0, 100])
+@pytest.mark.parametrize("attack", [PUBLISHED, REFINED], ids=["published", "refined"])
 def test_max_margin_sphere_is_half_way(
-    radius: float, label: int, refine_steps: int, generator: torch.Generator
+    radius: float, label: int, attack: Attack, generator: torch.Generator
 ) -> None:
     x = on_sphere(10, 20, radius, generator)
-    result = OffManifoldAttack(refine_steps=refine_steps)(
+    result = attack(
         lambda points: points.norm(dim=1) - 1.15, x, torch.full((10,), label), domain=SHELL
     )
     torch.testing.assert_close(result.distance, torch.full_like(x[:, 0], 0.15), rtol=1e-9, atol=0)
@@ -195,7 +195,7 @@ def test_off_manifold_errors_of_ellipsoids_are_exact(generator: torch.Generator)
     norms = nearest.norm(dim=1)
     assert ((norms > 1) & (norms < 1.3)).all()  # so the shell does not bind
     exact = (x - nearest).norm(dim=1)
-    result = OffManifoldAttack()(margin, x, torch.zeros(len(x)).long(), domain=SHELL)
+    result = NearestError()(margin, x, torch.zeros(len(x)).long(), domain=SHELL)
     torch.testing.assert_close(result.distance, exact, rtol=1e-6, atol=0)
     assert (result.distance >= exact * (1 - 1e-9)).all()
     torch.testing.assert_close(result.x_adv.norm(dim=1), norms, rtol=1e-4, atol=0)
@@ -206,7 +206,7 @@ def test_off_manifold_errors_lie_within_a_binding_shell(generator: torch.Generat
     x = on_sphere(30, 5, 1.0, generator)
     x = x[x[:, 0] < 0.9]
     shell = Shell(1.0, 1.1)
-    result = OffManifoldAttack(n_restarts=3)(
+    result = NearestError(n_restarts=3)(
         lambda points: points[:, 0] - 1.0, x, torch.zeros(len(x)).long(), domain=shell
     )
     assert result.success.all()
@@ -220,7 +220,7 @@ def test_off_manifold_errors_lie_within_a_binding_shell(generator: torch.Generat
 
 def test_nearest_error_in_a_box(generator: torch.Generator) -> None:
     x = torch.rand(20, 4, generator=generator, dtype=torch.float64) / 2
-    result = OffManifoldAttack()(
+    result = NearestError()(
         lambda points: points.sum(1) - 2.5, x, torch.zeros(20).long(), domain=Box(0.0, 1.0)
     )
     exact = (2.5 - x.sum(1)) / 2
@@ -242,7 +242,7 @@ def test_flat_starts_are_kicked_and_counted() -> None:
     # At the pole the gradient of the cap's margin is radial: only a kick gets the climb going.
     x = torch.tensor([[-1.0, 0.0, 0.0]], dtype=torch.float64)
     for attack in (ManifoldAttack(n_steps=400, step_size=0.01), REFINED):
-        result = attack(lambda points: points[:, 0] - 0.5, x, torch.tensor([0]))
+        result = attack(lambda points: points[:, 0] - 0.5, x, torch.tensor([0]), domain=Sphere())
         assert result.distance.item() == pytest.approx(math.sqrt(3), rel=1e-6)
     assert result.n_backward.item() >= 2
 
@@ -255,11 +255,11 @@ def test_restarts_find_what_one_start_misses(generator: torch.Generator) -> None
         return 0.5 * front + side - 0.7
 
     x = torch.tensor([[math.cos(0.5), math.sin(0.5)]])
-    one = REFINED(two_hills, x, torch.tensor([0]))
-    many = ManifoldAttack(refine_steps=100, n_restarts=20)(two_hills, x, torch.tensor([0]))
+    one = REFINED(two_hills, x, torch.tensor([0]), domain=Sphere())
+    many = NearestError(n_restarts=20)(two_hills, x, torch.tensor([0]), domain=Sphere())
     assert one.messages() == [AttackStatus.CONVERGED.value]
     assert many.success.all()
-    again = ManifoldAttack(refine_steps=100, n_restarts=20)(two_hills, x, torch.tensor([0]))
+    again = NearestError(n_restarts=20)(two_hills, x, torch.tensor([0]), domain=Sphere())
     assert torch.equal(many.x_adv, again.x_adv)
 
 
@@ -271,15 +271,11 @@ def test_restarts_find_what_one_start_misses(generator: torch.Generator) -> None
         {"step_size": -1.0},
         {"step_size": math.nan},
         {"n_restarts": 0},
-        {"refine_steps": -1},
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="expected"):
         ManifoldAttack(**settings)  # type: ignore[arg-type]
-    if "mode" not in settings:
-        with pytest.raises(ValueError, match="expected"):
-            OffManifoldAttack(**settings)  # type: ignore[arg-type]
 
 
 def test_a_radius_can_be_named(generator: torch.Generator) -> None:

@@ -19,7 +19,7 @@ from trueboundary.attacks import (
     Domain,
     LogDensityGradient,
     ManifoldAttack,
-    OffManifoldAttack,
+    NearestError,
     Shell,
     Space,
     Sphere,
@@ -34,16 +34,16 @@ Margin = Callable[[Tensor], Tensor]
 
 EVERYWHERE: dict[str, Attack] = {
     "manifold": ManifoldAttack(),
-    "manifold-refined": ManifoldAttack(refine_steps=20),
-    "off-manifold": OffManifoldAttack(),
-    "off-manifold-unrefined": OffManifoldAttack(refine_steps=0),
+    "nearest-error": NearestError(),
     "carlini-wagner": CarliniWagnerL2(n_steps=100),
     "log-density": LogDensityGradient(),
     "log-density-fixed-step": LogDensityGradient("fixed-step"),
 }
 ANY_ATTACK = pytest.mark.parametrize("attack", EVERYWHERE.values(), ids=EVERYWHERE.keys())
-CLIMBS = {name: EVERYWHERE[name] for name in ("manifold-refined", "off-manifold")}
-CLIMBS["worst-case"] = ManifoldAttack("worst_case", n_steps=100)
+CLIMBS: dict[str, Attack] = {
+    "nearest-error": NearestError(),
+    "worst-case": ManifoldAttack("worst_case", n_steps=100),
+}
 ANY_CLIMB = pytest.mark.parametrize("attack", CLIMBS.values(), ids=CLIMBS.keys())
 
 
@@ -93,10 +93,9 @@ def test_units_and_origin_of_the_points_change_nothing(
     ("attack", "is_shell"),
     [
         (ManifoldAttack(), False),
-        (ManifoldAttack(refine_steps=20), False),
+        (NearestError(), False),
         (ManifoldAttack("worst_case", n_steps=200), False),
-        (ManifoldAttack(refine_steps=20), True),
-        (OffManifoldAttack(), True),
+        (NearestError(), True),
     ],
 )
 def test_the_radius_of_a_sphere_changes_nothing(
@@ -131,8 +130,8 @@ def test_distances_are_found_between_classes_that_are_far_apart() -> None:
 
 def test_explicit_steps_keep_their_length() -> None:
     x = torch.zeros(1, 2, dtype=torch.float64)
-    attack = OffManifoldAttack(n_steps=9, step_size=0.1, refine_steps=0)
-    result = attack(lambda points: points[:, 0] - 1000, x, zeros(x))
+    attack = ManifoldAttack(n_steps=9, step_size=0.1)
+    result = attack(lambda points: points[:, 0] - 1000, x, zeros(x), domain=Space())
     torch.testing.assert_close(result.endpoint, torch.tensor([[0.9, 0.0]]).double())
     short = CarliniWagnerL2(n_steps=10, learning_rate=0.01, schedule="constant")
     assert statuses(short(lambda points: points[:, 0] - 10, x, zeros(x))) == {
@@ -190,14 +189,18 @@ def test_points_far_from_the_origin_are_moved_all_the_same(
 @pytest.mark.parametrize("step_size", [1e-12, 1e-3])
 def test_a_first_step_that_is_lost_in_the_rounding_is_lengthened(step_size: float) -> None:
     x = torch.full((1, 4), 1e5)
-    result = OffManifoldAttack(step_size=step_size)(lambda p: p[:, 0] - 1e5 - 3, x, zeros(x))
-    assert result.distance.item() == pytest.approx(3, rel=0.01)
+    climb = ManifoldAttack("worst_case", n_steps=500, step_size=step_size)
+    result = climb(lambda p: p[:, 0] - 1e5 - 3, x, zeros(x), domain=Space())
+    assert result.success.all()
+    assert NearestError()(
+        lambda p: p[:, 0] - 1e5 - 3, x, zeros(x)
+    ).distance.item() == pytest.approx(3, rel=0.01)
 
 
 def test_fixed_steps_that_are_lost_in_the_rounding_are_called_so() -> None:
     x = torch.full((1, 4), 1e5)
-    fixed = OffManifoldAttack(step_size=1e-3, refine_steps=0)
-    result = fixed(lambda points: points[:, 0] - 1e5 - 3, x, zeros(x))
+    fixed = ManifoldAttack(step_size=1e-3)
+    result = fixed(lambda points: points[:, 0] - 1e5 - 3, x, zeros(x), domain=Space())
     assert statuses(result) == {AttackStatus.UNRESOLVED}
     assert "precision" in result.messages()[0]
     assert result.n_backward.item() == 1  # the second step would be lost as well
@@ -209,8 +212,8 @@ def test_a_margin_too_coarse_for_any_step_blames_the_precision(generator: torch.
         return logits[:, 1] - logits[:, 0] - 1  # always -1: 1e9 + 2 rounds to 1e9
 
     x = torch.nn.functional.normalize(torch.randn(5, 4, generator=generator), dim=1)
-    for attack in (ManifoldAttack(refine_steps=20), ManifoldAttack("worst_case")):
-        result = attack(coarse, x, zeros(x))
+    for attack in (NearestError(), ManifoldAttack("worst_case")):
+        result = attack(coarse, x, zeros(x), domain=Sphere())
         assert statuses(result) == {AttackStatus.UNRESOLVED}
 
 
@@ -222,8 +225,8 @@ def test_a_top_below_zero_still_counts_as_converged(generator: torch.Generator) 
         "coarse": lambda points: ((points[:, 0] - 1.1).double() + 1e5).float() - 1e5,
     }
     for name, top in tops.items():
-        for attack in (ManifoldAttack(refine_steps=20), ManifoldAttack("worst_case")):
-            result = attack(top, x, zeros(x))
+        for attack in (NearestError(), ManifoldAttack("worst_case")):
+            result = attack(top, x, zeros(x), domain=Sphere())
             assert statuses(result) == {AttackStatus.CONVERGED}, name
             if name == "smooth":
                 torch.testing.assert_close(
@@ -267,7 +270,7 @@ def test_a_sample_on_the_boundary_is_right_for_class_0_and_wrong_for_class_1(
     assert (result.margin[[0, 2]] > 0).all()
 
 
-@pytest.mark.parametrize("name", ["manifold", "manifold-refined", "off-manifold", "carlini-wagner"])
+@pytest.mark.parametrize("name", ["manifold", "nearest-error", "carlini-wagner"])
 def test_a_stretch_of_zero_margins_is_crossed(name: str) -> None:
     def flat_between(points: Tensor) -> Tensor:
         return torch.where(points[:, 0].abs() < 0.25, 0 * points[:, 0], points[:, 0])
@@ -416,7 +419,7 @@ def test_a_forward_that_works_in_place_changes_no_result(
 
 def test_distances_that_are_tiny_are_not_zero() -> None:
     x = torch.zeros(1, 3)
-    result = OffManifoldAttack()(lambda points: points[:, 0], x, zeros(x))
+    result = NearestError()(lambda points: points[:, 0], x, zeros(x))
     assert 0 < result.distance.item() < 1e-15
     assert math.isfinite(result.distance.item())
 

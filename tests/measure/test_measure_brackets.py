@@ -51,7 +51,7 @@ class TestDefaults:
         for found in tb.distances(network, SPHERES, n_points=15):
             check(found, 15)
             assert found.exact.all()
-            assert found.method == "EllipsoidCertificate below, ManifoldAttack above"
+            assert found.method == "EllipsoidCertificate below, NearestError above"
             assert (found.upper <= found.lower * 1.01).all()
             assert found.median_relative_width == 0
         assert next(network.parameters()).dtype == torch.float32  # a copy was converted
@@ -129,7 +129,7 @@ class TestDefaults:
         svm = LinearSVM(torch.tensor([1.0, 0.0]), bias=0.1)
         for found in tb.distances(svm, problem, n_points=10):
             check(found, 10)
-            assert found.method == "SVMCertificate below, CarliniWagnerL2 above"
+            assert found.method == "SVMCertificate below, NearestError above"
             assert found.exact.all()
             assert (found.upper <= found.lower * 1.01).all()
         height = LinearSVM(torch.eye(8)[0], bias=-0.3)
@@ -163,7 +163,7 @@ class TestDefaults:
         box = tb.Box(-20.0, 20.0)
         for found in tb.distances(problem.bayes_classifier(), problem, n_points=5, domain=box):
             check(found, 5)
-            assert found.method == "MixtureCertificate below, LogDensityGradient above"
+            assert found.method == "MixtureCertificate below, NearestError above"
 
     def test_a_quadratic_network_in_a_box_is_bounded_by_space(
         self, generator: torch.Generator
@@ -190,7 +190,7 @@ class TestDefaults:
         found, _ = tb.distances(lambda x: x[:, 0] - 0.3, SPHERES, n_points=5)
         assert (found.lower == 0).all()
         assert not found.exact.any()
-        assert found.method == "no certificate below, ManifoldAttack above"
+        assert found.method == "no certificate below, NearestError above"
         assert found.median_relative_width == 1
 
 

@@ -57,7 +57,7 @@ def test_the_page_about_adding_a_certificate(monkeypatch: pytest.MonkeyPatch) ->
     assert len(blocks[0].splitlines()) <= 40
     for block in blocks:
         exec(block, module.__dict__)
-    assert module.found.method == "BallCertificate below, CarliniWagnerL2 above"
+    assert module.found.method == "BallCertificate below, NearestError above"
     assert module.found.exact.all()
     assert (module.rate.value, module.rate.method) == (0.0, "exact")
 
@@ -73,7 +73,7 @@ def test_what_is_registered_is_used_and_named() -> None:
     x = torch.ones(1, 3)
     assert certified_distances(Half(), x, torch.tensor([1])).distance.item() == 1.0
     for found in tb.distances(Half(), SPHERES, n_points=3, domain=tb.Space()):
-        assert found.method == "HalfCertificate below, CarliniWagnerL2 above"
+        assert found.method == "HalfCertificate below, NearestError above"
         assert found.exact.all()
     wrapped = tb.as_classifier(Half())
     assert tb.distances(wrapped, SPHERES, n_points=3)[0].method.startswith("HalfCertificate")

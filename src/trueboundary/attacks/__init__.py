@@ -5,7 +5,6 @@ from trueboundary.attacks.carlini_wagner import CarliniWagnerL2
 from trueboundary.attacks.log_density import ComponentClassifier, LogDensityGradient
 from trueboundary.attacks.manifold import ManifoldAttack
 from trueboundary.attacks.nearest_error import NearestError
-from trueboundary.attacks.off_manifold import OffManifoldAttack
 from trueboundary.attacks.results import AttackResult, AttackStatus, AttackSummary
 from trueboundary.attacks.target import Search, Target
 from trueboundary.domains import Box, Domain, Shell, Space, Sphere
@@ -23,7 +22,6 @@ __all__ = [
     "LogDensityGradient",
     "ManifoldAttack",
     "NearestError",
-    "OffManifoldAttack",
     "Search",
     "Shell",
     "Space",

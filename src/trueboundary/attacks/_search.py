@@ -1,8 +1,7 @@
 """The searches that attacks are made of.
 
-Climb to a first error, find where a path crosses the boundary, slide along the boundary to shorten
-the distance, climb to the worst point. All act on a `Target`, one path per sample, and narrow it as
-samples finish.
+Climb to a first error, find where a path crosses the boundary, climb to the worst point. All act on
+a `Target`, one path per sample, and narrow it as samples finish.
 
 An error is a point of wrongness > 0; see `Target`. No search takes a step without a measurable
 effect as evidence of anything: margins and points are rounded, and below a certain length of step
@@ -45,15 +44,11 @@ class RunFromStart(Protocol):
         ...
 
 
-def check_settings(
-    n_steps: int, step_size: float | None, n_restarts: int, refine_steps: int
-) -> None:
+def check_settings(n_steps: int, step_size: float | None, n_restarts: int) -> None:
     """Raise a ValueError for the first setting that is out of range."""
     for name, value in (("n_steps", n_steps), ("step_size", step_size), ("n_restarts", n_restarts)):
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"expected {name} to be positive and finite, got {value}")
-    if refine_steps < 0:
-        raise ValueError(f"expected refine_steps >= 0, got {refine_steps}")
 
 
 def expected_distance(target: Target, points: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
@@ -101,51 +96,6 @@ def _random_start(target: Target, farthest: Tensor, stream: int) -> Tensor:
     # The normal distribution function makes a uniform number of an entry of the noise.
     fraction = torch.special.ndtr(noise.flatten(1)[:, 0])
     return target.domain.move(target.x, direction, fraction * farthest)
-
-
-def nearest_error(
-    target: Target,
-    start: Tensor,
-    *,
-    n_steps: int,
-    step_size: float | None,
-    refine_steps: int,
-    stream: int,
-    first_step: float = _FIRST_STEP,
-) -> Outcome:
-    """Search a near error from one start; the score is minus its distance, or minus infinity.
-
-    Without refinement: steps of fixed length to the first error, back to where that step crossed
-    the boundary, back along the path from the sample to there. With it: steps of growing length,
-    back along the path from the sample, then slides along the boundary.
-    """
-    if refine_steps > 0:
-        reached, _, status = climb_to_worst(
-            target,
-            start,
-            n_steps=n_steps,
-            step_size=step_size,
-            stream=stream,
-            stop_at_error=True,
-            first_step=first_step,
-        )
-    else:
-        inside, reached, status = climb_to_error(
-            target, start, n_steps=n_steps, step_size=step_size, stream=stream
-        )
-    score = torch.full_like(target.sign, -math.inf)
-    found = (status == AttackStatus.FOUND.code).nonzero().squeeze(1)
-    if found.numel() > 0:
-        part, error = target.take(found), reached[found]
-        if refine_steps == 0:
-            error = find_crossing(part, inside[found], error)
-        # The climb bends, so the direct path from the sample may cross the boundary earlier.
-        error = find_crossing(part, part.x, error)
-        if refine_steps > 0:
-            error = slide(part, error, n_steps=refine_steps)
-        reached[found] = error
-        score[found] = -part.domain.distance(part.x, error)
-    return Outcome(reached, status, score)
 
 
 def uphill(target: Target, points: Tensor, gradient: Tensor) -> Tensor:
@@ -278,72 +228,6 @@ def _next_fraction(
     inwards = secant + towards_middle * torch.minimum(tolerance / 2, (middle - secant).abs())
     reach = (budget - width / 2).clamp(min=0)  # how far off the middle the guard still allows
     return torch.where((inwards - middle).abs() <= reach, inwards, middle - towards_middle * reach)
-
-
-def slide(target: Target, error: Tensor, *, n_steps: int) -> Tensor:
-    """Shorten the distance of each error by sliding along the boundary; return the new errors.
-
-    At a nearest error the path back to the sample is perpendicular to the boundary, so the part
-    of that path tangent to the boundary is the way to slide. A slide of ``pace`` times that part
-    is tried at unchanged distance from the sample: if it lands on an error, the crossing between
-    the sample and it is nearer still and is kept; if not, the pace is reduced. The pace follows
-    the curvature of the boundary seen so far (Barzilai and Borwein 1988).
-    """
-    best = error.clone()
-    tolerance = torch.finfo(error.dtype).eps ** 0.4
-    active, part = torch.arange(error.shape[0], device=error.device), target
-    pace = torch.ones_like(target.sign)
-    along = _slope(part, best)
-    for _ in range(n_steps):
-        points, domain = best[active], part.domain
-        to_points = norm(domain.log(part.x, points))
-        trial = domain.move(points, unit(along), pace * norm(along))
-        beyond = to_points / norm(domain.log(part.x, trial))
-        trial = domain.interpolate(part.x, trial, beyond)
-        # Projection onto a domain with an edge may have lengthened the distance.
-        not_farther = norm(domain.log(part.x, trial)) <= to_points * (1 + tolerance)
-        nearer = (part.wrongness(trial) > 0) & not_farther
-
-        pace = torch.where(nearer, pace, pace / 4)
-        moved = nearer.nonzero().squeeze(1)
-        if moved.numel() > 0:
-            there = part.take(moved)
-            # The gain of a slide is of second order in its length: resolve a tenth of that.
-            gain = (norm(along[moved]) / to_points[moved]) ** 2 / 10
-            width = gain.clamp(torch.finfo(error.dtype).eps ** 0.5, 1e-2)
-            crossing = find_crossing(there, there.x, trial[moved], tolerance=width)
-            new_along = _slope(there, crossing)
-            pace[moved] = _next_pace(
-                pace[moved], crossing - points[moved], along[moved] - new_along
-            )
-            best[active[moved]], along[moved] = crossing, new_along
-
-        going = (norm(along) > tolerance * to_points) & (pace > tolerance)
-        if not bool(going.all()):
-            keep = going.nonzero().squeeze(1)
-            active, part = active[keep], part.take(keep)
-            pace, along = pace[keep], along[keep]
-        if active.numel() == 0:
-            break
-    return find_crossing(target, target.x, best)
-
-
-def _slope(target: Target, points: Tensor) -> Tensor:
-    """Return the part of the path back to the sample that runs along the boundary."""
-    domain = target.domain
-    _, gradient = target.wrongness_and_gradient(points)
-    normal = uphill(target, points, gradient)
-    back = domain.log(points, target.x)
-    along = back - per_sample(dot(back, normal), back) * normal
-    along = domain.tangent(points, along)
-    return torch.where(along.isfinite(), along, torch.zeros_like(along))
-
-
-def _next_pace(pace: Tensor, step: Tensor, change: Tensor) -> Tensor:
-    """Return the Barzilai-Borwein pace for a step and the change of slope that it caused."""
-    curvature = dot(step, change) / dot(step, step)
-    secant = torch.where(curvature > 0, 1 / curvature, 2 * pace)
-    return torch.where(secant.isfinite(), secant, pace).clamp(pace / 8, pace * 8)
 
 
 def climb_to_worst(

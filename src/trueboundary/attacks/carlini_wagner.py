@@ -437,7 +437,7 @@ def _variable(domain: Domain, x: Tensor, box_variable: BoxVariable) -> _Variable
             return _Sine(low, high) if box_variable == "sin" else _Tanh(low, high)
     raise ValueError(
         f"CarliniWagnerL2 expected Space() or a Box with finite bounds, got {domain.describe()}; "
-        "try OffManifoldAttack, which searches every domain"
+        "try NearestError, which searches every domain"
     )
 
 

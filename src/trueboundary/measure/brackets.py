@@ -16,12 +16,12 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from trueboundary._checks import check_integer
-from trueboundary.attacks import Attack, CarliniWagnerL2, LogDensityGradient, ManifoldAttack
+from trueboundary.attacks import Attack, NearestError
 from trueboundary.certificates import Certificate
-from trueboundary.classifiers import BayesOptimal, Classifier, dtype_of, evaluated
+from trueboundary.classifiers import Classifier, dtype_of, evaluated
 from trueboundary.classifiers.integrity import Disagreement
 from trueboundary.devices import check_device
-from trueboundary.domains import Domain, Shell, Space, Sphere
+from trueboundary.domains import Domain, Space
 from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import table_errors
 from trueboundary.measure.proofs import Proof, default_proof
@@ -154,10 +154,9 @@ def distances(
     n_points : int
         Random points per class.
     attack : Attack, optional
-        Gives the upper bounds. By default `ManifoldAttack` in its refined nearest mode on spheres
-        and in shells; in space what the certificate itself leads to (`Certificate.bracket`, as for
-        the optimal classifier of Gaussians and mixtures), and `CarliniWagnerL2` for all others; in
-        boxes `LogDensityGradient` and `CarliniWagnerL2`.
+        Gives the upper bounds. By default what the certificate itself leads to where there is such
+        a way (`Certificate.bracket`, in space, as for the optimal classifier of Gaussians and
+        mixtures), and `NearestError` everywhere else.
     certificate : Certificate, optional
         Gives the lower bounds. By default the one that
         `trueboundary.measure.register_certificate` knows for the classifier: of ours
@@ -336,14 +335,6 @@ def _proven_and_found(
     return _bracket(classifier, points(classifier), label, proof=None, why_not=why_not, **settings)
 
 
-def _default_attack(classifier: Classifier, domain: Domain) -> Attack:
-    if isinstance(domain, (Sphere, Shell)):
-        return ManifoldAttack(refine_steps=20)
-    if isinstance(classifier, BayesOptimal):
-        return LogDensityGradient()
-    return CarliniWagnerL2()
-
-
 def _bracket(
     classifier: Classifier,
     x: Tensor,
@@ -372,7 +363,7 @@ def _bracket(
         lower, exact = proven.distance.numpy(force=True), proven.exact.numpy(force=True)
         below, doubts = proof.name, proven.warnings
     if attack is None:
-        attack = _default_attack(classifier, domain)
+        attack = NearestError()
     generator = torch.Generator(x.device).manual_seed(seed)
     result = attack(classifier, x, y, domain=domain, generator=generator)
     upper = result.distance.double().numpy(force=True)

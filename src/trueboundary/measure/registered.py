@@ -76,7 +76,7 @@ def register_certificate(*kinds: type) -> Callable[[_Maker], _Maker]:
     ...         return Certified((norm - 1.15).abs(), norm > 0, nearest)
     >>> inner, _ = tb.distances(Ball(), tb.ConcentricSpheres(3), domain=tb.Space(), n_points=2)
     >>> inner.lower.round(2).tolist(), inner.exact.tolist(), inner.method
-    ([0.15, 0.15], [True, True], 'BallCertificate below, CarliniWagnerL2 above')
+    ([0.15, 0.15], [True, True], 'BallCertificate below, NearestError above')
     """
 
     def decorate(maker: _Maker) -> _Maker:

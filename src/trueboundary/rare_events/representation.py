@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trueboundary.attacks import Attack, AttackResult, ManifoldAttack
+from trueboundary.attacks import Attack, AttackResult, ManifoldAttack, NearestError
 from trueboundary.classifiers import Classifier, dtype_of
 from trueboundary.domains import Domain, Space, Sphere
 from trueboundary.problems import Problem
@@ -114,7 +114,7 @@ def seed_attack(
         attack = attack or ManifoldAttack(
             mode="worst_case", n_steps=200, step_size=0.05 * move.density.radius
         )
-    attack = attack or ManifoldAttack(refine_steps=20)
+    attack = attack or NearestError()
     x = move.points(move.sample(n_points, generator))
     y = torch.full((n_points,), label, dtype=torch.int64, device=x.device)
     return attack(classifier, x, y, domain=domain or Space(), generator=generator)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueboundary.attacks import Attack, CarliniWagnerL2, ManifoldAttack
+from trueboundary.attacks import Attack, NearestError
 from trueboundary.certificates import Certificate, CertificateResult
 from trueboundary.classifiers import Classifier, dtype_of, evaluated, margin
 from trueboundary.domains import Box, Domain, Shell, Space, Sphere, norm, per_sample
@@ -54,8 +54,7 @@ def check_certificate(
         What to draw points from, or points ``(n, *event)`` and their labels ``(n,)``, of which some
         should be classified right.
     attacks : sequence of Attack, optional
-        What to hold distances against; by default `CarliniWagnerL2` in space and boxes, and
-        `ManifoldAttack` on spheres and in shells.
+        What to hold distances against; by default `NearestError`.
     n_points : int
         Points drawn of each class from a problem.
     seed : int
@@ -192,9 +191,7 @@ class _Check:
     ) -> None:
         """Expect no attack to find an error nearer than is proven."""
         if attacks is None:
-            attacks = (CarliniWagnerL2(n_steps=60, n_binary_search=3),)
-            if isinstance(domain, (Sphere, Shell)):
-                attacks = (ManifoldAttack(n_steps=200, refine_steps=20),)
+            attacks = (NearestError(),)
         for attack in attacks:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # an attack may have no gradient to climb

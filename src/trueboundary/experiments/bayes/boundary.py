@@ -39,9 +39,9 @@ def attacked_distances(
     """
     import torch
 
-    from trueboundary.attacks import OffManifoldAttack
+    from trueboundary.attacks import NearestError
 
-    attack = OffManifoldAttack(n_steps=400, step_size=0.01, n_restarts=n_restarts, refine_steps=50)
+    attack = NearestError(n_restarts=n_restarts)
     y = torch.full((len(x),), label)
     result = attack(classifier, x, y, generator=torch.Generator().manual_seed(seed))
     return np.asarray(result.distance.double().numpy())

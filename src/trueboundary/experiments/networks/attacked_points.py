@@ -36,8 +36,8 @@ class AttackedPoints(Pieced, OfNetwork):
     n_restarts : int
         Starts per point.
     refine_steps : int
-        Slides along the boundary that shorten each distance; 0 keeps the first error met, as the
-        published attack does.
+        0 keeps the first error met, as the published attack does. Otherwise `NearestError`, with as
+        many slides along the boundary, takes its place, and `step_size` is not used.
     model : str
         Which of the network's stored models.
     """
@@ -104,18 +104,19 @@ class AttackedPoints(Pieced, OfNetwork):
         """Attack `model` at the points `first` to `stop` of all points and labels."""
         import torch
 
-        from trueboundary.attacks import ManifoldAttack, OffManifoldAttack, Shell
+        from trueboundary.attacks import Attack, ManifoldAttack, NearestError, Shell
+        from trueboundary.attacks import Sphere as OwnSphere
 
         x, y = x[first:stop], y[first:stop]
         # The attack hashes the seed that it draws here with each point, so that neither pieces nor
         # runs whose sums of seed and place agree share random numbers.
         generator = torch.Generator().manual_seed(self.seed + first)
-        budget = (self.n_steps, self.step_size, self.n_restarts, self.refine_steps)
-        if self.surface == "sphere":
-            result = ManifoldAttack("nearest", *budget)(model, x, y, generator=generator)
-        else:
-            shell = Shell(1.0, self.network.radius)
-            result = OffManifoldAttack(*budget)(model, x, y, domain=shell, generator=generator)
+        attack: Attack = ManifoldAttack("nearest", self.n_steps, self.step_size, self.n_restarts)
+        if self.refine_steps > 0:
+            attack = NearestError(self.n_steps, self.n_restarts, self.refine_steps)
+        shell = Shell(1.0, self.network.radius)
+        domain = OwnSphere() if self.surface == "sphere" else shell
+        result = attack(model, x, y, domain=domain, generator=generator)
         found = {
             "distance": result.distance.double(),
             "norm": result.x_adv.double().norm(dim=1),
