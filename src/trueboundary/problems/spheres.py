@@ -100,7 +100,9 @@ class ConcentricSpheres(Problem):
         y = self._sample_labels(n, generator=generator, device=device)
         # One draw of directions for both classes is faster than gathering each class's rows.
         x = self.sample_class(n, 0, generator=generator, dtype=dtype)
-        return x.mul_(x.new_tensor(self.radii)[y].unsqueeze(1)), y
+        # The radii come as numbers, not as a tensor: copying one to a card would wait for it.
+        radii = x.new_full((n, 1), self.radii[0]).masked_fill_(y.bool().unsqueeze(1), self.radii[1])
+        return x.mul_(radii), y
 
     def bayes_classifier(self, *, dtype: torch.dtype = torch.float32) -> SphereBayes:
         """Return the classifier that separates halfway between the spheres.

@@ -2,7 +2,8 @@
 
 Both are pure functions of (seed, step): ``batch(step)`` gives the same points whenever and
 wherever it is called, so that a training run which resumes at step 1,000 sees what the
-uninterrupted run saw.
+uninterrupted run saw. They draw on their device, and kinds of devices have generators of their own:
+on a card the points are others than on the CPU, of the same distribution, and the same each time.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from trueboundary.problems.seeding import block_generator
 from trueboundary.problems.streams import Stream
 from trueboundary.training.adversaries import Adversary
 from trueboundary.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from trueboundary.training.steps import AutogradStep, step_of
+from trueboundary.training.steps import AutogradStep, adam_of, set_rate, step_of
 from trueboundary.training.training_config import Array, TrainingConfig, TrainingResult
 
 Snapshot = Callable[[int, BinaryClassifier], Mapping[str, Any] | None]
@@ -52,6 +52,13 @@ def train(
     checkpoint and ends with the same parameters, bit for bit, as one that was never interrupted
     (on the same machine, with the same number of threads). The checkpoint replaces the parameters
     that `model` comes with.
+
+    It trains where the parameters are. On a CUDA device, a stream made with that ``device`` draws
+    there: other points of the same distribution than on the CPU. Steps of `QuadraticNetwork` and
+    `ReLUNetwork` are recorded as a graph there and replayed; the host waits for the card once in
+    ``config.log_every`` steps, to see that the loss is finite, and at snapshots and checkpoints.
+    Several networks train at once in threads of their own, each within
+    ``torch.cuda.stream(torch.cuda.Stream())``.
 
     Parameters
     ----------
@@ -143,12 +150,8 @@ class _Run:
         if not parameters:
             raise ValueError(f"this {type(model).__name__} has no parameters to train.")
         self.device = parameters[0].device
-        self.optimizer = torch.optim.Adam(
-            parameters,
-            lr=config.learning_rate,
-            betas=config.betas,
-            eps=config.adam_eps,
-            fused=True,  # the same algorithm in one pass over memory, nearly twice as fast
+        self.optimizer = adam_of(
+            parameters, config.learning_rate, betas=config.betas, eps=config.adam_eps
         )
         self.take_step = step_of(model, self.optimizer)
         self.step = 0
@@ -167,8 +170,7 @@ class _Run:
         x, y = self.stream.batch(self.step)
         if self.adversary is not None:
             x, y = self.adversary(self.model, x, y, generator=self._generator("adversary"))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.rate_at(self.step)
+        set_rate(self.optimizer, self.config.rate_at(self.step))
         if self.loss is None:
             value = self.take_step(x, y)
         else:
@@ -176,6 +178,7 @@ class _Run:
             value = AutogradStep(self.model, self.optimizer).minimise(loss)
         self.loss_sum += value
         self.step += 1
+        # The one place where a step waits for the device.
         if self.step % self.config.log_every == 0 or self.step == self.config.n_steps:
             self._log()
 

@@ -13,11 +13,14 @@ cross-entropy is :math:`\frac1B \sum \operatorname{softplus}(s m)`, with the gra
 
 and for the ReLU network it is passed back layer by layer, through batch normalisation by torch's
 own formula for it.
+
+On a card the same arithmetic is recorded once, as a CUDA graph, and replayed: a step of these
+networks is some forty small kernels, each of which takes less time than the host needs to start it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -32,6 +35,8 @@ from trueboundary.classifiers.integrity import departure
 #: Entries of a block of a matrix whose gradient is made and used up at once: a megabyte, which
 #: stays in the second cache of today's processors.
 _BLOCK = 1 << 18
+#: Steps before a recording, in which libraries choose their kernels and load them.
+_WARM_UP = 3
 
 Optimizer = torch.optim.Adam
 Update = Callable[[nn.Parameter, Tensor, Tensor], None]
@@ -69,26 +74,61 @@ def cross_entropy(margins: Tensor, y: Tensor) -> Tensor:
     return softplus((1 - 2 * y) * margins)
 
 
+def is_recorded(device: torch.device) -> bool:
+    """Whether steps on a device are recorded, and read all that changes from fixed places."""
+    return device.type == "cuda"
+
+
+def adam_of(
+    parameters: Sequence[nn.Parameter], rate: float, *, betas: tuple[float, float], eps: float
+) -> Optimizer:
+    """Return Adam in one pass over memory, nearly twice as fast as torch's default.
+
+    Where steps are recorded its rate is a tensor, in single precision as torch's kernel wants it.
+    """
+    device = parameters[0].device
+    if not is_recorded(device):
+        return torch.optim.Adam(parameters, lr=rate, betas=betas, eps=eps, fused=True)
+    place = torch.tensor(rate, dtype=torch.float32, device=device)
+    return torch.optim.Adam(parameters, lr=place, betas=betas, eps=eps, fused=True, capturable=True)
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Give Adam another rate, in its place where it has one."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
 def step_of(model: BinaryClassifier, optimizer: Optimizer) -> Step:
     """Return the fastest step of the cross-entropy that is known for a model.
 
     Written out are the steps of `QuadraticNetwork` and `ReLUNetwork` as they were made: all
-    parameters trained, no hook, no subclass, on the CPU. Any other model takes `AutogradStep`; the
-    losses agree to rounding.
+    parameters trained, no hook, no subclass, on one device, the CPU or a card. Any other model
+    takes `AutogradStep`; the losses agree to rounding.
     """
     by_hand: dict[type, Callable[..., Step]] = {
         QuadraticNetwork: QuadraticStep,
         ReLUNetwork: ReLUStep,
     }
     parameters = list(model.parameters())
-    usual = all(p.requires_grad and p.device.type == "cpu" for p in parameters) and not any(
-        module._backward_hooks or module._backward_pre_hooks for module in model.modules()
+    devices = {parameter.device for parameter in parameters}
+    usual = (
+        len(devices) == 1
+        and all(device.type in ("cpu", "cuda") for device in devices)
+        and all(parameter.requires_grad for parameter in parameters)
+        and not any(
+            module._backward_hooks or module._backward_pre_hooks for module in model.modules()
+        )
     )
     if not usual or departure(model, tuple(by_hand)) is not None:
         return AutogradStep(model, optimizer)
     if isinstance(model, ReLUNetwork) and not _as_made(model):
         return AutogradStep(model, optimizer)
-    return by_hand[type(model)](model, optimizer)
+    step = by_hand[type(model)](model, optimizer)
+    return RecordedStep(step, model, optimizer) if is_recorded(devices.pop()) else step
 
 
 class AutogradStep:
@@ -109,8 +149,80 @@ class AutogradStep:
         return loss.detach()
 
 
+class RecordedStep:
+    """A step on a card, recorded as a graph when first taken and replayed ever after.
+
+    Nothing waits for the card, and the host says no more than "the next one". What a graph reads
+    and writes has a fixed place: each batch is copied into that of the first, and parameters,
+    buffers and Adam's moments and rate stay where they are. Every step is a replay, the first of a
+    resumed run as well, so that both runs do the same arithmetic. A batch of another shape than the
+    first is taken without the graph.
+
+    Parameters
+    ----------
+    step : callable
+        The step to record. It must ask nothing of the card, and change tensors in place alone.
+    model : BinaryClassifier
+        What the step changes.
+    optimizer : Adam
+        Its optimiser, whose rate is a tensor and whose moments are there already.
+    """
+
+    def __init__(self, step: Step, model: BinaryClassifier, optimizer: Optimizer) -> None:
+        self._step, self._model, self._optimizer = step, model, optimizer
+        self._batch: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """Take a step; the loss it returns is overwritten by the next."""
+        if self._batch is None:
+            self._batch = x.clone(), y.clone()
+            work = partial(self._step, *self._batch)
+            with torch.no_grad():
+                self._replay, self._loss = _record(work, self._changed())
+        if (x.shape, y.shape) != (self._batch[0].shape, self._batch[1].shape):
+            return self._step(x, y)
+        self._batch[0].copy_(x)
+        self._batch[1].copy_(y)
+        self._replay()
+        return self._loss
+
+    def _changed(self) -> list[Tensor]:
+        """Return every tensor that a step changes."""
+        moments = [t for state in self._optimizer.state.values() for t in state.values()]
+        return [*self._model.state_dict().values(), *moments]
+
+
+def _record(
+    work: Callable[[], Tensor], changed: Sequence[Tensor]
+) -> tuple[Callable[[], None], Tensor]:
+    """Return what replays `work` on a card and where its output will stand.
+
+    The runs before the recording leave no trace in the tensors that the work changes.
+    """
+    kept = [tensor.clone() for tensor in changed]
+    with torch.cuda.device(changed[0].device):
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        main = torch.cuda.current_stream()
+        aside.wait_stream(main)
+        with torch.cuda.stream(aside):
+            for _ in range(_WARM_UP):
+                work()
+            for tensor, value in zip(changed, kept, strict=True):
+                tensor.copy_(value)
+        main.wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may train networks of their own meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            output = work()
+    return graph.replay, output
+
+
 class _StepByHand:
-    """What steps without autograd share: the loss, and Adam by blocks of rows."""
+    """What steps without autograd share: the loss, and Adam.
+
+    The CPU makes a matrix's gradient and uses it up block by block; a card, on which the whole
+    network stays in the cache, updates everything in one go.
+    """
 
     def __init__(self, model: Any, optimizer: Optimizer) -> None:
         self._model, self._optimizer = model, optimizer
@@ -136,9 +248,13 @@ class _StepByHand:
         margins = self._forward(x)
         signed = (1 - 2 * y) * margins
         slope = signed.sigmoid().mul_(1 - 2 * y).div_(len(x))  # (n,)
+        whole: list[tuple[nn.Parameter, Tensor]] = []
 
         def update(weight: nn.Parameter, left: Tensor, right: Tensor) -> None:
             """Take a step with the gradient ``left.T @ right`` of a matrix, block by block."""
+            if is_recorded(weight.device):
+                whole.append((weight, left.T @ right))
+                return
             state = self._optimizer.state[weight]
             rows = max(1, _BLOCK // right.shape[1])
             first_step = state["step"].clone()
@@ -155,7 +271,7 @@ class _StepByHand:
                 )
             state["step"].copy_(count)
 
-        others = self._backward(x, slope, update)
+        others = self._backward(x, slope, update) + whole
         states = [self._optimizer.state[parameter] for parameter, _ in others]
         adam_step(
             [parameter for parameter, _ in others],
@@ -290,6 +406,7 @@ def _as_made(model: ReLUNetwork) -> bool:
 
 def _start_adam(state: dict[str, Tensor], parameter: nn.Parameter) -> None:
     """Fill the state of a parameter as `torch.optim.Adam` does on its first step."""
-    state["step"] = torch.zeros((), dtype=torch.float32)
+    device = parameter.device if is_recorded(parameter.device) else "cpu"
+    state["step"] = torch.zeros((), dtype=torch.float32, device=device)
     state["exp_avg"] = torch.zeros_like(parameter)
     state["exp_avg_sq"] = torch.zeros_like(parameter)
