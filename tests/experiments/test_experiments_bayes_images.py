@@ -76,7 +76,7 @@ def symmetric_runs(
     runs = {}
     for name, mean in means.items():
         runs[f"{DIGITS}/{name}/gradient"] = attacked(spread(1.1 * mean))
-        runs[f"{DIGITS}/{name}/cw"] = attacked(spread(mean))
+        runs[f"{DIGITS}/{name}/nearest"] = attacked(spread(mean))
         runs[f"{DIGITS}/{name}/test"] = made({"n_points": 1000, "n_correct": n_correct})
     runs[f"{DIGITS}/RBF SVM"] = made({"gamma": 0.05})
     runs[f"{DIGITS}/gammas"] = made(
@@ -161,7 +161,7 @@ def contrast_runs(symmetric: float, asymmetric: float) -> dict[str, Run]:
         for variant, mean in means.items()
         for attack in bayes_contrast.ATTACKS
     }
-    return runs | {"CNN/cw": attacked(spread(1.8)), "RBF SVM/cw": attacked(spread(2.7))}
+    return runs | {"CNN/nearest": attacked(spread(1.8)), "RBF SVM/nearest": attacked(spread(2.7))}
 
 
 CONTRAST = {"dataset": (DIGITS,), "noise_std": 0.01, "n_factors": 6}
@@ -169,7 +169,7 @@ CONTRAST = {"dataset": (DIGITS,), "noise_std": 0.01, "n_factors": 6}
 
 def test_contrast_compares_the_published_attack():
     runs = contrast_runs(3.0, 0.5)
-    runs[f"{DIGITS}/asymmetric/cw"] = attacked(np.full(N, math.inf))
+    runs[f"{DIGITS}/asymmetric/nearest"] = attacked(np.full(N, math.inf))
     analysis = bayes_contrast.analyse(runs, CONTRAST)
     found = analysis.measurements
     assert found["B1.7a"].value == pytest.approx(3.0)
@@ -222,7 +222,7 @@ def test_subspaces_report_the_pair_farthest_from_one():
     names = ("mnist/0-6", "mnist/2-7")
     for name, distance in zip(names, (6.0, 8.0), strict=True):
         runs[f"{name}/subspaces"] = made({}, distance=spread(distance), certified=np.full(N, 2.5))
-        for attack in ("gradient", "cw"):
+        for attack in ("gradient", "nearest"):
             runs[f"{name}/{attack}"] = attacked(spread(3.0, 0.05))
     analysis = bayes_subspaces.analyse(runs, {"dataset": names})
     claim = analysis.measurements["B1.12"]

@@ -61,7 +61,7 @@ def classifier(
     prefix: str, distance: Any, n_correct: int = 1000, *, cw: Any = None
 ) -> dict[str, Run]:
     runs = {f"{prefix}/gradient": attacked(distance), f"{prefix}/test": made_test(n_correct)}
-    return runs | ({} if cw is None else {f"{prefix}/cw": attacked(cw)})
+    return runs | ({} if cw is None else {f"{prefix}/nearest": attacked(cw)})
 
 
 @pytest.mark.parametrize("name", ["mnist", "mnist/0", "celeba", "celeba/a-b", "synthetic/0-1", "x"])
@@ -130,7 +130,7 @@ def test_capacity_copes_with_failed_attacks() -> None:
 def test_networks_of_a_capacity_plan_share_one_long_training() -> None:
     settings = bayes_capacity.EXPERIMENT.settings("quick")
     plan = bayes_capacity.EXPERIMENT.runs("quick")
-    by_count = [plan[f"mnist/0-6/samples-{count}/cw"] for count in settings["sample_counts"]]
+    by_count = [plan[f"mnist/0-6/samples-{count}/nearest"] for count in settings["sample_counts"]]
     assert len({run.classifier.digest for run in by_count}) == 1
     assert len({run.model for run in by_count}) == len(by_count)
     steps = by_count[0].classifier.n_steps * settings["batch_size"]

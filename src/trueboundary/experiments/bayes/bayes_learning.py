@@ -72,7 +72,7 @@ class LearnedBoundary(RunConfig):
     """
 
     # 2 took gradients by autograd; 1 had a solver of its own for the optimal one.
-    version: ClassVar[int] = 4  # 3 took the kernels of its machines value by value
+    version: ClassVar[int] = 4  # 3 had another attack, and took kernels value by value
 
     data: Data
     learner: Learner

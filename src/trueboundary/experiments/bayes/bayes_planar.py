@@ -62,8 +62,9 @@ class PlanarDistances(RunConfig):
         Seed of the points.
     """
 
-    # 1 took a margin of 0 for an error, 2 the looser of two certificates and an attack of its own.
-    version: ClassVar[int] = 3
+    # 1 took a margin of 0 for an error, 2 the looser of two certificates and an attack of its own,
+    # 3 another attack.
+    version: ClassVar[int] = 4
 
     panel: str
     n_points: int

@@ -88,7 +88,7 @@ def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
     for name in settings["dataset"]:
         task = image_task(name, settings, seed)
         runs[f"{name}/subspaces"] = SubspaceDistances(task, settings["n_points"], seed)
-        runs |= under(name, attacks_on(task, None, settings, seed, attacks=("gradient", "cw")))
+        runs |= under(name, attacks_on(task, None, settings, seed, attacks=("gradient", "nearest")))
     return runs
 
 

@@ -40,7 +40,7 @@ from trueboundary.runs import Run, RunConfig
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ATTACKS: tuple[AttackName, ...] = ("gradient", "cw")
+ATTACKS: tuple[AttackName, ...] = ("gradient", "nearest")
 _TABLE_CLAIMS = {"mnist/0-6": "B2.1", "mnist/2-7": "B2.2", "mnist/4-5": "B2.3"}
 _BRITTLE = 0.75
 
@@ -145,9 +145,9 @@ def _means(rows: Rows) -> Panel:
         name="symmetric-means",
         title="Mean attacks on four classifiers (Figure 6)",
         caption="Mean L2 distance to the nearest change of decision that the gradient attack or "
-        "Carlini-Wagner finds, with 95 % intervals, all classifiers at the same test points. "
-        "Crosses: the paper's means, by the gradient attack (optimal, SVMs) or Carlini-Wagner "
-        "(CNN).",
+        "the search for nearest errors finds, with 95 % intervals, all classifiers at the same "
+        "test points. Crosses: the paper's means, by the gradient attack (optimal, SVMs) or "
+        "Carlini-Wagner (CNN).",
         draw=draw,
         data=rows,
     )
@@ -199,12 +199,12 @@ def _sheet(runs: Mapping[str, Run], name: str) -> Panel:
     return sheet_panel(
         "symmetric",
         name,
-        {words: Sheet.from_run(runs[f"{name}/{words}/cw"]) for words in CLASSIFIERS},
+        {words: Sheet.from_run(runs[f"{name}/{words}/nearest"]) for words in CLASSIFIERS},
         title=f"Attacked images, {words_of(name)} (Figures 17 and 18)",
-        caption="Test points of the symmetric problem, the same attacked by Carlini-Wagner, and "
-        "the changes (grey is none). Below: changes of all pixels of all attacked images; dotted "
+        caption="Test points of the symmetric problem, their nearest errors, and the "
+        "changes (grey is none). Below: changes of all pixels of all attacked images; dotted "
         "lines at 5/255; the outermost bars at 1/2 hold all larger changes. The titles' means are "
-        "over the Carlini-Wagner attack alone.",
+        "over the search for nearest errors alone.",
     )
 
 

@@ -31,7 +31,7 @@ from trueboundary.plurals import plural
 from trueboundary.runs import Run
 
 #: The attacks that may stand under a prefix, the first of them always.
-ATTACKS: tuple[AttackName, ...] = ("gradient", "gradient-fixed", "cw")
+ATTACKS: tuple[AttackName, ...] = ("gradient", "gradient-fixed", "nearest")
 
 
 def nearest_distances(runs: Mapping[str, Run], prefix: str) -> Floats:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trueboundary.classifiers import BinaryClassifier
 
 Floats = NDArray[np.floating[Any]]
-AttackName = Literal["cw", "cw-paper", "gradient", "gradient-fixed"]
+AttackName = Literal["nearest", "cw", "cw-paper", "gradient", "gradient-fixed"]
 
 #: Changes of pixels are counted in bins as wide as 1/255, a level of an 8-bit image.
 CHANGE_EDGES = np.arange(-127.5, 128.5) / 255
@@ -32,6 +32,8 @@ CHANGE_EDGES = np.arange(-127.5, 128.5) / 255
 _PIECE_POINTS, _LARGEST_PIECE = 100, 200
 # The published fixed steps have no published length. These reach a distance of 10.
 _FIXED_STEP_SIZE, _N_FIXED_STEPS = 0.02, 500
+# What an attack without a fixed number of passes takes, about.
+_PASSES = {"nearest": 150, "gradient": 20, "gradient-fixed": 200}
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,9 @@ class AttackedImages(Pieced, OfClassifier):
 
     Parameters
     ----------
-    attack : {"cw", "cw-paper", "gradient", "gradient-fixed"}
-        Carlini-Wagner with constants in units of distance; the same with the paper's settings;
+    attack : {"nearest", "cw", "cw-paper", "gradient", "gradient-fixed"}
+        The search for the nearest error; Carlini-Wagner with constants in units of distance; the
+        same with the paper's settings;
         steps along the gradient that are computed, or of a fixed length.
     n_points, seed : int
         Number and seed of the points.
@@ -95,7 +98,7 @@ class AttackedImages(Pieced, OfClassifier):
     def seconds(self, n_points: int) -> float:
         """Return the number of passes times about what one takes."""
         descents = self.cw_steps * self.cw_searches
-        passes = {"gradient": 20, "gradient-fixed": 200}.get(self.attack, descents)
+        passes = _PASSES.get(self.attack, descents)
         return 0.2 + n_points * passes * self.task.fit.source.seconds_per_pass
 
     def compute(self, context: Context) -> RunResult:
@@ -168,8 +171,10 @@ class AttackedImages(Pieced, OfClassifier):
         }
 
     def _attack(self) -> Attack:
-        from trueboundary.attacks import CarliniWagnerL2, LogDensityGradient
+        from trueboundary.attacks import CarliniWagnerL2, LogDensityGradient, NearestError
 
+        if self.attack == "nearest":
+            return NearestError()
         if self.attack == "cw":
             return CarliniWagnerL2(self.cw_steps, self.cw_searches, self.cw_rate)
         if self.attack == "cw-paper":

@@ -142,18 +142,17 @@ def attacks_on(
 
     The settings have ``n_points`` and what the attacks need; there is a test where they have
     ``n_test``. If no attacks are named, the optimal classifier is attacked along the gradient of
-    the log densities, as in the paper; trained ones by Carlini-Wagner as well.
+    the log densities, as in the paper; for trained ones the nearest error is searched as well.
     """
     if not attacks:
-        attacks = ("gradient",) if classifier is None else ("gradient", "cw")
+        attacks = ("gradient",) if classifier is None else ("gradient", "nearest")
     n_points = settings["n_points"]
     runs: dict[str, RunConfig] = {}
     for attack in attacks:
-        if attack.startswith("gradient"):
-            own = {}
-        elif attack == "cw":
+        own = {}
+        if attack == "cw":
             own = {name: settings[name] for name in ("cw_steps", "cw_searches", "cw_rate")}
-        else:
+        elif attack == "cw-paper":
             own = {name: settings[f"paper_{name}"] for name in ("cw_steps", "cw_searches")}
         runs[attack] = AttackedImages(
             task, classifier, attack, n_points, **own, model=model, seed=seed

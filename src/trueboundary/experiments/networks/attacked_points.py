@@ -42,7 +42,9 @@ class AttackedPoints(Pieced, OfNetwork):
         Which of the network's stored models.
     """
 
-    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
+    # 2 refined the published attack's errors instead of searching the nearest; 1 took a margin of 0
+    # for an error.
+    version: ClassVar[int] = 3
 
     n_points: int
     n_steps: int = 1000
@@ -104,8 +106,9 @@ class AttackedPoints(Pieced, OfNetwork):
         """Attack `model` at the points `first` to `stop` of all points and labels."""
         import torch
 
-        from trueboundary.attacks import Attack, ManifoldAttack, NearestError, Shell
-        from trueboundary.attacks import Sphere as OwnSphere
+        from trueboundary.attacks import Attack, ManifoldAttack, NearestError
+        from trueboundary.domains import Shell
+        from trueboundary.domains import Sphere as SphereDomain
 
         x, y = x[first:stop], y[first:stop]
         # The attack hashes the seed that it draws here with each point, so that neither pieces nor
@@ -115,7 +118,7 @@ class AttackedPoints(Pieced, OfNetwork):
         if self.refine_steps > 0:
             attack = NearestError(self.n_steps, self.n_restarts, self.refine_steps)
         shell = Shell(1.0, self.network.radius)
-        domain = OwnSphere() if self.surface == "sphere" else shell
+        domain = SphereDomain() if self.surface == "sphere" else shell
         result = attack(model, x, y, domain=domain, generator=generator)
         found = {
             "distance": result.distance.double(),

@@ -50,8 +50,8 @@ class SplittingRate(Pieced, OfNetwork):
         Starts of the attack whose errors are held against the particles.
     """
 
-    # 1 drew the first weights' numbers; 2 took a margin of 0 for an error
-    version: ClassVar[int] = 3
+    # 1 drew the first weights' numbers; 2 took a margin of 0 for an error; 3 had another attack
+    version: ClassVar[int] = 4
 
     sphere: Sphere
     n_particles: int
