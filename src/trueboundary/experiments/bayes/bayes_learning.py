@@ -71,8 +71,9 @@ class LearnedBoundary(RunConfig):
         Seed of points, starts and order.
     """
 
-    # 2 took gradients by autograd; 1 had a solver of its own for the optimal one.
-    version: ClassVar[int] = 4  # 3 had another attack, and took kernels value by value
+    # 3 had another attack and took kernels value by value; 2 took gradients by autograd; 1 had a
+    # solver of its own for the optimal one.
+    version: ClassVar[int] = 4
 
     data: Data
     learner: Learner
