@@ -2,24 +2,26 @@
 
 Both loops take turns on the same batches. The plain loop is autograd with torch's default Adam; for
 the convolutional network its images and weights are laid out as torch makes them. The floor is the
-time of the step's matrix products at the rate of products of the same shapes; Adam, which is bound
-by memory, comes on top of it.
+time of the step's matrix products at the rate of products of the same shapes. Adam, which reads and
+writes weights and both moments, comes on top of it: the last column gives the share with its bytes,
+at the rate of copies of as many. On a card there is a row for several networks at once, in threads.
 """
 
 import copy
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import torch
-from harness import Row, Setup, alternate
+from harness import Row, Setup, alternate, copy_rate
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, leaky_relu
 
 from trueboundary.classifiers import AllConvolutionalNetwork, QuadraticNetwork, ReLUNetwork
 from trueboundary.problems import ConcentricSpheres, OnlineStream
-from trueboundary.training import cross_entropy
-from trueboundary.training.steps import step_of
+from trueboundary.training import TrainingConfig, cross_entropy, train
+from trueboundary.training.steps import adam_of, step_of
 
 TITLE = "Training"
 BATCH, DIM, WIDTH = 50, 500, 1000
@@ -61,7 +63,7 @@ def plain_step(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
 
 def our_step(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
     """Return a step of `trueboundary.training.train`."""
-    return step_of(model, torch.optim.Adam(model.parameters(), lr=1e-4, fused=True))
+    return step_of(model, adam_of(list(model.parameters()), 1e-4, betas=(0.9, 0.999), eps=1e-8))
 
 
 def rows(setup: Setup) -> list[Row]:
@@ -89,7 +91,44 @@ def rows(setup: Setup) -> list[Row]:
             "1.3",
         ),
     ]
-    return [_row(setup, *case) for case in cases]
+    table = [_row(setup, *case) for case in cases]
+    if torch.device(setup.device).type == "cuda" or setup.tiny:
+        table.append(_at_once(setup))
+    return table
+
+
+def _at_once(setup: Setup, n_networks: int = 4) -> Row:
+    """Return the time of a step of each of several networks, in threads against in turn."""
+    problem = ConcentricSpheres(setup.size(DIM, 20))
+    config = TrainingConfig(n_steps=setup.size(2000, 3))
+
+    def one(seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        network = ReLUNetwork(problem.dim, setup.size(WIDTH, 32), 2, generator=generator)
+        stream = OnlineStream(problem, BATCH, seed, device=setup.device)
+        if torch.device(setup.device).type == "cuda":
+            with torch.cuda.stream(torch.cuda.Stream(setup.device)):
+                train(network.to(setup.device), stream, config)
+        else:
+            train(network, stream, config)
+
+    def together() -> None:
+        with ThreadPoolExecutor(n_networks) as threads:
+            list(threads.map(one, range(n_networks)))
+
+    def in_turn() -> None:
+        for seed in range(n_networks):
+            one(seed)
+
+    seconds = alternate({"together": together, "in turn": in_turn}, setup)
+    n_steps = config.n_steps * n_networks
+    return Row(
+        f"{n_networks} ReLU networks at once, a step of one",
+        "one after the other",
+        seconds["together"] / n_steps,
+        seconds["in turn"] / n_steps,
+        note="training as a whole, points drawn",
+    )
 
 
 def _row(
@@ -120,6 +159,8 @@ def _row(
         sides[f"product {index}"] = partial(torch.mm, left, right, out=out)
     seconds = alternate(sides, setup, calls=calls)
     floor = sum(value for key, value in seconds.items() if key.startswith("product"))
+    updated = 3 * sum(p.numel() * p.element_size() for p in model.parameters())
+    share = (floor + 2 * updated / copy_rate(setup, updated)) / seconds["ours"]
     return Row(
         f"step of training, {name}",
         "plain loop",
@@ -127,4 +168,5 @@ def _row(
         seconds["plain"],
         floor / seconds["ours"] if products else None,
         target=target,
+        note=f"share {share:.2f} with Adam's bytes" if products else "",
     )

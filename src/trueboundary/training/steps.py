@@ -27,7 +27,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
-from torch.optim.adam import adam
 
 from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork, ReLUNetwork
 from trueboundary.classifiers.integrity import departure
@@ -234,9 +233,10 @@ class _StepByHand:
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Take a step on the mean cross-entropy."""
         (group,) = self._optimizer.param_groups
+        # What torch.optim.Adam calls in the end, without its sorting of tensors on every call.
         adam_step = partial(
-            adam,
-            fused=True,
+            torch._fused_adam_,
+            max_exp_avg_sqs=[],
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
@@ -245,9 +245,11 @@ class _StepByHand:
             eps=group["eps"],
             maximize=False,
         )
-        margins = self._forward(x)
-        signed = (1 - 2 * y) * margins
-        slope = signed.sigmoid().mul_(1 - 2 * y).div_(len(x))  # (n,)
+        states = self._optimizer.state
+        torch._foreach_add_([state["step"] for state in states.values()], 1)
+        signs = (1 - 2 * y).to(x.dtype)
+        signed = self._forward(x) * signs
+        slope = signed.sigmoid().mul_(signs).div_(len(x))  # (n,)
         whole: list[tuple[nn.Parameter, Tensor]] = []
 
         def update(weight: nn.Parameter, left: Tensor, right: Tensor) -> None:
@@ -255,31 +257,25 @@ class _StepByHand:
             if is_recorded(weight.device):
                 whole.append((weight, left.T @ right))
                 return
-            state = self._optimizer.state[weight]
-            rows = max(1, _BLOCK // right.shape[1])
-            first_step = state["step"].clone()
+            state, rows = states[weight], max(1, _BLOCK // right.shape[1])
             for start in range(0, len(weight), rows):
                 part = slice(start, start + rows)
-                count = first_step.clone()  # `adam` counts a step on every call
                 adam_step(
                     [weight[part]],
                     [left.T[part] @ right],
                     [state["exp_avg"][part]],
                     [state["exp_avg_sq"][part]],
-                    [],
-                    [count],
+                    state_steps=[state["step"]],
                 )
-            state["step"].copy_(count)
 
         others = self._backward(x, slope, update) + whole
-        states = [self._optimizer.state[parameter] for parameter, _ in others]
+        moments = [states[parameter] for parameter, _ in others]
         adam_step(
             [parameter for parameter, _ in others],
             [gradient for _, gradient in others],
-            [state["exp_avg"] for state in states],
-            [state["exp_avg_sq"] for state in states],
-            [],
-            [state["step"] for state in states],
+            [state["exp_avg"] for state in moments],
+            [state["exp_avg_sq"] for state in moments],
+            state_steps=[state["step"] for state in moments],
         )
         return softplus(signed).mean()
 
