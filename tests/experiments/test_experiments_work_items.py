@@ -113,11 +113,12 @@ def test_pieces_cost_what_the_whole_would(config, n_pieces):
     pieces = config.pieces()
     assert len(pieces) == n_pieces
     in_all = config.cost() + sum(piece.cost() for piece in pieces.values())
-    assert in_all == pytest.approx(config.whole_cost(), rel=0.1)
+    # Every piece starts on its own, and a call on fewer points at once takes longer for each.
+    assert 0.999 * config.whole_cost() <= in_all <= 1.15 * config.whole_cost()
 
 
 def test_runs_that_count_and_attack_by_themselves_cost_all_of_it():
-    small, large = (SnapshotTradeoff(NETWORK, n, n // 1000, 10) for n in (10**6, 10**8))
+    small, large = (SnapshotTradeoff(NETWORK, n, n // 1000, 10) for n in (10**7, 10**9))
     assert large.cost() > 50 * small.cost()
     assert ErrorCount(NETWORK, 10**8).cost() < 1
 

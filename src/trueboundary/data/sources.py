@@ -85,11 +85,10 @@ class ImageSource:
     n_factors: ClassVar[int] = 10
     #: Whether the images show people. Runs then keep none of them.
     is_private: ClassVar[bool] = False
-    #: About the time on one core to fit a component in an iteration, to train on an image, and to
-    #: attack one by a pass.
-    seconds_per_iteration: ClassVar[float] = 0.2
-    seconds_per_image: ClassVar[float] = 5e-4
-    seconds_per_pass: ClassVar[float] = 1e-3
+    #: About how many training images a pair of classes has, and their height, width and channels:
+    #: what the time that commands expect to take is worked out from.
+    n_images: ClassVar[int] = 10_000
+    image_shape: ClassVar[tuple[int, int, int]] = (32, 32, 3)
 
     def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
         """Return the images of one part, those of the two classes at least.
@@ -184,7 +183,7 @@ class MNISTSource(ImageSource):
     variable, where = MNIST_VARIABLE, "a folder of IDX files"
     is_downloaded = True
     n_components, n_factors = 25, 6
-    seconds_per_iteration, seconds_per_image, seconds_per_pass = 0.01, 3e-4, 2.5e-4
+    n_images, image_shape = 12_000, (28, 28, 1)
 
     def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
         """Return the digits, downloaded if need be."""
@@ -219,7 +218,7 @@ class CelebASource(ImageSource):
     files = ("list_attr_celeba.txt", "img_align_celeba")
     size = 64
     is_private = True
-    seconds_per_iteration, seconds_per_image, seconds_per_pass = 1.0, 2e-3, 4e-3
+    n_images, image_shape = 160_000, (64, 64, 3)
 
     def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
         """Return the faces with and without an attribute."""
@@ -272,7 +271,7 @@ class SyntheticSource(ImageSource):
     name, title, example = "synthetic", "bars", "synthetic"
     class_names = ("lying", "standing")
     n_components, n_factors = 2, 2
-    seconds_per_iteration, seconds_per_image, seconds_per_pass = 1e-4, 2e-5, 1e-5
+    n_images, image_shape = 300, (8, 8, 1)
 
     def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
         """Return 150 bars of each class, under whichever two names are asked for."""

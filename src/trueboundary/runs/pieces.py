@@ -55,7 +55,7 @@ class Pieced(RunConfig):
 
     def cost(self) -> float:
         """Return the rough cost of the job in one piece, or of putting its pieces together."""
-        return 0.1 if self.pieces() else self.whole_cost()
+        return 0.02 if self.pieces() else self.whole_cost()
 
     def compute(self, context: Context) -> RunResult:
         """Do the job in one piece, or put its pieces together."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Panel, Table, rows_of
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure, plot_rows
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -62,7 +63,8 @@ class HelixFit(RunConfig):
 
     def cost(self) -> float:
         """Return the time of some hundred iterations per start."""
-        return 0.5 + 1e-5 * self.n_train * self.n_init * sum(self.n_components)
+        n = self.n_train * self.n_init * sum(self.n_components)
+        return RATES.run + n * RATES.small_fit
 
     def compute(self, context: Context) -> RunResult:
         """Fit every size; keep the likelihoods of all iterations and all parameters."""

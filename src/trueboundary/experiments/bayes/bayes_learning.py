@@ -21,6 +21,7 @@ from trueboundary.experiments.bayes.boundary import (
 )
 from trueboundary.experiments.networks.planes import square_points
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import new_figure
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -89,8 +90,10 @@ class LearnedBoundary(RunConfig):
 
     def cost(self) -> float:
         """Return the time of training and attack."""
-        trained = self.learner in ("linear", "network", "network, usual start")
-        return 0.1 + (7e-4 * self.n_steps if trained else 0.0) + 2e-3 * self.n_points
+        n_layers = {"linear": 1, "network": 2, "network, usual start": 2}.get(self.learner, 0)
+        training = n_layers * self.n_steps * RATES.small_step
+        searching = 0 if self.learner == "optimal" else 2 * self.n_points * RATES.small_search
+        return RATES.run + training + searching
 
     def problem(self) -> MixtureProblem:
         """Return the two Gaussians."""

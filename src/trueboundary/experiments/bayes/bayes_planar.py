@@ -13,6 +13,7 @@ from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Table
 from trueboundary.experiments.bayes.boundary import decisions, draw, draw_points, draw_regions
 from trueboundary.experiments.networks.planes import square_points
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -77,7 +78,9 @@ class PlanarDistances(RunConfig):
 
     def cost(self) -> float:
         """Return the time of brackets for both classes."""
-        return 0.3 + 4e-3 * self.n_points
+        is_mixture = self.panel in _MIXTURES
+        per_point = RATES.small_search if is_mixture else RATES.small_distance
+        return RATES.run + 2 * self.n_points * per_point
 
     def problem(self) -> MixtureProblem:
         """Return the problem."""
@@ -133,6 +136,11 @@ class NarrowSweep(RunConfig):
         if not all(0 < ratio < 1 for ratio in self.ratios):
             raise ValueError(f"ratios must lie strictly between 0 and 1, got {list(self.ratios)}")
 
+    def cost(self) -> float:
+        """Return the time of exact distances from both classes."""
+        n_points = 2 * len(_GEOMETRIES) * len(self.ratios) * self.n_points
+        return RATES.run + n_points * RATES.small_distance
+
     def compute(self, context: Context) -> RunResult:
         """Compare the exact distances with the leading formula at every ratio."""
         import torch
@@ -184,6 +192,10 @@ class TableShares(RunConfig):
     def __post_init__(self) -> None:
         if not all(0 < leak < 1 for leak in self.leaks):
             raise ValueError(f"leaks must lie strictly between 0 and 1, got {list(self.leaks)}")
+
+    def cost(self) -> float:
+        """Return the time of a few small tables."""
+        return RATES.run
 
     def compute(self, context: Context) -> RunResult:
         """Sum tables; only the points in the picture are random."""

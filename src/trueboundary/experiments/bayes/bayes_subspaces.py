@@ -35,6 +35,7 @@ from trueboundary.experiments.images.image_plans import (
     words_of,
 )
 from trueboundary.experiments.summaries import ratio_of_means
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -63,7 +64,7 @@ class SubspaceDistances(OnImages):
 
     def cost(self) -> float:
         """Return about the time of all points."""
-        return 0.5 + 2e-3 * self.n_points
+        return RATES.run + self.n_points * self.task.fit.n_parameters * RATES.subspaces
 
     def measure(self, context: Context) -> RunResult:
         """Measure, and bound the distance to the nearest error from below."""

@@ -14,6 +14,7 @@ from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.bayes.boundary import draw
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -68,7 +69,7 @@ class SphericalPair(RunConfig):
 
     def cost(self) -> float:
         """Return the time of drawing every coordinate of every point."""
-        return 0.1 + 1.5e-8 * self.dim * self.n_points
+        return RATES.run + self.dim * self.n_points * 3 * RATES.random_number
 
     def compute(self, context: Context) -> RunResult:
         """Measure the exact distances along the line of the means, and attack in full."""
@@ -158,7 +159,9 @@ class SubspaceRobustness(RunConfig):
 
     def cost(self) -> float:
         """Return the time of attacks and certificates."""
-        return 0.2 + 2e-3 * self.n_points * len(self.noise_stds)
+        size = 2 * self.n_components * self.dim * (self.n_factors + 1)
+        n_points = 2 * self.n_points * len(self.noise_stds)
+        return RATES.run + n_points * size * RATES.subspaces
 
     def compute(self, context: Context) -> RunResult:
         """Certify and attack the points at every noise."""

@@ -11,13 +11,17 @@ from trueboundary.experiments.base import Panel
 from trueboundary.experiments.images.attack_tables import distance_row
 from trueboundary.experiments.images.drawn_rows import draw_line
 from trueboundary.experiments.images.image_fits import OnImages
-from trueboundary.experiments.images.trained_classifiers import gamma_grid
+from trueboundary.experiments.images.trained_classifiers import GAMMA_SCALES, gamma_grid
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.runs import Context, Run, RunResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+#: Steps of the attack on a point, about.
+_USUAL_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,10 @@ class GammaPath(OnImages):
 
     def cost(self) -> float:
         """Return about the time of fits and attacks."""
-        return 0.2 + 1e-6 * self.n_train**2 + 2e-2 * self.n_points
+        n_pixels = self.task.fit.n_pixels
+        fits = len(GAMMA_SCALES) * self.n_train**2 * n_pixels * RATES.kernel_fit
+        n_passes = len(GAMMA_SCALES) * self.n_points * _USUAL_STEPS
+        return RATES.run + fits + 2 * n_passes * self.n_train / 3 * n_pixels * RATES.kernel
 
     def measure(self, context: Context) -> RunResult:
         """Fit and attack for each gamma."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from trueboundary.experiments.images.availability import missing_images, without_data
 from trueboundary.experiments.provenance import OBSERVED
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -78,8 +79,33 @@ class FittedMixtures(RunConfig):
 
     def cost(self) -> float:
         """Return about the time of all iterations."""
-        seconds = self.source.seconds_per_iteration
-        return seconds * self.max_iter * (self.n_components or 10)
+        per_component = self.source.n_images * self.n_pixels * (self.n_factors + 2) * RATES.em
+        return RATES.run + self.max_iter * self.usual_components * per_component
+
+    @property
+    def n_pixels(self) -> int:
+        """About how many numbers make an image."""
+        height, width, channels = self.usual_shape
+        return height * width * channels
+
+    @property
+    def usual_shape(self) -> tuple[int, int, int]:
+        """Usual height, width and channels."""
+        height, width, channels = self.source.image_shape
+        if self.source.size is not None:
+            height = width = self.face_size
+        return height, width, channels
+
+    @property
+    def usual_components(self) -> int:
+        """Components of a class, or about how many one per thousand images are."""
+        few = max(1, self.source.n_images // 2000)
+        return few if self.n_components is None else self.n_components
+
+    @property
+    def n_parameters(self) -> int:
+        """About how many numbers describe both mixtures; what an evaluation costs."""
+        return 2 * self.usual_components * self.n_pixels * (self.n_factors + 1)
 
     def compute(self, context: Context) -> RunResult:
         """Fit; the run ends well without its images, and says so."""
@@ -132,6 +158,16 @@ class ImageTask:
         if self.variant == "real":
             raise ValueError("the density of real images is not known; choose another variant")
         return load_fit(fit).problem(self.variant, noise_std=self.noise_std)
+
+    def available(self, n: int) -> int:
+        """Return about how many of `n` test points there are; a sixth of real images are kept."""
+        return min(n, self.fit.source.n_images // 6) if self.variant == "real" else n
+
+    def seconds_of_points(self, n: int) -> float:
+        """Return about the time to draw `n` points, or to read the images themselves."""
+        if self.variant == "real":
+            return self.fit.source.n_images * self.fit.n_pixels * RATES.reading
+        return n * self.fit.n_pixels * RATES.random_number
 
     def image_shape(self, fit: Run) -> tuple[int, int, int]:
         """Return channels, height and width."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
@@ -16,6 +17,7 @@ from trueboundary.experiments.networks.trained_networks import (
     load_model,
     snapshot_name,
 )
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Model
 
@@ -49,6 +51,10 @@ class TrainedClassifier(OnImages):
 
     n_train: int
     seed: int = 0
+
+    def seconds_of_passes(self, n_calls: int, n_points: int) -> float:
+        """Return about the time to decide `n_points` in all, in a number of calls."""
+        raise NotImplementedError(f"{self.kind} does not say how long it takes to decide")
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,26 @@ class TrainedCNN(TrainedClassifier):
             raise ValueError(f"architecture must be one of {get_args(Architecture)}")
 
     def cost(self) -> float:
-        """Return about the time of all steps; TRADES takes a dozen passes for one."""
-        per_image = self.task.fit.source.seconds_per_image
-        passes = 12 if self.beta > 0 else 1
-        return 0.3 + passes * self.n_steps * self.batch_size * per_image * self.width / 8
+        """Return about the time of all steps; TRADES takes eleven passes for one."""
+        passes = 11 if self.beta > 0 else 1
+        per_pass = self.seconds_of_passes(1, self.batch_size)
+        n_drawn = self.n_train if self.n_train else self.n_steps * self.batch_size
+        per_step = RATES.training_step + 3 * passes * per_pass
+        return RATES.run + self.task.seconds_of_points(n_drawn) + self.n_steps * per_step
+
+    def seconds_of_passes(self, n_calls: int, n_points: int) -> float:
+        """Return about the time to decide `n_points` in all, in a number of calls.
+
+        At every scale convolutions have half the height and width and twice the channels of the
+        scale before.
+        """
+        height, width, _ = self.task.fit.usual_shape
+        n_scales = round(math.log2(height)) - 2
+        n_layers = self.depth if self.architecture == "strided" else 3 * n_scales
+        products = 9 * n_layers * height * width * self.width**2
+        n_features = height * width * self.width * n_layers / n_scales
+        per_image = products * RATES.convolution + n_features * RATES.feature
+        return n_calls * n_layers * RATES.convolution_call + n_points * per_image
 
     def measure(self, context: Context) -> RunResult:
         """Train; a killed run goes on from its checkpoint, and the last model is `FINAL`."""
@@ -186,10 +208,19 @@ class TrainedSVM(TrainedClassifier):
             raise ValueError(f"kernel must be one of {get_args(Kernel)}, got {self.kernel!r}")
 
     def cost(self) -> float:
-        """Return about the time of the fits."""
+        """Return about the time of the fits, one for each gamma of some points among them."""
+        n_pixels = self.task.fit.n_pixels
+        start = RATES.run + self.task.seconds_of_points(self.n_train)
         if self.kernel == "linear":
-            return 0.2 + 1e-4 * self.n_train
-        return 0.2 + 1e-6 * self.n_gamma**2 + 5e-8 * self.n_train**2
+            return start + self.n_train * n_pixels * RATES.linear_fit
+        n_pairs = len(GAMMA_SCALES) * self.n_gamma**2 + self.n_train**2
+        return start + n_pairs * n_pixels * RATES.kernel_fit
+
+    def seconds_of_passes(self, n_calls: int, n_points: int) -> float:
+        """Return about the time to decide `n_points`; a fifth of the points are support vectors."""
+        del n_calls
+        n_vectors = self.n_train / 5 if self.kernel == "rbf" else 0
+        return n_points * n_vectors * self.task.fit.n_pixels * RATES.kernel
 
     def measure(self, context: Context) -> RunResult:
         """Fit; the path of gammas is kept."""
@@ -238,6 +269,12 @@ class OfClassifier(OnImages):
 
     classifier: TrainedClassifier | None
 
+    def seconds_of_passes(self, n_calls: int, n_points: int) -> float:
+        """Return about the time to decide `n_points` in all, in a number of calls."""
+        if self.classifier is None:
+            return n_points * self.task.fit.n_parameters * RATES.density
+        return self.classifier.seconds_of_passes(n_calls, n_points)
+
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the mixtures and the classifier."""
         return {**super().needs()} | ({"classifier": self.classifier} if self.classifier else {})
@@ -270,7 +307,9 @@ class Accuracy(OfClassifier):
 
     def cost(self) -> float:
         """Return about the time of all points."""
-        return 0.2 + 2e-4 * self.n_points
+        n_points = self.task.available(self.n_points)
+        deciding = self.seconds_of_passes(-(-n_points // _COUNTED), n_points)
+        return RATES.run + self.task.seconds_of_points(n_points) + deciding
 
     def measure(self, context: Context) -> RunResult:
         """Count, some points at a time."""

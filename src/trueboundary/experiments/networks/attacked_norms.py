@@ -11,6 +11,7 @@ import numpy as np
 
 from trueboundary.experiments.networks.attacked_points import PIECE_POINTS
 from trueboundary.experiments.networks.trained_networks import OfNetwork
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.runs import Context, Pieced, Run, RunResult, joined
 from trueboundary.runs.config import Arrays
 
@@ -113,9 +114,9 @@ class NormAttack(Pieced, OfNetwork):
         return self.seconds() * len(self.norms)
 
     def seconds(self) -> float:
-        """Return about the time of one norm: both passes, for every step of every start."""
-        per_step = 2e-6 + 6 * self.network.n_weights / 5e10
-        return self.n_points * self.n_restarts * self.n_steps * per_step
+        """Return about the time of one norm, whose starts rest after a third of the steps."""
+        n_starts = self.n_points * self.n_restarts
+        return RATES.run + self.network.seconds_of_attack(n_starts, self.n_steps // 3)
 
     def whole(self, context: Context) -> RunResult:
         """Attack each norm to convergence."""

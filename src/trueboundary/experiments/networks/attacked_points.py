@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from trueboundary.experiments.networks.trained_networks import FINAL, SPHERES, OfNetwork, Sphere
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.runs import Context, Pieced, Run, RunResult, joined, spans
 from trueboundary.runs.config import Arrays
 
@@ -17,6 +18,9 @@ Surface = Literal["sphere", "shell"]
 
 #: Points in a piece of a large attack, which share a seed of its own.
 PIECE_POINTS = 250
+
+#: Steps after which most starts of an attack have come to rest.
+_USUAL_STEPS = 150
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,10 @@ class AttackedPoints(Pieced, OfNetwork):
         return self.seconds(self.n_points)
 
     def seconds(self, n_points: int) -> float:
-        """Return about the time of `n_points`: both passes, for about 200 steps of every start."""
-        passes = min(self.n_steps, 200) * self.n_restarts * n_points
-        return 0.2 + passes * (2e-6 + 6 * self.network.n_weights / 5e10)
+        """Return about the time of `n_points`: most starts come to rest within 150 steps."""
+        n_steps = min(self.n_steps, _USUAL_STEPS)
+        n_starts = self.n_restarts * n_points
+        return RATES.run + self.network.seconds_of_attack(n_starts, n_steps)
 
     def whole(self, context: Context) -> RunResult:
         """Attack all points."""

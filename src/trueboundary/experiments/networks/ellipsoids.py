@@ -21,6 +21,7 @@ from trueboundary.experiments.networks.trained_networks import (
     load_model,
     snapshot_steps,
 )
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays
@@ -109,8 +110,10 @@ class EllipsoidErrors(OfNetwork):
 
     def cost(self) -> float:
         """Eigenvalues and ten tail probabilities for each stored model."""
-        per_model = 3e-10 * self.network.dim**3 + 4e-5 * self.network.dim
-        return (1 + len(self.network.snapshots)) * per_model
+        dim = self.network.dim
+        tails = 2 * (RATES.tail + dim * RATES.tail_weight)
+        per_model = dim**3 * RATES.eigenvalues + tails
+        return RATES.run + (1 + len(self.network.snapshots)) * per_model
 
     def compute(self, context: Context) -> RunResult:
         """Read the alphas off each model and compute what follows from them."""
@@ -172,7 +175,8 @@ class EllipsoidDistances(OfEllipsoids):
 
     def cost(self) -> float:
         """Return the cost of projecting every point for every model and sphere."""
-        return 2 * (1 + len(self.network.snapshots)) * self.n_points * self.network.dim * 3e-7
+        n_points = 2 * (1 + len(self.network.snapshots)) * self.n_points
+        return n_points * self.network.dim * RATES.projection
 
     def compute(self, context: Context) -> RunResult:
         """Measure, in the axes of each ellipsoid: uniform points stay uniform in them."""

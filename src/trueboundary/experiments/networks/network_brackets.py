@@ -18,6 +18,7 @@ from trueboundary.experiments.networks.trained_networks import (
     Sphere,
     TrainedNetwork,
 )
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.runs import Context, RunConfig, RunResult, Tally
 
 #: Points whose bounds are computed between two writes of a checkpoint.
@@ -58,8 +59,8 @@ class BracketedDistances(OfNetwork):
         self.check_at_least(2, "n_points")
 
     def cost(self) -> float:
-        """Six tests of a radius per point, and the attack."""
-        bounding = 6 * self.n_points * _seconds_per_bound(self.network)
+        """Eight tests of a radius per point, and the attack."""
+        bounding = 8 * self.n_points * _seconds_per_bound(self.network)
         return bounding + AttackedPoints(self.network, self.n_points).seconds(self.n_points)
 
     def compute(self, context: Context) -> RunResult:
@@ -169,4 +170,4 @@ def bracket_ratios(
 
 def _seconds_per_bound(network: TrainedNetwork) -> float:
     """Time of one relaxation of a network: per hidden layer a product with its whole weights."""
-    return 1e-3 + 3 * network.width * network.dim * network.width * network.depth / 6e10
+    return network.width**2 * network.dim * network.depth * RATES.bound

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 
 from trueboundary._checks import choice, outer_radius, positive
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.regular_files import write_atomically
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays, Model
@@ -125,13 +126,32 @@ class TrainedNetwork(RunConfig):
 
     @property
     def seconds_per_point(self) -> float:
-        """About the time to draw and classify a point on one core."""
-        return 3e-6 + 2 * self.n_weights / 7e10
+        """About the time to draw and classify a point, one of many, on one core."""
+        return self.dim * RATES.random_number + self.seconds_of_passes(0, 1)
+
+    def seconds_of_passes(self, n_calls: int, n_points: int) -> float:
+        """About the time on one core to classify `n_points` in all, in a number of calls."""
+        calls = n_calls * (self.depth * RATES.layer_call + self.n_weights * RATES.weight_read)
+        n_units = self.width * self.depth if self.architecture == "relu" else 0
+        return calls + n_points * (self.n_weights * RATES.product + n_units * RATES.unit)
+
+    def seconds_of_training(self) -> float:
+        """About the time of a step of training on one core: passes, Adam's update, fresh points."""
+        per_step = RATES.training_step + self.n_weights * RATES.update
+        drawing = self.batch_size * self.dim * RATES.random_number
+        passes = 3 * self.seconds_of_passes(1, self.batch_size)
+        # The points take no gradient.
+        spared = self.dim * self.width * (RATES.weight_read + self.batch_size * RATES.product)
+        return per_step + drawing + passes - spared
+
+    def seconds_of_attack(self, n_starts: int, n_steps: int) -> float:
+        """About the time to attack from `n_starts` at once for some steps on one core."""
+        moving = RATES.attack_call + n_starts * self.dim * RATES.attack_step
+        return n_steps * (moving + 2 * self.seconds_of_passes(1, n_starts))
 
     def cost(self) -> float:
-        """Rough seconds on one core: six operations per parameter and point, and Adam's."""
-        seconds_per_step = 2e-4 + self.n_weights * (6 * self.batch_size / 7e10 + 1.5e-9)
-        return self.n_steps * seconds_per_step
+        """Rough seconds of all steps on one core."""
+        return RATES.run + self.n_steps * self.seconds_of_training()
 
     def stored_models(self) -> dict[int, str]:
         """Return the names of the stored models by step, in the order of training."""

@@ -13,6 +13,7 @@ import numpy as np
 from trueboundary import theory
 from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows, rows_of
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure, plot_rows
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -40,7 +41,7 @@ class CapDistances(RunConfig):
 
     def cost(self) -> float:
         """Return the time for two random numbers per point and a few quadratures."""
-        return len(self.dims) * (0.05 + 2e-7 * self.n_points * len(MEASURES))
+        return RATES.run + len(self.dims) * self.n_points * len(MEASURES) * RATES.random_number
 
     def compute(self, context: Context) -> RunResult:
         """Sample the polar coordinate of uniform points and measure the way to each cap."""
@@ -70,6 +71,10 @@ class PairDistances(RunConfig):
     n_pairs: int
     seed: int = 0
 
+    def cost(self) -> float:
+        """Return the time to draw both ends of all pairs."""
+        return RATES.run + 2 * self.n_pairs * self.dim * RATES.random_number
+
     def compute(self, context: Context) -> RunResult:
         """Draw the pairs in full, as a check on everything that knows the answer."""
         rng = np.random.default_rng(self.seed)
@@ -91,7 +96,7 @@ class ErrorSetTopology(RunConfig):
 
     def cost(self) -> float:
         """Return the time for one neighbour search per case."""
-        return 0.1 + 3 * self.n_cases * self.n_mesh * 2e-6
+        return RATES.run + 3 * self.n_cases * self.n_mesh * 30 * RATES.random_number
 
     def compute(self, context: Context) -> RunResult:
         """Join neighbouring mesh points that are both errors and count the pieces."""

@@ -19,6 +19,7 @@ from trueboundary.experiments.base import Analysis, Experiment, Measurement, Pan
 from trueboundary.experiments.networks import ellipsoids
 from trueboundary.experiments.networks.trained_networks import SPHERES
 from trueboundary.experiments.summaries import share_row
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, interval_bars, new_figure, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -46,7 +47,11 @@ class EllipsoidCounts(ellipsoids.OfEllipsoids):
 
     def cost(self) -> float:
         """Drawing the points is nearly all of it."""
-        return self.n_points * self.network.dim * 2e-8
+        # In float64 and squared: five times as long to draw and twice as long to multiply.
+        per_model = 2 * self.network.dim * RATES.product
+        n_models = 1 + len(self.network.snapshots)
+        drawing = 5 * self.network.dim * RATES.random_number
+        return RATES.run + self.n_points * (drawing + n_models * per_model)
 
     def compute(self, context: Context) -> RunResult:
         """Count, block by block."""
@@ -84,6 +89,11 @@ class RandomEllipsoids(RunConfig):
 
     def __post_init__(self) -> None:
         self.check_at_least(1, "n_cases", "n_points")
+
+    def cost(self) -> float:
+        """Two exact tails and some points in four dimensions each."""
+        drawing = 4 * self.n_points * RATES.random_number
+        return RATES.run + self.n_cases * (2 * RATES.tail + drawing)
 
     def compute(self, context: Context) -> RunResult:
         """Draw and compare."""
@@ -154,6 +164,10 @@ class BestMean(RunConfig):
     dim: int = 500
     std: float = 0.3
     radius: float = ellipsoids.RADIUS
+
+    def cost(self) -> float:
+        """Two exact tails for each of about eight steps."""
+        return RATES.run + 8 * 2 * (RATES.tail + self.dim * RATES.tail_weight)
 
     def compute(self, context: Context) -> RunResult:
         """Solve for the crossing."""

@@ -17,6 +17,7 @@ from trueboundary.experiments.networks.trained_networks import (
     OfNetwork,
     small_relu_network,
 )
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, add_legend, interval_bars, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -58,8 +59,9 @@ class ErrorSearch(OfNetwork):
 
     def cost(self) -> float:
         """Forward and backward for every step of every start."""
-        n_starts = len(SPHERES) * len(MODES) * self.n_points * self.n_restarts
-        return n_starts * self.n_steps * (2e-6 + 6 * self.network.n_weights / 7e10)
+        n_starts = self.n_points * self.n_restarts
+        per_attack = self.network.seconds_of_attack(n_starts, self.n_steps)
+        return RATES.run + len(SPHERES) * len(MODES) * per_attack
 
     def compute(self, context: Context) -> RunResult:
         """Attack both spheres in both modes."""

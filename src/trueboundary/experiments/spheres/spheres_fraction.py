@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trueboundary import theory
 from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, CYCLE, add_legend, mark_paper, new_figure
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -44,7 +45,7 @@ class RequiredFractions(RunConfig):
 
     def cost(self) -> float:
         """Return the time of the bisections."""
-        return 0.01 * len(self.dims) * len(self.log10_errors)
+        return RATES.run + len(self.dims) * len(self.log10_errors) * RATES.small_search
 
     def compute(self, context: Context) -> RunResult:
         """Compute every curve, and the errors at half the input at d = 3000."""

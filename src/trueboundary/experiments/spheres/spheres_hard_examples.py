@@ -15,6 +15,8 @@ import numpy as np
 from trueboundary._checks import positive
 from trueboundary.experiments.base import Analysis, Experiment, Panel, Rows, seeds
 from trueboundary.experiments.networks.ellipsoids import RADIUS, train_until_perfect
+from trueboundary.experiments.networks.trained_networks import TrainedNetwork
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure, plot_rows
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -100,13 +102,20 @@ class HardExamples(RunConfig):
         )
 
     def cost(self) -> float:
-        """Count half the steps allowed, a tenth on hard examples, with attack or eigenvectors."""
-        passes = 1 + self.n_attack_steps
-        per_step = passes * (3e-4 + self.dim * self.width * 6 * self.batch_size / 5e10)
-        if self.examples in ("worst", "both worst"):
-            per_step += 1e-4 + 2e-9 * self.dim**3
-        share = 0.5 if self.examples == "random" else 0.1
-        return share * self.max_steps * per_step
+        """Count the steps that are usual with each kind of example, of those allowed."""
+        network = TrainedNetwork(
+            self.dim, "quadratic", self.width, 1, 1, batch_size=self.batch_size
+        )
+        looking = self.dim**3 * RATES.eigenvalues
+        per_step = network.seconds_of_training() + looking / self.check_every
+        share = 0.5
+        if self.examples == "attacked":
+            share = 0.3 / (1 + self.n_attack_steps)
+            per_step += network.seconds_of_attack(self.batch_size, self.n_attack_steps)
+        elif self.examples != "random":
+            share = 0.02
+            per_step += 5 * looking
+        return RATES.run + share * self.max_steps * per_step
 
     def compute(self, context: Context) -> RunResult:
         """Train until perfect, looking at the alphas now and then."""

@@ -17,6 +17,8 @@ import numpy as np
 from trueboundary._checks import positive
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, rows_of, seeds
 from trueboundary.experiments.networks.ellipsoids import Floats, count_wrong
+from trueboundary.experiments.networks.trained_networks import TrainedNetwork
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -102,9 +104,13 @@ class PerfectStart(RunConfig):
         positive("kappa", self.kappa)
 
     def cost(self) -> float:
-        """Training, and the eigenvalues at each logged step."""
-        per_step = 2e-4 + self.dim * self.width * (6 * self.batch_size / 7e10 + 1.5e-9)
-        return self.n_steps * per_step + len(self.logged) * 3e-10 * self.dim**3
+        """Training, and at each logged step the eigenvalues and the average loss."""
+        network = TrainedNetwork(
+            self.dim, "quadratic", self.width, 1, self.n_steps, batch_size=self.batch_size
+        )
+        drawing = 2 * self.n_points * self.dim * RATES.random_number
+        looking = len(self.logged) * self.dim**3 * RATES.eigenvalues
+        return network.cost() + drawing + looking
 
     def compute(self, context: Context) -> RunResult:
         """Train and examine."""

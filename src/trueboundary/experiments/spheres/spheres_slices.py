@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row
 from trueboundary.experiments.networks import planes
 from trueboundary.experiments.networks.trained_networks import OfNetwork, small_relu_network
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -85,10 +86,9 @@ class Slices(OfNetwork):
 
     def cost(self) -> float:
         """Two searches, three pictures and four sets of rays."""
-        size = self.network.n_weights
         n_points = 3 * self.resolution**2 + 4 * (self.n_angles * self.n_radii + self.n_circle)
-        passes = 2 * self.n_starts * self.n_attack_steps
-        return n_points * (3e-6 + 2 * size / 7e10) + passes * 6 * size / 3e10
+        searching = 2 * self.network.seconds_of_attack(self.n_starts, self.n_attack_steps // 2)
+        return RATES.run + searching + self.network.seconds_of_passes(0, n_points)
 
     def compute(self, context: Context) -> RunResult:
         """Find the directions, then evaluate the network on every slice."""

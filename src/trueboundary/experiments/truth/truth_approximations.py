@@ -16,6 +16,7 @@ from trueboundary.experiments.base import Analysis, Experiment, Measurement, Pan
 from trueboundary.experiments.networks import ellipsoids
 from trueboundary.experiments.networks.spectra import MEAN_ALPHA, SHAPES, shape, std_for_clt
 from trueboundary.experiments.networks.trained_networks import SPHERES
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, new_figure, plot_rows, shared_legend
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -54,7 +55,8 @@ class ShapeErrors(RunConfig):
 
     def cost(self) -> float:
         """Two exact tails and eight formulas per shape and estimate."""
-        return len(SHAPES) * len(self.estimates) * (4e-3 + 2e-5 * self.dim)
+        n_tails = 2 * len(SHAPES) * len(self.estimates)
+        return RATES.run + n_tails * (RATES.tail + self.dim * RATES.tail_weight)
 
     def compute(self, context: Context) -> RunResult:
         """Evaluate every method."""

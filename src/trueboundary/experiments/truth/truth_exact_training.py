@@ -17,7 +17,8 @@ import numpy as np
 from trueboundary._checks import choice
 from trueboundary.experiments.base import Analysis, Experiment, Panel, Row, Rows, seeds
 from trueboundary.experiments.networks.ellipsoids import RADIUS, log10_error, train_until_perfect
-from trueboundary.experiments.networks.trained_networks import SPHERES
+from trueboundary.experiments.networks.trained_networks import SPHERES, TrainedNetwork
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, new_figure, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -32,6 +33,8 @@ Objective = Literal["cross-entropy", "exact worst case", "exact error"]
 
 #: Below this natural logarithm an error rate counts as none, so that the loss stays finite.
 _FLOOR = -1e6
+#: Steps that an exact objective usually takes.
+_USUAL_EXACT_STEPS = 200
 #: Objective, decay of Adam's second moment (its default, or one that forgets within ten steps) and
 #: colour of each series.
 _SERIES: Mapping[str, tuple[Objective, float, str]] = {
@@ -124,14 +127,17 @@ class ObjectiveTraining(RunConfig):
         choice("objective", self.objective, get_args(Objective))
 
     def cost(self) -> float:
-        """Count steps of about equal cost; those on the exact error take eigenvalues and nodes."""
-        per_look = 2e-4 + 4e-10 * self.dim**3
-        per_step = {
-            "cross-entropy": 3e-4 + self.dim * self.width * 6 * self.batch_size / 5e10,
-            "exact worst case": 5e-4 + 2e-9 * self.dim**3,
-            "exact error": 4e-3 + 2e-9 * self.dim**3,
+        """Count steps, of which exact objectives need few, and the tails at every look."""
+        network = TrainedNetwork(self.dim, "quadratic", self.width, 1, 1)
+        exactly = self.dim**3 * RATES.eigenvalues
+        per_look = exactly + 2 * (RATES.tail + self.dim * RATES.tail_weight)
+        per_step, n_steps = {
+            "cross-entropy": (network.seconds_of_training(), self.max_steps),
+            "exact worst case": (RATES.training_step + 5 * exactly, _USUAL_EXACT_STEPS),
+            "exact error": (RATES.tail_gradient + 5 * exactly, _USUAL_EXACT_STEPS),
         }[self.objective]
-        return self.max_steps * (per_step + per_look / self.look_every)
+        n_steps = min(n_steps, self.max_steps)
+        return RATES.run + n_steps * (per_step + per_look / self.look_every)
 
     def compute(self, context: Context) -> RunResult:
         """Train until perfect, looking at the alphas now and then."""

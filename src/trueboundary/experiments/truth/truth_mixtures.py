@@ -19,6 +19,7 @@ from trueboundary.experiments.images.availability import unless_images_are_missi
 from trueboundary.experiments.images.image_fits import ImageVariant, OnImages
 from trueboundary.experiments.images.image_plans import image_task, words_of
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -51,7 +52,7 @@ class MixtureBrackets(OnImages):
 
     def cost(self) -> float:
         """Return about the time of all points."""
-        return 0.5 + 1e-2 * self.n_points
+        return RATES.run + self.n_points * self.task.fit.n_parameters * RATES.bracket
 
     def measure(self, context: Context) -> RunResult:
         """Bracket the distance of every correctly classified sample, for log-sum-exp margins."""

@@ -29,6 +29,7 @@ from trueboundary.experiments.networks.trained_networks import (
     snapshot_steps,
 )
 from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, CYCLE, interval_bars, new_figure, plot_rows, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -72,7 +73,8 @@ class ShapeDistances(RunConfig):
 
     def cost(self) -> float:
         """Return the cost of projecting every point for every shape and rate."""
-        return len(SHOWN) * len(self.log10_errors) * self.n_points * self.dim * 2.5e-7
+        n_points = len(SHOWN) * len(self.log10_errors) * self.n_points
+        return RATES.run + n_points * self.dim * RATES.projection
 
     def compute(self, context: Context) -> RunResult:
         """Find the spread that has each error rate, then the exact distances."""

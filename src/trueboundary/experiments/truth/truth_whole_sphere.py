@@ -17,6 +17,7 @@ from trueboundary.experiments.networks.trained_networks import (
     Sphere,
     small_relu_network,
 )
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -44,8 +45,8 @@ class WholeSphere(OfNetwork):
 
     def cost(self) -> float:
         """About sixteen times as many caps per dimension, each a relaxation of the network."""
-        n_cells = min(self.max_cells, 12 * 16 ** (self.network.dim - 2))
-        return float(n_cells * (1e-5 + 8e-9 * self.network.width**2))
+        n_cells = min(float(self.max_cells), 10.0 * 16.0 ** (self.network.dim - 2))
+        return RATES.run + n_cells * (RATES.cap + self.network.width**2 * RATES.cap_bound)
 
     def compute(self, context: Context) -> RunResult:
         """Cover the sphere."""
