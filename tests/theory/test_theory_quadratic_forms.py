@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
+from trueboundary.theory import _bromwich
 from trueboundary.theory import quadratic_forms as forms
 from trueboundary.theory._beta import log_betainc
 
@@ -349,6 +350,57 @@ def test_hundred_thousand_weights() -> None:
     base = np.repeat([0.1, -0.12], d // 2)
     jittered = base * (1 + 1e-9 * rng.standard_normal(d))
     assert log_p(jittered) == pytest.approx(log_p(base), rel=1e-7)
+
+
+def tiny_positive_log_tail(weight: float, others: Array) -> mpmath.mpf:
+    """Return log P(weight u^2 > sum_i others_i v_i^2) for normal u and v.
+
+    By erfc(sqrt(t / 2)) = (2/pi) int_0^inf exp(-t (1 + y^2) / 2) / (1 + y^2) dy the expectation over
+    the v is a product. The integrand is even and analytic, and about as wide as 1/sqrt(n).
+    """
+    step = mpmath.mpf(1) / 4 / mpmath.sqrt(len(others))
+    total, y = mpmath.mpf(0), mpmath.mpf(0)
+    ratios = [mpmath.mpf(v) / weight for v in others]
+    while True:
+        square = 1 + y * y
+        value = mpmath.exp(-mpmath.fsum(mpmath.log1p(r * square) for r in ratios) / 2) / square
+        total += value if y else value / 2
+        if value < total * mpmath.eps:
+            return mpmath.log(2 / mpmath.pi * step * total)
+        y += step
+
+
+@pytest.mark.parametrize("weight", [1e-2, 1e-6, 1e-30])
+def test_one_tiny_positive_weight(weight: float) -> None:
+    others = np.random.default_rng(0).uniform(0.1, 1.0, 300)
+    with mpmath.workdps(20):
+        expected = float(tiny_positive_log_tail(weight, others))
+    assert log_p([weight, *-others]) == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.parametrize("d", [20_000, 100_000])
+def test_many_weights_beside_a_tiny_positive_one(d: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With two degrees of freedom the chance is the product of (1 + b / a)^(-1/2); with one, the sum
+    # of the function above in float64. Neither takes more nodes, the more weights there are.
+    n_nodes = []
+    inner = _bromwich._sum_of_nodes
+
+    def counted(path: _bromwich.Contour, nodes: Array) -> float:
+        n_nodes.append(len(nodes))
+        return inner(path, nodes)
+
+    monkeypatch.setattr(_bromwich, "_sum_of_nodes", counted)
+    a, b = 1e-6, np.random.default_rng(1).uniform(0.1, 1.0, d)
+    degrees = np.ones(d + 1)
+    degrees[0] = 2
+    two = float(forms.log_tail([a, *-b], degrees=degrees))
+    assert two == pytest.approx(-0.5 * math.fsum(np.log1p(b / a)), rel=1e-14)
+    y = np.arange(0, 40) / 4 / math.sqrt(d)
+    logs = np.array([-0.5 * math.fsum(np.log1p(b / a * (1 + v * v))) for v in y])
+    values = np.exp(logs - logs[0]) / (1 + y**2)
+    total = (values.sum() - values[0] / 2) * y[1]
+    assert log_p([a, *-b]) == pytest.approx(logs[0] + math.log(2 / math.pi * total), rel=1e-14)
+    assert sum(n_nodes) < 600
 
 
 def test_comparisons_in_known_cases() -> None:

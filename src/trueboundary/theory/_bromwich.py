@@ -27,6 +27,7 @@ _BLOCK = 1 << 16  # nodes are evaluated in blocks of about this many (node, weig
 _MAX_HALVINGS = 12
 _CONVERGED = 1e-11  # a halving squares the relative error, so the better estimate is at 1e-22
 _TILT = 0.5
+_MANY_TURNS = 16.0  # of the integrand: a vertical path needs some nodes for each
 _NEGLIGIBLE_TERM = 1e-20  # of a form, as a share of what it competes with
 _FARTHEST = 700.0  # exp of it, and its hyperbolic functions, are float64
 _LONGEST = 350.0  # and so are their squares
@@ -261,14 +262,27 @@ def _log_tail_by_contour(form: QuadraticForm) -> float:
         # Laplace's approximation is off by a few percent, less than the rounding of log P itself.
         spread = math.hypot(point.spread / point.reach, 1)
         return point.cgf - math.log(math.sqrt(2 * math.pi) * spread)
+    bent = -math.copysign(_TILT, point.drift)
     first = -math.copysign(_TILT, form.constant) if form.constant != 0 else 0.0
-    second = -math.copysign(_TILT, point.drift)
-    if second != first:
+    if first == 0 and _turns(point) > _MANY_TURNS:
+        first, bent = bent, first
+    if bent != first:
         try:
             return _integral(point, first)[0]
         except ArithmeticError:  # a term far below the others can act like a constant
             pass
-    return _integral(point, second)[0]
+    return _integral(point, bent)[0]
+
+
+def _turns(point: Point) -> float:
+    """Return how often the drift turns the integrand round on the vertical path.
+
+    Many terms of which none is near its singularity turn it at a constant rate while hardly making
+    it smaller, the more of them the longer; on the path that bends they make it vanish.
+    """
+    vertical = Contour(point, 0.0, _first_step(point), 0)
+    end = _cutoff(vertical, 4 * vertical.step)
+    return abs(point.reach * point.drift) * math.sinh(end) / (2 * math.pi)
 
 
 def _integral(point: Point, tilt: float) -> tuple[float, Contour]:
