@@ -8,10 +8,9 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 
 from trueboundary._checks import check_integer, check_real
-from trueboundary.densities import MixtureOfFactorAnalyzers, MixtureOfFactorAnalyzersEM
+from trueboundary.densities import MixtureOfFactorAnalyzers
 from trueboundary.problems.images import (
     Array,
     ImageProblem,
@@ -220,6 +219,8 @@ def fit_images(
         Images and labels that the mixtures are not fitted to. The report then tells how likely
         they are, each under the mixture of its class.
     """
+    from trueboundary.densities import MixtureOfFactorAnalyzersEM  # it brings scikit-learn
+
     # All is checked before the first class is fitted: a fit may take hours.
     seed = check_integer("seed", seed, minimum=0)
     if seed > LARGEST_FIT_SEED:
@@ -375,6 +376,8 @@ def _n_directions(n_rows: int, dim: int) -> int:
 
 def _principal_directions(x: Array, seed: int) -> tuple[Array, Array, Array]:
     """Return the mean, the leading principal directions (signs fixed) and their variances."""
+    from sklearn.decomposition import PCA  # slow to import, and only fitting needs it
+
     n_rows, dim = x.shape
     solver = "covariance_eigh" if dim <= _COVARIANCE_DIM else "randomized"
     pca = PCA(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from trueboundary._checks import check_integer
@@ -123,6 +122,8 @@ class TableProblem(Problem):
         Distances are Euclidean, in steps of the grid; 0 at errors, infinite where the class has no
         error at all.
         """
+        from scipy.ndimage import distance_transform_edt  # slow to import
+
         errors = self.errors(label)
         if not errors.any():
             return np.full(errors.shape, np.inf)
