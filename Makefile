@@ -17,7 +17,7 @@ NOT_NOW := not slow and not gpu and not peers and not browser
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help reproduce readme test lint check room bench docs clean
+.PHONY: help reproduce readme test lint check room bench gpu docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make lint        check style and types"
 	@echo "make check       style, types and the tests of one room: make check ROOM=attacks"
 	@echo "make bench       time everything against its rivals and write docs/speed.md"
+	@echo "make gpu         what is worth computing on a graphics card, in pieces of ten minutes"
 	@echo "make docs        build the documentation"
 	@echo "make readme      write the table of headline claims into README.md"
 	@echo "make clean       remove everything that can be made again, except results"
@@ -56,6 +57,9 @@ room:
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/speed
+
+gpu: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/gpu.py
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

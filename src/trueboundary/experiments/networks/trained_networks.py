@@ -175,6 +175,8 @@ class TrainedNetwork(RunConfig):
             if self.n_train
             else OnlineStream(problem, self.batch_size, self.seed, device=self.device)
         )
+        # A card takes thousands of steps while the largest network is written once.
+        between = 2000 if self.device == "cpu" else 20_000
         kept = context.checkpoint / "snapshots"
         kept.mkdir(exist_ok=True)
 
@@ -189,7 +191,7 @@ class TrainedNetwork(RunConfig):
                 learning_rate=self.learning_rate,
                 schedule=self.schedule,
                 snapshots=self.snapshots,
-                checkpoint_every=max(1, min(2000, self.n_steps // 4)),
+                checkpoint_every=max(1, min(between, self.n_steps // 4)),
             ),
             checkpoint=context.checkpoint / "training",
             on_snapshot=keep,
