@@ -18,6 +18,7 @@ from trueboundary.certificates import (
     bracket,
     nearest_pair_error,
 )
+from trueboundary.certificates._blends import Blend, Expansion, balance
 from trueboundary.classifiers import BayesOptimal, SphereBayes
 from trueboundary.densities import LowRankGaussian, MixtureOfFactorAnalyzers
 from trueboundary.problems import planar_problem, table_problem
@@ -178,6 +179,41 @@ def test_never_below_the_lipschitz_bound_nor_above_an_attack(hardest, noise):
     assert (found.lower <= attack * (1 + 1e-9)).all()
     assert np.median(found.upper / attack) < 1.02
     assert np.median(found.width) < 0.1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_of_tied_components_are_the_best_there_are(seed):
+    rng = np.random.default_rng(seed)
+
+    def normal(centre):
+        return LowRankNormal(centre + rng.normal(size=6), 0.5 * rng.normal(size=(6, 2)), 0.1)
+
+    groups = [[normal(np.eye(6)[0]), normal(np.eye(6)[0]), normal(2.0)] for _ in range(40)]
+    x = np.stack([0.5 * (first.mean + second.mean) for first, second, _ in groups])
+    values = np.array(
+        [
+            [log_density(normal, point) for normal in of_one]
+            for point, of_one in zip(x, groups, strict=True)
+        ]
+    )
+    expansion = Expansion.at(x, values, groups)
+    first, scan = np.tile([1.0, 0.0], (len(x), 1)), np.linspace(0, 1, 201)
+    # It is asked only where the component that comes in leads at the projection.
+    alone = Blend.of(expansion, first)
+    own = expansion.at_steps(np.nan_to_num(alone.step))
+    asked = np.isfinite(alone.distance) & (alone.value > 0) & (own[:, 1] > own[:, 0])
+    assert asked.sum() >= 3
+    expansion, first = expansion.take(asked), first[asked]
+    blend, weights = balance(expansion, first)
+    assert (weights >= 0).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    best = [Blend.of(expansion, np.abs(first - share)).distance for share in scan]
+    assert (blend.distance >= np.max(best, axis=0) * (1 - 1e-9)).all()
+
+
+def log_density(normal, point):
+    away = point - normal.mean
+    return normal.log_peak - 0.5 * away @ normal.precision_times(away[:, None])[:, 0]
 
 
 def test_gibbs_helps_where_own_components_share_a_point():

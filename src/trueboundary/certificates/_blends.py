@@ -18,9 +18,11 @@ from trueboundary.certificates.base import BoolArray, FloatArray
 from trueboundary.certificates.quadric import project_quadric
 from trueboundary.theory.log_ratios import ROUNDING, LowRankNormal, outside, span_frame
 
-__all__ = ["Blend", "Expansion", "shift_weight"]
+__all__ = ["Blend", "Expansion", "balance"]
 
 _N_STEPS = 24
+_N_ROUNDS, _N_NEWTON = 3, 6
+_TIED = 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +86,8 @@ class Blend:
         Values at the points; distances to where the function is not positive.
     step : ndarray of shape (n, m + 1)
         Projections in the coordinates of the expansion.
+    multiplier : ndarray of shape (n,)
+        Their multipliers.
     """
 
     curvature: FloatArray
@@ -91,10 +95,13 @@ class Blend:
     value: FloatArray
     distance: FloatArray
     step: FloatArray
+    multiplier: FloatArray
 
     @classmethod
-    def of(cls, expansion: Expansion, weights: FloatArray) -> Blend:
-        """Blend with weights (n, s - 1) of the own components."""
+    def of(
+        cls, expansion: Expansion, weights: FloatArray, bonus: FloatArray | float = 0.0
+    ) -> Blend:
+        """Blend with weights (n, s - 1) of the own components, and add what is given."""
         factors = np.column_stack([weights, -np.ones(len(weights))])
         largest = np.abs(factors[:, :, None, None] * expansion.hessian).max(axis=(1, 2, 3))[:, None]
         hessian = np.einsum("ns,nsij->nij", factors, expansion.hessian)
@@ -105,11 +112,11 @@ class Blend:
         slope = np.einsum("ns,nsi->ni", factors, expansion.gradient)
         gradient = slope.copy()
         gradient[:, :-1] = np.einsum("nij,ni->nj", rotation, slope[:, :-1])
-        value = (factors * expansion.value).sum(axis=1)
+        value = (factors * expansion.value).sum(axis=1) + bonus
         found = project_quadric(curvature, gradient, value)
         step = found.displacement.copy()
         step[:, :-1] = np.einsum("nij,nj->ni", rotation, step[:, :-1])
-        return cls(curvature, gradient, value, found.distance, step)
+        return cls(curvature, gradient, value, found.distance, step, found.multiplier)
 
     def replaced(self, rows: BoolArray, new: Blend) -> Blend:
         """Return these with the chosen points taken from `new`, which holds only those."""
@@ -117,6 +124,71 @@ class Blend:
         for name, part in vars(new).items():
             getattr(out, name)[rows] = part
         return out
+
+
+def balance(expansion: Expansion, weights: FloatArray) -> tuple[Blend, FloatArray]:
+    """Bring in the last own component, whose weight is 0, so that the distance becomes largest.
+
+    There the projection p has equal log densities c_k = a_k - b = 0 of all own components of
+    positive weight, and p + sum_k l_k grad c_k(p) = 0 with multipliers l that are proportional to
+    the weights: Newton's method finds both together, and components of negative multipliers are
+    left out. Whatever it finds is only a proposal: the distance is that of the blend with the
+    weights, which proves it.
+    """
+    before = Blend.of(expansion, weights)
+    proposed = _tied_weights(expansion, before, weights)
+    usable = np.isfinite(proposed).all(axis=1) & (proposed.sum(axis=1) > 0)
+    after = np.where(usable[:, None], proposed, weights)
+    after /= after.sum(axis=1, keepdims=True)
+    blend = Blend.of(expansion, after)
+    own = expansion.at_steps(np.nan_to_num(blend.step))[:, :-1]
+    level = (after * own).sum(axis=1)
+    tied = own.max(axis=1) - level <= _TIED * (1 + np.abs(level))
+    settled = usable & tied & (blend.distance > before.distance)
+    if not settled.all():
+        rest = ~settled
+        other, after[rest] = shift_weight(expansion.take(rest), weights[rest])
+        blend = blend.replaced(rest, other)
+    return blend, after
+
+
+def _tied_weights(expansion: Expansion, start: Blend, weights: FloatArray) -> FloatArray:
+    """Return multipliers (n, s - 1) at which all own components of positive ones tie."""
+    n, n_own = weights.shape
+    size = start.step.shape[1]
+    value = expansion.value[:, :-1] - expansion.value[:, -1:]
+    gradient = expansion.gradient[:, :-1] - expansion.gradient[:, -1:]
+    hessian = np.zeros((n, n_own, size, size))
+    hessian[:, :, :-1, :-1] = expansion.hessian[:, :-1] - expansion.hessian[:, -1:]
+    hessian[:, :, -1, -1] = expansion.outer[:, :-1] - expansion.outer[:, -1:]
+    step = np.nan_to_num(start.step)
+    multiplier = np.nan_to_num(start.multiplier, posinf=0.0)[:, None] * weights
+    free = np.ones((n, n_own), dtype=bool)
+    system = np.zeros((n, size + n_own, size + n_own))
+    inner, outer = np.arange(size), np.arange(size, size + n_own)
+    for _ in range(_N_ROUNDS):
+        for _ in range(_N_NEWTON):
+            bent = np.einsum("nsij,nj->nsi", hessian, step)
+            slope = np.where(free[:, :, None], gradient + bent, 0.0)
+            lead = value + np.einsum("nsi,ni->ns", gradient + 0.5 * bent, step)
+            system[:, :size, :size] = np.einsum("ns,nsij->nij", multiplier, hessian)
+            system[:, inner, inner] += 1.0
+            system[:, :size, size:] = slope.transpose(0, 2, 1)
+            system[:, size:, :size] = slope
+            system[:, outer, outer] = ~free
+            off = step + np.einsum("ns,nsi->ni", multiplier, slope)
+            right = np.concatenate([off, np.where(free, lead, multiplier)], axis=1)
+            try:
+                move = np.linalg.solve(system, -right[:, :, None])[:, :, 0]
+            except np.linalg.LinAlgError:
+                return np.full_like(weights, np.nan)
+            step, multiplier = step + move[:, :size], multiplier + move[:, size:]
+        worst = multiplier.min(axis=1) < 0
+        if not worst.any():
+            break
+        free[worst, multiplier[worst].argmin(axis=1)] = False
+        multiplier[~free] = 0.0
+    return np.maximum(multiplier, 0.0)
 
 
 def shift_weight(expansion: Expansion, weights: FloatArray) -> tuple[Blend, FloatArray]:
@@ -184,11 +256,10 @@ def _expand(
     outer_length = 0.0 if fills_space else float(np.linalg.norm(aside))
     gradients, hessians, outer = [], [], []
     for normal in components:
-        product = normal.precision_times(np.column_stack([span, x - normal.mean]))
-        hessian = -span.T @ product[:, :-1]
+        pull = normal.precision_times((x - normal.mean)[:, None])[:, 0]
         precision = 0.0 if fills_space else 1 / float(normal.noise_variance[0])
-        hessians.append(0.5 * (hessian + hessian.T))
-        gradients.append(np.append(-span.T @ product[:, -1], -precision * outer_length))
+        hessians.append(-normal.precision_within(span))
+        gradients.append(np.append(-span.T @ pull, -precision * outer_length))
         outer.append(-precision)
     if fills_space:  # a last coordinate that nothing depends on
         direction = np.zeros_like(x)

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import torch
 from scipy import special
 
-from trueboundary.certificates._blends import Blend, Expansion, shift_weight
+from trueboundary.certificates._blends import Blend, Expansion, balance
 from trueboundary.certificates.base import BoolArray, FloatArray
 from trueboundary.certificates.mixture_bounds import (
     _Components,
     _Prepared,
-    _radius,
+    log_sum_exp,
+    pairwise_radius,
     prepare,
     require_mixtures,
     require_same_odds,
@@ -106,7 +107,7 @@ class Classes:
         """Return the margin in favour of the own class, from joint log densities (..., K)."""
         if self.hardest_component:
             return np.asarray(own.max(axis=-1) - other.max(axis=-1))
-        return np.asarray(special.logsumexp(own, axis=-1) - special.logsumexp(other, axis=-1))
+        return np.asarray(log_sum_exp(own) - log_sum_exp(other))
 
 
 def _normals(side: _Prepared) -> list[LowRankNormal]:
@@ -165,7 +166,7 @@ class PairSearch:
         # Rounded against the own class, so that what follows from them is rounded down.
         self.joint_own, self.joint_other = own.joint - own.doubt, other.joint + other.doubt
         self.first = self.joint_own.argmax(axis=1)
-        self.reach = self._lipschitz_reach()
+        self.reach = pairwise_radius(own, other, self.first)
         self.leader = np.full(self.reach.shape, -1)
         self.tight = np.zeros(len(x), dtype=bool)
         self.points: dict[int, FloatArray] = {}  # projections of blends, by their row in `tried`
@@ -238,8 +239,34 @@ class PairSearch:
         local = np.array([w[k] for w, k in zip(weights, own, strict=True)])
         local[:, -1] = 0.0  # a rival that has weight already is listed twice
         local /= local.sum(axis=1, keepdims=True)
-        blend, local = shift_weight(expansion, local)
+        blend, local = balance(expansion, local)
         self._add_blends(rows, own, other, local, blend, expansion)
+        if not self.pair.hardest_component:
+            self._share(rows, own, other, blend, expansion)
+
+    def _share(
+        self,
+        rows: IntArray,
+        own: list[IntArray],
+        other: IntArray,
+        blend: Blend,
+        expansion: Expansion,
+    ) -> None:
+        """Add blends for the sum of the own components, for which Gibbs' inequality is best.
+
+        It holds with equality for the responsibilities at the projection, which moves with them.
+        """
+        once = np.array([[k not in ks[:i] for i, k in enumerate(ks)] for ks in own])
+
+        def responsibilities(step: FloatArray) -> FloatArray:
+            joint = expansion.at_steps(np.nan_to_num(step))[:, :-1]
+            return np.asarray(special.softmax(np.where(once, joint, -np.inf), axis=1))
+
+        shares = responsibilities(blend.step)
+        aim = Blend.of(expansion, shares, bonus=special.entr(shares).sum(axis=1))
+        shares = responsibilities(aim.step)
+        blend = Blend.of(expansion, shares)
+        self._add_blends(rows, own, other, shares, blend, expansion)
 
     def _expand(self, rows: IntArray, own: list[IntArray], other: IntArray) -> Expansion:
         mine, theirs = self.pair.normals[self.label], self.pair.normals[1 - self.label]
@@ -283,17 +310,6 @@ class PairSearch:
         spots = self.x[rows] + np.einsum("ndm,nm->nd", expansion.frame, blend.step)
         self.points.update(zip(range(start, start + len(rows)), spots, strict=True))
         self._record(start)
-
-    def _lipschitz_reach(self) -> FloatArray:
-        """Return radii (n, K) within which the first own component leads each other one."""
-        reach: FloatArray = np.zeros(self.joint_other.shape)
-        for k in np.unique(self.first):
-            rows = np.flatnonzero(self.first == k)
-            own = self.own.take(rows, [k])
-            for j in range(len(self.other.peak)):
-                other = self.other.take(rows, [j])
-                reach[rows, j] = _radius(own, other, hardest_component=True)
-        return reach
 
     def _pairs(self, rows: IntArray, own: IntArray, other: IntArray) -> _Tried:
         """Project points onto the boundaries of pairs of components."""

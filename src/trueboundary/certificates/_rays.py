@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,13 @@ __all__ = ["Rays"]
 # How far beyond the projection a ray is followed, relative to the distance, doubling each time.
 _FIRST_STRETCH, _LARGEST_STRETCH = 1e-12, 2.0**20
 _BISECTIONS = 60
+_HALVINGS = 4
+_CLOSE = 4e-16  # relative width at which the crossing counts as found
 _NUDGES = (0.0, 1e-13, 1e-11, 1e-9, 1e-7, 1e-5)  # relative, until the classifier confirms an error
 _DEPTHS = (1e-6, 1e-3, 0.1, 1.0)  # nats
-_WIDE = 1e-3  # relative width from which a bracket is worked on
+# Relative widths of brackets from which corners are stepped into, and rays are turned.
+_WIDE, _NARROW = 1e-3, 1e-7
+_SETTLED = 1e-3  # share of a bracket: turns that close less are the last, unless it is wide
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +35,19 @@ class Rays:
     classifier: Any
     x: FloatArray
     labels: npt.NDArray[np.int64]
+    sides: tuple[_Side, _Side] = field(init=False)
+
+    def __post_init__(self) -> None:
+        sides = tuple(_Side.of(self.pair, label, self.x) for label in (0, 1))
+        object.__setattr__(self, "sides", sides)
 
     def follow(
         self, rows: IntArray, step: FloatArray, upper: FloatArray, nearest: FloatArray
     ) -> BoolArray:
         """Follow rays to their first error and keep those that are nearer; say which were."""
         shorter = np.zeros(len(rows), dtype=bool)
-        for label in (0, 1):
-            for of_class in _blocks(np.flatnonzero(self.labels[rows] == label)):
-                self._follow_class(label, rows, of_class, step, upper, nearest, shorter)
+        for part in _blocks(len(rows)):
+            shorter[part] = self._follow(rows[part], step[part], upper, nearest)
         return shorter
 
     def aim_at_means(self, upper: FloatArray, nearest: FloatArray) -> None:
@@ -61,100 +70,137 @@ class Rays:
         for depth in _DEPTHS:
             wide = (lower < (1 - _WIDE) * upper) & np.isfinite(aim).all(axis=1)
             rows = np.flatnonzero(wide)
-            steps = [aim[i] + self._inward(aim[i], int(self.labels[i]), depth) for i in rows]
-            if steps:
-                self.follow(rows, np.stack(steps) - self.x[rows], upper, nearest)
+            if rows.size:
+                goal = aim[rows] + self._inward(aim[rows], self.labels[rows], depth)
+                self.follow(rows, goal - self.x[rows], upper, nearest)
 
-    def _inward(self, point: FloatArray, label: int, depth: float) -> FloatArray:
-        """Return the shortest step after which tied own components are `depth` nats behind."""
-        own = self.pair.joint(label, point[None])[0]
-        other = self.pair.joint(1 - label, point[None])[0]
-        j = int(other.argmax())
-        tied = np.flatnonzero(own > other[j] - depth - 1.0)
+    def _inward(
+        self, points: FloatArray, labels: npt.NDArray[np.int64], depth: float
+    ) -> FloatArray:
+        """Return the shortest steps after which tied own components are `depth` nats behind."""
+        joint = [self.pair.joint(label, points) for label in (0, 1)]
+        steps = np.zeros_like(points)
+        for i, (point, label) in enumerate(zip(points, labels.tolist(), strict=True)):
+            own, other = joint[label][i], joint[1 - label][i]
+            j = int(other.argmax())
+            tied = np.flatnonzero(own > other[j] - depth - 1.0)
+            if tied.size == 0:
+                continue
+            own_slopes = [self._slope(label, int(k), point) for k in tied]
+            slopes = np.stack(own_slopes) - self._slope(1 - label, j, point)
+            behind = np.minimum(other[j] - own[tied] - depth, 0.0)
+            steps[i] = np.linalg.lstsq(slopes, behind, rcond=1e-10)[0]
+        return steps
 
-        def slope(side: int, k: int) -> FloatArray:
-            normal = self.pair.normals[side][k]
-            return -normal.precision_times((point - normal.mean)[:, None])[:, 0]
+    def _slope(self, label: int, k: int, point: FloatArray) -> FloatArray:
+        normal = self.pair.normals[label][k]
+        return -normal.precision_times((point - normal.mean)[:, None])[:, 0]
 
-        if tied.size == 0:
-            return np.zeros_like(point)
-        slopes = np.stack([slope(label, int(k)) for k in tied]) - slope(1 - label, j)
-        behind = np.minimum(other[j] - own[tied] - depth, 0.0)
-        step: FloatArray = np.linalg.lstsq(slopes, behind, rcond=1e-10)[0]
-        return step
-
-    def _follow_class(
-        self,
-        label: int,
-        rows: IntArray,
-        chosen: IntArray,
-        step: FloatArray,
-        upper: FloatArray,
-        nearest: FloatArray,
-        shorter: BoolArray,
-    ) -> None:
-        x, way = self.x[rows[chosen]], step[chosen]
-        stretch = self._first_error(label, x, way)
-        length = np.linalg.norm(way, axis=1)
-        promising = stretch * length < upper[rows[chosen]]
+    def _follow(
+        self, rows: IntArray, way: FloatArray, upper: FloatArray, nearest: FloatArray
+    ) -> BoolArray:
+        x, labels = self.x[rows], self.labels[rows]
+        stretch = self._first_error(rows, way)
+        shorter = np.zeros(len(rows), dtype=bool)
+        promising = np.isfinite(stretch)
+        length = stretch[promising] * np.linalg.norm(way[promising], axis=1)
+        promising[promising] = length < upper[rows[promising]]
         for nudge in _NUDGES:
             at = np.flatnonzero(promising)
             if at.size == 0:
-                return
+                break
             reached = x[at] + ((1 + nudge) * stretch[at])[:, None] * way[at]
-            wrong = self._wrong(label, reached)
+            margin = self.classifier.margin(torch.from_numpy(reached)).detach().numpy()
+            wrong = np.where(labels[at] == 1, margin <= 0, margin >= 0)
             hit, points = at[wrong], reached[wrong]
             distance = np.linalg.norm(points - x[hit], axis=1)
-            nearer = distance < upper[rows[chosen[hit]]]
-            kept = rows[chosen[hit[nearer]]]
+            nearer = distance < upper[rows[hit]]
+            kept = rows[hit[nearer]]
             upper[kept], nearest[kept] = distance[nearer], points[nearer]
-            shorter[chosen[hit[nearer]]] = True
+            shorter[hit[nearer]] = True
             promising[hit] = False
+        return shorter
 
-    def _wrong(self, label: int, points: FloatArray) -> BoolArray:
-        margin = self.classifier.margin(torch.from_numpy(points)).detach().numpy()
-        wrong: BoolArray = (margin <= 0) if label == 1 else (margin >= 0)
-        return wrong
-
-    def _first_error(self, label: int, x: FloatArray, way: FloatArray) -> FloatArray:
+    def _first_error(self, rows: IntArray, way: FloatArray) -> FloatArray:
         """Return multiples of `way` at which the own class loses, infinite where none was found.
 
-        Along a ray every log density is a parabola, so that three evaluations give it everywhere.
+        Along a ray every log density is a parabola.
         """
-        own, other = (_Parabolas.fit(self.pair, side, x, way) for side in (label, 1 - label))
+        sign = np.where(self.labels[rows] == 1, 1.0, -1.0)
+        zero, one = (side.along(rows, way) for side in self.sides)
+        combine = _largest if self.pair.hardest_component else _log_sum
 
-        def wrong(stretch: FloatArray) -> BoolArray:
-            lost: BoolArray = self.pair.lead(own.at(stretch), other.at(stretch)) <= 0
-            return lost
+        def lead(at: IntArray, stretch: FloatArray) -> tuple[FloatArray, FloatArray]:
+            (value_0, slope_0), (value_1, slope_1) = (
+                combine(*side.take(at).at(stretch)) for side in (zero, one)
+            )
+            return sign[at] * (value_1 - value_0), sign[at] * (slope_1 - slope_0)
 
-        low, beyond = np.zeros(len(x)), 0.0
-        high = np.ones(len(x))
+        low, high = np.zeros(len(rows)), np.ones(len(rows))
         # An exact projection can miss the boundary by its rounding, and what lies behind it can be
         # a thin strip of errors: so the first steps beyond are tiny.
-        while (still := ~wrong(high)).any() and beyond < _LARGEST_STRETCH:
+        beyond, left = 0.0, np.arange(len(rows))
+        while beyond < _LARGEST_STRETCH:
+            left = left[lead(left, high[left])[0] > 0]
+            if left.size == 0:
+                break
             beyond = max(2 * beyond, _FIRST_STRETCH)
-            low, high = np.where(still, high, low), np.where(still, 1 + beyond, high)
-        found = wrong(high)
-        for _ in range(_BISECTIONS):
-            middle = 0.5 * (low + high)
-            lost = wrong(middle)
-            low, high = np.where(lost, low, middle), np.where(lost, middle, high)
+            low[left], high[left] = high[left], 1 + beyond
+        found = np.ones(len(rows), dtype=bool)
+        found[left] = lead(left, high[left])[0] <= 0
+        self._close_in(lead, np.flatnonzero(found), low, high)
         return np.where(found, high, np.inf)
+
+    @staticmethod
+    def _close_in(
+        lead: Callable[[IntArray, FloatArray], tuple[FloatArray, FloatArray]],
+        left: IntArray,
+        low: FloatArray,
+        high: FloatArray,
+    ) -> None:
+        """Move `low`, where the own class leads, and `high`, where it does not, together.
+
+        The bracket is halved a few times, which favours the first of several crossings, and where
+        Newton's steps leave it. They go a little too far, so that both ends move.
+        """
+        at = 0.5 * (low[left] + high[left])
+        for i in range(_BISECTIONS):
+            value, slope = lead(left, at)
+            low[left], high[left] = (
+                np.where(value > 0, at, low[left]),
+                np.where(value > 0, high[left], at),
+            )
+            still = high[left] - low[left] > _CLOSE * high[left]
+            left, at, value, slope = left[still], at[still], value[still], slope[still]
+            if left.size == 0:
+                return
+            step = np.divide(-value, slope, out=np.full_like(at, np.nan), where=slope != 0)
+            # Beyond the root by a share of what the step itself may be wrong by.
+            target = at + step
+            overshoot = np.maximum(0.25 * _CLOSE * at, np.abs(step) * 2.0**-12)
+            target += np.where(value > 0, overshoot, -overshoot)
+            middle = 0.5 * (low[left] + high[left])
+            inside = (target > low[left]) & (target < high[left]) & (i >= _HALVINGS) & (i % 4 != 3)
+            at = np.where(inside, target, middle)
 
     def turn(self, lower: FloatArray, upper: FloatArray, nearest: FloatArray, n_turns: int) -> None:
         """Turn the rays of wide brackets towards the normal of the boundary they meet."""
-        weight = np.ones(len(upper))
+        weight, moving = np.ones(len(upper)), np.isfinite(upper)
         for _ in range(n_turns):
-            rows = np.flatnonzero(np.isfinite(upper) & (lower < (1 - _WIDE) * upper))
+            rows = np.flatnonzero(moving & (lower < (1 - _NARROW) * upper))
             if rows.size == 0:
                 return
-            direction = (nearest[rows] - self.x[rows]) / upper[rows, None]
+            before = upper[rows]
+            direction = (nearest[rows] - self.x[rows]) / before[:, None]
             normal = self._downhill(nearest[rows], self.labels[rows])
             turned = direction + weight[rows, None] * normal
             length = np.linalg.norm(turned, axis=1, keepdims=True)
-            turned *= upper[rows, None] / np.where(length > 0, length, 1.0)
+            turned *= before[:, None] / np.where(length > 0, length, 1.0)
             shorter = self.follow(rows, turned, upper, nearest)
             weight[rows] *= np.where(shorter, 1.0, 0.25)
+            gain = before - upper[rows]
+            wide = lower[rows] < (1 - _WIDE) * upper[rows]
+            moving[rows] = wide | ~shorter | (gain > _SETTLED * (before - lower[rows]))
 
     def _downhill(self, points: FloatArray, labels: npt.NDArray[np.int64]) -> FloatArray:
         """Return unit vectors along which the own class loses fastest."""
@@ -169,6 +215,55 @@ class Rays:
 
 
 @dataclass(frozen=True, eq=False)
+class _Side:
+    """One class at the points: what log densities along any ray from them are made of.
+
+    The precision of component k is diag(w) - F F^T (see `LowRankNormal.factor`).
+
+    Attributes
+    ----------
+    x, joint : ndarray of shape (n, d) and (n, K)
+        Points, and their joint log densities.
+    precision, pull : ndarray of shape (d, K)
+        w, and w times the means.
+    basis : ndarray of shape (d, K l)
+        The F of all components, side by side.
+    coordinates : ndarray of shape (n, K l)
+        Coordinates of the points relative to the means.
+    """
+
+    x: FloatArray
+    joint: FloatArray
+    precision: FloatArray
+    pull: FloatArray
+    basis: FloatArray
+    coordinates: FloatArray
+
+    @classmethod
+    def of(cls, pair: Classes, label: int, x: FloatArray) -> _Side:
+        normals = pair.normals[label]
+        joint = np.concatenate([pair.joint(label, x[rows]) for rows in _blocks(len(x))])
+        precision = np.column_stack([1 / normal.noise_variance for normal in normals])
+        means = np.column_stack([normal.mean for normal in normals])
+        bases = [normal.factor for normal in normals]
+        centres = np.concatenate(
+            [normal.mean @ basis for normal, basis in zip(normals, bases, strict=True)]
+        )
+        basis = np.concatenate(bases, axis=1)
+        return cls(x, joint, precision, precision * means, basis, x @ basis - centres)
+
+    def along(self, rows: IntArray, way: FloatArray) -> _Parabolas:
+        """Return the joint log densities along rays from some of the points."""
+        n_components = self.joint.shape[1]
+        shape = (len(rows), n_components, self.basis.shape[1] // n_components)
+        move = (way @ self.basis).reshape(shape)
+        at = self.coordinates[rows].reshape(shape)
+        slope = (way * self.x[rows]) @ self.precision - way @ self.pull - (move * at).sum(axis=2)
+        bend = way**2 @ self.precision - (move**2).sum(axis=2)
+        return _Parabolas(self.joint[rows], -slope, -0.5 * bend)
+
+
+@dataclass(frozen=True, eq=False)
 class _Parabolas:
     """Joint log densities (n, K) of one class along rays: value, slope and half the curvature."""
 
@@ -176,17 +271,30 @@ class _Parabolas:
     slope: FloatArray
     bend: FloatArray
 
-    @classmethod
-    def fit(cls, pair: Classes, label: int, x: FloatArray, way: FloatArray) -> _Parabolas:
-        zero, one, two = (pair.joint(label, x + s * way) for s in (0.0, 1.0, 2.0))
-        bend = 0.5 * (two - 2 * one + zero)
-        return cls(zero, one - zero - bend, bend)
+    def take(self, rows: IntArray) -> _Parabolas:
+        return _Parabolas(self.value[rows], self.slope[rows], self.bend[rows])
 
-    def at(self, stretch: FloatArray) -> FloatArray:
+    def at(self, stretch: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the log densities and their slopes."""
         s = stretch[:, None]
-        values: FloatArray = self.value + s * (self.slope + s * self.bend)
-        return values
+        curved = s * self.bend
+        return self.value + s * (self.slope + curved), self.slope + 2 * curved
 
 
-def _blocks(rows: IntArray) -> list[IntArray]:
-    return [rows[start : start + BLOCK] for start in range(0, rows.size, BLOCK)]
+def _largest(values: FloatArray, slopes: FloatArray) -> tuple[FloatArray, FloatArray]:
+    best = values.argmax(axis=1)[:, None]
+    return (
+        np.take_along_axis(values, best, axis=1)[:, 0],
+        np.take_along_axis(slopes, best, axis=1)[:, 0],
+    )
+
+
+def _log_sum(values: FloatArray, slopes: FloatArray) -> tuple[FloatArray, FloatArray]:
+    largest = values.max(axis=1, keepdims=True)
+    terms = np.exp(values - largest)
+    total = terms.sum(axis=1)
+    return np.log(total) + largest[:, 0], (terms * slopes).sum(axis=1) / total
+
+
+def _blocks(n: int) -> list[slice]:
+    return [slice(start, start + BLOCK) for start in range(0, max(n, 1), BLOCK)]

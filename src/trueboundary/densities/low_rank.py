@@ -141,9 +141,12 @@ class LowRankGaussian(Distribution):
         Returns
         -------
         LowRankGaussian
-            A new density.
+            A new density, or this one where nothing changes.
         """
         dtype = self.dtype if dtype is None else check_floating(dtype)
+        device = self.device if device is None else torch.device(device)
+        if (dtype, device) == (self.dtype, self.device):
+            return self  # nothing changes a density, so that it can be shared
         return LowRankGaussian(
             self.loc.to(device, dtype),
             self.loadings.to(device, dtype),

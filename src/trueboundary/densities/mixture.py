@@ -176,6 +176,9 @@ class MixtureOfFactorAnalyzers(Distribution):
     ) -> MixtureOfFactorAnalyzers:
         """Return the density in another dtype or on another device; see `LowRankGaussian.to`."""
         dtype = self.dtype if dtype is None else check_floating(dtype)
+        device = self.device if device is None else torch.device(device)
+        if (dtype, device) == (self.dtype, self.device):
+            return self  # nothing changes a density, so that it can be shared
         return MixtureOfFactorAnalyzers(
             None,
             self.means.to(device, dtype),

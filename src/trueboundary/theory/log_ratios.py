@@ -68,6 +68,8 @@ class LowRankNormal:
     # Left singular vectors of D^(-1/2) A and its squared singular values.
     _basis: FloatArray = field(init=False, repr=False)
     _ratio: FloatArray = field(init=False, repr=False)
+    #: F, shape (d, l), of the inverse covariance :math:`D^{-1} - F F^\top`.
+    factor: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         mean = moderate_array("mean", self.mean)
@@ -89,7 +91,10 @@ class LowRankNormal:
         whitened = loadings / np.sqrt(self.noise_variance)[:, None]
         basis, spectrum, _ = np.linalg.svd(whitened, full_matrices=False)
         object.__setattr__(self, "_basis", basis)
-        object.__setattr__(self, "_ratio", spectrum**2)
+        ratio = spectrum**2
+        object.__setattr__(self, "_ratio", ratio)
+        factor = basis * np.sqrt(ratio / (1 + ratio)) / np.sqrt(self.noise_variance)[:, None]
+        object.__setattr__(self, "factor", factor)
 
     @property
     def isotropic(self) -> bool:
@@ -109,6 +114,16 @@ class LowRankNormal:
         shrunk = (self._ratio / (1 + self._ratio))[:, None] * (self._basis.T @ whitened)
         product: FloatArray = (whitened - self._basis @ shrunk) / scale
         return product
+
+    def precision_within(self, frame: FloatArray) -> FloatArray:
+        """Return the inverse covariance within an orthonormal frame (d, m), shape (m, m)."""
+        spread = self.factor.T @ frame
+        if self.isotropic:
+            own = np.eye(frame.shape[1]) / self.noise_variance[0]
+        else:
+            own = frame.T @ (frame / self.noise_variance[:, None])
+        within: FloatArray = own - spread.T @ spread
+        return within
 
     def covariance_times(self, y: FloatArray) -> FloatArray:
         """Return the covariance times the columns of `y`, shape (d, n)."""
@@ -258,9 +273,7 @@ def log_ratio(
     outer = -sum(w / n.noise_variance[0] for w, n in zip(weights, normals, strict=True))
     if frame.shape[0] == frame.shape[1]:
         outer = 0.0
-    hessian = -sum(
-        w * (frame.T @ n.precision_times(frame)) for w, n in zip(weights, normals, strict=True)
-    )
+    hessian = -sum(w * n.precision_within(frame) for w, n in zip(weights, normals, strict=True))
     curvature, rotation = np.linalg.eigh(0.5 * (hessian + np.transpose(hessian)))
     largest = max(abs(w) / n.noise_variance.min() for w, n in zip(weights, normals, strict=True))
     basis = frame @ rotation

@@ -42,7 +42,7 @@ class MixtureBrackets(OnImages):
     Of `n_points` samples those are left out that the classifier gets wrong.
     """
 
-    version: ClassVar[int] = 2  # 1 lost digits next to means
+    version: ClassVar[int] = 3  # 2 was wider, 1 lost digits next to means
 
     n_points: int
     seed: int = 0
