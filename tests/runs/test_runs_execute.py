@@ -177,8 +177,6 @@ def test_progress_counts_cost_and_forgets_what_was_stored(store):
     assert [state.fraction for state in seen] == [0.75, 1.0, 1.0]
     assert [state.n_done for state in seen] == [2, 3, 3]
     assert seen[-1].seconds_left == 0.0
-    assert Progress((), 0, 1, 0.0, 5.0).seconds_left is None
-    assert Progress((), 0, 1, 0.25, 5.0).seconds_left == 15.0
 
 
 def test_progress_of_a_running_run_comes_through_its_file(store):

@@ -14,6 +14,7 @@ from trueboundary.runs.execute import (
     run_one,
     total_cost,
 )
+from trueboundary.runs.order import Group
 from trueboundary.runs.pieces import Pieced, Tally, joined, spans
 from trueboundary.runs.plans import (
     DamagedPlanError,
@@ -35,6 +36,7 @@ __all__ = [
     "DamagedPlanError",
     "DamagedRunError",
     "Failure",
+    "Group",
     "NoWorkerError",
     "Pieced",
     "Plan",

@@ -135,6 +135,13 @@ class RunConfig:
         """Rough cost in seconds on one core, used to order work and to show the time left."""
         return 1.0
 
+    def in_words(self) -> str:
+        """Return what the run does, to be shown while it does it.
+
+        It is empty where the title of the experiment says all there is to say.
+        """
+        return ""
+
     def compute(self, context: Context) -> RunResult:
         """Do the work; must depend on nothing but the fields and ``context.inputs``."""
         raise NotImplementedError(f"{self.kind} does not say how it is computed")

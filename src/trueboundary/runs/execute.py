@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 import platform
 import shutil
@@ -19,8 +18,10 @@ from typing import TypeVar
 
 from trueboundary.regular_files import write_atomically
 from trueboundary.runs.config import Context, Run, RunConfig
+from trueboundary.runs.order import Group, Queue, longest_chains, rank_by_value
 from trueboundary.runs.pool import THREAD_VARIABLES, NoWorkerError, WorkerDiedError
 from trueboundary.runs.store import DamagedRunError, Store
+from trueboundary.runs.time_left import Speed, SteadyClock, seconds_more
 
 #: Seconds between two looks at the progress of running work.
 POLL_INTERVAL = 0.5
@@ -56,7 +57,9 @@ class Progress:
     """State of a set of runs at one moment.
 
     Failed runs count as done. The `fraction` is the share of the cost that is done, 0 to 1; what
-    was stored before does not count. Times are in seconds.
+    was stored before does not count. Times are in seconds. The time left follows from the costs of
+    what is left, on all workers or along the longest chain of runs that wait for one another, and
+    from how long runs took here so far.
     """
 
     running: tuple[RunConfig, ...]
@@ -64,13 +67,7 @@ class Progress:
     n_total: int
     fraction: float
     elapsed: float
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Estimate of the time left in seconds; None until something has been done."""
-        if self.fraction <= 0.0:
-            return None
-        return self.elapsed * (1.0 - self.fraction) / self.fraction
+    seconds_left: float
 
 
 def collect(goals: Iterable[RunConfig]) -> dict[str, RunConfig]:
@@ -99,25 +96,26 @@ def _walk(goals: Iterable[RunConfig], name: Callable[[RunConfig], Name]) -> dict
     return found
 
 
-def run_one(root: str, config: RunConfig) -> None:
-    """Compute one configuration and store it; its needs must be stored already.
+def run_one(root: str, config: RunConfig) -> float | None:
+    """Compute one configuration, store it and return the seconds taken; its needs must be stored.
 
     A run that is there already is left alone, and one that another process is computing is waited
-    for; a damaged one is computed again.
+    for: None is returned. A damaged one is computed again.
     """
     store = Store(root)
     with store.lock(config):
         if _is_stored(store, config):
-            return
+            return None
         inputs = {name: _require(store, need) for name, need in config.needs().items()}
         checkpoint = store.checkpoint(config)
         checkpoint.mkdir(parents=True, exist_ok=True)
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         start, start_cpu = time.monotonic(), time.process_time()
         result = config.compute(Context(inputs, checkpoint, _progress_writer(checkpoint)))
+        seconds = time.monotonic() - start
         info = {
             "started": started,
-            "seconds": round(time.monotonic() - start, 3),
+            "seconds": round(seconds, 3),
             # What the run costs on a machine that is doing nothing else.
             "cpu_seconds": round(time.process_time() - start_cpu, 3),
             "machine": platform.machine(),
@@ -128,6 +126,7 @@ def run_one(root: str, config: RunConfig) -> None:
         }
         store.save(config, result, info)
         shutil.rmtree(checkpoint, ignore_errors=True)
+    return seconds
 
 
 def execute(
@@ -136,13 +135,16 @@ def execute(
     executor: Executor,
     *,
     n_workers: int | Callable[[], int] = 1,
+    groups: Iterable[Group] = (),
     on_progress: Callable[[Progress], None] | None = None,
+    on_stored: Callable[[RunConfig], None] | None = None,
 ) -> list[Failure]:
     """Compute `goals` and everything they need, skipping what is stored; return what failed.
 
-    The costliest run that is ready goes first. Runs whose needs failed are not started and are
-    reported as failures too. The traceback of each failure is kept in the store, at
-    `Store.failure`, until the run succeeds.
+    The run on which the longest chain of work hangs goes first or, with `groups`, what is worth
+    most per second, as far as that keeps no worker idle at the end. Runs whose needs failed are not
+    started and are reported as failures too. The traceback of each failure is kept in the store,
+    at `Store.failure`, until the run succeeds.
 
     The executor's workers must see the store's folder under the same absolute path. A worker that
     does not is found out before it computes anything.
@@ -158,8 +160,12 @@ def execute(
     n_workers : int or callable
         How many runs to hand over at a time, or a function that says how many there are room for
         now; while it says 0, nothing new is started.
+    groups : iterable of Group
+        Which goals answer something together, and what it is worth.
     on_progress : callable, optional
         Called about twice a second, and once at the end, with a `Progress`.
+    on_stored : callable, optional
+        Called with every run as soon as it is stored, and at first with those that were before.
 
     Raises
     ------
@@ -171,20 +177,27 @@ def execute(
     """
     if not callable(n_workers) and n_workers < 1:
         raise ValueError(f"at least one worker is needed, got {n_workers}")
-    work = _Work(goals, store)
+    work = _Work(goals, store, groups)
     hand_over = _Handover(executor, store)
-    running: dict[Future[_Raised | None], RunConfig] = {}
+    running: dict[Future[_Outcome], RunConfig] = {}
+    limit = 1
+    if on_stored is not None:
+        for known in work.stored():
+            on_stored(known)
     while work.n_waiting or running:
         limit = n_workers() if callable(n_workers) else n_workers
-        while len(running) < limit and (config := work.take()) is not None:
+        while len(running) < limit and (config := work.take(limit)) is not None:
             running[hand_over(config, work.folder(config))] = config
         for future in _some_finished(running):
             config = running.pop(future)
-            work.finish(config, _outcome(future, store))
+            outcome = _outcome(future, store)
+            work.finish(config, outcome)
+            if on_stored is not None and not isinstance(outcome, _Raised):
+                on_stored(config)
         if on_progress is not None:
-            on_progress(work.progress(tuple(running.values())))
+            on_progress(work.progress(tuple(running.values()), limit))
     if on_progress is not None:
-        on_progress(work.progress(()))
+        on_progress(work.progress((), limit))
     return list(work.failed.values())
 
 
@@ -192,51 +205,70 @@ class _Work:
     """What waits, what is done and what failed.
 
     Digests, which take a while, are computed once and not at every look; what can be started is
-    kept in a heap, so that a set of many thousands costs little more than its runs.
+    kept in heaps, so that a set of many thousands costs little more than its runs.
     """
 
-    def __init__(self, goals: Iterable[RunConfig], store: Store) -> None:
+    def __init__(
+        self, goals: Iterable[RunConfig], store: Store, groups: Iterable[Group] = ()
+    ) -> None:
         self._store = store
         self._configs = collect(goals)
         self._digests = {id(config): digest for digest, config in self._configs.items()}
         self._costs = {digest: config.cost() for digest, config in self._configs.items()}
         # A damaged run is removed by the worker that computes it again, which alone has its lock.
-        stored = {digest for digest, config in self._configs.items() if _is_intact(store, config)}
+        self._stored = {d for d, config in self._configs.items() if _is_intact(store, config)}
         self._wanted_by: dict[str, list[str]] = {digest: [] for digest in self._configs}
         self._n_missing: dict[str, int] = {}
-        self._ready: list[tuple[float, str]] = []
-        self._whole_cost = sum(c for digest, c in self._costs.items() if digest not in stored)
+        to_do = {d: cost for d, cost in self._costs.items() if d not in self._stored}
+        self._whole_cost = sum(to_do.values())
         self._done_cost = 0.0
-        self._n_done = len(stored)
+        self._n_done = len(self._stored)
         self._start = time.monotonic()
+        self._started: dict[str, float] = {}
+        self._speed, self._clock = Speed(), SteadyClock()
         self.failed: dict[str, Failure] = {}
-        for digest, config in self._configs.items():
-            if digest not in stored:
-                self._enlist(digest, {n.digest for n in config.needs().values()} - stored)
+        for digest in to_do:
+            missing = {n.digest for n in self._configs[digest].needs().values()} - self._stored
+            self._n_missing[digest] = len(missing)
+            for need in missing:
+                self._wanted_by[need].append(digest)
+        self._chains = longest_chains(self._wanted_by, to_do)
+        by_group = [(group.value, collect(group.goals).keys()) for group in groups]
+        self._ready = Queue(rank_by_value(by_group, to_do), self._chains)
+        for digest in to_do:
+            self._make_ready(digest)
 
     @property
     def n_waiting(self) -> int:
         """How many have not been started."""
         return len(self._n_missing)
 
-    def take(self) -> RunConfig | None:
-        """Return the costliest run that can be started, or None."""
-        if not self._ready:
+    def stored(self) -> list[RunConfig]:
+        """Return what was stored before, in the order of the goals."""
+        configs = reversed(self._configs.items())  # they were collected from the last one on
+        return [config for digest, config in configs if digest in self._stored]
+
+    def take(self, n_workers: int) -> RunConfig | None:
+        """Return the run that is to be started next, or None."""
+        digest = self._ready.pop((self._whole_cost - self._done_cost) / max(1, n_workers))
+        if digest is None:
             return None
-        digest = heapq.heappop(self._ready)[1]
         del self._n_missing[digest]
+        self._started[digest] = time.monotonic()
         return self._configs[digest]
 
     def folder(self, config: RunConfig) -> str:
         """Return the name of the run's folder."""
         return f"{config.kind}-{self._digests[id(config)]}"
 
-    def finish(self, config: RunConfig, raised: _Raised | None) -> None:
+    def finish(self, config: RunConfig, outcome: _Outcome) -> None:
         """Book the end of a run, and fail everything that waits for one that failed."""
         digest = self._digests[id(config)]
-        if raised is not None:
-            self._fail(digest, Failure(config, raised.message, raised.traceback))
+        if isinstance(outcome, _Raised):
+            self._fail(digest, Failure(config, outcome.message, outcome.traceback))
             return
+        if outcome is not None:
+            self._speed.add(self._costs[digest], outcome)
         self._require_visible(self.folder(config))
         self._n_done += 1
         self._done_cost += self._costs[digest]
@@ -247,26 +279,40 @@ class _Work:
                 self._n_missing[waiting] -= 1
                 self._make_ready(waiting)
 
-    def progress(self, running: tuple[RunConfig, ...]) -> Progress:
+    def progress(self, running: tuple[RunConfig, ...], n_workers: int) -> Progress:
         """Return how far everything is."""
-        done = self._done_cost
-        for config in running:
-            share = _read_progress(self._store.root / "unfinished" / self.folder(config))
-            done += share * self._costs[self._digests[id(config)]]
+        now = time.monotonic()
+        digests = [self._digests[id(config)] for config in running]
+        shares = {
+            digest: _read_progress(self._store.root / "unfinished" / self.folder(config))
+            for digest, config in zip(digests, running, strict=True)
+        }
+        ratio = self._speed.ratio(
+            (share, self._costs[digest], now - self._started[digest])
+            for digest, share in shares.items()
+        )
+        done = self._done_cost + sum(share * self._costs[d] for d, share in shares.items())
         fraction = min(1.0, done / self._whole_cost) if self._whole_cost > 0 else 1.0
-        n_done = self._n_done + len(self.failed)
-        elapsed = time.monotonic() - self._start
-        return Progress(running, n_done, len(self._configs), fraction, elapsed)
-
-    def _enlist(self, digest: str, missing: set[str]) -> None:
-        self._n_missing[digest] = len(missing)
-        for need in missing:
-            self._wanted_by[need].append(digest)
-        self._make_ready(digest)
+        waiting = sum(self._costs[digest] for digest in self._n_missing)
+        work, chains = ratio * waiting, [ratio * self._chains[d] for d in self._n_missing]
+        for digest, share in shares.items():
+            cost = self._costs[digest]
+            more = seconds_more(share, cost, now - self._started[digest], ratio)
+            work += more
+            chains.append(more + ratio * (self._chains[digest] - cost))
+        estimate = max([work / max(1, n_workers), *chains])
+        return Progress(
+            running,
+            self._n_done + len(self.failed),
+            len(self._configs),
+            fraction,
+            now - self._start,
+            self._clock.show(estimate, now),
+        )
 
     def _make_ready(self, digest: str) -> None:
         if self._n_missing[digest] == 0:
-            heapq.heappush(self._ready, (-self._costs[digest], digest))
+            self._ready.push(digest)
 
     def _fail(self, digest: str, failure: Failure) -> None:
         self.failed[digest] = failure
@@ -301,7 +347,7 @@ class _Handover:
         self._root = str(store.root.absolute())
         self._identity = store.identity()
 
-    def __call__(self, config: RunConfig, folder: str) -> Future[_Raised | None]:
+    def __call__(self, config: RunConfig, folder: str) -> Future[_Outcome]:
         try:
             return self._executor.submit(_run_there, self._root, self._identity, folder, config)
         except BrokenExecutor as error:
@@ -316,7 +362,11 @@ class _Raised:
     traceback: str
 
 
-def _run_there(root: str, identity: str, folder: str, config: RunConfig) -> _Raised | None:
+#: What became of a run: the seconds it took, None where it was stored already, or what it raised.
+_Outcome = float | None | _Raised
+
+
+def _run_there(root: str, identity: str, folder: str, config: RunConfig) -> _Outcome:
     """Run one configuration on a worker, after a look at whether its result would be found."""
     place = socket.gethostname()
     if not Store(root).is_same(identity):
@@ -331,10 +381,9 @@ def _run_there(root: str, identity: str, folder: str, config: RunConfig) -> _Rai
             f"{_version('trueboundary')}); install the same versions everywhere"
         )
     try:
-        run_one(root, config)
+        return run_one(root, config)
     except Exception as error:
         return _in_words(error)
-    return None
 
 
 def _in_words(error: BaseException) -> _Raised:
@@ -352,16 +401,16 @@ def _printable(text: str) -> str:
 
 
 def _some_finished(
-    running: dict[Future[_Raised | None], RunConfig],
-) -> set[Future[_Raised | None]]:
+    running: dict[Future[_Outcome], RunConfig],
+) -> set[Future[_Outcome]]:
     if not running:  # no worker is there yet, or none any more
         time.sleep(POLL_INTERVAL)
         return set()
     return wait(running, timeout=POLL_INTERVAL, return_when=FIRST_COMPLETED).done
 
 
-def _outcome(future: Future[_Raised | None], store: Store) -> _Raised | None:
-    """Return what a run raised; raise what concerns all of them."""
+def _outcome(future: Future[_Outcome], store: Store) -> _Outcome:
+    """Return what became of a run; raise what concerns all of them."""
     if future.cancelled():  # by no one here: the executor has given up
         raise _workers_gone(store)
     error = future.exception()
