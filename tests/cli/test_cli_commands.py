@@ -317,7 +317,7 @@ def test_a_linked_report_folder_is_followed_and_a_dead_link_is_said_at_once(caps
 
 def _measured(out):
     """Return the measured value of T1 in a table that was printed."""
-    return re.search(r"^ *T1 .*?1\.64 +(\S+)", out, re.MULTILINE)[1]
+    return re.search(r"^T1 .*\n.*? {2,}(\S+) +paper: 1\.64", out, re.MULTILINE)[1]
 
 
 def test_each_of_two_commands_prints_the_table_of_what_it_ran(capsys, monkeypatch):
@@ -409,11 +409,14 @@ def test_settings_of_ones_own_go_beside_the_reproduction(capsys, arguments, name
 
 
 def test_no_two_settings_share_a_folder():
+    from fake_experiment import EXPERIMENT
+
     from trueboundary.cli.work import Job, default_folder
     from trueboundary.runs import Plan
 
     def folder(device="cpu", **overrides):
-        return default_folder([Job(Plan("a", "quick", 0, device, {}, overrides), {})])
+        plan = Plan("a", "quick", 0, device, {}, overrides)
+        return default_folder([Job(EXPERIMENT, plan, {})])
 
     names = {
         folder(),

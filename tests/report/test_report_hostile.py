@@ -485,10 +485,10 @@ def test_what_an_analysis_makes_of_forged_results_is_looked_at_before_it_is_show
 
 def test_a_figures_name_stays_in_its_folder(tmp_path):
     from trueboundary.experiments import Panel
-    from trueboundary.report.figure_files import write_picture
+    from trueboundary.report.figure_files import Picture, write_picture
 
     with pytest.raises(ValueError, match="becomes a file's"):
-        write_picture(tmp_path, Panel("../escaped", "", "", lambda: None, []))
+        write_picture(tmp_path, Picture(Panel("../escaped", "", "", lambda: None, []), b"", b""))
 
 
 def test_a_table_that_fails_its_check_is_not_held_in_memory(root, monkeypatch):

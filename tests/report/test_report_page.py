@@ -15,9 +15,10 @@ import pytest
 
 from trueboundary.experiments import Measurement, Verdict
 from trueboundary.figures import COLOURS, CYCLE, new_figure, save_figure
-from trueboundary.report.build import build_report
+from trueboundary.report.build import GrowingReport, build_report
+from trueboundary.report.figure_files import draw_picture
 from trueboundary.report.words import duration, measured_value, number
-from trueboundary.runs import Plan, Store, execute, write_plan
+from trueboundary.runs import Plan, Store, execute, read_plan, write_plan
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -275,3 +276,33 @@ def test_the_page_opens_in_a_browser(root, tmp_path):
         check=True, capture_output=True, timeout=120, env={**os.environ, "HOME": str(tmp_path)},
     )  # fmt: skip
     assert picture.stat().st_size > 10_000
+
+
+def test_a_growing_report_ends_as_the_report_of_its_folder(fake, root, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "trueboundary.report.build.draw_picture",
+        lambda panel: drawn.append(panel.name) or draw_picture(panel),
+    )
+    growing = GrowingReport(root, plans=[read_plan(root / "plans" / "sums.json")])
+    growing.write()
+    early = (root / "report" / "index.html").read_text()
+    assert "Its runs have not all finished yet." in early
+    assert drawn == []
+    rows = growing.add("sums")
+    assert [row.claim.id for row in rows] == ["T1", "T2"]
+    assert all(row.judgement is not None for row in rows)
+    growing.write()
+    growing.write(is_last=True)
+    assert drawn == ["sums"], "it is drawn once"
+    files = {f.name: f.read_bytes() for f in (root / "report").rglob("*.*") if f.is_file()}
+    build_report(root)
+    assert files == {f.name: f.read_bytes() for f in (root / "report").rglob("*.*") if f.is_file()}
+
+
+def test_what_never_finished_says_why_at_last(fake, root):
+    shutil.rmtree(root / "runs")
+    growing = GrowingReport(root, plans=[read_plan(root / "plans" / "sums.json")])
+    assert growing.write().problems[0].problem == "Its runs have not all finished yet."
+    (section,) = growing.write(is_last=True).problems
+    assert "has not finished; running again goes on with it" in section.problem

@@ -27,12 +27,11 @@ from trueboundary.cli.paths import path
 from trueboundary.cli.typed_commands import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from trueboundary.experiments import Experiment
     from trueboundary.report.build import BuiltReport
     from trueboundary.report.collect import Material
-    from trueboundary.runs import Plan
 
 app = typer.Typer(
     name="trueboundary",
@@ -223,6 +222,7 @@ def report(
 ) -> None:  # fmt: skip
     """Write the report again from the stored results in DIR, without computing anything."""
     from trueboundary.regular_files import reason
+    from trueboundary.report.build import build_report
     from trueboundary.report.markdown import MarkerError, check_readme, update_readme
 
     if not any(folder.glob("plans/*.json")):
@@ -232,7 +232,7 @@ def report(
         if readme is not None:
             check_readme(readme)
         check_report(target)
-        built = _write_report(folder, target)
+        built = _write_report(lambda: build_report(folder, target), target)
         if readme is not None:
             update_readme(readme, folder, built.material)
     except MarkerError as error:
@@ -276,8 +276,10 @@ def _run(
     out: Path | None,
     overrides: Sequence[str],
 ) -> None:
-    from trueboundary.cli.terminal_tables import claims_table
+    from trueboundary.cli.findings import findings
     from trueboundary.cli.work import carry_out, default_folder, find_others, plan_jobs
+    from trueboundary.report.build import GrowingReport
+    from trueboundary.report.summary import tally
     from trueboundary.report.words import plural
     from trueboundary.runs import StoreError, WorkerDiedError
 
@@ -294,17 +296,20 @@ def _run(
         complain(f"{folder} held other settings of {id} ({how}); its report is of this command's "
                   "from now on, and what was computed stays")  # fmt: skip
     console = new_console()
+    report = GrowingReport(folder, plans=[job.plan for job in jobs])
     try:
-        failures = carry_out(jobs, folder, workers, console)
-        built = _write_report(folder, folder / "report", [job.plan for job in jobs])
+        with findings(jobs, report, console) as found:
+            failures = carry_out(jobs, folder, workers, console, found.stored)
+        built = _write_report(lambda: report.write(is_last=True), folder / "report")
     except KeyboardInterrupt:
         stop(f"interrupted; what had finished is kept in {folder}, and the same command goes on "
               "from there", 130)  # fmt: skip
     except (WorkerDiedError, StoreError, OSError) as error:
         stop(str(error), 1)
     own = built.material.only([experiment.id for experiment in chosen])
+    found.tell_rest(own.attempted)
     if own.attempted:
-        console.print(claims_table(own))
+        console.print(f"{tally(own.attempted)}.", highlight=False)
     for why, n in own.not_run.items():
         console.print(f"{plural(n, 'claim')} {why}.", highlight=False)
     for line in describe_failures(failures, folder):
@@ -318,12 +323,11 @@ def _run(
         raise typer.Exit(1)
 
 
-def _write_report(folder: Path, target: Path, plans: Iterable[Plan] = ()) -> BuiltReport:
+def _write_report(write: Callable[[], BuiltReport], target: Path) -> BuiltReport:
     from trueboundary.regular_files import reason
-    from trueboundary.report.build import build_report
 
     try:
-        return build_report(folder, target, plans=plans)
+        return write()
     except OSError as error:
         stop(f"the report could not be written to {target}: {reason(error)}", 1)
 

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from rich import progress as bars
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from trueboundary.plurals import plural
 from trueboundary.report.words import duration
@@ -16,6 +18,9 @@ from trueboundary.runs import Progress
 
 #: Seconds between two lines where there is no terminal.
 LINE_INTERVAL = 15.0
+
+#: Runs that are named at a time.
+SHOWN_RUNS = 8
 
 
 @contextmanager
@@ -26,19 +31,25 @@ def show_progress(
     if not console.is_terminal:
         yield _line_writer(console, names)
         return
-    columns = (
-        bars.TextColumn("[bold]{task.completed:3.0f} %"),
-        bars.BarColumn(bar_width=30),
-        bars.TextColumn("{task.fields[state]}"),
-    )
-    with bars.Progress(*columns, console=console, transient=True) as display:
-        task = display.add_task("", total=100.0, state="starting the workers")
+    with Live(console=console, transient=True, auto_refresh=False) as display:
 
         def report(state: Progress) -> None:
-            words = escape(_describe(state, names))
-            display.update(task, completed=100.0 * state.fraction, state=words)
+            display.update(picture(state, names), refresh=True)
 
+        display.update(Text("starting the workers"), refresh=True)
         yield report
+
+
+def picture(state: Progress, names: Mapping[str, str]) -> Group:
+    """Return a bar, and below it a line for each of some runs that are going on."""
+    head = Table.grid(padding=(0, 2, 0, 0))
+    bar = ProgressBar(total=1.0, completed=state.fraction, width=24)
+    head.add_row(Text(f"{100.0 * state.fraction:3.0f} %", style="bold"), bar, _describe(state))
+    texts = [names.get(config.digest, config.kind) for config in state.running[:SHOWN_RUNS]]
+    lines = [Text(f"  {text}", no_wrap=True, overflow="ellipsis", style="dim") for text in texts]
+    if len(state.running) > SHOWN_RUNS:
+        lines.append(Text(f"  and {len(state.running) - SHOWN_RUNS} more", style="dim"))
+    return Group(head, *lines)
 
 
 def _line_writer(console: Console, names: Mapping[str, str]) -> Callable[[Progress], None]:
@@ -49,18 +60,19 @@ def _line_writer(console: Console, names: Mapping[str, str]) -> Callable[[Progre
         moment, shown = last[0]
         # A change of what runs is worth a line sooner, yet a thousand tiny runs not one each.
         due = now - moment >= (LINE_INTERVAL if running == shown else LINE_INTERVAL / 5.0)
-        if due and state.n_done < state.n_total:
+        if due and state.running:
             last[0] = (now, running)
             percent = f"{100.0 * state.fraction:3.0f} %"
-            console.print(f"{percent}  {_describe(state, names)}", markup=False, highlight=False)
+            going_on = ", ".join(names.get(config.digest, config.kind) for config in state.running)
+            line = f"{percent}  {_describe(state)} | {going_on}"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return report
 
 
-def _describe(state: Progress, names: Mapping[str, str]) -> str:
-    parts = [f"{state.n_done} of {plural(state.n_total, 'run')}"]
-    if state.running:
-        left = state.seconds_left
-        parts.append("estimating the time left" if left is None else f"{duration(left)} left")
-        parts.append(", ".join(names.get(c.digest, c.kind) for c in state.running))
-    return " | ".join(parts)
+def _describe(state: Progress) -> str:
+    seconds = state.seconds_left
+    left = f"about {duration(seconds)} left" if seconds >= 1.0 else "less than a second left"
+    if not state.running and state.n_done < state.n_total:
+        left = "waiting for a worker"
+    return f"{state.n_done:,} of {plural(state.n_total, 'run')} | {left}"

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from trueboundary.experiments.base import SCALES, Experiment
 from trueboundary.experiments.claims import Verdict
 from trueboundary.report.words import duration, measured_value, paper_value
 
 if TYPE_CHECKING:
-    from trueboundary.report.collect import Material
+    from trueboundary.report.collect import ClaimRow
 
 _COLOURS = {
     Verdict.REPRODUCED: "green",
@@ -22,6 +24,8 @@ _COLOURS = {
     Verdict.NOT_AT_THIS_SCALE: "yellow",
     Verdict.NO_DATA: "bright_black",
 }
+#: Columns of the widest table of claims, and of its verdicts.
+_WIDEST, _VERDICT = 110, max(len(verdict.value) for verdict in Verdict)
 
 
 def experiments_table(experiments: Iterable[Experiment]) -> tuple[Table, list[str]]:
@@ -51,25 +55,49 @@ def experiments_table(experiments: Iterable[Experiment]) -> tuple[Table, list[st
     return table, list(reasons)
 
 
-def claims_table(material: Material) -> Table:
-    """Return every claim with the paper's value, the measured one and the verdict."""
-    table = _table("claim", "statement", "paper", "measured", "verdict")
-    for row in material.attempted:
-        judgement = row.judgement
-        if judgement is None:
-            verdict, measured = f"[bright_black]{escape(row.missing)}[/]", "–"
-        else:
-            colour = _COLOURS[judgement.verdict]
-            verdict = f"[{colour}]{judgement.verdict.value}[/]"
-            measured = measured_value(judgement.measurement)
-        table.add_row(
-            row.claim.id,
-            escape(row.claim.statement),
-            escape(paper_value(row.claim)),
-            escape(measured),
-            verdict,
-        )
-    return table
+class ClaimsTable:
+    """A table of claims that grows by one experiment at a time.
+
+    Under its statement a claim has the verdict, what was measured, and what the paper says.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def add(self, title: str, rows: Sequence[ClaimRow]) -> None:
+        """Print the claims of an experiment under its title."""
+        width = min(self._console.width, _WIDEST)
+        indent = max((len(row.claim.id) for row in rows), default=0) + 2
+        block: list[RenderableType] = [Text(title, style="bold")]
+        for row in rows:
+            block += [_statement(row, indent), _values(row, indent)]
+        self._console.print(Group(*block), width=width, highlight=False)
+        self._console.print()
+
+
+def _statement(row: ClaimRow, indent: int) -> Table:
+    line = Table.grid(padding=0)
+    line.add_column(width=indent)
+    line.add_column(overflow="fold")
+    line.add_row(escape(row.claim.id), escape(row.claim.statement))
+    return line
+
+
+def _values(row: ClaimRow, indent: int) -> Table:
+    judgement = row.judgement
+    if judgement is None:
+        verdict, found = "[bright_black]no verdict[/]", escape(row.missing)
+    else:
+        colour = _COLOURS[judgement.verdict]
+        verdict = f"[{colour}]{judgement.verdict.value}[/]"
+        found = escape(measured_value(judgement.measurement))
+    line = Table.grid(padding=(0, 2, 0, 0))
+    line.add_column(width=indent - 2)
+    line.add_column(width=_VERDICT, overflow="fold")
+    line.add_column(overflow="fold")
+    paper = f"[dim]paper:[/] {escape(paper_value(row.claim))}"
+    line.add_row("", verdict, f"{found}  {paper}")
+    return line
 
 
 def checks_table(checks: Sequence[tuple[str, str]]) -> Table:

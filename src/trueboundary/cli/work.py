@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,15 @@ from rich.console import Console
 from trueboundary.cli.errors import UserError
 from trueboundary.cli.progress import show_progress
 from trueboundary.experiments.base import Experiment, Scale
+from trueboundary.experiments.claims import reduced_settings
 from trueboundary.experiments.formats import setting
 from trueboundary.experiments.images.brought import check_images
 from trueboundary.experiments.overrides import parse_overrides
+from trueboundary.report.collect import read_claims_of
 from trueboundary.runs import (
     DamagedPlanError,
     Failure,
+    Group,
     Plan,
     RunConfig,
     Store,
@@ -38,13 +41,14 @@ class Job:
     Where `missing` says in one sentence that data are not here, there are no runs.
     """
 
+    experiment: Experiment
     plan: Plan
     configs: dict[str, RunConfig]
     missing: str = ""
 
 
 def plan_jobs(
-    experiments: Sequence[Experiment],
+    chosen: Sequence[Experiment],
     scale: Scale,
     *,
     seed: int,
@@ -60,10 +64,10 @@ def plan_jobs(
         on are damaged or have not the classes that are asked for.
     """
     try:
-        replaced = parse_overrides(experiments, overrides)
+        replaced = parse_overrides(chosen, overrides)
     except ValueError as error:
         raise UserError(str(error)) from error
-    return [_plan_job(e, scale, seed, device, replaced[e.id]) for e in experiments]
+    return [_plan_job(e, scale, seed, device, replaced[e.id]) for e in chosen]
 
 
 def _plan_job(
@@ -80,7 +84,7 @@ def _plan_job(
     except (ValueError, TypeError, OSError) as error:
         raise UserError(f"{experiment.id} cannot run like that: {error}") from error
     plan = Plan(experiment.id, scale, seed, device, settings, replaced, folders)
-    return Job(plan, configs, missing)
+    return Job(experiment, plan, configs, missing)
 
 
 def default_folder(jobs: Sequence[Job]) -> Path:
@@ -132,8 +136,17 @@ def _asked(plan: Plan) -> dict[str, str]:
     return {"scale": plan.scale, "seed": str(plan.seed), "device": plan.device, **settings}
 
 
-def carry_out(jobs: Sequence[Job], out: Path, n_workers: int, console: Console) -> list[Failure]:
-    """Run what is not stored yet and return what failed."""
+def carry_out(
+    jobs: Sequence[Job],
+    out: Path,
+    n_workers: int,
+    console: Console,
+    on_stored: Callable[[RunConfig], None],
+) -> list[Failure]:
+    """Run what is not stored yet and return what failed; `on_stored` is as in `execute`.
+
+    What decides most claims per second goes first.
+    """
     store = Store(out)
     store.clean()
     for job in jobs:
@@ -143,15 +156,31 @@ def carry_out(jobs: Sequence[Job], out: Path, n_workers: int, console: Console) 
         worker_pool(min(n_workers, len(collect(goals)) or 1)) as pool,
         show_progress(console, run_names(jobs)) as report,
     ):
-        return execute(goals, store, pool, n_workers=n_workers, on_progress=report)
+        return execute(
+            goals,
+            store,
+            pool,
+            n_workers=n_workers,
+            groups=[Group(tuple(job.configs.values()), job_value(job)) for job in jobs],
+            on_progress=report,
+            on_stored=on_stored,
+        )
+
+
+def job_value(job: Job) -> float:
+    """Return the number of claims that a job decides; those it only measures count a tenth."""
+    return sum(
+        0.1 if reduced_settings(claim, job.plan.settings) else 1.0
+        for claim in read_claims_of([job.experiment.paper])
+        if claim.experiment == job.experiment.id
+    )
 
 
 def run_names(jobs: Sequence[Job]) -> dict[str, str]:
-    """Return a name to show for every run and everything it needs, by digest."""
+    """Return for every run, by digest, what it does and for which part of which paper."""
     names: dict[str, str] = {}
     for job in jobs:
         for digest, config in collect(job.configs.values()).items():
-            names.setdefault(digest, config.kind)
-        for name, config in job.configs.items():
-            names[config.digest] = f"{job.plan.experiment} · {name}"
+            words = config.in_words() or job.experiment.title
+            names.setdefault(digest, f"{job.experiment.place}: {words}")
     return names

@@ -195,7 +195,7 @@ def judge(
     reductions : sequence of str
         What is less than in the paper besides settings; see `Analysis`.
     """
-    reduced = _reductions(claim, settings) + (tuple(reductions) if claim.depends_on else ())
+    reduced = reduced_settings(claim, settings) + (tuple(reductions) if claim.depends_on else ())
     if measurement is None and lacks_data:
         return Judgement(claim, None, Verdict.NO_DATA, "the data are not here", reduced)
     holds, reason = _test(claim, measurement)
@@ -238,8 +238,8 @@ def _compare(claim: Claim, paper: float, low: float, high: float) -> tuple[bool,
     return low <= ceiling and high >= floor, f"{measured} against {printed}"
 
 
-def _reductions(claim: Claim, used: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say which settings that can change the answer differ from the paper's."""
+def reduced_settings(claim: Claim, used: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say which settings that can change the answer to a claim differ from the paper's."""
     settings = {s.name: s for s in read_settings(claim.experiment)} if claim.depends_on else {}
     found = []
     for name in claim.depends_on:

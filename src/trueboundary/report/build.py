@@ -10,8 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trueboundary.plain_text import printable
-from trueboundary.report.collect import ClaimRow, Material, Section, collect_material
-from trueboundary.report.figure_files import Picture, write_claims_json, write_picture, write_text
+from trueboundary.report.collect import (
+    ClaimRow,
+    Material,
+    Section,
+    collect_material,
+    judge_plan,
+    unfinished,
+)
+from trueboundary.report.figure_files import (
+    Picture,
+    draw_picture,
+    write_claims_json,
+    write_picture,
+    write_text,
+)
 from trueboundary.report.markdown import claims_markdown
 from trueboundary.report.page import render_page
 from trueboundary.runs import Plan
@@ -37,6 +50,60 @@ class BuiltReport:
         return self.material.problems
 
 
+class GrowingReport:
+    """A report of experiments that finish one after the other.
+
+    Each is analysed and drawn once, as soon as its runs are there; writing the report again then
+    takes the time of writing files. It may be used from one thread at a time.
+
+    Parameters
+    ----------
+    root, report
+        As in `build_report`.
+    plans : iterable of Plan
+        Plans of the experiments that grow; they count in place of those that are stored.
+    """
+
+    def __init__(
+        self, root: Path, report: Path | None = None, *, plans: Iterable[Plan] = ()
+    ) -> None:
+        self._root = root
+        self._report = root / "report" if report is None else report
+        self._plans = {plan.experiment: plan for plan in plans}
+        self._known: dict[str, Section] = {}
+        self._drawn: dict[str, list[Picture]] = {}
+
+    def add(self, id: str) -> list[ClaimRow]:
+        """Analyse an experiment whose runs are all stored, and return its claims."""
+        self._known[id], rows = judge_plan(self._root, self._plans[id])
+        return rows
+
+    def write(self, *, is_last: bool = False) -> BuiltReport:
+        """Write the report as far as it is known; what is still open says that it is.
+
+        The last time, what is not known by then is read from the stored runs all the same, and says
+        what is wrong with it.
+        """
+        open_plans = [plan for id, plan in self._plans.items() if id not in self._known]
+        waiting = {} if is_last else {plan.experiment: unfinished(plan) for plan in open_plans}
+        place = find_place(self._report)
+        material = collect_material(self._root, self._plans.values(), waiting | self._known)
+        # What other commands left in the folder is read once, too.
+        self._known |= {
+            section.experiment.id: section
+            for section in material.sections
+            if section.experiment.id not in waiting
+        }
+        # A mount point cannot be renamed, nor a folder whose parent is closed: these are filled.
+        is_fixed = place.is_dir() and (
+            os.path.ismount(place) or not os.access(place.parent, os.W_OK)
+        )
+        beside = place / "report" if is_fixed else place
+        with locked(_with_suffix(beside, ".lock")):  # another process may be writing one, too
+            material = _write(material, place, beside, self._drawn)
+        return BuiltReport(self._root, self._report / "index.html", material)
+
+
 def build_report(
     root: Path, report: Path | None = None, *, plans: Iterable[Plan] = ()
 ) -> BuiltReport:
@@ -60,15 +127,7 @@ def build_report(
     OSError
         If it cannot be written, or the folder is something else than a report.
     """
-    report = root / "report" if report is None else report
-    place = find_place(report)
-    material = collect_material(root, plans)
-    # A mount point cannot be renamed, nor a folder whose parent is closed: these are filled.
-    is_fixed = place.is_dir() and (os.path.ismount(place) or not os.access(place.parent, os.W_OK))
-    beside = place / "report" if is_fixed else place
-    with locked(_with_suffix(beside, ".lock")):  # another process may be writing one, too
-        material = _write(material, place, beside)
-    return BuiltReport(root, report / "index.html", material)
+    return GrowingReport(root, report, plans=plans).write(is_last=True)
 
 
 def find_place(report: Path) -> Path:
@@ -102,12 +161,14 @@ def _with_suffix(place: Path, suffix: str) -> Path:
     return place.with_name(f"{place.name}{suffix}")
 
 
-def _write(material: Material, place: Path, beside: Path) -> Material:
+def _write(
+    material: Material, place: Path, beside: Path, drawn: dict[str, list[Picture]]
+) -> Material:
     staging = _with_suffix(beside, ".tmp")
     _remove(staging)
     (staging / "figures").mkdir(parents=True)
     try:
-        material, pictures = _draw(material, staging / "figures")
+        material, pictures = _draw(material, staging / "figures", drawn)
         write_claims_json(staging / "claims.json", material.rows)
         write_text(staging / "claims.md", claims_markdown(material.rows))
         write_text(staging / "index.html", render_page(material, pictures))
@@ -146,13 +207,23 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _draw(material: Material, folder: Path) -> tuple[Material, dict[str, list[Picture]]]:
-    """Draw every panel; an experiment whose figure cannot be drawn says so."""
+def _draw(
+    material: Material, folder: Path, drawn: dict[str, list[Picture]]
+) -> tuple[Material, dict[str, list[Picture]]]:
+    """Draw every panel that is not `drawn`; an experiment whose figure cannot be drawn says so.
+
+    Those that are drawn now are added.
+    """
     sections, pictures = [], {}
     for section in material.sections:
         panels = () if section.analysis is None else section.analysis.panels
+        known = drawn.get(section.experiment.id, [])
         try:
-            pictures[section.experiment.id] = [write_picture(folder, panel) for panel in panels]
+            if [id(picture.panel) for picture in known] != [id(panel) for panel in panels]:
+                known = [draw_picture(panel) for panel in panels]
+            for picture in known:
+                write_picture(folder, picture)
+            pictures[section.experiment.id] = drawn[section.experiment.id] = known
         except Exception as error:  # as for the analysis: one figure must not cost the report
             why = printable(f"{type(error).__name__}: {error}")
             problem = f"A figure could not be drawn: {why}"

@@ -126,13 +126,17 @@ class Material:
         return {run.path.name: run for section in self.sections for run in section.runs.values()}
 
 
-def collect_material(root: Path, own: Iterable[Plan] = ()) -> Material:
+def collect_material(
+    root: Path, own: Iterable[Plan] = (), known: Mapping[str, Section] | None = None
+) -> Material:
     """Read plans and runs under `root`, analyse them and judge the claims.
 
     What cannot be read costs the experiment that it belongs to, and no other.
     Plans of one's own count in place of those that are stored for the same experiments: the folder
-    may by now hold another command's.
+    may by now hold another command's. Sections that are `known`, by experiment, are taken as they
+    are.
     """
+    known = {} if known is None else known
     plans: dict[str, Plan | DamagedPlanError] = {}
     for id, file in plan_files(root).items():
         try:
@@ -142,7 +146,7 @@ def collect_material(root: Path, own: Iterable[Plan] = ()) -> Material:
     plans |= {plan.experiment: plan for plan in own}
     store = Store(root)
     sections = [
-        _section(store, experiment, plans[id])
+        known[id] if id in known else _section(store, experiment, plans[id])
         for id, experiment in experiments().items()
         if id in plans
     ]
@@ -151,7 +155,7 @@ def collect_material(root: Path, own: Iterable[Plan] = ()) -> Material:
         for id in map(printable, sorted(plans.keys() - experiments().keys()))
     ]
     by_id = {section.experiment.id: section for section in sections}
-    claims = _claims(section.experiment.paper for section in sections)
+    claims = read_claims_of(section.experiment.paper for section in sections)
     left_out = _left_out(plans)
     rows = []
     for claim in claims:
@@ -224,7 +228,7 @@ def _say(analysis: Analysis) -> None:
 
 
 def _analysis_without_data(experiment: Experiment) -> Analysis:
-    claims = [c.id for c in _claims([experiment.paper]) if c.experiment == experiment.id]
+    claims = [c.id for c in read_claims_of([experiment.paper]) if c.experiment == experiment.id]
     remark = "The images that this experiment needs were not on this machine, so nothing was run."
     return Analysis(remarks=[remark], without_data=claims)
 
@@ -238,12 +242,30 @@ def _why_missing(store: Store, name: str, folder: str) -> tuple[str, str]:
     return f"Its run {name!r} has not finished; running again goes on with it.", ""
 
 
-def _claims(papers: Iterable[str]) -> list[Claim]:
+def read_claims_of(papers: Iterable[str]) -> list[Claim]:
+    """Return the claims of some papers, one after the other."""
     claims: list[Claim] = []
     for paper in dict.fromkeys(papers):
         with suppress(FileNotFoundError):  # experiments of our own may judge no paper
             claims += read_claims(paper)
     return claims
+
+
+def judge_plan(root: Path, plan: Plan) -> tuple[Section, list[ClaimRow]]:
+    """Read the runs of one plan under `root`, analyse them, and judge its claims."""
+    section = _section(Store(root), experiments()[plan.experiment], plan)
+    rows = []
+    for claim in read_claims_of([section.experiment.paper]):
+        if claim.experiment == plan.experiment:
+            section, row = _row(section, claim)
+            rows.append(row)
+    return section, rows
+
+
+def unfinished(plan: Plan) -> Section:
+    """Return what stands for an experiment while its runs go on."""
+    experiment = experiments()[plan.experiment]
+    return Section(experiment, plan, {}, None, "Its runs have not all finished yet.")
 
 
 def _row(section: Section, claim: Claim) -> tuple[Section, ClaimRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,36 +21,49 @@ _NAME = re.compile(r"\w[\w.-]*")
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as the page shows it.
+    """A figure that is drawn.
 
     Parameters
     ----------
     panel : Panel
-        Title and caption.
-    source : str
-        The PNG file as a data URI.
+        Name, title, caption and numbers.
+    png, pdf : bytes
+        The content of its files.
     """
 
     panel: Panel
-    source: str
+    png: bytes
+    pdf: bytes
+
+    @property
+    def source(self) -> str:
+        """The PNG file as a data URI, for the page."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
 
 
-def write_picture(folder: Path, panel: Panel) -> Picture:
-    """Draw `panel` and write its PNG, PDF and CSV files into `folder`.
+def draw_picture(panel: Panel) -> Picture:
+    """Draw `panel`."""
+    with tempfile.TemporaryDirectory() as folder:
+        png, pdf = save_figure(panel.draw(), Path(folder), "figure")
+        return Picture(panel, png.read_bytes(), pdf.read_bytes())
+
+
+def write_picture(folder: Path, picture: Picture) -> None:
+    """Write the PNG, PDF and CSV files of a figure into `folder`.
 
     Raises
     ------
     ValueError
         If a figure of that name is there already, or the name is none for a file.
     """
-    if not _NAME.fullmatch(panel.name):
-        raise ValueError(f"a figure's name becomes a file's: it cannot be {panel.name!r}")
-    if (folder / f"{panel.name}.png").exists():
-        raise ValueError(f"there is a figure called {panel.name!r} already")
-    png, _ = save_figure(panel.draw(), folder, panel.name)
-    write_csv(folder / f"{panel.name}.csv", panel.data)
-    encoded = base64.b64encode(png.read_bytes()).decode("ascii")
-    return Picture(panel, f"data:image/png;base64,{encoded}")
+    name = picture.panel.name
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a figure's name becomes a file's: it cannot be {name!r}")
+    if (folder / f"{name}.png").exists():
+        raise ValueError(f"there is a figure called {name!r} already")
+    (folder / f"{name}.png").write_bytes(picture.png)
+    (folder / f"{name}.pdf").write_bytes(picture.pdf)
+    write_csv(folder / f"{name}.csv", picture.panel.data)
 
 
 def write_csv(file: Path, rows: Table) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from trueboundary.experiments.claims import Verdict
-from trueboundary.plurals import plural
 from trueboundary.regular_files import read_regular, reason
 from trueboundary.report.collect import ClaimRow, Material
-from trueboundary.report.summary import verdict_counts
+from trueboundary.report.summary import tally
 from trueboundary.report.words import count, exact_value, measured_value, paper_value
 
 #: The lines between which the README's table stands.
@@ -92,23 +90,8 @@ def _headlines(root: Path, material: Material) -> str:
     scales = ", ".join(dict.fromkeys(plan.scale for plan in material.plans))
     command = f"trueboundary report {root.as_posix()} --readme README.md"
     note = f"Measured at scale {scales}; this table is written by `{command}`."
-    counts = f"In this table {_verdicts(rows)}; in all {_verdicts(material.attempted)}."
+    counts = f"In this table {tally(rows)}; in all {tally(material.attempted)}."
     return f"{claims_markdown(rows)}\n{counts} {note}\n"
-
-
-def _verdicts(rows: Sequence[ClaimRow]) -> str:
-    """Return how many of some claims came to each verdict; what did not occur is left out."""
-    judged = [row.judgement for row in rows if row.judgement is not None]
-    counts = verdict_counts(judged)
-    found = {
-        "reproduced": counts[Verdict.REPRODUCED],
-        "different": counts[Verdict.DIFFERS],
-        "not testable at this scale": counts[Verdict.NOT_AT_THIS_SCALE],
-        "without data here": counts[Verdict.NO_DATA],
-        "without a result": len(rows) - len(judged),
-    }
-    tally = ", ".join(f"{n:,} {what}" for what, n in found.items() if n)
-    return f"{plural(len(rows), 'claim')}: {tally or 'none judged'}"
 
 
 def _paper(row: ClaimRow) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from trueboundary.experiments.claims import Judgement, Verdict
-from trueboundary.report.collect import Material
+from trueboundary.report.collect import ClaimRow, Material
 from trueboundary.report.words import duration, measured_value, paper_value, plural
 
 
@@ -35,6 +35,21 @@ def verdict_counts(judgements: Sequence[Judgement]) -> dict[Verdict, int]:
     """Return how many claims came to each verdict, in a fixed order, zeros included."""
     counts = Counter(judgement.verdict for judgement in judgements)
     return {verdict: counts[verdict] for verdict in Verdict}
+
+
+def tally(rows: Sequence[ClaimRow]) -> str:
+    """Return how many of some claims came to each verdict; what did not occur is left out."""
+    judged = [row.judgement for row in rows if row.judgement is not None]
+    counts = verdict_counts(judged)
+    found = {
+        "reproduced": counts[Verdict.REPRODUCED],
+        "different": counts[Verdict.DIFFERS],
+        "not testable at this scale": counts[Verdict.NOT_AT_THIS_SCALE],
+        "without data here": counts[Verdict.NO_DATA],
+        "without a result": len(rows) - len(judged),
+    }
+    tally = ", ".join(f"{n:,} {what}" for what, n in found.items() if n)
+    return f"{plural(len(rows), 'claim')}: {tally or 'none judged'}"
 
 
 def _counts(material: Material) -> str:

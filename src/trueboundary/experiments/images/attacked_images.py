@@ -90,6 +90,10 @@ class AttackedImages(Pieced, OfClassifier):
         """Return the mixtures, the classifier and, of many points, the pieces."""
         return {**self.whole_needs(), **self.pieces()}
 
+    def in_words(self) -> str:
+        """Return what is searched for."""
+        return f"searching for nearest errors of the {self.name}, {self.task.name}"
+
     def whole_cost(self) -> float:
         """Return about the time of all points."""
         return self.seconds(self.n_points)

@@ -77,6 +77,10 @@ class FittedMixtures(RunConfig):
         """Return the images of one part, those of the pair at least."""
         return self.source.load(self.pair, part, self.face_size)
 
+    def in_words(self) -> str:
+        """Return what is fitted."""
+        return f"fitting mixtures of factor analyzers to {self.source.words(self.pair)}"
+
     def cost(self) -> float:
         """Return about the time of all iterations."""
         per_component = self.source.n_images * self.n_pixels * (self.n_factors + 2) * RATES.em
@@ -158,6 +162,11 @@ class ImageTask:
         if self.variant == "real":
             raise ValueError("the density of real images is not known; choose another variant")
         return load_fit(fit).problem(self.variant, noise_std=self.noise_std)
+
+    @property
+    def name(self) -> str:
+        """What the images are of, and which variant."""
+        return f"{self.variant} {self.fit.source.words(self.fit.pair)}"
 
     def available(self, n: int) -> int:
         """Return about how many of `n` test points there are; a sixth of real images are kept."""

@@ -52,6 +52,15 @@ class TrainedClassifier(OnImages):
     n_train: int
     seed: int = 0
 
+    @property
+    def name(self) -> str:
+        """What kind of classifier it is."""
+        raise NotImplementedError(f"{self.kind} does not say what it is called")
+
+    def in_words(self) -> str:
+        """Return that it is trained."""
+        return f"training the {self.name} on {self.task.name}"
+
     def seconds_of_passes(self, n_calls: int, n_points: int) -> float:
         """Return about the time to decide `n_points` in all, in a number of calls."""
         raise NotImplementedError(f"{self.kind} does not say how long it takes to decide")
@@ -99,6 +108,11 @@ class TrainedCNN(TrainedClassifier):
         self.check_at_least(0, "n_train")
         if self.architecture not in get_args(Architecture):
             raise ValueError(f"architecture must be one of {get_args(Architecture)}")
+
+    @property
+    def name(self) -> str:
+        """What it is and how wide."""
+        return f"convolutional network of width {self.width}"
 
     def cost(self) -> float:
         """Return about the time of all steps; TRADES takes eleven passes for one."""
@@ -207,6 +221,11 @@ class TrainedSVM(TrainedClassifier):
         if self.kernel not in get_args(Kernel):
             raise ValueError(f"kernel must be one of {get_args(Kernel)}, got {self.kernel!r}")
 
+    @property
+    def name(self) -> str:
+        """What it is, with its kernel."""
+        return {"linear": "linear", "rbf": "RBF"}[self.kernel] + " SVM"
+
     def cost(self) -> float:
         """Return about the time of the fits, one for each gamma of some points among them."""
         n_pixels = self.task.fit.n_pixels
@@ -269,6 +288,11 @@ class OfClassifier(OnImages):
 
     classifier: TrainedClassifier | None
 
+    @property
+    def name(self) -> str:
+        """What the classifier is called."""
+        return "optimal classifier" if self.classifier is None else self.classifier.name
+
     def seconds_of_passes(self, n_calls: int, n_points: int) -> float:
         """Return about the time to decide `n_points` in all, in a number of calls."""
         if self.classifier is None:
@@ -304,6 +328,10 @@ class Accuracy(OfClassifier):
 
     def __post_init__(self) -> None:
         self.check_at_least(1, "n_points")
+
+    def in_words(self) -> str:
+        """Return what is counted."""
+        return f"counting right decisions of the {self.name}, {self.task.name}"
 
     def cost(self) -> float:
         """Return about the time of all points."""

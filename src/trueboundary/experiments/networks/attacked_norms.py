@@ -46,6 +46,10 @@ class NormScan(OfNetwork):
         self.check_at_least(1, "n_points")
         _check_norms(self.norms, self.middle)
 
+    def in_words(self) -> str:
+        """Return what is counted."""
+        return f"counting the errors of the {self.network.name} at every norm"
+
     def cost(self) -> float:
         """Two operations per parameter and point."""
         return len(self.norms) * self.n_points * self.network.seconds_per_point
@@ -108,6 +112,10 @@ class NormAttack(Pieced, OfNetwork):
             f"norm-{index}": AttackedNorm(**self.field_values(), index=index)
             for index in range(len(self.norms))
         }
+
+    def in_words(self) -> str:
+        """Return what is searched for."""
+        return f"searching for errors of the {self.network.name} at every norm"
 
     def whole_cost(self) -> float:
         """Return about the time of the attack on all norms."""

@@ -73,6 +73,10 @@ class AttackedPoints(Pieced, OfNetwork):
             for first, stop in spans(self.n_points, PIECE_POINTS)
         }
 
+    def in_words(self) -> str:
+        """Return what is searched for."""
+        return f"searching for the nearest errors of the {self.network.name}"
+
     def whole_cost(self) -> float:
         """Return about the time of the attack."""
         return self.seconds(self.n_points)

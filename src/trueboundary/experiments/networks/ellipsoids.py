@@ -108,6 +108,10 @@ class EllipsoidErrors(OfNetwork):
     and, for each method and sphere, ``"<method>-<sphere>"``, the log10 of the error rate.
     """
 
+    def in_words(self) -> str:
+        """Return what is worked out."""
+        return f"working out the exact error rates of the {self.network.name}"
+
     def cost(self) -> float:
         """Eigenvalues and ten tail probabilities for each stored model."""
         dim = self.network.dim
@@ -172,6 +176,10 @@ class EllipsoidDistances(OfEllipsoids):
 
     def __post_init__(self) -> None:
         self.check_at_least(2, "n_points")
+
+    def in_words(self) -> str:
+        """Return what is worked out."""
+        return f"working out exact distances to errors of the {self.network.name}"
 
     def cost(self) -> float:
         """Return the cost of projecting every point for every model and sphere."""

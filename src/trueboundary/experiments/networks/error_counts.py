@@ -51,6 +51,10 @@ class ErrorCount(Pieced, OfNetwork):
             for first, last in spans(n_blocks, PIECE_BLOCKS)
         }
 
+    def in_words(self) -> str:
+        """Return what is counted."""
+        return f"counting the errors of the {self.network.name}"
+
     def whole_cost(self) -> float:
         """Two operations per parameter and point."""
         return 2 * self.n_points * self.network.seconds_per_point
@@ -108,6 +112,10 @@ class CountedPiece(OfNetwork):
     n_points: int
     model: str = FINAL
     seed: int = 0
+
+    def in_words(self) -> str:
+        """Return what is counted."""
+        return f"counting the errors of the {self.network.name}"
 
     def cost(self) -> float:
         """Two operations per parameter and point."""

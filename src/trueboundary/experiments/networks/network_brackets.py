@@ -58,6 +58,10 @@ class BracketedDistances(OfNetwork):
     def __post_init__(self) -> None:
         self.check_at_least(2, "n_points")
 
+    def in_words(self) -> str:
+        """Return what is bracketed."""
+        return f"bracketing the nearest errors of the {self.network.name}"
+
     def cost(self) -> float:
         """Eight tests of a radius per point, and the attack."""
         bounding = 8 * self.n_points * _seconds_per_bound(self.network)
@@ -110,6 +114,10 @@ class CertifiedRate(RunConfig):
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the network and the pilot."""
         return {"network": self.pilot.network, "pilot": self.pilot}
+
+    def in_words(self) -> str:
+        """Return what is bounded."""
+        return f"bounding the error rate of the {self.pilot.network.name} by proof"
 
     def cost(self) -> float:
         """One test of a radius per point."""

@@ -86,6 +86,10 @@ class SplittingRate(Pieced, OfNetwork):
         """Return the network, which is attacked either way, and the pieces."""
         return {**self.whole_needs(), **self.pieces()}
 
+    def in_words(self) -> str:
+        """Return what is estimated."""
+        return f"estimating the error rate of the {self.network.name}"
+
     def whole_cost(self) -> float:
         """Return the time of all climbs, and of the check of their errors."""
         return (self.n_replicates + 1) * self.pilot.cost() + self._seconds_of_check()
@@ -162,6 +166,10 @@ class SplittingPilot(OfNetwork):
     model: str = FINAL
     seed: int = 0
 
+    def in_words(self) -> str:
+        """Return what is estimated."""
+        return f"estimating the error rate of the {self.network.name}"
+
     def cost(self) -> float:
         """Return the time of one climb."""
         per_particle = 1 + self.n_sweeps * _N_LEVELS
@@ -203,6 +211,10 @@ class SplittingReplicate(RunConfig):
     def needs(self) -> Mapping[str, RunConfig]:
         """Return the network and the pilot."""
         return {"network": self.pilot.network, "pilot": self.pilot}
+
+    def in_words(self) -> str:
+        """Return what is estimated."""
+        return self.pilot.in_words()
 
     def cost(self) -> float:
         """Return the time of one climb."""

@@ -129,6 +129,20 @@ class TrainedNetwork(RunConfig):
         """About the time to draw and classify a point, one of many, on one core."""
         return self.dim * RATES.random_number + self.seconds_of_passes(0, 1)
 
+    @property
+    def name(self) -> str:
+        """What kind of network it is, with the numbers of its inputs and hidden units."""
+        kind = {"relu": "ReLU", "quadratic": "quadratic"}[self.architecture]
+        sizes = [self.dim, *self.depth * (self.width,)]
+        shape = (
+            f"{self.dim}-{self.depth}x{self.width}" if self.depth > 2 else "-".join(map(str, sizes))
+        )
+        return f"{kind} network {shape}"
+
+    def in_words(self) -> str:
+        """Return that it is trained."""
+        return f"training the {self.name}"
+
     def seconds_of_passes(self, n_calls: int, n_points: int) -> float:
         """About the time on one core to classify `n_points` in all, in a number of calls."""
         calls = n_calls * (self.depth * RATES.layer_call + self.n_weights * RATES.weight_read)

@@ -62,6 +62,10 @@ class SnapshotTradeoff(OfNetwork):
         self.check_at_least(2, "n_attack_points")
         self.check_at_least(1, "n_points", "n_attack_steps")
 
+    def in_words(self) -> str:
+        """Return what is measured."""
+        return f"counting and searching for errors of the {self.network.name}"
+
     def cost(self) -> float:
         """Return the cost of counting and attacking at every snapshot."""
         n_attacked = self.n_attack_points
