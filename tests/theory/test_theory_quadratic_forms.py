@@ -355,8 +355,8 @@ def test_hundred_thousand_weights() -> None:
 def tiny_positive_log_tail(weight: float, others: Array) -> mpmath.mpf:
     """Return log P(weight u^2 > sum_i others_i v_i^2) for normal u and v.
 
-    By erfc(sqrt(t / 2)) = (2/pi) int_0^inf exp(-t (1 + y^2) / 2) / (1 + y^2) dy the expectation over
-    the v is a product. The integrand is even and analytic, and about as wide as 1/sqrt(n).
+    By erfc(sqrt(t / 2)) = (2/pi) int_0^inf exp(-t (1 + y^2) / 2) / (1 + y^2) dy the expectation
+    over the v is a product. The integrand is even and analytic, and about as wide as 1/sqrt(n).
     """
     step = mpmath.mpf(1) / 4 / mpmath.sqrt(len(others))
     total, y = mpmath.mpf(0), mpmath.mpf(0)
