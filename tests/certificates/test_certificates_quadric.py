@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 
 from trueboundary.certificates import QuadricProjection, project_quadric
+from trueboundary.certificates.quadric import proven_length
 
 Array = npt.NDArray[np.float64]
 
@@ -281,3 +282,18 @@ def test_curvatures_and_slopes_out_of_reach_of_one_another() -> None:
         project_quadric([2.0, 0.0], [[1.0, 1e-200]], [1.0])
     far = project_quadric([2.0, -1e-250], [[0.5, 0.0]], [1.0])
     assert far.distance == pytest.approx(math.sqrt(2 * (1 - 1 / 16)) * 1e125, rel=1e-13)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_multiplier_bounds_the_distance_and_the_solutions_own_attains_it(seed):
+    rng = np.random.default_rng(seed)
+    curvature, gradient = rng.normal(size=(2, 50, 7))
+    value = rng.uniform(0.1, 2, size=50)
+    found = project_quadric(curvature, gradient, value)
+    best = proven_length(curvature, gradient, value, found.multiplier)
+    np.testing.assert_allclose(best, found.distance, rtol=1e-12)
+    for factor in (0.0, 0.5, 0.9, 1.1, 2.0, np.inf):
+        proven = proven_length(curvature, gradient, value, factor * found.multiplier)
+        assert (proven <= found.distance * (1 + 1e-12)).all()
+    near = proven_length(curvature, gradient, value, found.multiplier * (1 - 1e-4))
+    assert (near >= 0.999 * found.distance).all()

@@ -17,7 +17,7 @@ import torch
 
 from trueboundary._checks import choice, finite_array, outer_radius
 from trueboundary.certificates.base import BoolArray, Certificate, Certified, FloatArray, Subject
-from trueboundary.certificates.quadric import NearestErrors, project_quadric
+from trueboundary.certificates.quadric import NearestErrors, project_quadric, proven_length
 from trueboundary.classifiers import SphereBayes
 from trueboundary.classifiers.integrity import require_agreement, require_own
 from trueboundary.domains import Domain, Space, Sphere
@@ -99,9 +99,9 @@ def nearest_ellipsoid(
     points, coefficients = _points_and_alphas(x, alphas)
     outside = np.full(len(points), sphere == "inner")
     if not on_sphere:
-        return _nearest_in_space(points, coefficients, outside)
+        return _InSpace.of(points, outside).nearest(coefficients)[0]
     radii = np.full(len(points), 1.0 if sphere == "inner" else radius)
-    return _nearest_on_sphere(points, coefficients, outside, radii)
+    return _OnSphere.of(points, outside, radii).nearest(coefficients)[0]
 
 
 @dataclass(frozen=True)
@@ -178,84 +178,143 @@ def _allowing_for_rounding(
     slack = np.full(len(x), _ROUNDING * np.abs(alphas).max(initial=0.0))
     if radii is not None:
         slack += _ROUNDING * np.reciprocal(radii**2, where=radii > 0, out=np.zeros_like(radii))
-    results = [
-        _nearest_in_space(x, a, outside)
-        if radii is None
-        else _nearest_on_sphere(x, a, outside, radii)
-        for a in (alphas, alphas + np.where(outside, slack, -slack)[:, None])
-    ]
-    found, nearer = results
+    problem = _InSpace.of(x, outside) if radii is None else _OnSphere.of(x, outside, radii)
+    found, multiplier = problem.nearest(alphas)
+    nearer_alphas = alphas + np.where(outside, slack, -slack)[:, None]
     rest = _EXACT_NORM * np.linalg.norm(x, axis=1)
-    exact = nearer.distance >= found.distance * (1 - _EXACT) - rest
-    either = (
-        np.where(exact if one.ndim == 1 else exact[:, None], one, two)
-        for one, two in zip(vars(found).values(), vars(nearer).values(), strict=True)
-    )
-    return NearestErrors(*either), exact
+    enough = found.distance * (1 - _EXACT) - rest
+    # The multiplier that is best for one of the two is nearly so for the other, and any of them
+    # bounds the distance from below. Only where that does not suffice is the other solved.
+    exact = problem.at_least(nearer_alphas, multiplier) >= enough
+    if not exact.all():
+        open_rows = np.flatnonzero(~exact)
+        nearer = problem.take(open_rows).nearest(nearer_alphas[open_rows])[0]
+        exact[open_rows] = nearer.distance >= enough[open_rows]
+        for one, two in zip(vars(found).values(), vars(nearer).values(), strict=True):
+            one[open_rows[~exact[open_rows]]] = two[~exact[open_rows]]
+    return found, exact
 
 
-def _nearest_in_space(x: FloatArray, alphas: FloatArray, outside: BoolArray) -> NearestErrors:
-    """Project onto {sum alpha z^2 >= 1} (where `outside`) or {sum alpha z^2 <= 1}.
+@dataclass(frozen=True, eq=False)
+class _InSpace:
+    """Projections onto {sum alpha z^2 >= 1} (where `outside`) or {sum alpha z^2 <= 1}.
 
-    The alphas may differ between the points.
+    The alphas may be the same for all points, (d,), or not, (n, d). Lengths are in units of each
+    point's, a power of two, so that no square leaves the range; errors are where
+    sign (sum - 1) <= 0.
     """
-    sign = np.where(outside, -1.0, 1.0)[:, None]  # the errors are where sign (sum - 1) <= 0
-    # In units of each point's length, a power of two, so that no square leaves the range.
-    unit = np.frexp(np.abs(x).max(axis=1, initial=0.0))[1][:, None]
-    z = np.ldexp(x, -unit)
-    with np.errstate(over="ignore"):
-        curvature = sign * np.ldexp(alphas, 2 * unit)
-    if not np.isfinite(curvature).all():
-        raise ValueError("alphas times squares of x must be float64, got larger numbers.")
-    value = 0.5 * ((curvature * z**2).sum(axis=1) - sign[:, 0])
-    solution = project_quadric(curvature, curvature * z, value, centre_value=-0.5 * sign[:, 0])
-    return NearestErrors(
-        np.ldexp(solution.distance, unit[:, 0]),
-        np.ldexp(z + solution.displacement, unit),
-        solution.residual,
-        solution.hard,
-    )
 
+    z: FloatArray
+    unit: npt.NDArray[np.intp]
+    sign: FloatArray
 
-def _nearest_on_sphere(
-    x: FloatArray, alphas: FloatArray, outside: BoolArray, radii: FloatArray
-) -> NearestErrors:
-    """Project directions onto the error cone; the angle to the projection is the distance.
+    @classmethod
+    def of(cls, x: FloatArray, outside: BoolArray) -> "_InSpace":
+        unit = np.frexp(np.abs(x).max(axis=1, initial=0.0))[1][:, None]
+        return cls(np.ldexp(x, -unit), unit, np.where(outside, -1.0, 1.0)[:, None])
 
-    The alphas may differ between the points.
-    """
-    with np.errstate(over="ignore"):
-        norms = np.linalg.norm(x, axis=1)
-    if not (np.abs(norms - radii) <= _ON_SPHERE * radii).all() or (norms == 0).any():
-        worst = float(norms[np.argmax(np.abs(norms - radii))])
-        raise ValueError(
-            f"Points must lie on their sphere, got one of norm {worst:.6g}; "
-            "rescale them, or ask for the distance off the sphere."
+    def take(self, rows: npt.NDArray[np.intp]) -> "_InSpace":
+        return _InSpace(self.z[rows], self.unit[rows], self.sign[rows])
+
+    def quadratic(self, alphas: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return curvatures and values."""
+        with np.errstate(over="ignore"):
+            curvature = self.sign * np.ldexp(alphas, 2 * self.unit)
+        if not np.isfinite(curvature).all():
+            raise ValueError("alphas times squares of x must be float64, got larger numbers.")
+        return curvature, 0.5 * ((curvature * self.z**2).sum(axis=1) - self.sign[:, 0])
+
+    def nearest(self, alphas: FloatArray) -> tuple[NearestErrors, FloatArray]:
+        """Return nearest errors, and multipliers."""
+        curvature, value = self.quadratic(alphas)
+        centre = -0.5 * self.sign[:, 0]
+        solution = project_quadric(curvature, curvature * self.z, value, centre_value=centre)
+        found = NearestErrors(
+            np.ldexp(solution.distance, self.unit[:, 0]),
+            np.ldexp(self.z + solution.displacement, self.unit),
+            solution.residual,
+            solution.hard,
         )
-    if not ((radii >= _RADII[0]) & (radii <= _RADII[1])).all():
-        raise ValueError(f"The radius of a sphere must lie in [{_RADII[0]:g}, {_RADII[1]:g}].")
-    unit = x / norms[:, None]
-    weights = np.where(outside, 1.0, -1.0)[:, None] * above_inverse_square(alphas, radii[:, None])
-    highest = weights.max(axis=1)
-    empty = highest < 0  # every direction has a negative sum: no errors
-    value = np.where(empty, 0.0, -0.5 * (unit**2 * weights).sum(axis=1))
-    solution = project_quadric(-weights, -weights * unit, value, centre_value=np.zeros(len(x)))
-    # Where no weight is positive the cone is the subspace of those that are 0.
-    flat = (highest == 0)[:, None] & (weights < 0)
-    cone_point = np.where(flat & (value > 0)[:, None], 0.0, unit + solution.displacement)
-    # The projection onto a cone is orthogonal to the step: sine and cosine of the angle.
-    cosine = np.linalg.norm(cone_point, axis=1)
-    aside = cosine == 0  # orthogonal to that subspace, so that all its directions are as near
-    cone_point[aside, weights.argmax(axis=1)[aside]] = 1.0
-    angle = np.arctan2(solution.distance, cosine)
-    distance = np.where(empty, np.inf, 2 * radii * np.sin(0.5 * angle))
-    nearest = radii[:, None] * cone_point / np.where(aside, 1.0, cosine)[:, None]
-    return NearestErrors(
-        distance,
-        np.where(empty[:, None], np.nan, nearest),
-        solution.residual,
-        solution.hard | aside,
-    )
+        return found, solution.multiplier
+
+    def at_least(self, alphas: FloatArray, multiplier: FloatArray) -> FloatArray:
+        """Return what multipliers prove of the distances."""
+        curvature, value = self.quadratic(alphas)
+        length = proven_length(curvature, curvature * self.z, value, multiplier)
+        return np.asarray(np.ldexp(length, self.unit[:, 0]))
+
+
+@dataclass(frozen=True, eq=False)
+class _OnSphere:
+    """Projections of directions onto the error cone; the angle to the projection is the distance.
+
+    The alphas may be the same for all points, (d,), or not, (n, d).
+    """
+
+    unit: FloatArray
+    outside: BoolArray
+    radii: FloatArray
+
+    @classmethod
+    def of(cls, x: FloatArray, outside: BoolArray, radii: FloatArray) -> "_OnSphere":
+        with np.errstate(over="ignore"):
+            norms = np.linalg.norm(x, axis=1)
+        if not (np.abs(norms - radii) <= _ON_SPHERE * radii).all() or (norms == 0).any():
+            worst = float(norms[np.argmax(np.abs(norms - radii))])
+            raise ValueError(
+                f"Points must lie on their sphere, got one of norm {worst:.6g}; "
+                "rescale them, or ask for the distance off the sphere."
+            )
+        if not ((radii >= _RADII[0]) & (radii <= _RADII[1])).all():
+            raise ValueError(f"The radius of a sphere must lie in [{_RADII[0]:g}, {_RADII[1]:g}].")
+        return cls(x / norms[:, None], outside, radii)
+
+    def take(self, rows: npt.NDArray[np.intp]) -> "_OnSphere":
+        return _OnSphere(self.unit[rows], self.outside[rows], self.radii[rows])
+
+    def weights(self, alphas: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the weights of the form that is not negative in the cone, and the largest."""
+        radii = self.radii[:1] if (self.radii == self.radii[:1]).all() else self.radii
+        above = above_inverse_square(alphas, radii[:, None])
+        weights = np.where(self.outside, 1.0, -1.0)[:, None] * above
+        return weights, weights.max(axis=1)
+
+    def value(self, weights: FloatArray, highest: FloatArray) -> FloatArray:
+        """Return values at the points, 0 where every direction has a negative sum: no errors."""
+        value = -0.5 * (self.unit**2 * weights).sum(axis=1)
+        return np.where(highest < 0, 0.0, value)
+
+    def chord(self, angle: FloatArray) -> FloatArray:
+        return np.asarray(2 * self.radii * np.sin(0.5 * angle))
+
+    def nearest(self, alphas: FloatArray) -> tuple[NearestErrors, FloatArray]:
+        """Return nearest errors, and multipliers."""
+        weights, highest = self.weights(alphas)
+        empty, value = highest < 0, self.value(weights, highest)
+        centre = np.zeros(len(value))
+        solution = project_quadric(-weights, -weights * self.unit, value, centre_value=centre)
+        cone_point = self.unit + solution.displacement
+        # Where no weight is positive the cone is the subspace of those that are 0.
+        flat = (highest == 0) & (value > 0)
+        if flat.any():
+            cone_point[flat] = np.where(weights[flat] < 0, 0.0, cone_point[flat])
+        # The projection onto a cone is orthogonal to the step: sine and cosine of the angle.
+        cosine = np.linalg.norm(cone_point, axis=1)
+        aside = cosine == 0  # orthogonal to that subspace, so that all its directions are as near
+        cone_point[aside, weights.argmax(axis=1)[aside]] = 1.0
+        distance = np.where(empty, np.inf, self.chord(np.arctan2(solution.distance, cosine)))
+        nearest = (self.radii / np.where(aside, 1.0, cosine))[:, None] * cone_point
+        nearest[empty] = np.nan
+        found = NearestErrors(distance, nearest, solution.residual, solution.hard | aside)
+        return found, solution.multiplier
+
+    def at_least(self, alphas: FloatArray, multiplier: FloatArray) -> FloatArray:
+        """Return what multipliers prove of the distances."""
+        weights, highest = self.weights(alphas)
+        value = self.value(weights, highest)
+        sine = proven_length(-weights, -weights * self.unit, value, multiplier)
+        chord = self.chord(np.arcsin(np.minimum(sine, 1.0)))
+        return np.where(highest < 0, np.inf, chord)
 
 
 def _points_and_alphas(x: npt.ArrayLike, alphas: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:

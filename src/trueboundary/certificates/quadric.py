@@ -28,9 +28,9 @@ from scipy import special
 from trueboundary._checks import finite_array
 from trueboundary.certificates.base import BoolArray, FloatArray
 
-__all__ = ["NearestErrors", "QuadricProjection", "project_quadric"]
+__all__ = ["NearestErrors", "QuadricProjection", "project_quadric", "proven_length"]
 
-_BLOCK = 1 << 17  # rows are solved in blocks of about this many entries
+_BLOCK = 1 << 15  # rows are solved in blocks of about this many entries
 _LIMIT = 300.0  # v at which the multiplier counts as having reached its limit
 _FLOOR = -700.0  # and below which exp(v) is no float64
 _MAX_ITERATIONS = 200
@@ -155,6 +155,23 @@ def project_quadric(
     return out
 
 
+def proven_length(
+    curvature: FloatArray, gradient: FloatArray, value: FloatArray, multiplier: FloatArray
+) -> FloatArray:
+    """Return lower bounds (n,) of the distances of `project_quadric` that multipliers prove.
+
+    By weak duality half the square of a distance is at least the minimum over p of
+    |p|^2 / 2 + nu q(x + p), for every nu >= 0. 0 where a multiplier proves nothing.
+    """
+    nu = np.where(np.isfinite(multiplier), multiplier, 0.0)[:, None]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        stretch = 1 + nu * curvature
+        gain = (nu * gradient * (gradient / stretch)).sum(axis=1)
+        square = nu[:, 0] * (2 * value - gain)
+    proves = (stretch > 0).all(axis=1) & (square > 0) & (value > 0)
+    return np.sqrt(np.where(proves, square, 0.0))
+
+
 def _solve_scaled(
     h: FloatArray,
     g: FloatArray,
@@ -174,8 +191,8 @@ def _solve_scaled(
     most_curved = _exponents(np.abs(h).max(axis=1))
     length = np.minimum(value - steepest, (value - most_curved) // 2)
     length[length > 5000] = 0  # neither a gradient nor a curvature
-    scaled_g = np.ldexp(g, (length - value)[:, None])
-    scaled_h = np.ldexp(h, (2 * length - value)[:, None])
+    scaled_g = _times_power(g, length - value)
+    scaled_h = _times_power(h, 2 * length - value)
     tiny = np.finfo(np.float64).tiny
     lost = ((np.abs(scaled_h) < tiny) & (h < 0)) | ((np.abs(scaled_g) < tiny) & (g != 0))
     scaled_h[np.abs(scaled_h) < tiny] = 0.0
@@ -186,8 +203,15 @@ def _solve_scaled(
     if (lost.any(axis=1) & np.isinf(out.multiplier[rows])).any():
         raise ArithmeticError(_BADLY_SCALED)
     out.distance[rows] = np.ldexp(out.distance[rows], length)
-    out.displacement[rows] = np.ldexp(out.displacement[rows], length[:, None])
+    out.displacement[rows] = _times_power(out.displacement[rows], length)
     out.multiplier[rows] = np.ldexp(out.multiplier[rows], 2 * length - value)
+
+
+def _times_power(values: FloatArray, exponent: npt.NDArray[np.int64]) -> FloatArray:
+    """Return rows (n, d) times powers of two (n,), by products where these are float64."""
+    if (np.abs(exponent) < 1000).all():
+        return np.asarray(values * np.ldexp(1.0, exponent)[:, None])
+    return np.asarray(np.ldexp(values, exponent[:, None]))
 
 
 def _exponents(values: FloatArray) -> npt.NDArray[np.int64]:
@@ -210,11 +234,8 @@ def _solve_block(
     sloping = ((h == 0) & (g != 0)).any(axis=1)
     # Where even the largest multiplier leaves q positive: hard if nu is bounded, else no solution.
     v = np.full(q0.shape, _LIMIT)
-    if c is None:
-        missing = target - _dual(h, lowest, size, v)[0]
-    else:
-        positive, negative, _, _ = _balance(h, lowest, size, c, v)
-        missing = 2 * (positive - negative)
+    equation = _Equation.of(h, lowest, size, target, c)
+    missing = equation.missing(v)
     beyond = missing > 0
     if c is None:
         least = q0 - 0.5 * (size * _ratio(size, h)).sum(axis=1)  # where q is convex
@@ -233,14 +254,8 @@ def _solve_block(
         _solve_block(h[rest], g[rest], q0[rest], None if c is None else c[rest], rows[rest], out)
         return
     inside = np.flatnonzero(~beyond)
-    v[inside] = _newton(
-        h[inside],
-        lowest[inside],
-        size[inside],
-        target[inside],
-        None if c is None else c[inside],
-    )
-    nu, stretch, _ = _multiplier(h, lowest, v)
+    v[inside] = _newton(equation.take(inside) if beyond.any() else equation)
+    nu, stretch, _ = equation.multiplier(v)
     p = -(nu[:, None] * g) / stretch
     # In the hard case the bottom eigenspace has no gradient; what is missing is covered along it.
     extra = np.zeros_like(q0)
@@ -248,8 +263,9 @@ def _solve_block(
     bottom = (np.arange(q0.size), h.argmin(axis=1))
     p[bottom] = np.where(beyond, np.hypot(p[bottom], extra), p[bottom])
     distance = _lengths(p)
-    pulls = np.abs(p) + nu[:, None] * (size + np.abs(h * p))
-    stationarity = _lengths(p + nu[:, None] * (g + h * p)) / _lengths(pulls)
+    bent = h * p
+    pulls = np.abs(p) + nu[:, None] * (size + np.abs(bent))
+    stationarity = _lengths(p + nu[:, None] * (g + bent)) / _lengths(pulls)
     out.distance[rows] = distance
     out.displacement[rows] = p
     out.multiplier[rows] = nu
@@ -274,13 +290,17 @@ def _solve_touching(
 
 def _violation(h: FloatArray, g: FloatArray, q0: FloatArray, p: FloatArray) -> FloatArray:
     """Return abs(q(x + p)), relative to the sum of its terms."""
-    terms = np.abs(g * p).sum(axis=1) + 0.5 * (np.abs(h * p) * np.abs(p)).sum(axis=1)
-    rest: FloatArray = np.abs(q0 + (g * p + 0.5 * h * p * p).sum(axis=1)) / (q0 + terms)
+    linear, bent = g * p, 0.5 * (h * p) * p
+    terms = np.abs(linear).sum(axis=1) + np.abs(bent).sum(axis=1)
+    rest: FloatArray = np.abs(q0 + (linear + bent).sum(axis=1)) / (q0 + terms)
     return rest
 
 
 def _lengths(p: FloatArray) -> FloatArray:
     """Return the norms of rows whose squares may be out of range."""
+    squares = _row_sums(p, p)
+    if ((squares > 1e-280) & (squares < 1e300)).all():
+        return np.sqrt(squares)
     largest = np.abs(p).max(axis=1)
     unit = np.where(largest > 0, largest, 1.0)
     lengths: FloatArray = unit * np.linalg.norm(p / unit[:, None], axis=1)
@@ -294,23 +314,130 @@ def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     return quotient
 
 
-def _newton(
-    h: FloatArray,
-    lowest: FloatArray,
-    size: FloatArray,
-    target: FloatArray,
-    c: FloatArray | None,
-) -> FloatArray:
+@dataclass(frozen=True, eq=False)
+class _Equation:
+    """The scalar equation of each point, in v: the logit of nu / nu_max, or log nu without limit.
+
+    1 + nu h is written as a + b e with a, b and e not negative, so that it keeps its digits for h
+    near its minimum: e = 1 - h / min h with a = 1 - nu / nu_max and b = nu / nu_max where nu is
+    bounded, else e = h with a = 1 and b = nu.
+
+    Attributes
+    ----------
+    lowest : ndarray of shape (n,)
+        Lowest curvatures.
+    excess, size : ndarray of shape (n, d)
+        e, and the absolute values of the gradients.
+    target : ndarray of shape (n,)
+        2 q0.
+    centre : ndarray of shape (n,), optional
+        Value at the centre.
+    signs, halves : ndarray of shape (2, n, d), optional
+        Where curvatures are positive, and where negative, as 0 and 1; and that over 2 abs(h).
+    """
+
+    lowest: FloatArray
+    excess: FloatArray
+    size: FloatArray
+    target: FloatArray
+    centre: FloatArray | None = None
+    signs: FloatArray | None = None
+    halves: FloatArray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        h: FloatArray,
+        lowest: FloatArray,
+        size: FloatArray,
+        target: FloatArray,
+        centre: FloatArray | None,
+    ) -> "_Equation":
+        bounded = (lowest < 0)[:, None]
+        excess = np.where(bounded, 1 - h / np.where(bounded, lowest[:, None], 1.0), h)
+        if centre is None:
+            return cls(lowest, excess, size, target)
+        signs = np.stack([h > 0, h < 0]).astype(np.float64)
+        halves = signs * (0.5 / np.where(h == 0, 1.0, np.abs(h)))
+        return cls(lowest, excess, size, target, centre, signs, halves)
+
+    def take(self, rows: npt.NDArray[np.intp]) -> "_Equation":
+        """Return the equations of some points."""
+        lowest, excess = self.lowest[rows], self.excess[rows]
+        size, target = self.size[rows], self.target[rows]
+        if self.centre is None or self.signs is None or self.halves is None:
+            return _Equation(lowest, excess, size, target)
+        signs, halves = self.signs[:, rows], self.halves[:, rows]
+        return _Equation(lowest, excess, size, target, self.centre[rows], signs, halves)
+
+    def multiplier(self, v: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return nu, 1 + nu h and d(log nu)/dv."""
+        bounded = self.lowest < 0
+        share, gap = special.expit(v), special.expit(-v)
+        nu = np.where(
+            bounded,
+            share / np.where(bounded, -self.lowest, 1.0),
+            np.exp(np.where(bounded, 0.0, v)),
+        )
+        stretch = self.excess * np.where(bounded, share, nu)[:, None]
+        stretch += np.where(bounded, gap, 1.0)[:, None]
+        return nu, stretch, np.where(bounded, gap, 1.0)
+
+    def quotient(self, v: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return F / (2 q0) and d(log F)/dv, or the same of negative over positive terms of q."""
+        if self.centre is None:
+            curve, slope = self._dual(v)
+            return curve / self.target, slope / np.maximum(curve, 1e-300)
+        positive, negative, fall, rise = self._balance(v)
+        positive, negative = np.maximum(positive, 1e-300), np.maximum(negative, 1e-300)
+        return negative / positive, rise / negative + fall / positive
+
+    def missing(self, v: FloatArray) -> FloatArray:
+        """Return by how much twice q at nu(v) is still above 0."""
+        if self.centre is None:
+            return np.asarray(self.target - self._dual(v)[0])
+        positive, negative, _, _ = self._balance(v)
+        return np.asarray(2 * (positive - negative))
+
+    def _dual(self, v: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return F(nu(v)) and its derivative."""
+        nu, stretch, rate = self.multiplier(v)
+        share = self.size / stretch
+        share *= np.sqrt(nu)[:, None]  # before the square, which could leave the range
+        share *= share
+        speed = rate[:, None] / stretch
+        stretch += 1
+        return _row_sums(share, stretch), 2 * _row_sums(share, speed)
+
+    def _balance(self, v: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Return the positive and negative terms of q(nu(v)), and how fast they fall and rise."""
+        assert self.centre is not None
+        assert self.signs is not None
+        assert self.halves is not None
+        nu, stretch, rate = self.multiplier(v)
+        square = self.size / stretch
+        square *= square
+        positive, negative = (_row_sums(square, half) for half in self.halves)
+        square *= rate[:, None] / stretch
+        fall, rise = (nu * _row_sums(square, sign) for sign in self.signs)
+        centre = self.centre
+        return positive + np.maximum(centre, 0), negative + np.maximum(-centre, 0), fall, rise
+
+
+def _row_sums(one: FloatArray, two: FloatArray) -> FloatArray:
+    return np.asarray(np.einsum("ij,ij->i", one, two))
+
+
+def _newton(equation: _Equation) -> FloatArray:
     """Solve F = target by Newton's method on log F against v, safeguarded by a bracket.
 
     With a centre value, the negative terms of q are balanced with its positive ones instead.
-
-    v is the logit of nu / nu_max (log nu where nu is unbounded), against which log F is
-    asymptotically linear at both ends. Rows leave the iteration when they have converged; a
-    converged row must never reach the safeguard, whose bisection would throw it far away when
-    rounding puts the last tiny step just outside the bracket.
+    Against v log F is asymptotically linear at both ends. Rows that have converged stay where they
+    are; a converged row must never reach the safeguard, whose bisection would throw it far away
+    when rounding puts the last tiny step just outside the bracket.
     """
-    total = (size**2).sum(axis=1)
+    lowest, target = equation.lowest, equation.target
+    total = _row_sums(equation.size, equation.size)
     first_order = 0.5 * target / np.maximum(total, 1e-300)  # F is about 2 nu |g|^2 for small nu
     share = np.minimum(np.where(lowest < 0, -lowest * first_order, 0.0), 0.5)
     v = np.clip(
@@ -320,78 +447,27 @@ def _newton(
     )
     low = np.full_like(v, _FLOOR)
     high = np.full_like(v, _LIMIT)
-    active = np.arange(v.size)
+    here, active = equation, np.arange(v.size)  # the rows that `here` holds
+    moving = np.ones(v.size, dtype=bool)  # which of them have not converged
     for _ in range(_MAX_ITERATIONS):
+        if 2 * moving.sum() < active.size:
+            here, active = here.take(np.flatnonzero(moving)), active[moving]
+            moving = np.ones(active.size, dtype=bool)
         if active.size == 0:
             return v
         at = v[active]
-        here = (h[active], lowest[active], size[active])
-        if c is None:
-            f, slope = _dual(*here, at)
-            quotient = f / target[active]
-        else:
-            positive, negative, rise, fall = _balance(*here, c[active], at)
-            positive, negative = np.maximum(positive, 1e-300), np.maximum(negative, 1e-300)
-            quotient = negative / positive
-            slope = rise / negative + fall / positive
+        quotient, slope = here.quotient(at)
         # The logarithm of the quotient keeps the digits that a difference of logarithms loses.
         excess = np.log(np.clip(quotient, 1e-300, 1e300))
         low[active] = np.where(excess < 0, at, low[active])
         high[active] = np.where(excess < 0, high[active], at)
         step = excess / np.maximum(slope, 1e-300)
-        converged = (np.abs(excess) <= _TOLERANCE) | (
-            np.abs(step) <= 5e-16 * np.maximum(np.abs(at), 8)  # the last digits of v
+        moving &= ~(
+            (np.abs(excess) <= _TOLERANCE)
+            | (np.abs(step) <= 5e-16 * np.maximum(np.abs(at), 8))  # the last digits of v
         )
         new = at - step
         stray = ~((new > low[active]) & (new < high[active]))  # NaN included
         new = np.where(stray, 0.5 * (low[active] + high[active]), new)
-        v[active] = np.where(converged, at, new)
-        active = active[~converged]
+        v[active] = np.where(moving, new, at)
     raise ArithmeticError(_BADLY_SCALED)
-
-
-def _multiplier(
-    h: FloatArray, lowest: FloatArray, v: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return nu, 1 + nu h and d(log nu)/dv.
-
-    With nu_max = -1/min(h), 1 + nu h is written with 1 - nu/nu_max apart, so that it keeps its
-    digits for h near its minimum.
-    """
-    bounded = lowest < 0
-    share, gap = special.expit(v), special.expit(-v)
-    scale = np.where(bounded, lowest, -1.0)
-    nu = np.where(bounded, -share / scale, np.exp(np.where(bounded, 0.0, v)))
-    relative = h / scale[:, None]
-    stretch = np.where(h < 0, (1 - relative) + gap[:, None] * relative, 1 + nu[:, None] * h)
-    return nu, stretch, np.where(bounded, gap, 1.0)
-
-
-def _dual(
-    h: FloatArray, lowest: FloatArray, size: FloatArray, v: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return F(nu(v)) and d(log F)/dv."""
-    nu, stretch, rate = _multiplier(h, lowest, v)
-    # In an order in which nothing leaves the range that is not negligible.
-    share = (nu[:, None] * size / stretch) * size
-    curve = (share * ((1 + stretch) / stretch)).sum(axis=1)
-    slope = 2 * (share / stretch * (rate[:, None] / stretch)).sum(axis=1)
-    return curve, slope / np.maximum(curve, 1e-300)
-
-
-def _balance(
-    h: FloatArray, lowest: FloatArray, size: FloatArray, c: FloatArray, v: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Return the positive and negative terms of q(nu(v)), and how fast they fall and rise with v.
-
-    The order is positive, negative, rise of the negative, fall of the positive ones.
-    """
-    nu, stretch, rate = _multiplier(h, lowest, v)
-    curved = h != 0
-    terms = 0.5 * (size / np.where(curved, np.abs(h), 1.0) / stretch) * (size / stretch)
-    changes = (nu[:, None] * size / stretch) * (size / stretch) * (rate[:, None] / stretch)
-    positive = np.where(h > 0, terms, 0.0).sum(axis=1) + np.maximum(c, 0)
-    negative = np.where(h < 0, terms, 0.0).sum(axis=1) + np.maximum(-c, 0)
-    rise = np.where(h < 0, changes, 0.0).sum(axis=1)
-    fall = np.where(h > 0, changes, 0.0).sum(axis=1)
-    return positive, negative, rise, fall
