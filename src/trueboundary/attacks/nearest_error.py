@@ -1,9 +1,16 @@
 r"""The nearest error of any classifier on any domain.
 
-The boundary of a smooth classifier is followed by sliding along it. Where it has kinks (optimal
-classifiers of mixtures, piecewise linear networks) a slide ends at the first one. There the last
-few tangent planes of the boundary are kept: as far as they tell, an error lies beyond all of them,
-so that the point nearest to the sample :math:`x` beyond them all is the next guess,
+Three searches follow each other, each where the one before it ends.
+
+**Slides.** At a nearest error the path back to the sample is perpendicular to the boundary, so the
+part of that path along the boundary is the way to slide. How far is told by the changes of that
+part over the last steps (L-BFGS; Nocedal 1980), which also carries a search along boundaries with
+many small kinks (Lewis and Overton 2013). No step is brought to the boundary before the next one:
+to first order its value and gradient tell where it is, so that a step costs one evaluation.
+
+**Cuts.** Where a few smooth pieces of the boundary meet (optimal classifiers of mixtures), the last
+few tangent planes are kept: as far as they tell, an error lies beyond all of them, so that the
+point nearest to the sample :math:`x` beyond them all is the next guess,
 
 .. math:: \min_z \|z - x\|^2 \quad\text{with}\quad n_i^T (z - p_i) \ge 0,
           \qquad\text{that is}\quad z = x + N^T \lambda,\; \lambda \ge 0,
@@ -12,6 +19,9 @@ with unit normals :math:`n_i` at points :math:`p_i` of the boundary. The dual is
 Hildreth's method (1957), one coordinate after the other, on a matrix of a few rows. If the guess is
 an error, the boundary is crossed on the way to it from the sample; if not, on the way from it to
 the nearest error known. Either crossing is nearer than that error, and gives the next plane.
+
+**Hops.** Where a slide ended at a kink, of which piecewise linear networks have many, others start
+from random points beside the nearest error known. Cuts end what they began.
 """
 
 from __future__ import annotations
@@ -42,6 +52,14 @@ _N_PLANES = 6  # planes kept for each sample
 _SMALLEST_GAIN = 1e-6  # of the distance: a guess that promises less is not followed
 _USELESS = 0.02  # of the promise: a guess that keeps less does not count, and ...
 _PATIENCE = 6  # ... after so many of them the search ends
+_COARSE = 1e-2  # of the path to the first error: slides need no more
+_CLOSE = 0.05  # of the distance: where the boundary is farther off, a step looks again
+_MOST_RETRIES = 3  # of one step
+_SHORTER = 0.3  # of a step that failed is the next one long
+_DOUBT = 2  # failures after which the point they started from is looked at again
+_HOP = 0.25  # of the distance is a hop long, and ...
+_HOP_SLIDES = 25  # ... that many slides follow it
+_N_PAIRS = 6  # steps that the curvature is estimated from
 _SAME = 1 - 1e-6  # inner product of normals above which two planes are one
 _MOST_SWEEPS = 60
 
@@ -50,11 +68,12 @@ _MOST_SWEEPS = 60
 class NearestError(Attack):
     """Nearest error in any domain, on boundaries that are smooth or have kinks.
 
-    It climbs the margin with steps of growing length until it meets an error, goes back to the
-    boundary, slides along it, and then cuts: it keeps the last tangent planes of the boundary and
-    tries the nearest point beyond them all. It has no parameter in units of the points or the
-    logits, so that scaling either changes nothing. Where the gradient says nothing of the boundary
-    (shattered gradients, labels alone) it finds what its climb finds.
+    It climbs the margin with steps of growing length until it meets an error, slides along the
+    boundary, cuts where a few pieces of it meet, and hops out of kinks; the module tells how. It
+    has no parameter in units of the points or the logits, so that scaling either changes nothing.
+    Where the gradient says nothing of the boundary (shattered gradients, labels alone) it finds
+    what its climb finds. For images whose pixels lie between 0 and 1 call it with
+    ``domain=Box(0.0, 1.0)``.
 
     Parameters
     ----------
@@ -64,13 +83,19 @@ class NearestError(Attack):
         Number of starts: the first is the sample itself, the others are random points near it. More
         starts find errors in other valleys of the boundary.
     n_slides : int
-        Largest number of slides along the boundary.
+        Largest number of slides along the boundary, of one evaluation and its gradient each.
+    n_hops : int
+        Number of hops from where slides end at a kink, of up to 25 slides each. None follow where
+        the boundary is smooth.
     n_cuts : int
         Largest number of cuts with tangent planes; each costs about six evaluations.
 
     References
     ----------
     Hildreth (1957), *A quadratic programming procedure*, Naval Research Logistics Quarterly 4.
+    Nocedal (1980), *Updating quasi-Newton matrices with limited storage*, Mathematics of
+    Computation 35. Lewis and Overton (2013), *Nonsmooth optimization via quasi-Newton methods*,
+    Mathematical Programming 141.
 
     Examples
     --------
@@ -85,10 +110,17 @@ class NearestError(Attack):
     n_steps: int = 1000
     n_restarts: int = 1
     n_slides: int = 30
+    n_hops: int = 6
     n_cuts: int = 30
 
     def __post_init__(self) -> None:
-        for name, minimum in (("n_steps", 1), ("n_restarts", 1), ("n_slides", 1), ("n_cuts", 0)):
+        for name, minimum in (
+            ("n_steps", 1),
+            ("n_restarts", 1),
+            ("n_slides", 1),
+            ("n_hops", 0),
+            ("n_cuts", 0),
+        ):
             check_integer(name, getattr(self, name), minimum=minimum)
 
     def search(self, target: Target) -> Search:
@@ -109,83 +141,239 @@ class NearestError(Attack):
         found = (status == AttackStatus.FOUND.code).nonzero().squeeze(1)
         if found.numel() > 0:
             part = target.take(found)
-            error = find_crossing(part, part.x, reached[found])
-            error = _slide(part, error, n_steps=self.n_slides)
-            if self.n_cuts:
-                error = _cut(part, error, n_steps=self.n_cuts)
+            coarse = torch.full_like(part.sign, _COARSE)
+            error = find_crossing(part, part.x, reached[found], tolerance=coarse)
+            error = self._refined(part, error, stream)
             reached[found] = error
             score[found] = -part.domain.distance(part.x, error)
         return Outcome(reached, status, score)
 
-
-def _slide(target: Target, error: Tensor, *, n_steps: int) -> Tensor:
-    """Shorten the distance of each error by sliding along the boundary; return the new errors.
-
-    At a nearest error the path back to the sample is perpendicular to the boundary, so the part
-    of that path tangent to the boundary is the way to slide. A slide of ``pace`` times that part
-    is tried at unchanged distance from the sample: if it lands on an error, the crossing between
-    the sample and it is nearer still and is kept; if not, the pace is reduced. The pace follows
-    the curvature of the boundary seen so far (Barzilai and Borwein 1988).
-    """
-    best = error.clone()
-    tolerance = torch.finfo(error.dtype).eps ** 0.4
-    active, part = torch.arange(error.shape[0], device=error.device), target
-    pace = torch.ones_like(target.sign)
-    along = _slope(part, best)
-    for _ in range(n_steps):
-        points, domain = best[active], part.domain
-        to_points = norm(domain.log(part.x, points))
-        trial = domain.move(points, unit(along), pace * norm(along))
-        beyond = to_points / norm(domain.log(part.x, trial))
-        trial = domain.interpolate(part.x, trial, beyond)
-        # Projection onto a domain with an edge may have lengthened the distance.
-        not_farther = norm(domain.log(part.x, trial)) <= to_points * (1 + tolerance)
-        nearer = (part.wrongness(trial) > 0) & not_farther
-
-        pace = torch.where(nearer, pace, pace / 4)
-        moved = nearer.nonzero().squeeze(1)
+    def _refined(self, target: Target, error: Tensor, stream: int) -> Tensor:
+        """Slide; where that ends at a kink cut, hop and cut again; return nearer errors."""
+        boundary = _slide(target, error, n_steps=self.n_slides)
+        best = _confirmed(target, boundary, error)
+        kinked = (~boundary.is_stationary).nonzero().squeeze(1)
+        if kinked.numel() == 0:
+            return best
+        part = target.take(kinked)
+        before = here = _cut(part, best[kinked], n_steps=self.n_cuts)
+        for hop in range(1, self.n_hops + 1):
+            here = _hop(part, here, stream + hop)
+        moved = (here != before).flatten(1).any(1).nonzero().squeeze(1)
         if moved.numel() > 0:
-            there = part.take(moved)
-            # The gain of a slide is of second order in its length: resolve a tenth of that.
-            gain = (norm(along[moved]) / to_points[moved]) ** 2 / 10
-            width = gain.clamp(torch.finfo(error.dtype).eps ** 0.5, 1e-2)
-            crossing = find_crossing(there, there.x, trial[moved], tolerance=width)
-            new_along = _slope(there, crossing)
-            pace[moved] = _next_pace(
-                pace[moved], crossing - points[moved], along[moved] - new_along
-            )
-            best[active[moved]], along[moved] = crossing, new_along
+            here[moved] = _cut(part.take(moved), here[moved], n_steps=self.n_cuts)
+        best[kinked] = here
+        return best
 
-        going = (norm(along) > tolerance * to_points) & (pace > tolerance)
+
+def _hop(target: Target, error: Tensor, stream: int) -> Tensor:
+    """Slide once more, from a random point beside each error; return it or a nearer one."""
+    domain = target.domain
+    length = norm(domain.log(target.x, error))
+    direction = unit(domain.tangent(error, target.noise(stream)))
+    beside = domain.move(error, direction, _HOP * length)
+    beside = domain.interpolate(target.x, beside, length / norm(domain.log(target.x, beside)))
+    boundary = _slide(target, beside, n_steps=_HOP_SLIDES)
+    nearer = (boundary.length < length).nonzero().squeeze(1)
+    best = error.clone()
+    if nearer.numel() > 0:
+        part = target.take(nearer)
+        found = _confirmed(part, boundary.take(nearer), error[nearer])
+        better = norm(part.domain.log(part.x, found)) < length[nearer]
+        best[nearer[better]] = found[better]
+    return best
+
+
+@dataclass(eq=False)
+class _Boundary:
+    """Where the search of each sample stands: at a point taken for one of the boundary.
+
+    ``point (n, *event)`` lies about where the margin vanishes, ``length (n,)`` from the sample,
+    infinite before the first; ``error (n, *event)`` is the nearest that was seen to be an error, at
+    ``reached (n,)``; ``is_stationary (n,)`` says where no way along the boundary leads nearer.
+    """
+
+    point: Tensor
+    length: Tensor
+    error: Tensor
+    reached: Tensor
+    is_stationary: Tensor
+
+    def take(self, keep: Tensor) -> _Boundary:
+        """Return where the searches of the samples at the positions ``keep`` stand."""
+        return _Boundary(*(getattr(self, f.name)[keep] for f in fields(self)))
+
+
+def _slide(target: Target, start: Tensor, *, n_steps: int) -> _Boundary:
+    """Slide from each of ``start (n, *event)`` along the boundary to where it is nearest.
+
+    Each step costs one evaluation with its gradient, of all samples together. The point that it
+    tries is not brought to the boundary first: the gradient there tells to first order by how much
+    the boundary is farther or nearer on the path from the sample. Where that is far, or where
+    steps fail, it is evaluated again.
+    """
+    eps = torch.finfo(start.dtype).eps
+    tolerance = eps**0.4
+    never = torch.full_like(target.sign, math.inf)
+    found = _Boundary(
+        start.clone(),
+        never,
+        start.clone(),
+        never.clone(),
+        torch.zeros_like(never, dtype=torch.bool),
+    )
+    active, part, trial = torch.arange(len(start), device=start.device), target, start
+    point, length, along = start.clone(), never.clone(), torch.zeros_like(start)
+    pace, failures = torch.ones_like(never), torch.zeros_like(target.index)
+    again = torch.zeros_like(target.index)  # evaluations of one step so far
+    memory = _Curvature.none(start)
+    for _ in range(n_steps):
+        domain = part.domain
+        value, gradient = part.wrongness_and_gradient(trial)
+        back = domain.log(trial, part.x)
+        away = norm(back)
+        ascent = unit(gradient)  # whose norm neither underflows nor overflows
+        slope = -dot(gradient, ascent) * dot(domain.tangent(trial, ascent), unit(back))
+        shift = -value / slope
+        usable = (slope > 0) & (shift.abs() < away / 2)
+        shift = torch.where(usable, shift, 0.0)
+        new = domain.interpolate(part.x, trial, 1 + shift / away)
+        new_length = norm(domain.log(part.x, new))
+        error = (value > 0) & (away < found.reached[active])
+        found.error[active[error]] = trial[error]
+        found.reached[active[error]] = away[error]
+
+        nearer = usable & (new_length < length * (1 - eps))
+        retry = nearer & (shift.abs() > _CLOSE * away) & (again < _MOST_RETRIES)
+        better = nearer & ~retry
+        failed = ~nearer
+        normal = uphill(part, trial, gradient)
+        to_sample = domain.log(new, part.x)
+        new_along = domain.tangent(
+            new, to_sample - per_sample(dot(to_sample, normal), to_sample) * normal
+        )
+        known = better & length.isfinite()
+        memory.add(known, new - point, along - new_along)
+        point = torch.where(per_sample(better, new), new, point)
+        along = torch.where(per_sample(better, new), new_along, along)
+        length = torch.where(better, new_length, length)
+        pace = torch.where(better, 1.0, torch.where(failed, pace * _SHORTER, pace))
+        failures = torch.where(better, 0, failures + failed.long())
+        again = torch.where(retry, again + 1, 0)
+        found.point[active], found.length[active] = point, length
+
+        still = length.isfinite() & (norm(along) <= tolerance * length)
+        found.is_stationary[active] = still
+        going = ~still & (failures < _PATIENCE) & (length.isfinite() | retry)
         if not bool(going.all()):
             keep = going.nonzero().squeeze(1)
-            active, part = active[keep], part.take(keep)
-            pace, along = pace[keep], along[keep]
-        if active.numel() == 0:
-            break
-    return find_crossing(target, target.x, best)
+            if keep.numel() == 0:
+                break
+            active, part, memory = active[keep], part.take(keep), memory.take(keep)
+            point, length, along, new = point[keep], length[keep], along[keep], new[keep]
+            pace, failures, again, retry = pace[keep], failures[keep], again[keep], retry[keep]
+
+        # What was taken for the boundary may lie before it, where it has a kink: look again.
+        doubted = (failures == _DOUBT) & ~retry
+        domain, way = part.domain, memory.newton(along)
+        stride = torch.minimum(pace * norm(way), length / 2)
+        stride = torch.where(length.isfinite(), stride, 0.0)
+        trial = domain.move(point, unit(domain.tangent(point, way)), stride)
+        beyond = length / norm(domain.log(part.x, trial))
+        trial = torch.where(
+            per_sample(beyond < 1, trial), domain.interpolate(part.x, trial, beyond), trial
+        )
+        trial = torch.where(per_sample(doubted, point), point, trial)
+        trial = torch.where(per_sample(retry, new), new, trial)
+        length = torch.where(doubted, math.inf, length)
+    return found
 
 
-def _slope(target: Target, points: Tensor) -> Tensor:
-    """Return the part of the path back to the sample that runs along the boundary."""
-    domain = target.domain
-    _, gradient = target.wrongness_and_gradient(points)
-    normal = uphill(target, points, gradient)
-    back = domain.log(points, target.x)
-    along = back - per_sample(dot(back, normal), back) * normal
-    along = domain.tangent(points, along)
-    return torch.where(along.isfinite(), along, torch.zeros_like(along))
+@dataclass(eq=False)
+class _Curvature:
+    """What the last steps of each sample tell of the curvature along its boundary (L-BFGS)."""
+
+    steps: Tensor  # (n, k, d)
+    changes: Tensor  # (n, k, d)
+    inverse: Tensor  # (n, k), of the inner product of each pair; 0 where there is none
+    pace: Tensor  # (n,)
+    newest: Tensor  # (n,), into k
+
+    @classmethod
+    def none(cls, like: Tensor) -> _Curvature:
+        """Return no steps for the samples of ``like (n, *event)``."""
+        n, dim = like.flatten(1).shape
+        steps = torch.zeros(n, _N_PAIRS, dim, dtype=like.dtype, device=like.device)
+        return cls(
+            steps,
+            torch.zeros_like(steps),
+            torch.zeros_like(steps[:, :, 0]),
+            torch.ones_like(steps[:, 0, 0]),
+            torch.zeros(n, dtype=torch.int64, device=like.device),
+        )
+
+    def take(self, keep: Tensor) -> _Curvature:
+        """Return the steps of the samples at the positions ``keep``."""
+        return _Curvature(*(getattr(self, f.name)[keep] for f in fields(self)))
+
+    def add(self, rows: Tensor, step: Tensor, change: Tensor) -> None:
+        """Keep a step and the change of slope on it of the samples that ``rows (n,)`` names."""
+        step, change = step.flatten(1), change.flatten(1)
+        product, square = dot(step, change), dot(change, change)
+        curved = product > 1e-10 * norm(step) * norm(change)
+        chosen = (rows & curved & (square > 0)).nonzero().squeeze(1)
+        slot = (self.newest[chosen] + 1) % _N_PAIRS
+        self.newest[chosen] = slot
+        self.steps[chosen, slot], self.changes[chosen, slot] = step[chosen], change[chosen]
+        self.inverse[chosen, slot] = 1 / product[chosen]
+        self.pace[chosen] = (product / square)[chosen]
+
+    def newton(self, slope: Tensor) -> Tensor:
+        """Return the step to where ``slope (n, *event)`` vanishes, as far as is known."""
+        way, weights = slope.flatten(1), []
+        rows = torch.arange(len(slope), device=slope.device)
+        order = [(self.newest - age) % _N_PAIRS for age in range(_N_PAIRS)]
+        for slot in order:
+            weight = self.inverse[rows, slot] * dot(self.steps[rows, slot], way)
+            way = way - weight[:, None] * self.changes[rows, slot]
+            weights.append(weight)
+        way = self.pace[:, None] * way
+        for slot, weight in zip(reversed(order), reversed(weights), strict=True):
+            other = self.inverse[rows, slot] * dot(self.changes[rows, slot], way)
+            way = way + (weight - other)[:, None] * self.steps[rows, slot]
+        return way.reshape(slope.shape)
 
 
-def _next_pace(pace: Tensor, step: Tensor, change: Tensor) -> Tensor:
-    """Return the Barzilai-Borwein pace for a step and the change of slope that it caused."""
-    curvature = dot(step, change) / dot(step, step)
-    secant = torch.where(curvature > 0, 1 / curvature, 2 * pace)
-    return torch.where(secant.isfinite(), secant, pace).clamp(pace / 8, pace * 8)
+def _confirmed(target: Target, found: _Boundary, error: Tensor) -> Tensor:
+    """Return errors as near to the points of the boundary as the dtype resolves.
+
+    ``error (n, *event)`` is known to be one, for where there is none so near.
+    """
+    eps = torch.finfo(target.x.dtype).eps
+    reached = norm(target.domain.log(target.x, error))
+    seen = found.reached < reached
+    wrong = torch.where(per_sample(seen, error), found.error, error)
+    reached = torch.where(seen, found.reached, reached)
+    width, inside = torch.full_like(target.sign, 8 * eps), target.x.clone()
+    rows = (found.length < reached).nonzero().squeeze(1)
+    while rows.numel() > 0:  # outwards until it is an error
+        part = target.take(rows)
+        here = part.domain.interpolate(part.x, found.point[rows], 1 + width[rows])
+        value = part.wrongness(here)
+        known = found.length[rows] * (1 + width[rows]) >= reached[rows]
+        outside = (value > 0) & ~known
+        wrong[rows[outside]] = here[outside]
+        right = (value <= 0) & ~known
+        inside[rows[right]] = here[right]
+        rows = rows[right]
+        width[rows] *= 8
+    return find_crossing(target, inside, wrong)
 
 
 def _cut(target: Target, error: Tensor, *, n_steps: int) -> Tensor:
     """Return errors at most as far as ``error (n, *event)``, by cuts with tangent planes."""
+    if n_steps == 0:
+        return error
     best = error.clone()
     planes = _Planes.none(error)
     active, part = torch.arange(len(error), device=error.device), target
