@@ -56,6 +56,7 @@ room:
 	    $(patsubst tests/%/,%,$(sort $(dir $(wildcard tests/*/test_*.py)))). >&2; exit 2; }
 
 bench: $(VENV)/.installed-dev
+	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/speed
 
 gpu: $(VENV)/.installed-dev

@@ -18,12 +18,27 @@ machine's measured rate of matrix products of the same shapes, or of copies, ove
 depend on the machine, which each table names.
 """
 
+GROWTH = """\
+## How cost grows
+
+Processor time and memory against one size at a time, the others fixed, in logarithms. The number
+behind a line's name is its exponent: the slope over the upper half of the sizes, which smaller ones
+hide under what every call costs. Memory is by how much a process grows, its data included. There
+are two classes in everything today; nothing can be said of more.
+"""
+
 
 def write_page(root: Path) -> None:
     """Write the page of the repository at ``root``."""
     results = root / "benchmarks" / "results"
     files = [*sorted(results.glob("speed/*.json")), *sorted(results.glob("speed-*/*.json"))]
     parts = [HEAD, *(section(json.loads(path.read_text("utf-8"))) for path in files)]
+    axes = sorted(results.glob("growth/*.json"))
+    if axes:
+        parts += [
+            GROWTH,
+            *(growth(path.stem, json.loads(path.read_text("utf-8"))) for path in axes),
+        ]
     (root / "docs" / "speed.md").write_text("\n".join(parts), encoding="utf-8")
 
 
@@ -44,6 +59,42 @@ def section(result: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def growth(name: str, result: dict[str, Any]) -> str:
+    """Return the part of one axis: its figure, and a table of its lines."""
+    machine, label = result["machine"], result["label"]
+    lines = [
+        f"### {label[0].upper()}{label[1:]}",
+        "",
+        f"![Time and memory against {label}](images/growth-{name}.png)",
+        "",
+        f"{machine['device']}; torch {machine['torch']}; {result['date']}.",
+        "",
+        "| work | from | to | time | exponent | memory [MB] | exponent |",
+        "|---|---|---|---|---|---|---|",
+        *(growth_line(series) for series in result["series"]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def growth_line(series: dict[str, Any]) -> str:
+    """Return what one line of a figure says."""
+    sizes, seconds, grown = (series[key] for key in ("sizes", "seconds", "megabytes"))
+    exponents = (series["exponent"], series["memory_exponent"])
+    time, memory = ("-" if value is None else f"{value:.1f}" for value in exponents)
+    between = "-" if None in grown else f"{grown[0]:.3g} to {grown[-1]:.3g}"
+    cells = [
+        series["work"],
+        f"{sizes[0]:,}",
+        f"{sizes[-1]:,}",
+        f"{duration(seconds[0])} to {duration(seconds[-1])}",
+        time,
+        between,
+        memory,
+    ]
+    return "| " + " | ".join(cells) + " |"
 
 
 def line(row: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ networks is some forty small kernels, each of which takes less time than the hos
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -34,6 +35,9 @@ from trueboundary.classifiers.integrity import departure
 #: Entries of a block of a matrix whose gradient is made and used up at once: a megabyte, which
 #: stays in the second cache of today's processors.
 _BLOCK = 1 << 18
+#: One thread records at a time: a recording begins by waiting for the whole card, which CUDA allows
+#: nobody while a step is being recorded.
+_RECORDING = threading.Lock()
 #: Steps before a recording, in which libraries choose their kernels and load them.
 _WARM_UP = 3
 
@@ -176,7 +180,7 @@ class RecordedStep:
         if self._batch is None:
             self._batch = x.clone(), y.clone()
             work = partial(self._step, *self._batch)
-            with torch.no_grad():
+            with _RECORDING, torch.no_grad():
                 self._replay, self._loss = _record(work, self._changed())
         if (x.shape, y.shape) != (self._batch[0].shape, self._batch[1].shape):
             return self._step(x, y)
@@ -210,7 +214,7 @@ def _record(
                 tensor.copy_(value)
         main.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        # Other threads may train networks of their own meanwhile.
+        # Other threads may train networks of their own meanwhile; they are not watched.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             output = work()
     return graph.replay, output
