@@ -1,6 +1,7 @@
 """What is told while runs go on: claims as they are decided, a growing report, the time left."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ from trueboundary.cli.progress import SHOWN_RUNS, picture, show_progress
 from trueboundary.cli.work import plan_jobs
 from trueboundary.report.build import GrowingReport
 from trueboundary.runs import Progress, RunConfig, Store, execute, write_plan
+
+
+@dataclass(frozen=True)
+class Numbered(RunConfig):
+    number: int
+
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 
@@ -88,8 +95,9 @@ def test_nothing_more_is_told_once_it_was_interrupted(jobs, tmp_path):
 
 def test_the_live_display_fits_eighty_columns():
     console = terminal()
-    runs = tuple(RunConfig() for _ in range(SHOWN_RUNS + 3))
-    names = {RunConfig().digest: "Section 3: " + "counting the errors of a network " * 4}
+    runs = tuple(Numbered(i) for i in range(SHOWN_RUNS + 3))
+    words = "counting the errors of a network " * 4
+    names = {run.digest: f"Section {run.number}: {words}" for run in runs}
     console.print(picture(Progress(runs, 3, 373, 0.125, 10.0, 754.2), names))
     console.print(picture(Progress(runs[:1], 372, 373, 0.999, 10.0, 0.3), names))
     console.print(picture(Progress((), 372, 373, 0.999, 10.0, 0.3), names))
@@ -98,6 +106,7 @@ def test_the_live_display_fits_eighty_columns():
     text = "\n".join(shown)
     assert "3 of 373 runs | about 12 min 34 s left" in text
     assert "Section 3: counting the errors" in text
+    assert f"Section {SHOWN_RUNS}: counting" not in text
     assert "and 3 more" in text
     assert "less than a second left" in text
     assert "waiting for a worker" in text
@@ -106,7 +115,7 @@ def test_the_live_display_fits_eighty_columns():
 def test_lines_of_a_pipe_say_what_is_found_out(capsys):
     console = Console(force_terminal=False, width=120)
     with show_progress(console, {RunConfig().digest: "Fig. 1: drawing slices"}) as report:
-        report(Progress((RunConfig(),), 0, 2, 0.0, 0.0, 65.0))
+        report(Progress((RunConfig(), RunConfig()), 0, 2, 0.0, 0.0, 65.0))
         report(Progress((), 1, 2, 0.5, 0.0, 65.0))
     said = capsys.readouterr().out
-    assert said == "  0 %  0 of 2 runs | about 1 min 5 s left | Fig. 1: drawing slices\n"
+    assert said == "  0 %  0 of 2 runs | about 1 min 5 s left | 2 x Fig. 1: drawing slices\n"

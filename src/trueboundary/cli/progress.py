@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -19,7 +20,7 @@ from trueboundary.runs import Progress
 #: Seconds between two lines where there is no terminal.
 LINE_INTERVAL = 15.0
 
-#: Runs that are named at a time.
+#: What is named at a time, at most.
 SHOWN_RUNS = 8
 
 
@@ -45,11 +46,17 @@ def picture(state: Progress, names: Mapping[str, str]) -> Group:
     head = Table.grid(padding=(0, 2, 0, 0))
     bar = ProgressBar(total=1.0, completed=state.fraction, width=24)
     head.add_row(Text(f"{100.0 * state.fraction:3.0f} %", style="bold"), bar, _describe(state))
-    texts = [names.get(config.digest, config.kind) for config in state.running[:SHOWN_RUNS]]
+    texts = _going_on(state, names)
+    if len(texts) > SHOWN_RUNS:
+        texts = [*texts[:SHOWN_RUNS], f"and {len(texts) - SHOWN_RUNS} more"]
     lines = [Text(f"  {text}", no_wrap=True, overflow="ellipsis", style="dim") for text in texts]
-    if len(state.running) > SHOWN_RUNS:
-        lines.append(Text(f"  and {len(state.running) - SHOWN_RUNS} more", style="dim"))
     return Group(head, *lines)
+
+
+def _going_on(state: Progress, names: Mapping[str, str]) -> list[str]:
+    """Return what is going on, and how often where that is more than once."""
+    counts = Counter(names.get(config.digest, config.kind) for config in state.running)
+    return [f"{n} x {text}" if n > 1 else text for text, n in counts.items()]
 
 
 def _line_writer(console: Console, names: Mapping[str, str]) -> Callable[[Progress], None]:
@@ -63,8 +70,7 @@ def _line_writer(console: Console, names: Mapping[str, str]) -> Callable[[Progre
         if due and state.running:
             last[0] = (now, running)
             percent = f"{100.0 * state.fraction:3.0f} %"
-            going_on = ", ".join(names.get(config.digest, config.kind) for config in state.running)
-            line = f"{percent}  {_describe(state)} | {going_on}"
+            line = f"{percent}  {_describe(state)} | {', '.join(_going_on(state, names))}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return report

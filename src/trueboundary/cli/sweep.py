@@ -190,8 +190,10 @@ def _goals(jobs: Sequence[Job]) -> list[RunConfig]:
 
 
 def _names(points: Sequence[Point], jobs: Sequence[Job]) -> dict[str, str]:
-    """Return what to call each run; those that others merely need are called by their kind."""
-    return {
+    """Return what to call each run; those that others merely need are called by what they do."""
+    from trueboundary.cli.work import run_names
+
+    return run_names(jobs) | {
         config.digest: f"{point.label} · {name}"
         for point, job in zip(points, jobs, strict=True)
         for name, config in job.configs.items()
@@ -215,9 +217,8 @@ def _show_costs(
     for column in ("run", "cost", "state"):
         table.add_column(column, overflow="fold")
     for digest, config in sorted(runs.items(), key=lambda entry: -entry[1].cost()):
-        name = names.get(digest, f"{config.kind}, needed by others")
         state = "stored" if digest in taken else ""
-        table.add_row(escape(name), duration(config.cost()), state)
+        table.add_row(escape(names[digest]), duration(config.cost()), state)
     console.print(table)
     left = sum(config.cost() for digest, config in runs.items() if digest not in taken)
     line = (
