@@ -18,6 +18,7 @@ from trueboundary.classifiers import (
     LinearSVM,
     choose_gamma,
     fit_linear_svm,
+    fit_rbf_path,
     fit_rbf_svm,
     from_arrays,
     from_sklearn,
@@ -222,8 +223,14 @@ def test_more_points_than_fit_into_a_product(monkeypatch):
     one_by_one = fit_rbf_svm(X, Y, gamma=0.7)
     points = torch.from_numpy(OTHERS)
     assert torch.allclose(in_product.margin(points), one_by_one.margin(points), atol=1e-6, rtol=0)
-    path = choose_gamma(X, Y, *rings(seed=2), gammas=[0.3, 1.0])
-    assert path.gamma in (0.3, 1.0)
+    paths = []
+    for most in (len(X) - 1, len(X)):
+        monkeypatch.setattr(svm_module, "_MOST_IN_PRODUCT", most)
+        paths.append(choose_gamma(X, Y, *rings(seed=2), gammas=[0.3, 1.0]))
+    one_by_one, in_product = paths
+    assert one_by_one.gamma == in_product.gamma
+    np.testing.assert_array_equal(one_by_one.train_accuracy, in_product.train_accuracy)
+    np.testing.assert_array_equal(one_by_one.validation_accuracy, in_product.validation_accuracy)
 
 
 def test_choosing_gamma():
@@ -242,6 +249,15 @@ def test_choosing_gamma():
     assert path.gamma < gammas[-1]
     svm = fit_rbf_svm(X, Y, gamma=path.gamma)
     assert path.n_support[path.chosen] == len(svm.dual_coef)
+    assert torch.equal(path.svm.support_vectors, svm.support_vectors)
+    points = torch.from_numpy(OTHERS)
+    assert torch.allclose(path.svm.margin(points), svm.margin(points), atol=1e-6, rtol=0)
+    along = list(fit_rbf_path(X, Y, gammas=gammas))
+    assert [machine.gamma for machine in along] == gammas
+    assert [len(machine.dual_coef) for machine in along] == path.n_support.tolist()
+    alone = [fit_rbf_svm(X, Y, gamma=gamma).margin(points) for gamma in gammas]
+    for machine, margin in zip(along, alone, strict=True):
+        assert torch.allclose(machine.margin(points), margin, atol=1e-6, rtol=1e-9)
 
 
 def test_choosing_gamma_where_no_machine_is_accurate():
@@ -252,11 +268,51 @@ def test_choosing_gamma_where_no_machine_is_accurate():
     assert path.validation_accuracy[path.chosen] >= best - 0.02 - 1e-12
 
 
-def test_the_default_gammas_lie_around_the_scale_of_the_points():
+def test_the_search_finds_what_the_whole_grid_has():
     x, y = rings(40)
-    grid = choose_gamma(x, y, x, y).gammas
+    validation = rings(200, seed=2)
     scale = SVC(gamma="scale").fit(x, y)._gamma
-    np.testing.assert_allclose(grid, scale * 4.0 ** np.arange(-4, 5), rtol=1e-12)
+    grid = scale * 2.0 ** (np.arange(-16, 17) / 2)
+    whole = choose_gamma(x, y, *validation, gammas=grid)
+    path = choose_gamma(x, y, *validation)
+    assert path.gamma == pytest.approx(whole.gamma, rel=1e-12)
+    assert len(path.gammas) < 10
+    places = np.searchsorted(grid, path.gammas * (1 - 1e-9))
+    np.testing.assert_allclose(path.gammas, grid[places], rtol=1e-12)
+    # The next one tried is a root of 2 narrower, and no longer accurate.
+    following = path.chosen + 1
+    assert path.gammas[following] / path.gamma == pytest.approx(2**0.5)
+    assert path.validation_accuracy[following] < path.threshold
+    np.testing.assert_array_equal(path.validation_accuracy, whole.validation_accuracy[places])
+    np.testing.assert_array_equal(path.train_accuracy, whole.train_accuracy[places])
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "expected"),
+    [
+        # by coarse place from wide to narrow, and what is asked for in that order
+        ([0.5, 0.6, 0.8, 0.9, 0.99, 0.9, 0.8, 0.7, 0.6], [4, 5, 3]),
+        ([0.9, 0.96, 1.0, 0.99, 0.985, 0.5, 0.5, 0.5, 0.5], [4, 5, 3, 2]),
+        ([0.5, 0.5, 0.5, 0.5, 0.5, 0.6, 0.9, 1.0, 0.7], [4, 5, 6, 7, 8]),
+        ([0.9, 0.8, 0.7, 0.6, 0.5, 0.5, 0.4, 0.4, 0.4], [4, 5, 6, 3, 2, 1, 0]),
+        ([0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9], [4, 5, 6, 7, 8, 3, 2, 1, 0]),
+    ],
+    ids=["in the middle", "wider", "narrower", "widest", "all alike"],
+)
+def test_where_the_search_goes(accuracies, expected, monkeypatch):
+    asked = []
+
+    def accuracy(place):
+        asked.append(place / 4)
+        return float(np.interp(place / 4, range(9), accuracies))
+
+    svm_module._search(accuracy, 33, lambda found: max(found) - 0.02)
+    coarse = [int(place) for place in dict.fromkeys(asked) if place % 1 == 0]
+    assert coarse == expected
+    best = max(accuracies)
+    edge = max(k for k in range(33) if np.interp(k / 4, range(9), accuracies) >= best - 0.02)
+    assert edge / 4 in asked
+    assert edge == 32 or (edge + 1) / 4 in asked
 
 
 @pytest.mark.parametrize(

@@ -276,9 +276,15 @@ def test_a_fit_without_its_images_passes_that_on(tmp_path, monkeypatch):
 
 
 def test_all_classifiers_are_attacked_at_the_same_points(fit, tmp_path):
-    svm = TrainedSVM(TASK, 60, kernel="rbf", n_gamma=40)
+    svm = TrainedSVM(TASK, 60, kernel="rbf")
     trained = computed(svm, tmp_path, fit=fit)
-    assert trained.summary["gamma"] in trained.arrays["gammas"]
+    gammas, accuracy = (trained.arrays[name] for name in ("gammas", "validation_accuracy"))
+    assert trained.summary["gamma"] in gammas
+    # All its points are those of the path, whose edge is found to a factor of the root of 2.
+    place = gammas.tolist().index(trained.summary["gamma"])
+    assert trained.arrays["n_support"][place] == trained.summary["n_support"]
+    assert gammas[place + 1] / gammas[place] == pytest.approx(2**0.5)
+    assert accuracy[place] - accuracy[place + 1] > 0
     on_svm = computed(
         AttackedImages(TASK, svm, "gradient", 6), tmp_path, fit=fit, classifier=trained
     )
@@ -332,6 +338,12 @@ def test_real_images_come_from_their_own_part(fit):
     assert len(x) == 300
     held_out = FIT.images("test").flat()
     assert np.array_equal(np.sort(x.numpy().sum(1)), np.sort(held_out.sum(1)))
+    train, validation = (
+        {tuple(row) for row in task.points(fit, 10_000, seed=0, purpose=purpose)[0].tolist()}
+        for purpose in ("train", "validation")
+    )
+    assert (len(train), len(validation)) == (270, 30)
+    assert not train & validation
     with pytest.raises(ValueError, match="not known"):
         task.problem(fit)
 

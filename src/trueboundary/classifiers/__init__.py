@@ -33,6 +33,7 @@ from trueboundary.classifiers.svm import (
     LinearSVM,
     choose_gamma,
     fit_linear_svm,
+    fit_rbf_path,
     fit_rbf_svm,
     from_sklearn,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "dtype_of",
     "evaluated",
     "fit_linear_svm",
+    "fit_rbf_path",
     "fit_rbf_svm",
     "from_arrays",
     "from_sklearn",

@@ -6,10 +6,9 @@ made here was compared with the ``decision_function`` that it stands for.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -25,9 +24,12 @@ _CHUNK = 2048  # support vectors (or points) whose kernel values are held at a t
 _TOLERANCE = 1e-6  # of the agreement with scikit-learn
 _N_CHECKED = 100  # training points at which a newly fitted machine is compared
 _CACHE_MIB = 500  # kernel values kept while fitting; scikit-learn's 200 slow down large sets
-# Points, at most, whose kernel is one matrix product, of 1.1 GB in float64, before the fit.
-# scikit-learn takes an inner product at a time, which is five times slower.
+# Points, at most, whose squared distances are one matrix product, of 1.1 GB in float64, before the
+# fit. scikit-learn takes an inner product at a time.
 _MOST_IN_PRODUCT = 12_000
+# A gamma is sought in steps of a factor of 4, then in fourth roots of that, and at most 4 of the
+# former away from where the search begins.
+_COARSE, _N_FINE, _FARTHEST = 4.0, 4, 4
 
 
 class _SupportVectorMachine(BinaryClassifier):
@@ -380,10 +382,43 @@ def fit_rbf_svm(x: Array | Tensor, y: Array | Tensor, *, gamma: float, C: float 
     >>> fit_rbf_svm(x, y, gamma=1.0, C=10.0).predict(x.double())
     tensor([1, 0, 1])
     """
+    return next(fit_rbf_path(x, y, gammas=[gamma], C=C))
+
+
+def fit_rbf_path(
+    x: Array | Tensor, y: Array | Tensor, *, gammas: Iterable[float], C: float = 1.0
+) -> Iterator[RBFSVM]:
+    """Fit one machine after the other as `fit_rbf_svm` does, in less time than one by one.
+
+    Parameters
+    ----------
+    x, y, C
+        As for `fit_rbf_svm`.
+    gammas : iterable of float
+        Inverse squared widths of the kernels, positive.
+
+    Returns
+    -------
+    iterator of RBFSVM
+        The machines in the order of `gammas`, each fitted when it is asked for.
+
+    Notes
+    -----
+    The fits share the squared distances of the points, a matrix of n times n numbers beside the
+    kernel's. More than 12,000 points have neither, which bounds the two at 2.3 GB.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import fit_rbf_path
+    >>> x, y = torch.tensor([[-1.0], [0.0], [1.0]]), torch.tensor([1, 0, 1])
+    >>> [svm.gamma for svm in fit_rbf_path(x, y, gammas=[0.5, 2.0])]
+    [0.5, 2.0]
+    """
     points, labels = _training_set(x, y)
-    C, gamma = check_real("C", C, above=0.0), check_real("gamma", gamma, above=0.0)
-    squares = _squared_distances(points) if len(points) <= _MOST_IN_PRODUCT else None
-    return _fit_rbf(points, labels, gamma, C, squares)
+    grid = [check_real("gamma", gamma, above=0.0) for gamma in gammas]
+    fits = _Fits(points, labels, check_real("C", C, above=0.0), is_one=len(grid) == 1)
+    return (fits.fit(gamma).machine(points) for gamma in grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -402,6 +437,8 @@ class GammaPath:
         Validation accuracy that the chosen gamma had to reach.
     chosen : int
         Its index.
+    svm : RBFSVM
+        Its machine, the one that `fit_rbf_svm` gives.
     """
 
     gammas: Array
@@ -410,6 +447,7 @@ class GammaPath:
     n_support: Array
     threshold: float
     chosen: int
+    svm: RBFSVM
 
     @property
     def gamma(self) -> float:
@@ -439,6 +477,15 @@ def choose_gamma(
     `max_loss` of the best. Where none reaches `min_accuracy`, it is the largest within `max_loss`
     of the best, and ``is_accurate`` is False.
 
+    Unless `gammas` are given, the search begins at ``1 / (dim * variance of x)``, scikit-learn's
+    ``gamma="scale"``, and goes in steps of a factor of 4, at most four to either side: to narrower
+    kernels until more than `max_loss` is lost, and to wider ones as long as the best accuracy may
+    lie there. What lies between the last accurate gamma and the next is then halved until they are
+    a factor of the root of 2 apart. Accuracy is taken to rise once along the path and to fall once.
+
+    More points stand closer together and allow narrower kernels: a gamma is chosen for the number
+    of points that it is chosen with, and the machine fitted to these comes with the path.
+
     Parameters
     ----------
     x, y : Tensor or ndarray
@@ -446,8 +493,7 @@ def choose_gamma(
     x_validation, y_validation : Tensor or ndarray
         Points and labels to choose by.
     gammas : sequence of float, optional
-        Values to try. By default ``4**k / (dim * variance of x)`` for k from -4 to 4, around
-        scikit-learn's ``gamma="scale"``.
+        Values to try, all of them.
     min_accuracy, max_loss : float
         Fractions, see above.
     C : float
@@ -456,7 +502,11 @@ def choose_gamma(
     Returns
     -------
     GammaPath
-        Accuracies by gamma, and the choice.
+        Accuracies by gamma, the choice and its machine.
+
+    Notes
+    -----
+    As in `fit_rbf_path`, with a row of the matrices for each point to choose by as well.
 
     References
     ----------
@@ -476,72 +526,164 @@ def choose_gamma(
     """
     points, labels = _training_set(x, y)
     points_validation, labels_validation = _training_set(x_validation, y_validation)
+    C = check_real("C", C, above=0.0)
     if gammas is None:
         variance = float(points.var())
         if variance == 0:
             raise ValueError("all coordinates of x are equal, so there is no scale; give gammas.")
-        gammas = 4.0 ** np.arange(-4, 5) / (points.shape[1] * variance)
-    grid = np.unique([check_real("gamma", gamma, above=0.0) for gamma in gammas])
-    if len(grid) == 0:
-        raise ValueError("gammas is empty; give at least one value.")
-    C = check_real("C", C, above=0.0)
-    squares = _squared_distances(points) if len(points) <= _MOST_IN_PRODUCT // 2 else None
-    train, validation, n_support = [], [], []
-    for gamma in grid:
-        own = None if squares is None else squares.copy()
-        svm = _fit_rbf(points, labels, float(gamma), C, own)
-        train.append(_accuracy(svm, points, labels))
-        validation.append(_accuracy(svm, points_validation, labels_validation))
-        n_support.append(svm.n_positive + svm.n_negative)
-    accuracy = np.array(validation)
-    # Accuracies are multiples of 1/n, and a difference of two may miss max_loss by rounding.
-    near_best = accuracy.max() - max_loss - 1e-12
-    threshold = max(min_accuracy, near_best)
-    accurate = np.flatnonzero(accuracy >= threshold)
-    if len(accurate) == 0:
-        accurate = np.flatnonzero(accuracy >= near_best)
+        places = np.arange(-_FARTHEST * _N_FINE, _FARTHEST * _N_FINE + 1)
+        grid = _COARSE ** (places / _N_FINE) / (points.shape[1] * variance)
+    else:
+        grid = np.unique([check_real("gamma", gamma, above=0.0) for gamma in gammas])
+        if len(grid) == 0:
+            raise ValueError("gammas is empty; give at least one value.")
+    fits = _Fits(points, labels, C, others=points_validation)
+    tried: dict[int, tuple[_Fit, float, float]] = {}
+
+    def accuracy(index: int) -> float:
+        """Return the validation accuracy at one of the grid, which is fitted once."""
+        if index not in tried:
+            fit = fits.fit(float(grid[index]))
+            right = (fits.decisions(fit) > 0) == np.concatenate([labels, labels_validation])
+            train, validation = right[: len(labels)].mean(), right[len(labels) :].mean()
+            tried[index] = fit, float(train), float(validation)
+        return tried[index][2]
+
+    def needed(accuracies: Iterable[float]) -> float:
+        """Return the least accuracy that is within the loss of the best, and enough if that is."""
+        best = max(accuracies)
+        # Accuracies are multiples of 1/n, and a difference of two may miss max_loss by rounding.
+        near_best = best - max_loss - 1e-12
+        return max(min_accuracy, near_best) if best >= min_accuracy else near_best
+
+    if gammas is None:
+        _search(accuracy, len(grid), needed)
+    else:
+        for index in range(len(grid)):
+            accuracy(index)
+    indices = sorted(tried)
+    path, train, validation = zip(*(tried[index] for index in indices), strict=True)
+    chosen = max(place for place, found in enumerate(validation) if found >= needed(validation))
     return GammaPath(
-        gammas=grid,
+        gammas=grid[indices],
         train_accuracy=np.array(train),
-        validation_accuracy=accuracy,
-        n_support=np.array(n_support, dtype=np.int64),
-        threshold=float(threshold),
-        chosen=int(accurate[-1]),
+        validation_accuracy=np.array(validation),
+        n_support=np.array([np.count_nonzero(fit.coef) for fit in path], dtype=np.int64),
+        threshold=max(min_accuracy, needed(validation)),
+        chosen=chosen,
+        svm=path[chosen].machine(points),
     )
 
 
-def _fit_rbf(points: Array, labels: Array, gamma: float, C: float, squares: Array | None) -> RBFSVM:
-    """Fit to points whose squared distances ``(n, n)`` may be given; they are overwritten."""
-    from sklearn.svm import SVC  # slow to import, and only fitting needs it
+def _search(
+    accuracy: Callable[[int], float], n: int, needed: Callable[[Iterable[float]], float]
+) -> None:
+    """Ask for the accuracies of places 0 to n - 1 that `choose_gamma` describes."""
+    found: dict[int, float] = {}
 
-    if squares is None:
-        machine = SVC(kernel="rbf", C=C, gamma=gamma, cache_size=_CACHE_MIB)
-        return _rbf_from_sklearn(machine.fit(points, labels), points[:_N_CHECKED])
-    squares *= -gamma
-    kernel = np.exp(squares, out=squares)
-    machine = SVC(kernel="precomputed", C=C, cache_size=_CACHE_MIB).fit(kernel, labels)
-    coef, support = _dense(machine.dual_coef_).squeeze(0), points[machine.support_]
-    svm = RBFSVM(_dense(support), coef, _intercept(machine), gamma)
-    few = slice(0, _N_CHECKED)
-    _check_agreement(machine, svm, points[few], machine.decision_function(kernel[few]))
-    return svm.eval()
+    def at(place: int) -> float:
+        found[place] = accuracy(place)
+        return found[place]
+
+    for place in range(n // 2, n, _N_FINE):
+        if at(place) < needed(found.values()):
+            break
+    for place in range(n // 2, -1, -_N_FINE):
+        # Where the best is already, nothing wider can raise what is needed.
+        if at(place) < max(found.values()) or found[place] == 1:
+            break
+    good = max(place for place in found if found[place] >= needed(found.values()))
+    bad = good + _N_FINE
+    while bad < n and bad - good > 1:
+        middle = (good + bad) // 2
+        if at(middle) >= needed(found.values()):
+            good = middle
+        else:
+            bad = middle
 
 
-def _squared_distances(points: Array) -> Array:
-    """Return the squared distances ``(n, n)``, to about an ulp of the points' squared spread.
+class _Fit(NamedTuple):
+    """What a fit found, without the support vectors, of which a path would hold too many."""
 
-    The points are centred first, and a point lies at 0 from itself.
+    gamma: float
+    coef: Array  # of every point, 0 where it is no support vector
+    bias: float
+    checks: Array  # what scikit-learn decides at the first points
+
+    def machine(self, points: Array) -> RBFSVM:
+        """Return the machine, compared with scikit-learn's."""
+        support, coef = points[self.coef != 0], self.coef[self.coef != 0]
+        svm = RBFSVM(torch.from_numpy(support), torch.from_numpy(coef), self.bias, self.gamma)
+        _check_agreement("SVC", svm, points[: len(self.checks)], self.checks)
+        return svm.eval()
+
+
+class _Fits:
+    """Fits to the same points by scikit-learn, and what they decide there and at `others`.
+
+    Squared distances are kept from one gamma to the next, unless there `is_one`.
     """
-    centred = torch.from_numpy(points - points.mean(axis=0))
+
+    def __init__(
+        self,
+        points: Array,
+        labels: Array,
+        C: float,
+        *,
+        others: Array | None = None,
+        is_one: bool = False,
+    ) -> None:
+        self._labels, self._C = labels, C
+        self._all = points if others is None else np.concatenate([points, others])
+        self._squares = self._kernel = None
+        if len(points) <= _MOST_IN_PRODUCT:
+            self._squares = _squared_distances(self._all, len(points))
+            # New memory for every kernel would take longer than all else that it needs.
+            self._kernel = self._squares if is_one else torch.empty_like(self._squares)
+
+    def fit(self, gamma: float) -> _Fit:
+        """Return the fit for one gamma."""
+        from sklearn.svm import SVC  # slow to import, and only fitting needs it
+
+        kernel, rows = "rbf", self._all
+        if self._squares is not None:
+            kernel = "precomputed"
+            rows = torch.mul(self._squares, -gamma, out=self._kernel).exp_().numpy()
+        n = len(self._labels)
+        machine = SVC(kernel=kernel, C=self._C, gamma=gamma, cache_size=_CACHE_MIB)
+        machine.fit(rows[:n], self._labels)
+        coef = np.zeros(n)
+        coef[machine.support_] = machine.dual_coef_[0]
+        checks = machine.decision_function(rows[: min(n, _N_CHECKED)])
+        return _Fit(gamma, coef, _intercept(machine), checks)
+
+    @torch.no_grad()
+    def decisions(self, fit: _Fit) -> Array:
+        """Return what the latest fit decides at all points, those to fit to first."""
+        if self._kernel is not None:
+            return self._kernel.numpy() @ fit.coef + fit.bias
+        svm = fit.machine(self._all[: len(self._labels)])
+        chunks = torch.split(torch.from_numpy(self._all), _CHUNK)
+        return torch.cat([svm.margin(chunk) for chunk in chunks]).numpy()
+
+
+def _squared_distances(points: Array, n: int) -> Tensor:
+    """Return the squared distances ``(len(points), n)`` of points from the first `n` of them.
+
+    They are right to about an ulp of the points' squared spread: the points are centred first, and
+    one lies at 0 from itself.
+    """
+    centred = torch.from_numpy(points - points[:n].mean(axis=0))
     norms = centred.square().sum(1)
-    squares = (centred @ centred.T).mul_(-2).add_(norms).add_(norms[:, None])
-    return squares.clamp_(min=0.0).fill_diagonal_(0.0).numpy()
+    squares = (centred @ centred[:n].T).mul_(-2).add_(norms[:n]).add_(norms[:, None])
+    squares[:n].fill_diagonal_(0.0)
+    return squares.clamp_(min=0.0)
 
 
 def _linear_from_sklearn(estimator: Any, x_check: Array) -> LinearSVM:
     weight = _dense(estimator.coef_).reshape(-1)
     svm = LinearSVM(weight, _intercept(estimator))
-    _check_agreement(estimator, svm, x_check, estimator.decision_function(x_check))
+    _check_agreement(type(estimator).__name__, svm, x_check, estimator.decision_function(x_check))
     return svm.eval()
 
 
@@ -550,7 +692,7 @@ def _rbf_from_sklearn(estimator: Any, x_check: Array) -> RBFSVM:
     # Where gamma is "scale" or "auto", its value is kept under this private name alone.
     gamma = float(estimator._gamma)
     svm = RBFSVM(support, coef.squeeze(0), _intercept(estimator), gamma)
-    _check_agreement(estimator, svm, x_check, estimator.decision_function(x_check))
+    _check_agreement(type(estimator).__name__, svm, x_check, estimator.decision_function(x_check))
     return svm.eval()
 
 
@@ -592,32 +734,21 @@ def _training_set(x: Array | Tensor, y: Array | Tensor) -> tuple[Array, Array]:
 
 
 @torch.no_grad()
-def _check_agreement(estimator: Any, svm: LinearSVM | RBFSVM, x: Array, decisions: Array) -> None:
-    """Check the module at the points `x` against what the estimator decides there."""
+def _check_agreement(name: str, svm: LinearSVM | RBFSVM, x: Array, decisions: Array) -> None:
+    """Check the module at the points `x` against what the estimator called `name` decides there."""
     expected = np.asarray(decisions, dtype=np.float64)
     if expected.shape != (len(x),):
         raise ValueError(
-            f"{type(estimator).__name__}.decision_function returns shape {expected.shape} for "
+            f"{name}.decision_function returns shape {expected.shape} for "
             f"{len(x)} points, so that it has no single margin; use the estimator of one class."
         )
     difference = np.abs(svm.decision_function(torch.from_numpy(x)).numpy() - expected)
     worst = float((difference / np.maximum(1.0, np.abs(expected))).max())
     if not worst <= _TOLERANCE:  # a NaN is not
         raise ValueError(
-            f"the module differs from {type(estimator).__name__}.decision_function by {worst:.2g} "
+            f"the module differs from {name}.decision_function by {worst:.2g} "
             f"at the points given, more than {_TOLERANCE:g}: either the estimator decides by more "
             f"than its coefficients, or the points' coordinates, up to {np.abs(x).max():.3g}, are "
             "too large beside the differences that it tells apart; scale the points before it is "
             "fitted."
         )
-
-
-@torch.no_grad()
-def _accuracy(svm: RBFSVM, x: Array, y: Array) -> float:
-    """Return the fraction of correct signs; a margin of 0 is an error for either class."""
-    points, signs = torch.from_numpy(x), torch.from_numpy(2 * y - 1)
-    correct = [
-        svm.margin(chunk) * sign > 0
-        for chunk, sign in zip(torch.split(points, _CHUNK), torch.split(signs, _CHUNK), strict=True)
-    ]
-    return math.fsum(float(c.sum()) for c in correct) / len(y)

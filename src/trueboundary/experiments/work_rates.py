@@ -74,8 +74,9 @@ class Rates:
     feature: float = 3.2e-09
     #: Kernel, and once more its gradient, per point, support vector and pixel.
     kernel: float = 6e-11
-    #: Fit of a kernel machine, per pair of training points and pixel.
-    kernel_fit: float = 1.5e-10
+    #: Squared distance, per pair of points and pixel, and fit to a kernel, per pair of points.
+    squared_distance: float = 3.6e-11
+    kernel_fit: float = 1.5e-08
     #: Fit of a linear machine, per training point and pixel.
     linear_fit: float = 5.5e-08
 

@@ -67,7 +67,7 @@ def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
             runs |= under(f"{name}/{variant}", found)
         symmetric = image_task(name, settings, seed)
         runs[f"{name}/subspaces"] = SubspaceDistances(symmetric, n_points, seed)
-        runs[f"{name}/gammas"] = GammaPath(symmetric, settings["n_gamma"], n_points, seed)
+        runs[f"{name}/gammas"] = GammaPath(symmetric, settings["n_train"], n_points, seed)
     for part, experiment in _parts().items():
         runs |= under(part, experiment.plan(part_settings(settings, part), seed, device))
     return runs

@@ -72,9 +72,9 @@ class LearnedBoundary(RunConfig):
         Seed of points, starts and order.
     """
 
-    # 3 had another attack and took kernels value by value; 2 took gradients by autograd; 1 had a
-    # solver of its own for the optimal one.
-    version: ClassVar[int] = 4
+    # 4 chose gamma on a coarser grid; 3 had another attack and took kernels value by value; 2 took
+    # gradients by autograd; 1 had a solver of its own for the optimal one.
+    version: ClassVar[int] = 5
 
     data: Data
     learner: Learner
@@ -143,8 +143,7 @@ class LearnedBoundary(RunConfig):
             # scikit-learn's usual width
             return fit_rbf_svm(x, y, gamma=1 / (2 * float(x.var(correction=0))))
         if self.learner == "narrow rbf":
-            path = choose_gamma(x[::2], y[::2], x[1::2], y[1::2])
-            return fit_rbf_svm(x, y, gamma=path.gamma)
+            return choose_gamma(x[::2], y[::2], x[1::2], y[1::2]).svm
         return self._descend(x, y)
 
     def _descend(self, x: Tensor, y: Tensor) -> BinaryClassifier:

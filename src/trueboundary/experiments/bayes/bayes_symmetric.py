@@ -52,7 +52,7 @@ def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
         runs |= four_classifiers(name, settings, seed, device, attacks=ATTACKS)
     first = settings["dataset"][0]
     task = image_task(first, settings, seed)
-    runs[f"{first}/gammas"] = GammaPath(task, settings["n_gamma"], settings["n_points"], seed)
+    runs[f"{first}/gammas"] = GammaPath(task, settings["n_train"], settings["n_points"], seed)
     return runs
 
 

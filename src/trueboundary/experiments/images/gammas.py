@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from trueboundary.experiments.base import Panel
 from trueboundary.experiments.images.attack_tables import distance_row
 from trueboundary.experiments.images.drawn_rows import draw_line
 from trueboundary.experiments.images.image_fits import OnImages
-from trueboundary.experiments.images.trained_classifiers import GAMMA_SCALES, gamma_grid
+from trueboundary.experiments.images.trained_classifiers import seconds_of_fits
 from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
@@ -20,6 +21,8 @@ from trueboundary.runs import Context, Run, RunResult
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Wide to narrow kernels, relative to 1 / (dim * variance of the pixels), scikit-learn's "scale".
+_SCALES = 4.0 ** np.arange(-4, 5)
 #: Steps of the attack on a point, about.
 _USUAL_STEPS = 20
 
@@ -31,14 +34,16 @@ class GammaPath(OnImages):
     Parameters
     ----------
     n_train : int
-        Training points, the first of those of a `TrainedSVM` with the same seed.
+        Training points, those of a `TrainedSVM` with the same number and seed.
     n_points : int
         Test points, those of an `AttackedImages` with the same seed. The gradient attack is used.
     seed : int
         Seed of the points.
     """
 
-    version: ClassVar[int] = 3  # 2 took the kernels value by value, which rounds otherwise
+    # 3 took the exponentials of kernels elsewhere and 2 the kernels value by value: both round
+    # otherwise
+    version: ClassVar[int] = 4
 
     n_train: int
     n_points: int
@@ -50,33 +55,30 @@ class GammaPath(OnImages):
 
     def cost(self) -> float:
         """Return about the time of fits and attacks."""
-        n_pixels = self.task.fit.n_pixels
-        fits = len(GAMMA_SCALES) * self.n_train**2 * n_pixels * RATES.kernel_fit
-        n_passes = len(GAMMA_SCALES) * self.n_points * _USUAL_STEPS
-        return RATES.run + fits + 2 * n_passes * self.n_train / 3 * n_pixels * RATES.kernel
+        fits = seconds_of_fits(self.task, self.n_train, len(_SCALES))
+        n_passes = 2 * len(_SCALES) * self.n_points * _USUAL_STEPS
+        # Of narrow kernels most training points are support vectors, of wide ones few are.
+        n_values = n_passes * self.n_train / 2 * self.task.fit.n_pixels
+        return RATES.run + fits + n_values * RATES.kernel
 
     def measure(self, context: Context) -> RunResult:
         """Fit and attack for each gamma."""
         from trueboundary.attacks import LogDensityGradient
-        from trueboundary.classifiers import fit_linear_svm, fit_rbf_svm
+        from trueboundary.classifiers import fit_linear_svm, fit_rbf_path
 
         fit = context.inputs["fit"]
         x, y = self.task.points(fit, self.n_train, seed=self.seed, purpose="train")
         points, labels = self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
-        gammas = gamma_grid(x)
+        gammas = _SCALES / (x.shape[1] * float(x.double().var()))
+        linear = fit_linear_svm(x, y, random_state=self.seed)
         accuracy, found = [], []
-        for index in range(len(gammas) + 1):
-            # The linear machine comes last.
-            machine = (
-                fit_rbf_svm(x, y, gamma=float(gammas[index]))
-                if index < len(gammas)
-                else fit_linear_svm(x, y, random_state=self.seed)
-            )
+        # The linear machine comes last.
+        for done, machine in enumerate(chain(fit_rbf_path(x, y, gammas=gammas), [linear]), 1):
             decided = machine.predict(points.double())
             accuracy.append(float((decided == labels).double().mean()))
             result = LogDensityGradient()(machine, points.double(), decided)
             found.append(result.distance.numpy())
-            context.progress((index + 1) / (len(gammas) + 1))
+            context.progress(done / (len(gammas) + 1))
         return RunResult(
             {"available": True, "linear_accuracy": accuracy[-1]},
             {

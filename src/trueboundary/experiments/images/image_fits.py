@@ -185,19 +185,26 @@ class ImageTask:
     def points(self, fit: Run, n: int, *, seed: int, purpose: str) -> tuple[Tensor, Tensor]:
         """Return `n` points in float32 and their labels, the same for the same seed and purpose.
 
-        Different purposes give independent points; ``"test"`` takes real images from the test set,
-        every other purpose from the training set. Of real images there may be fewer.
+        Different purposes give independent points. Of real images there may be fewer: ``"test"``
+        takes them from the test set, ``"validation"`` from a tenth of the training set, and
+        ``"train"`` from the rest of it.
         """
         import torch
 
         from trueboundary.problems import block_generator
 
-        generator = block_generator(seed, 0, purpose=f"image {purpose}")
         if self.variant != "real":
+            generator = block_generator(seed, 0, purpose=f"image {purpose}")
             return self.problem(fit).sample(n, generator=generator)
         part = "test" if purpose == "test" else "train"
         x, y = self.fit.images(part).pairs(*self.fit.pair)
-        chosen = torch.randperm(len(x), generator=generator)[:n]
+        generator = block_generator(seed, 0, purpose=f"image {part}")
+        chosen = torch.randperm(len(x), generator=generator)
+        if part == "train":
+            # One order of the images, so that those to validate with are none to train on.
+            n_training = len(x) - len(x) // 10
+            chosen = chosen[n_training:] if purpose == "validation" else chosen[:n_training]
+        chosen = chosen[:n]
         return torch.from_numpy(x)[chosen], torch.from_numpy(y)[chosen]
 
 

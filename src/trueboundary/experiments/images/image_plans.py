@@ -124,7 +124,7 @@ def planned_classifiers(
         None,
         planned_cnn(task, settings, seed, device),
         TrainedSVM(task, n_train, seed, "linear"),
-        TrainedSVM(task, n_train, seed, "rbf", n_gamma=settings["n_gamma"]),
+        TrainedSVM(task, n_train, seed, "rbf"),
     )
     return dict(zip(CLASSIFIERS, trained, strict=True))
 
