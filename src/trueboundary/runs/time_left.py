@@ -7,8 +7,9 @@ from collections.abc import Iterable
 #: Seconds of work that costs count as if they had been seen to be right.
 _PRIOR = 10.0
 #: A run counts as at most this many times slower or faster than the others: it may be a single one
-#: whose cost is wrong, or whose worker had libraries to load.
-_LARGEST_MISFIT = 3.0
+#: whose cost is wrong, or whose worker had libraries to load. The second is for long runs, which
+#: more probably tell of a machine that others use as well.
+_MISFIT, _LARGEST_MISFIT = 3.0, 10.0
 #: Seconds over which a changed estimate is taken up, and at most this share of what is left.
 _SETTLING, _SETTLING_SHARE = 6.0, 0.1
 #: A run that has taken longer than expected takes at least this share of that time again.
@@ -42,7 +43,8 @@ class Speed:
     @staticmethod
     def _with(cost: float, seconds: float, more: float, took: float) -> tuple[float, float]:
         usual = more * seconds / cost
-        took = min(max(took, usual / _LARGEST_MISFIT), usual * _LARGEST_MISFIT)
+        misfit = min(max(_MISFIT, more), _LARGEST_MISFIT)
+        took = min(max(took, usual / misfit), usual * misfit)
         return cost + more, seconds + took
 
 
