@@ -346,3 +346,67 @@ def test_cuda_agrees_with_the_cpu(generator):
     torch.testing.assert_close(moved.score(x.cuda()).cpu(), density.score(x))
     drawn = moved.sample((5,), generator=torch.Generator("cuda").manual_seed(0))
     assert drawn.device.type == "cuda"
+
+
+def many_components(dtype, *, spread=1.0, noise="isotropic", dim=9, n_components=8):
+    """Return a mixture of more components than are evaluated without looking, and points."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    variance = torch.full((n_components, dim), 0.05, dtype=dtype)
+    if noise == "diagonal":
+        variance = variance * (1 + normal(n_components, dim).square())
+    density = MixtureOfFactorAnalyzers(
+        normal(n_components).softmax(0),
+        spread * normal(n_components, dim),
+        0.5 * normal(n_components, dim, 2),
+        variance,
+    )
+    return density, density.sample((200,), generator=generator)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("noise", ["isotropic", "diagonal"])
+@pytest.mark.parametrize("spread", [0.1, 1.0, 30.0])
+def test_components_that_cannot_matter_are_left_out_unseen(dtype, noise, spread):
+    density, x = many_components(dtype, spread=spread, noise=noise)
+    x = torch.cat([x, 1e3 * x, density.means]).requires_grad_()
+    joint = density.component_log_prob(x) + density.log_weights
+    tolerance = 4 * torch.finfo(dtype).eps
+    for hardest in (False, True):
+        full = joint.amax(1) if hardest else joint.logsumexp(1)
+        seen = density.log_prob(x, hardest_component=hardest)
+        torch.testing.assert_close(seen, full, rtol=tolerance, atol=tolerance)
+        ours, wanted = (
+            torch.autograd.grad(total.sum(), x, retain_graph=True)[0] for total in (seen, full)
+        )
+        away = (ours - wanted).norm(dim=1)
+        assert (away <= 1e3 * tolerance * (1 + wanted.norm(dim=1))).all()
+    if spread == 30.0:  # most are left out, so that the comparison means something
+        assert density._screen.matters(x.detach()).double().mean() < 0.5
+
+
+def test_leaving_out_components_keeps_second_derivatives():
+    density, x = many_components(torch.float64, spread=3.0, dim=3)
+    x = x[:4].requires_grad_()
+    level = density.component_log_prob(x).detach()
+
+    def distance(points):
+        # Each component's weight in the gradient is 0 at x, but changes with the point.
+        return (density.component_log_prob(points) - level).square().sum(1)
+
+    with torch.random.fork_rng():  # which the checks draw directions from
+        for function in (density.log_prob, distance):
+            assert torch.autograd.gradcheck(function, x)
+            assert torch.autograd.gradgradcheck(function, x)
+
+
+def test_points_that_are_not_finite_stay_so_where_they_are_let_in():
+    density, x = many_components(torch.float64)
+    density._validate_args = False
+    x[0, 0] = math.nan
+    found = density.log_prob(x)
+    assert found[0].isnan()
+    assert found[1:].isfinite().all()

@@ -26,6 +26,8 @@ from torch import Tensor
 # Rows are worked on in blocks of about this many numbers: small enough for a processor's cache,
 # large enough that the overhead of a call does not show.
 _BLOCK_NUMBERS = 2**18
+# Nats by which components have to be behind to leave a sum as it is: 1e-26 of it at most.
+_NEGLIGIBLE = 60.0
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,85 @@ def _row_blocks(x: Tensor) -> Iterator[slice]:
         yield slice(start, start + rows)
 
 
+@dataclass(frozen=True)
+class Screen:
+    """Joint log densities of all components at once, good enough to see which can matter.
+
+    From the expanded squares of the matrix inversion lemma, in float64: three matrix products
+    for all components, whose rounding is bounded and allowed for. What is seen to matter is then
+    evaluated in residual form.
+
+    Attributes
+    ----------
+    precision, pull : Tensor of shape (d, K)
+        Inverse noise variances, and those times the means.
+    factor : Tensor of shape (d, K l)
+        F of each precision ``D^-1 - F F'``, side by side.
+    centre : Tensor of shape (K l,)
+        Coordinates of the means.
+    size, peak : Tensor of shape (K,)
+        Squared lengths of the means by the noise alone, and joint log densities at the means.
+    rounding : float
+        Bound of the error of a joint log density, as a share of the squared lengths.
+    """
+
+    precision: Tensor
+    pull: Tensor
+    factor: Tensor
+    centre: Tensor
+    size: Tensor
+    peak: Tensor
+    rounding: float
+
+    @classmethod
+    def of(cls, forms: Sequence[ResidualForm], log_weights: Tensor) -> Screen:
+        """Prepare for components and their log weights."""
+        means = torch.stack([form.mean for form in forms], 1).double()
+        inverse_std = torch.stack([form.inverse_std for form in forms], 1).double()
+        factors = [
+            form.basis.double() * form.gain.double().sqrt() * form.inverse_std.double()[:, None]
+            for form in forms
+        ]
+        precision = inverse_std.square()
+        constants = means.new_tensor([form.log_constant for form in forms])
+        eps = torch.finfo(forms[0].mean.dtype).eps, torch.finfo(torch.float64).eps
+        return cls(
+            precision,
+            precision * means,
+            torch.cat(factors, 1),
+            torch.cat([m @ f for m, f in zip(means.unbind(1), factors, strict=True)]),
+            (precision * means.square()).sum(0),
+            constants + log_weights.double(),
+            16 * eps[0] + 16 * len(means) * eps[1],
+        )
+
+    def matters(self, x: Tensor) -> Tensor:
+        """Return for which components ``(n, K)`` more than rounding depends on them."""
+        x = x.double()
+        size = x.square() @ self.precision
+        squares = size - 2 * (x @ self.pull) + self.size
+        coordinates = (x @ self.factor - self.centre).reshape(len(x), len(self.size), -1)
+        joint = self.peak - 0.5 * (squares - coordinates.square().sum(2))
+        doubt = self.rounding * (size + self.size)
+        least = (joint - doubt).amax(1, keepdim=True)
+        # Also all of them where nothing is finite.
+        return ~(joint + doubt < least - _NEGLIGIBLE)
+
+
 def _log_probs(x: Tensor, forms: Sequence[ResidualForm]) -> Tensor:
     # Row blocks outside and components inside: the block stays in the cache, and no temporary
     # is larger than a block.
     blocks = [torch.stack([form.log_prob(x[rows]) for form in forms], 1) for rows in _row_blocks(x)]
     return torch.cat(blocks) if blocks else x.new_empty(0, len(forms))
+
+
+def _chosen_log_probs(x: Tensor, forms: Sequence[ResidualForm], chosen: Tensor) -> Tensor:
+    out = forms[0].mean.new_full((len(x), len(forms)), -math.inf)
+    for k, form in enumerate(forms):
+        rows = chosen[:, k].nonzero().squeeze(1)
+        for part in _row_blocks(x[: len(rows)]):
+            out[rows[part], k] = form.log_prob(x[rows[part]])
+    return out
 
 
 def component_distances(x: Tensor, forms: Sequence[ResidualForm]) -> tuple[Tensor, Tensor]:
@@ -120,11 +196,17 @@ def component_distances(x: Tensor, forms: Sequence[ResidualForm]) -> tuple[Tenso
 
 def weighted_score(x: Tensor, forms: Sequence[ResidualForm], weights: Tensor) -> Tensor:
     """Return ``sum_k weights[:, k] * score_k(x)``, shape ``(n, d)``."""
+    # A weight of zero adds nothing, unless somebody asks how that changes with the weight.
+    sparse = x.device.type == "cpu" and not (torch.is_grad_enabled() and weights.requires_grad)
     blocks = []
     for rows in _row_blocks(x):
-        total = torch.zeros_like(x[rows])
+        total = torch.zeros_like(x[rows], dtype=forms[0].mean.dtype)
         for form, weight in zip(forms, weights[rows].unbind(1), strict=True):
-            total = torch.addcmul(total, weight[:, None], form.score(x[rows]))
+            at = weight.nonzero().squeeze(1) if sparse else None
+            if at is None or len(at) == len(weight):
+                total = torch.addcmul(total, weight[:, None], form.score(x[rows]))
+            elif len(at):
+                total.index_add_(0, at, weight[at, None] * form.score(x[rows][at]))
         blocks.append(total)
     return torch.cat(blocks) if blocks else torch.zeros_like(x)
 
@@ -138,17 +220,28 @@ class _ComponentLogProb(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, forms: Sequence[ResidualForm]) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, forms: Sequence[ResidualForm], chosen: Tensor | None
+    ) -> Tensor:
         ctx.save_for_backward(x)
         ctx.forms = forms
-        return _log_probs(x, forms)
+        ctx.chosen = chosen
+        return _log_probs(x, forms) if chosen is None else _chosen_log_probs(x, forms, chosen)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        return weighted_score(x, ctx.forms, grads[0]), None
+        weights = grads[0]
+        if ctx.chosen is not None:  # of what is minus infinity everywhere near, nothing depends
+            weights = torch.where(ctx.chosen, weights, 0.0)
+        return weighted_score(x, ctx.forms, weights), None, None
 
 
-def component_log_prob(x: Tensor, forms: Sequence[ResidualForm]) -> Tensor:
-    """Return log densities ``(n, K)`` of points ``(n, d)``, differentiable in the points."""
-    return _ComponentLogProb.apply(x, forms)  # type: ignore[no-any-return, no-untyped-call]
+def component_log_prob(
+    x: Tensor, forms: Sequence[ResidualForm], chosen: Tensor | None = None
+) -> Tensor:
+    """Return log densities ``(n, K)`` of points ``(n, d)``, differentiable in the points.
+
+    Where `chosen` ``(n, K)`` is given and does not hold, they are minus infinity.
+    """
+    return _ComponentLogProb.apply(x, forms, chosen)  # type: ignore[no-any-return, no-untyped-call]
