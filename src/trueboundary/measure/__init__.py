@@ -9,10 +9,17 @@ classifier could do.
 from trueboundary.measure.brackets import Distances, distances, distances_from
 from trueboundary.measure.proofs import certified_distances
 from trueboundary.measure.rates import ErrorRate, error_rate
-from trueboundary.measure.registered import ExactRates, register_certificate, register_exact_rate
+from trueboundary.measure.registered import (
+    BlockCounter,
+    ExactRates,
+    register_block_counter,
+    register_certificate,
+    register_exact_rate,
+)
 from trueboundary.measure.tradeoff import Optimality, optimality
 
 __all__ = [
+    "BlockCounter",
     "Distances",
     "ErrorRate",
     "ExactRates",
@@ -22,6 +29,7 @@ __all__ = [
     "distances_from",
     "error_rate",
     "optimality",
+    "register_block_counter",
     "register_certificate",
     "register_exact_rate",
 ]

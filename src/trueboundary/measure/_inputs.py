@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import torch
+
 from trueboundary.classifiers.base import BinaryClassifier
 from trueboundary.problems import Problem
+
+_N_COMPARED = 100  # random points of each class at which margins are compared
 
 
 def check_inputs(classifier: Any, problem: Any) -> None:
@@ -27,3 +33,12 @@ def check_inputs(classifier: Any, problem: Any) -> None:
             f"the classifier takes points of {dim} dimensions, but the problem's have shape "
             f"{problem.event_shape}."
         )
+
+
+def compared_points(problem: Problem) -> list[npt.NDArray[np.float64]]:
+    """Return random points of either class at which margins are compared with what was read."""
+    blocks = (
+        problem.block(0, seed=0, label=label, dtype=torch.float64, purpose="compare")[0]
+        for label in (0, 1)
+    )
+    return [x[:_N_COMPARED].flatten(1).numpy(force=True) for x in blocks]

@@ -24,6 +24,7 @@ from trueboundary.classifiers import (
 from trueboundary.classifiers.ellipsoid import Ellipsoid
 from trueboundary.classifiers.integrity import Disagreement, require_agreement
 from trueboundary.densities import LowRankGaussian
+from trueboundary.measure._inputs import compared_points
 from trueboundary.measure.proofs import has_ellipsoid
 from trueboundary.measure.registered import ExactRates, exact_rates_for, register_exact_rate
 from trueboundary.problems import ConcentricSpheres, MixtureProblem, Problem, TableProblem
@@ -33,7 +34,6 @@ from trueboundary.theory.quadratic_forms import Tail, ellipsoid_weights, log_tai
 from trueboundary.theory.truncated import log_errors
 
 _WHO = "an exact error rate"
-_N_COMPARED = 100  # random points of each class at which margins are compared
 
 
 def exact_error_rates(classifier: Classifier, problem: Problem) -> ExactRates | str:
@@ -72,7 +72,7 @@ def _of_quadratic(classifier: QuadraticNetwork, problem: ConcentricSpheres) -> E
     if not has_ellipsoid(classifier):
         return "no exact form is known for a quadratic network without a bias"
     ellipsoid = classifier.ellipsoid()
-    for points in _sample(problem):
+    for points in compared_points(problem):
         require_margins(classifier, ellipsoid, points, _WHO)
     return _of_ellipsoid(ellipsoid, problem)
 
@@ -84,19 +84,10 @@ def _require_sizes(
     boundary: float,
 ) -> None:
     """Raise unless a classifier's margins at random points are their sizes over a boundary."""
-    for points in _sample(problem):
+    for points in compared_points(problem):
         sizes = size(points)
         rounding = math.sqrt(points.shape[1]) * sizes + abs(boundary)
         require_agreement(classifier, points, sizes - boundary, rounding, _WHO)
-
-
-def _sample(problem: Problem) -> list[npt.NDArray[np.float64]]:
-    """Return a few random points of either class."""
-    blocks = (
-        problem.block(0, seed=0, label=label, dtype=torch.float64, purpose="compare")[0]
-        for label in (0, 1)
-    )
-    return [x[:_N_COMPARED].flatten(1).numpy(force=True) for x in blocks]
 
 
 def table_errors(
@@ -156,7 +147,7 @@ def _is_its_pair(classifier: BayesOptimal, problem: MixtureProblem) -> bool:
         for a, b in zip(own, true, strict=True)
     )
     if same:
-        for points in _sample(problem):
+        for points in compared_points(problem):
             require_own_odds(classifier, points, _WHO)
     return same
 

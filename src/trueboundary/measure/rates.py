@@ -12,13 +12,15 @@ import torch
 from torch import Tensor
 
 from trueboundary.attacks import AttackStatus, AttackWarning
-from trueboundary.classifiers import Classifier, dtype_of, evaluated, margin, misclassified
+from trueboundary.classifiers import Classifier, dtype_of, evaluated
 from trueboundary.devices import check_device
 from trueboundary.measure._inputs import check_inputs
+from trueboundary.measure.counting import block_counter
 from trueboundary.measure.exact import exact_error_rates
 from trueboundary.measure.registered import ExactRates, known_exact_rates
 from trueboundary.plurals import plural
 from trueboundary.problems import Problem, TableProblem, output_doubts
+from trueboundary.problems.base import BLOCK_SIZE
 from trueboundary.problems.seeding import block_generator
 from trueboundary.rare_events import (
     RareEventWarning,
@@ -153,7 +155,8 @@ def error_rate(
         sample, and where that has fewer than 10 errors (of at least 20,000 points) multilevel
         splitting as well.
     n_points : int
-        Random points per class when sampling; they are streamed, never held together.
+        Random points per class when sampling; they are streamed, never held together. Those of a
+        quadratic classifier on the spheres are drawn in its eigenbasis, see `BlockCounter`.
     seed : int
         Seed of the points.
     splitting : Splitting, optional
@@ -265,18 +268,12 @@ class _Run:
 
     def sample(self, label: int, reason: str) -> ErrorRate:
         """Count errors among random points."""
+        count = block_counter(self.classifier, self.problem)
         n_errors = n_seen = 0
-        for x, _ in self.problem.blocks(
-            self.n_points,
-            seed=self.seed,
-            label=label,
-            dtype=dtype_of(self.classifier),
-            device=self.device,
-        ):
-            with torch.no_grad():
-                margins = margin(self.classifier, x)
-            n_errors += int(misclassified(margins, label).sum())
-            n_seen += len(x)
+        for index in range(-(-self.n_points // BLOCK_SIZE)):
+            n = min(BLOCK_SIZE, self.n_points - n_seen)
+            n_errors += count(index, n, seed=self.seed, label=label, device=self.device)
+            n_seen += n
             self.progress((label + n_seen / self.n_points) / 2)
         low, high = clopper_pearson(n_errors, n_seen, self.splitting.confidence)
         value = n_errors / n_seen

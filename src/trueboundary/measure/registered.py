@@ -1,8 +1,8 @@
-"""Which certificate and which exact error rate belong to a kind of classifier.
+"""Which certificate, exact error rate and way of counting belong to a kind of classifier.
 
 Whoever writes a classifier registers what is known of it; `trueboundary.distances` and
 `trueboundary.error_rate` look here and ask nobody else. Ours come in through the same door, in
-`trueboundary.measure.proofs` and `trueboundary.measure.exact`.
+`trueboundary.measure.proofs`, `trueboundary.measure.exact` and `trueboundary.measure.counting`.
 
 What is registered for a class speaks of instances of that very class, with nothing hung on them
 that changes what they compute; see `trueboundary.classifiers.integrity`. Instances of a subclass
@@ -12,15 +12,22 @@ are told why they get nothing, unless the subclass is registered itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+import torch
 from torch import nn
 
 from trueboundary.certificates import Certificate
 from trueboundary.classifiers.integrity import departure
 from trueboundary.problems import Problem
 
-__all__ = ["ExactRates", "register_certificate", "register_exact_rate"]
+__all__ = [
+    "BlockCounter",
+    "ExactRates",
+    "register_block_counter",
+    "register_certificate",
+    "register_exact_rate",
+]
 
 
 class ExactRates(NamedTuple):
@@ -30,14 +37,32 @@ class ExactRates(NamedTuple):
     reason: str
 
 
+class BlockCounter(Protocol):
+    """Counts the errors of one classifier among random points of one problem, block by block."""
+
+    def __call__(
+        self, index: int, n: int, *, seed: int, label: int, device: torch.device | str
+    ) -> int:
+        """Return the number of errors among the first `n` points of a block of one class.
+
+        Blocks are those of `trueboundary.problems.Problem.block`, at most 8192 points each: of the
+        same points, or of others of the same law, of which block `index` is drawn by a generator
+        of its own and its first points do not depend on `n`.
+        """
+
+
 #: Returns the certificate of a classifier, or why it has none (empty where that goes unsaid).
 CertificateMaker = Callable[[Any], Certificate | str]
 #: Returns the exact error rates of a classifier on a problem, or a sentence why there are none.
 ExactRateMaker = Callable[[Any, Any], ExactRates | str]
 
+#: Returns how errors are counted faster than point by point, or a sentence why they are not.
+BlockCounterMaker = Callable[[Any, Any], BlockCounter | str]
+
 _Maker = TypeVar("_Maker", bound=Callable[..., Any])
 _CERTIFICATES: dict[type, Callable[..., Any]] = {}
 _EXACT_RATES: dict[tuple[type, type], Callable[..., Any]] = {}
+_BLOCK_COUNTERS: dict[tuple[type, type], Callable[..., Any]] = {}
 
 
 def register_certificate(*kinds: type) -> Callable[[_Maker], _Maker]:
@@ -140,6 +165,60 @@ def register_exact_rate(
     return decorate
 
 
+def register_block_counter(
+    classifier: type | tuple[type, ...], problem: type[Problem]
+) -> Callable[[_Maker], _Maker]:
+    """Register how errors of classes of classifiers on a problem are counted, as a decorator.
+
+    For classifiers whose errors among random points can be counted faster than by classifying the
+    points one by one, with the same distribution of the count.
+
+    Parameters
+    ----------
+    classifier : type or tuple of type
+        Classes of classifiers.
+    problem : type
+        Class of problems; what is known there counts for its subclasses, too.
+
+    Returns
+    -------
+    callable
+        Decorates a function of the classifier and the problem that returns a `BlockCounter`, or a
+        sentence why the points are to be classified one by one.
+
+    Raises
+    ------
+    ValueError
+        If there is one for such a pair already.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import trueboundary as tb
+    >>> from trueboundary.measure import register_block_counter
+    >>> from trueboundary.problems import block_generator
+    >>> class Coin(torch.nn.Module):  # wrong where the first coordinate is positive
+    ...     def forward(self, x):
+    ...         return x[:, 0]
+    >>> @register_block_counter(Coin, tb.ConcentricSpheres)
+    ... def of_coin(classifier, problem):
+    ...     def count(index, n, *, seed, label, device):
+    ...         generator = block_generator(seed, index, purpose=f"coin {label}", device=device)
+    ...         return int((torch.rand(8192, generator=generator)[:n] < 0.5).sum())
+    ...     return count
+    >>> inner, _ = tb.error_rate(Coin(), tb.ConcentricSpheres(50), n_points=1_000_000)
+    >>> inner.low < 0.5 < inner.high
+    True
+    """
+    kinds = classifier if isinstance(classifier, tuple) else (classifier,)
+
+    def decorate(maker: _Maker) -> _Maker:
+        _add(_BLOCK_COUNTERS, [(kind, problem) for kind in kinds], maker)
+        return maker
+
+    return decorate
+
+
 def certificate_for(classifier: Any) -> Certificate | str:
     """Return the certificate of a classifier, or why it has none, empty where none is known."""
     kind = next((kind for kind in type(classifier).__mro__ if kind in _CERTIFICATES), None)
@@ -154,10 +233,7 @@ def certificate_for(classifier: Any) -> Certificate | str:
 
 def exact_rates_for(classifier: Any, problem: Problem) -> ExactRates | str:
     """Return the exact error rates of a classifier on a problem, or why there are none."""
-    pairs = (
-        (kind, setting) for kind in type(classifier).__mro__ for setting in type(problem).__mro__
-    )
-    pair = next((pair for pair in pairs if pair in _EXACT_RATES), None)
+    pair = _pair_of(_EXACT_RATES, classifier, problem)
     if pair is None:
         return "no exact form is known for this classifier"
     doubt = None if pair[0] is object else departure(classifier, (pair[0],))
@@ -180,6 +256,28 @@ def exact_rates_for(classifier: Any, problem: Problem) -> ExactRates | str:
             f"got {logs}."
         )
     return found
+
+
+def block_counter_for(classifier: Any, problem: Problem) -> BlockCounter | str:
+    """Return how a classifier's errors on a problem are counted fast, or why they are not."""
+    pair = _pair_of(_BLOCK_COUNTERS, classifier, problem)
+    if pair is None:
+        return "no faster way is known for this classifier"
+    doubt = departure(classifier, (pair[0],))
+    if doubt is not None:
+        return f"this {type(classifier).__name__} {doubt}"
+    found: BlockCounter | str = _BLOCK_COUNTERS[pair](classifier, problem)
+    return found
+
+
+def _pair_of(
+    registry: dict[tuple[type, type], Any], classifier: Any, problem: Problem
+) -> tuple[type, type] | None:
+    """Return under which pair of classes something is registered for a classifier on a problem."""
+    pairs = (
+        (kind, setting) for kind in type(classifier).__mro__ for setting in type(problem).__mro__
+    )
+    return next((pair for pair in pairs if pair in registry), None)
 
 
 def known_exact_rates() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from trueboundary.experiments.networks.trained_networks import FINAL, SPHERES, OfNetwork, Sphere
 from trueboundary.runs import Context, Pieced, Run, RunResult, Tally, spans
@@ -24,7 +24,8 @@ PIECE_BLOCKS = 122
 class ErrorCount(Pieced, OfNetwork):
     """Errors of a stored model of a network on `n_points` random points of either sphere."""
 
-    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
+    # 1 took a margin of 0 for an error; 2 counted quadratic networks among other points
+    version: ClassVar[int] = 3
 
     n_points: int
     model: str = FINAL
@@ -84,16 +85,20 @@ class ErrorCount(Pieced, OfNetwork):
         progress: Callable[[float], None] | None = None,
     ) -> dict[Sphere, int]:
         """Return the number of errors of `model` by sphere; `tally` is a file to resume from."""
+        from trueboundary.measure.counting import block_counter
+
         state = Tally(tally)
+        counter = block_counter(model, self.network.problem())
         for label, sphere in enumerate(SPHERES):
-            blocks = self.network.problem().blocks(
-                self.n_points, seed=self.seed, label=label, device=self.network.device
-            )
-            for index, (x, _) in state.left(sphere, blocks):
-                state.add(sphere, _count_errors(model, x, label))
+            firsts = range(0, self.n_points, BLOCK_POINTS)
+            for index, first in state.left(sphere, firsts):
+                n = min(BLOCK_POINTS, self.n_points - first)
+                n_errors = counter(
+                    index, n, seed=self.seed, label=label, device=self.network.device
+                )
+                state.add(sphere, n_errors)
                 if progress is not None:
-                    done = min((index + 1) * BLOCK_POINTS, self.n_points)
-                    progress((label + done / self.n_points) / 2)
+                    progress((label + (first + n) / self.n_points) / 2)
         return {sphere: state.total(sphere) for sphere in SPHERES}
 
 
@@ -105,7 +110,8 @@ class CountedPiece(OfNetwork):
     """
 
     kind: ClassVar[str] = "CountedChunk"
-    version: ClassVar[int] = 2  # 1 took a margin of 0 for an error
+    # 1 took a margin of 0 for an error; 2 counted quadratic networks among other points
+    version: ClassVar[int] = 3
 
     sphere: Sphere
     first_block: int
@@ -123,21 +129,17 @@ class CountedPiece(OfNetwork):
 
     def compute(self, context: Context) -> RunResult:
         """Count the errors in the same points that a count in one piece would draw."""
-        model = self.load(context, self.model)
-        problem, label = self.network.problem(), SPHERES.index(self.sphere)
-        n_errors = 0
+        from trueboundary.measure.counting import block_counter
+
+        counter = block_counter(self.load(context, self.model), self.network.problem())
+        label, n_errors = SPHERES.index(self.sphere), 0
         for start in range(0, self.n_points, BLOCK_POINTS):
-            index = self.first_block + start // BLOCK_POINTS
-            x, _ = problem.block(index, seed=self.seed, label=label, device=self.network.device)
-            n_errors += _count_errors(model, x[: self.n_points - start], label)
+            n_errors += counter(
+                self.first_block + start // BLOCK_POINTS,
+                min(BLOCK_POINTS, self.n_points - start),
+                seed=self.seed,
+                label=label,
+                device=self.network.device,
+            )
             context.progress(min(1.0, (start + BLOCK_POINTS) / self.n_points))
         return RunResult({"n_errors": n_errors})
-
-
-def _count_errors(model: BinaryClassifier, x: Any, label: int) -> int:
-    import torch
-
-    from trueboundary.classifiers import margin, misclassified
-
-    with torch.no_grad():
-        return int(misclassified(margin(model, x), label).sum())

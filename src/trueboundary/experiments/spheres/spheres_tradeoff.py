@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -52,6 +52,8 @@ class SnapshotTradeoff(OfNetwork):
     n_attack_points, n_attack_steps : int
         Points per sphere that are attacked, and steps of length 0.001 of the attack.
     """
+
+    version: ClassVar[int] = 2  # 1 counted quadratic networks among other points
 
     n_points: int
     n_attack_points: int
