@@ -1,11 +1,13 @@
 """The nearest error where it is known, on boundaries that are smooth and that have kinks."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 import trueboundary as tb
-from trueboundary.attacks import Box, NearestError
+from trueboundary.attacks import Box, ManifoldAttack, NearestError, Space
 from trueboundary.attacks import nearest_error as module
 from trueboundary.certificates import EllipsoidCertificate
 
@@ -78,3 +80,61 @@ def test_the_point_beyond_planes_is_that_of_a_quadratic_program():
         factor = np.linalg.cholesky(normals @ normals.T).T  # (4, 4)
         weights, _ = nnls(factor, np.linalg.solve(factor.T, ahead))
         np.testing.assert_allclose(found, x + normals.T @ weights, rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A piecewise linear network with points on both sides of its boundary."""
+    network = tb.ReLUNetwork(12, 40, 2, generator=torch.Generator().manual_seed(1)).double().eval()
+    x = points(16, 12, seed=2)
+    margins = network.margin(x).detach()
+    return lambda x: network.margin(x) - margins.median(), x, (margins > margins.median()).long()
+
+
+def test_every_part_of_the_search_only_brings_errors_nearer(network):
+    parts = [{"n_slides": 1, "n_hops": 0, "n_cuts": 0}, {"n_hops": 0, "n_cuts": 0}, {"n_hops": 0}]
+    parts.append({})
+    found = [NearestError(**settings)(*network).distance for settings in parts]
+    for before, after in pairwise(found):
+        # A rounding of the points apart: one of them lies on the boundary.
+        assert (after <= before * (1 + 1e-9) + 1e-14).all()
+    assert found[-1].mean() < 0.995 * found[0].mean()
+    published = ManifoldAttack()(*network, domain=Space()).distance
+    assert found[-1].median() < published.median()
+
+
+def test_hops_leave_kinks_that_slides_end_at(network):
+    slides, hops = (NearestError(n_hops=n)(*network).distance for n in (0, 6))
+    assert (hops < slides * (1 - 1e-6)).double().mean() > 0.2
+
+
+def test_hops_draw_from_the_generator_alone(network):
+    margin, x, y = network
+    runs = [
+        NearestError()(margin, x, y, generator=torch.Generator().manual_seed(seed)).distance
+        for seed in (1, 1, 2)
+    ]
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+@pytest.mark.parametrize("scale", [2.0**-20, 2.0**20])
+def test_scaling_the_logits_of_a_network_changes_nothing(scale, network):
+    """By powers of two: others round otherwise, and hops may end in another kink then."""
+    margin, x, y = network
+    scaled = NearestError()(lambda x: scale * margin(x), x, y).distance
+    assert torch.equal(scaled, NearestError()(margin, x, y).distance)
+
+
+def test_curvature_of_a_quadratic_gives_newtons_step():
+    """After as many steps as there are dimensions L-BFGS knows the whole matrix."""
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(4, 4, generator=generator, dtype=torch.float64)
+    matrix = root @ root.T + torch.eye(4)
+    memory = module._Curvature.none(torch.zeros(1, 4, dtype=torch.float64))
+    everyone = torch.ones(1, dtype=torch.bool)
+    steps = torch.linalg.eigh(matrix).eigenvectors.T  # conjugate directions
+    for step in steps:
+        memory.add(everyone, step[None], (matrix @ step)[None])
+    slope = torch.randn(4, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(memory.newton(slope[None])[0], torch.linalg.solve(matrix, slope))
