@@ -52,7 +52,7 @@ def test_memory_and_time_of_known_work(monkeypatch: pytest.MonkeyPatch) -> None:
         return lambda: bytearray(b"x") * (size * 2**20)
 
     sizes = [8, 16, 32, 64]
-    found = [growth.measured(filled, size, 0.0) for size in sizes]
+    found = [growth.measured(filled, size, first=1, enough=0.0) for size in sizes]
     grown = [megabytes for _, megabytes in found]
     if None not in grown:  # this system tells
         assert growth.exponent(sizes, grown) == pytest.approx(1.0, abs=0.1)
@@ -72,4 +72,4 @@ def test_exponents(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     growth = module(SCRIPT, monkeypatch)
     with pytest.raises(RuntimeError, match="the process for the size 5 has died"):
-        growth.measured(lambda size: lambda: os._exit(1), 5, 0.0)
+        growth.measured(lambda size: lambda: os._exit(1), 5, first=1)
