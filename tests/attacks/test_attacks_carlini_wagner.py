@@ -209,9 +209,9 @@ def test_the_published_change_of_variables_freezes_bounds(generator: torch.Gener
     def plane(points: Tensor) -> Tensor:
         return points @ weights - 3
 
-    frozen = replace(DEFAULT, box_variable="tanh", learning_rate=0.01)(
-        plane, x, zeros(x), domain=box
-    )
+    frozen = CarliniWagnerL2(
+        n_steps=250, learning_rate=0.01, schedule="constant", box_variable="tanh"
+    )(plane, x, zeros(x), domain=box)
     assert frozen.messages() == [AttackStatus.BUDGET_SPENT.value]
     sine = DEFAULT(plane, x, zeros(x), domain=box)
     assert sine.distance.item() == pytest.approx(3 / math.sqrt(10), rel=1e-3)
@@ -283,10 +283,23 @@ def test_an_early_end_saves_steps(generator: torch.Generator) -> None:
 @pytest.mark.parametrize("domain", [None, Box(-4.0, 4.0)], ids=["space", "box"])
 def test_every_descent_starts_at_the_sample(domain: Box | None) -> None:
     x = torch.zeros(1, 3, dtype=torch.float64)
-    attack = CarliniWagnerL2(n_steps=1, n_binary_search=5, learning_rate=0.01)
+    attack = CarliniWagnerL2(n_steps=1, n_binary_search=5, learning_rate=0.01, schedule="constant")
     result = attack(lambda points: points.sum(1) - 9, x, zeros(x), domain=domain)
     step = 0.01 if domain is None else 4 * math.sin(0.01)
     torch.testing.assert_close(result.endpoint, torch.full_like(x, step), rtol=1e-5, atol=0)
+
+
+def test_a_falling_rate_too_small_for_the_distance_is_mended(generator: torch.Generator) -> None:
+    x = torch.randn(8, 5, generator=generator, dtype=torch.float64)
+
+    def plane(points: Tensor) -> Tensor:
+        return points[:, 0] - 5
+
+    short = CarliniWagnerL2(n_steps=100, learning_rate=0.01)  # an entry moves by half a unit
+    result = short(plane, x, zeros(x))
+    assert_tight(result.distance / (5 - x[:, 0]), 1.01)
+    constant = replace(short, schedule="constant")  # as published: by a whole unit at most
+    assert not constant(plane, x, zeros(x)).success.any()
 
 
 def test_steps_follow_the_nearest_error_known() -> None:

@@ -58,7 +58,10 @@ class CarliniWagnerL2(Attack):
         lets each descent reach ten times the displacement that is expected of the entry that
         moves farthest: that of a linear classifier at first, and that of the nearest error known
         later on; ten times farther after a descent without an error. The units of ``x`` then do
-        not matter.
+        not matter. A given rate that falls linearly is that of the first descent, and of samples
+        from which that found an error: for others few steps of it, like 100 of .01, would end
+        before an error, whatever the constant, so that they go on as with None. A given rate that
+        stays constant is that of all descents, as published.
     initial_const : float or None
         Constant of the first descent. None takes four times the first-order estimate of each
         sample's distance: twice what a linear classifier needs.
@@ -216,12 +219,17 @@ class CarliniWagnerL2(Attack):
             const = self.initial_const * slope
         return const.clamp(torch.finfo(const.dtype).tiny, _LARGEST_CONST)
 
-    def _rate(self, shift: Tensor) -> Tensor:
-        """Return the learning rates that let a descent reach some multiple of each shift."""
-        if self.learning_rate is not None:
-            return torch.full_like(shift, self.learning_rate)
+    def _rate(self, shift: Tensor, fell_short: Tensor) -> Tensor:
+        """Return the learning rates that let a descent reach some multiple of each shift.
+
+        A given rate stands in for them, unless it falls and ``fell_short (n,)`` before.
+        """
+        falls = self.schedule == "linear"
         mean_rate = _FARTHEST_REACH * shift / self.n_steps
-        return 2 * mean_rate if self.schedule == "linear" else mean_rate
+        rate = 2 * mean_rate if falls else mean_rate
+        if self.learning_rate is None:
+            return rate
+        return torch.where(fell_short & falls, rate, self.learning_rate)
 
     def _search(self, objective: _Objective, start: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
         """Search the constants; return endpoints and status codes.
@@ -231,10 +239,13 @@ class CarliniWagnerL2(Attack):
         target, const, variable = objective.target, objective.const, objective.variable
         low, high = torch.zeros_like(const), torch.full_like(const, math.inf)
         shortest = torch.full_like(const, math.inf)
+        fell_short = torch.zeros_like(target.index, dtype=torch.bool)
         endpoint = target.x.clone()
         for _ in range(self.n_binary_search):
             shift = shift.clamp(torch.finfo(shift.dtype).tiny, variable.longest_shift)
-            nearest, found = self._descend(objective.with_const(const), start, self._rate(shift))
+            rate = self._rate(shift, fell_short)
+            nearest, found = self._descend(objective.with_const(const), start, rate)
+            fell_short |= ~found & shortest.isinf()
             index = found.nonzero().squeeze(1)
             if index.numel() > 0:
                 part = target.take(index)
