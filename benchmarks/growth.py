@@ -48,7 +48,7 @@ from trueboundary.densities import (  # noqa: E402
     MixtureOfFactorAnalyzersEM,
 )
 from trueboundary.domains import Box  # noqa: E402
-from trueboundary.figures import add_legend, new_figure  # noqa: E402
+from trueboundary.figures import new_figure, shared_legend  # noqa: E402
 from trueboundary.measure import error_rate  # noqa: E402
 from trueboundary.problems import (  # noqa: E402
     ConcentricSpheres,
@@ -373,27 +373,19 @@ def measure_axis(axis: Axis, *, tiny: bool) -> dict[str, Any]:
 
 
 def draw(found: Mapping[str, Any], path: Path) -> None:
-    """Draw time and memory against the size."""
+    """Draw time and memory against the size; a line's name is followed by both exponents."""
     figure, (left, right) = new_figure(2, width=9.0, height=3.9)
     for line in found["series"]:
-        slope = line["exponent"]
-        label = line["work"] + ("" if slope is None else f": {slope:.1f}")
-        left.plot(line["sizes"], line["seconds"], "o-", ms=3, lw=1.2, label=label)
+        slopes = (line["exponent"], line["memory_exponent"])
+        told = ", ".join("-" if slope is None else f"{slope:.1f}" for slope in slopes)
+        left.plot(
+            line["sizes"], line["seconds"], "o-", ms=3, lw=1.2, label=f"{line['work']}: {told}"
+        )
         grown = [m if m is not None and m >= 0.1 else math.nan for m in line["megabytes"]]
-        slope = line["memory_exponent"]
-        label = "" if slope is None else f"{slope:.1f}"
-        right.plot(line["sizes"], grown, "o-", ms=3, lw=1.2, label=label or None)
+        right.plot(line["sizes"], grown, "o-", ms=3, lw=1.2)
     for axes, what in ((left, "processor time [s]"), (right, "memory [MB]")):
         axes.set(xscale="log", yscale="log", xlabel=found["label"], ylabel=what)
-    figure.legend(
-        *left.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        fontsize=8,
-    )
-    if right.get_legend_handles_labels()[0]:
-        add_legend(right, title="exponent")
+    shared_legend(figure, n_columns=3, of=left)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=100)

@@ -21,10 +21,10 @@ depend on the machine, which each table names.
 GROWTH = """\
 ## How cost grows
 
-Processor time and memory against one size at a time, the others fixed, in logarithms. The number
-behind a line's name is its exponent: the slope over the upper half of the sizes, which smaller ones
-hide under what every call costs. Memory is by how much a process grows, its data included. There
-are two classes in everything today; nothing can be said of more.
+Processor time and memory against one size at a time, the others fixed, in logarithms. Behind a
+line's name are its exponents, of time and of memory: slopes over the upper half of the sizes, since
+smaller ones are hidden under what every call costs. Memory is by how much a process grows, its data
+included. There are two classes in everything today; nothing can be said of more.
 """
 
 
