@@ -98,10 +98,22 @@ class ResidualForm:
         return -self.residual(x)[0] * self.inverse_std
 
 
+def _rows_at_once(x: Tensor) -> int:
+    return max(1, _BLOCK_NUMBERS // max(1, x.shape[1]))
+
+
 def _row_blocks(x: Tensor) -> Iterator[slice]:
-    rows = max(1, _BLOCK_NUMBERS // max(1, x.shape[1]))
+    rows = _rows_at_once(x)
     for start in range(0, x.shape[0], rows):
         yield slice(start, start + rows)
+
+
+def _rows_of_components(chosen: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield each component with the rows that `chosen` ``(n, K)`` has for it, if there are any."""
+    rows = chosen.T.nonzero()[:, 1]
+    for k, of_one in enumerate(rows.split(chosen.sum(0).tolist())):
+        if len(of_one):
+            yield k, of_one
 
 
 @dataclass(frozen=True)
@@ -178,10 +190,9 @@ def _log_probs(x: Tensor, forms: Sequence[ResidualForm]) -> Tensor:
 
 def _chosen_log_probs(x: Tensor, forms: Sequence[ResidualForm], chosen: Tensor) -> Tensor:
     out = forms[0].mean.new_full((len(x), len(forms)), -math.inf)
-    for k, form in enumerate(forms):
-        rows = chosen[:, k].nonzero().squeeze(1)
-        for part in _row_blocks(x[: len(rows)]):
-            out[rows[part], k] = form.log_prob(x[rows[part]])
+    for k, rows in _rows_of_components(chosen):
+        for part in rows.split(_rows_at_once(x)):
+            out[part, k] = forms[k].log_prob(x[part])
     return out
 
 
@@ -198,15 +209,17 @@ def weighted_score(x: Tensor, forms: Sequence[ResidualForm], weights: Tensor) ->
     """Return ``sum_k weights[:, k] * score_k(x)``, shape ``(n, d)``."""
     # A weight of zero adds nothing, unless somebody asks how that changes with the weight.
     sparse = x.device.type == "cpu" and not (torch.is_grad_enabled() and weights.requires_grad)
+    if sparse:
+        total = x.new_zeros(x.shape, dtype=forms[0].mean.dtype)
+        for k, rows in _rows_of_components(weights != 0):
+            for part in rows.split(_rows_at_once(x)):
+                total.index_add_(0, part, weights[part, k, None] * forms[k].score(x[part]))
+        return total
     blocks = []
-    for rows in _row_blocks(x):
-        total = torch.zeros_like(x[rows], dtype=forms[0].mean.dtype)
-        for form, weight in zip(forms, weights[rows].unbind(1), strict=True):
-            at = weight.nonzero().squeeze(1) if sparse else None
-            if at is None or len(at) == len(weight):
-                total = torch.addcmul(total, weight[:, None], form.score(x[rows]))
-            elif len(at):
-                total.index_add_(0, at, weight[at, None] * form.score(x[rows][at]))
+    for block in _row_blocks(x):
+        total = torch.zeros_like(x[block])
+        for form, weight in zip(forms, weights[block].unbind(1), strict=True):
+            total = torch.addcmul(total, weight[:, None], form.score(x[block]))
         blocks.append(total)
     return torch.cat(blocks) if blocks else torch.zeros_like(x)
 
