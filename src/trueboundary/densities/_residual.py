@@ -111,7 +111,7 @@ def _row_blocks(x: Tensor) -> Iterator[slice]:
 def _rows_of_components(chosen: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Yield each component with the rows that `chosen` ``(n, K)`` has for it, if there are any."""
     rows = chosen.T.nonzero()[:, 1]
-    for k, of_one in enumerate(rows.split(chosen.sum(0).tolist())):
+    for k, of_one in enumerate(torch.split(rows, chosen.sum(0).tolist())):
         if len(of_one):
             yield k, of_one
 
@@ -191,7 +191,7 @@ def _log_probs(x: Tensor, forms: Sequence[ResidualForm]) -> Tensor:
 def _chosen_log_probs(x: Tensor, forms: Sequence[ResidualForm], chosen: Tensor) -> Tensor:
     out = forms[0].mean.new_full((len(x), len(forms)), -math.inf)
     for k, rows in _rows_of_components(chosen):
-        for part in rows.split(_rows_at_once(x)):
+        for part in torch.split(rows, _rows_at_once(x)):
             out[part, k] = forms[k].log_prob(x[part])
     return out
 
@@ -212,7 +212,7 @@ def weighted_score(x: Tensor, forms: Sequence[ResidualForm], weights: Tensor) ->
     if sparse:
         total = x.new_zeros(x.shape, dtype=forms[0].mean.dtype)
         for k, rows in _rows_of_components(weights != 0):
-            for part in rows.split(_rows_at_once(x)):
+            for part in torch.split(rows, _rows_at_once(x)):
                 total.index_add_(0, part, weights[part, k, None] * forms[k].score(x[part]))
         return total
     blocks = []
