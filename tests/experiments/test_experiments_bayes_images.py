@@ -114,7 +114,7 @@ def test_the_papers_own_numbers_uphold_its_claims():
         ({"CNN": 2.6}, "B1.8"),
         ({"linear SVM": 2.0}, "B1.9b"),
         ({"linear SVM": 2.0}, "B1.9c"),
-        ({"RBF SVM": 1.85}, "B1.9c"),
+        ({"RBF SVM": 1.6}, "B1.9c"),
     ],
 )
 def test_orderings_that_do_not_hold(changed, claim):

@@ -10,7 +10,7 @@ import pytest
 from trueboundary.experiments.base import Measurement
 from trueboundary.experiments.bayes import bayes_cifar, bayes_trades
 from trueboundary.experiments.bayes.four_classifiers import claims_on_four
-from trueboundary.experiments.images.attack_tables import attack_rows, distance_row
+from trueboundary.experiments.images.attack_tables import attack_rows, distance_row, share
 from trueboundary.experiments.images.drawn_rows import draw_groups, draw_line
 from trueboundary.experiments.images.image_plans import CLASSIFIERS
 from trueboundary.experiments.images.orderings import (
@@ -24,6 +24,7 @@ from trueboundary.experiments.images.orderings import (
 )
 from trueboundary.figures import new_figure
 from trueboundary.runs import Run, RunResult
+from trueboundary.theory.intervals import clopper_pearson
 
 NAME = "mnist/0-6"
 
@@ -56,18 +57,27 @@ def rows_of(runs: dict[str, Run]) -> list[dict[str, Any]]:
     ("below", "above", "factor", "answer"),
     [
         ((1.0, 0.9, 1.1), (2.0, 1.9, 2.1), 1.0, True),
-        ((1.0, 0.9, 1.1), (1.15, 1.05, 1.25), 1.0, False),
+        ((1.0, 0.9, 1.1), (1.15, 1.05, 1.25), 1.0, None),
         ((2.0, 1.9, 2.1), (1.0, 0.9, 1.1), 1.0, False),
-        ((1.0, 0.9, 1.1), (2.0, 1.9, 2.1), 2.0, False),
+        ((1.0, 0.9, 1.1), (2.0, 1.9, 2.1), 2.0, None),
+        ((1.0, 0.9, 1.1), (1.15, 1.05, 1.25), 2.0, False),
         ((1.0, 0.9, 1.1), (3.0, 2.9, 3.1), 2.0, True),
         ((-0.1, -0.2, 0.0), (0.2, 0.1, 0.3), 1.0, True),  # an end of 0 is an end
-        ((0.2, 0.1, 0.3), (0.5, 0.0, 1.0), 1.0, False),
+        ((0.2, 0.1, 0.3), (0.5, 0.0, 1.0), 1.0, None),
     ],
 )
 def test_apart_is_decided_by_the_ends(
-    below: tuple[float, ...], above: tuple[float, ...], factor: float, answer: bool
+    below: tuple[float, ...], above: tuple[float, ...], factor: float, answer: bool | None
 ) -> None:
     assert apart(row(*below), row(*above), factor=factor) is answer
+
+
+def test_one_that_lies_above_decides_whatever_the_others_leave_open() -> None:
+    first, over, near, under = (
+        row(*ends) for ends in ((1.0, 0.9, 1.1), (2.0, 1.9, 2.1), (1.1, 1.0, 1.2), (0.5, 0.4, 0.6))
+    )
+    assert apart(first, over, near) is None
+    assert apart(first, over, near, under) is False
 
 
 def test_two_bare_means_are_not_apart_but_undecided() -> None:
@@ -108,11 +118,14 @@ def test_the_four_classifiers_are_ordered_as_their_attacks_are() -> None:
     values = {claim: m.value for claim, m in found.items()}
     assert values["B1.9a"] == pytest.approx(2.8 / 3.0)
     assert (values["B1.9b"], values["B1.9c"]) == (True, True)
-    assert values["B1.8"] is False  # 99 of 100 do not prove an accuracy of 0.98
+    assert values["B1.8"] is None  # 99 of 100 leave open whether the accuracy is 0.98
     assert values["B1.6"] == 0.99
     other = attacks({name: mean * spread for name, mean in (papers | {"CNN": 0.4}).items()})
     found, _ = decide(claims_on_four(other, rows_of(other), brittle=0.5))
     assert (found["B1.9b"].value, found["B1.9c"].value) == (False, False)
+    near = attacks({name: mean * spread for name, mean in (papers | {"CNN": 0.51}).items()})
+    found, _ = decide(claims_on_four(near, rows_of(near), brittle=0.5))
+    assert (found["B1.9b"].value, found["B1.9c"].value) == (None, None)
 
 
 def test_orderings_must_hold_on_every_data_set() -> None:
@@ -123,29 +136,41 @@ def test_orderings_must_hold_on_every_data_set() -> None:
         row(1.1, 1.0, 1.2, dataset="mnist/2-7", classifier="RBF SVM"),
     ]
     found = ordering(rows, lambda own: apart(own["CNN"], own["RBF SVM"]))
+    assert found.value is None
+    assert found.note == "Intervals apart, by data set: MNIST 0/6 yes, MNIST 2/7 open."
+    found = ordering(rows, lambda own: apart(own["RBF SVM"], own["CNN"]))
     assert found.value is False
-    assert found.note == "Intervals apart, by data set: MNIST 0/6 yes, MNIST 2/7 no."
+    assert found.note == "Intervals apart, by data set: MNIST 0/6 no, MNIST 2/7 open."
     assert ordering(rows[:2], lambda own: apart(own["CNN"], own["RBF SVM"])).value is True
 
 
 @pytest.mark.parametrize(
-    ("accuracy_low", "ratio_high", "answer"),
-    [(0.98, 0.5, True), (0.97, 0.5, False), (0.98, 0.51, False), (0.98, 0.0, True)],
+    ("accuracy_low", "accuracy_high", "ratio_high", "answer"),
+    [
+        (0.98, 1.0, 0.5, True),
+        (0.97, 1.0, 0.5, None),
+        (0.9, 0.97, 0.5, False),
+        (0.98, 1.0, 0.51, None),
+        (0.98, 1.0, 0.71, False),
+        (0.97, 1.0, 0.71, False),
+        (0.98, 1.0, 0.0, True),
+    ],
 )
 def test_brittle_is_both_accurate_and_easily_attacked(
-    accuracy_low: float, ratio_high: float, answer: bool
+    accuracy_low: float, accuracy_high: float, ratio_high: float, answer: bool | None
 ) -> None:
-    one = row(1.0, 0.9, 1.1, accuracy=0.99, accuracy_low=accuracy_low, accuracy_high=1.0)
+    ends = {"accuracy_low": accuracy_low, "accuracy_high": accuracy_high}
+    one = row(1.0, 0.9, 1.1, accuracy=accuracy_low, **ends)
     ratio = (ratio_high - 0.1, ratio_high - 0.2, ratio_high)
     assert accurate_and_brittle([one], [ratio], accurate=0.98, brittle=0.5).value is answer
     with pytest.raises(NoIntervalError, match="ratio has no interval"):
         accurate_and_brittle([one], [(0.4, None, None)], accurate=0.98, brittle=0.5)
 
 
-def test_the_smallest_ratio_comes_with_its_own_interval() -> None:
+def test_any_ratio_may_be_the_smallest_within_its_interval() -> None:
     ratios = {"mnist/0-6": (0.9, 0.8, 1.0), "mnist/2-7": (0.7, 0.0, 1.4)}
     found = smallest(ratios, 9, "Same points")
-    assert (found.value, found.low, found.high, found.n) == (0.7, 0.0, 1.4, 9)
+    assert (found.value, found.low, found.high, found.n) == (0.7, 0.0, 1.0, 9)
     assert found.note == "Same points: MNIST 0/6 0.90, MNIST 2/7 0.70."
     for name in ratios:
         assert math.isnan(smallest(ratios | {name: (math.nan, None, None)}, 9, "").value)
@@ -153,13 +178,19 @@ def test_the_smallest_ratio_comes_with_its_own_interval() -> None:
 
 def test_extreme_shares_are_of_what_was_tested() -> None:
     shares = [(0.9, 1 / 3), (0.8, 2 / 3)]
-    rows = [row(1.0, 0.9, 1.1, accuracy=a, accuracy_under_attack=u) for a, u in shares]
+    rows = [
+        row(1.0, 0.9, 1.1)
+        | share("accuracy", round(90 * a), 90)
+        | share("accuracy_under_attack", round(9 * u), 9)
+        for a, u in shares
+    ]
     clean, attacked = (
         extreme_share(rows, "accuracy", min),
         extreme_share(rows, "accuracy_under_attack", max),
     )
     assert (clean.value, clean.n) == (0.8, 90)
     assert (attacked.value, attacked.n) == (pytest.approx(2 / 3), 9)
+    assert (clean.low, clean.high) == clopper_pearson(72, 90)
 
 
 def test_decide_leaves_out_what_is_no_number() -> None:

@@ -28,7 +28,7 @@ from trueboundary.experiments.spheres import (
 )
 from trueboundary.runs import Context, Run, RunConfig, RunResult, collect
 from trueboundary.theory.caps import mean_distance
-from trueboundary.theory.intervals import clopper_pearson, t_interval
+from trueboundary.theory.intervals import clopper_pearson, prediction_interval, t_interval
 
 Array = NDArray[np.float64]
 
@@ -92,11 +92,11 @@ def test_the_mean_of_one_network_has_the_interval_over_points() -> None:
     assert "median, which counts them as infinitely far, is 0.3" in found.note
 
 
-def test_the_mean_of_several_networks_has_the_interval_over_networks() -> None:
+def test_the_mean_of_several_networks_has_the_interval_of_a_further_network() -> None:
     networks = [np.array([0.1, 0.3]), np.array([0.2, 0.4, np.inf]), np.array([0.1, 0.1])]
     found = summaries.mean_measurement(networks)
     assert found.value == pytest.approx(0.2)
-    assert (found.low, found.high) == pytest.approx(t_interval([0.2, 0.3, 0.1]))
+    assert (found.low, found.high) == pytest.approx(prediction_interval([0.2, 0.3, 0.1]))
 
 
 def test_the_median_counts_failures_as_infinite() -> None:
@@ -251,7 +251,8 @@ def test_several_networks_are_averaged() -> None:
     found = spheres_distances.analyse(runs, SETTINGS | {"n_seeds": 2}).measurements
     assert found["A1.2"].value == 0.5  # the network with the fewest
     assert found["A1.3"].value == pytest.approx((0.15 + 0.3) / 2)
-    assert (found["A1.3"].low, found["A1.3"].high) == pytest.approx(t_interval([0.15, 0.3]))
+    limits = prediction_interval([0.15, 0.3])
+    assert (found["A1.3"].low, found["A1.3"].high) == pytest.approx(limits)
     assert found["A1.5"].value == pytest.approx((1.0 + 3.0) / 2)
 
 
@@ -402,7 +403,8 @@ def test_errors_at_the_end_of_the_grid_are_said_to_be_there() -> None:
 def test_no_errors_at_any_norm() -> None:
     runs = {"random": scan({1.0: 0, 1.3: 0}), "attack": norm_attack({0.5: 0, 2.4: 0})}
     analysis = spheres_norms.analyse(runs, {"n_points": 1000})
-    assert math.isnan(analysis.measurements["A1.7b"].value)
+    assert analysis.measurements["A1.7b"].value == math.inf
+    assert analysis.measurements["A1.7c"].value == -math.inf
     analysis.panels[0].draw()
 
 

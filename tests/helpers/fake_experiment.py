@@ -13,10 +13,23 @@ from trueboundary.runs import RunConfig, RunResult
 
 SCALES = {
     "sums": {
-        "n_terms": {"smoke": 10, "quick": 100, "paper": 1000, "why": "fewer terms are faster"},
-        "powers": {"smoke": [1.0], "quick": [1.0, 2.0], "paper": [1.0, 2.0], "why": "time"},
-        "mode": {"smoke": "plain", "quick": "plain", "paper": "plain"},
-        "shifted": {"smoke": False, "quick": False, "paper": False},
+        "n_terms": {
+            "smoke": 10,
+            "quick": 100,
+            "paper": 1000,
+            "why": "fewer terms are faster",
+            "stated": "section 1",
+            "amount": True,
+        },
+        "powers": {
+            "smoke": [1.0],
+            "quick": [1.0, 2.0],
+            "paper": [1.0, 2.0],
+            "why": "time",
+            "assumed": "squares",
+        },
+        "mode": {"smoke": "plain", "quick": "plain", "paper": "plain", "assumed": "not stated"},
+        "shifted": {"smoke": False, "quick": False, "paper": False, "assumed": "not stated"},
     }
 }
 

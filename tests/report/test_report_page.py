@@ -95,9 +95,12 @@ def test_the_page_is_whole_and_needs_nothing_else(root):
 
 def test_the_page_says_what_was_found(root):
     page = Page(build_report(root).page.read_text(encoding="utf-8")).text
-    assert "Of 2 claims: 1 reproduced, 0 different, 1 not testable at this scale" in page
+    told = "2 claims: 1 reproduced, 0 different, 0 inconclusive, 1 not testable at this scale."
+    assert told in page
+    assert "sum of the first terms" in page, "what was measured stands beside the number"
     assert "Claims of experiments that were not asked for: 1." in page
-    assert "n_terms is 100 here, 1,000 in the paper" in page
+    assert "n_terms is 100 here, 1,000 in the paper (section 1)" in page
+    assert "assumed: not stated" in page
     assert "the known errata imply 'differs'" in page
     assert "1 difference from the paper" in page
     assert "They level off & <stay> below the limit." in page, "words are shown, not interpreted"
@@ -125,7 +128,7 @@ def test_claims_are_written_for_machines_and_for_markdown(root):
     assert len(entries[1]["measurement"]["cells"]) == 10
     lines = (root / "report" / "claims.md").read_text().splitlines()
     assert len(lines) == 4
-    assert all(re.sub(r"\\\|", "", line).count("|") == 8 for line in lines)
+    assert all(re.sub(r"\\\|", "", line).count("|") == 9 for line in lines)
 
 
 def test_a_report_is_the_same_when_written_again(root):
@@ -150,7 +153,8 @@ def test_what_only_a_request_starts_is_said_not_to_have_been_run(fake, root, mon
     parsed = Page(built.page.read_text(encoding="utf-8"))
     assert all(link[1:] in parsed.ids for link in parsed.links)
     page = parsed.text
-    assert "Of 2 claims: 1 reproduced" in page
+    assert "3 claims: 1 reproduced" in page
+    assert ", 1 not run." in page
     why = "not run here: elsewhere is run on request alone; it needs coins, which you bring"
     assert f"1 claim {why}." in page
     assert "not asked for" not in page
@@ -182,7 +186,7 @@ def _problem(root):
     (section,) = built.problems
     page = Page(built.page.read_text(encoding="utf-8")).text
     assert "No result." in page
-    assert "Without a result, because their experiments gave none: 2." in page
+    assert ", 2 without a result." in page
     assert section.problem in page.replace("&#39;", "'")
     return section.problem
 

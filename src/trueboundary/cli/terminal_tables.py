@@ -13,7 +13,7 @@ from rich.text import Text
 
 from trueboundary.experiments.base import SCALES, Experiment
 from trueboundary.experiments.claims import Verdict
-from trueboundary.report.words import duration, measured_value, paper_value
+from trueboundary.report.words import duration, measured_value, paper_value, qualifications
 
 if TYPE_CHECKING:
     from trueboundary.report.collect import ClaimRow
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _COLOURS = {
     Verdict.REPRODUCED: "green",
     Verdict.DIFFERS: "red",
+    Verdict.INCONCLUSIVE: "magenta",
     Verdict.NOT_AT_THIS_SCALE: "yellow",
     Verdict.NO_DATA: "bright_black",
 }
@@ -80,6 +81,7 @@ def _statement(row: ClaimRow, indent: int) -> Table:
     line.add_column(width=indent)
     line.add_column(overflow="fold")
     line.add_row(escape(row.claim.id), escape(row.claim.statement))
+    line.add_row("", f"[dim]measured: {escape(row.claim.quantity)}[/]")
     return line
 
 
@@ -97,6 +99,8 @@ def _values(row: ClaimRow, indent: int) -> Table:
     line.add_column(overflow="fold")
     paper = f"[dim]paper:[/] {escape(paper_value(row.claim))}"
     line.add_row("", verdict, f"{found}  {paper}")
+    for sentence in [] if judgement is None else qualifications(judgement):
+        line.add_row("", "", f"[dim]{escape(sentence)}[/]")
     return line
 
 

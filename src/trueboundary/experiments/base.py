@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -18,6 +19,10 @@ if TYPE_CHECKING:  # the command line lists experiments without loading matplotl
     from trueboundary.data import ImageSource
 
 Scale = Literal["smoke", "quick", "paper"]
+#: Where the width of a measured interval comes from: a sample, of which more makes it narrower; a
+#: few trained networks, when it is to hold one network of the paper; or a grid or a proof, which
+#: bracket the value whatever the number of points.
+IntervalOf = Literal["samples", "networks", "bracket"]
 SCALES: tuple[Scale, ...] = ("smoke", "quick", "paper")
 Table = Sequence[Mapping[str, Any]]
 Row = dict[str, Any]
@@ -30,8 +35,9 @@ class Measurement:
 
     Parameters
     ----------
-    value : float or bool
-        The measured number, or whether the statement held.
+    value : float or bool or None
+        The measured number, or whether the statement held; None where the intervals of what it
+        compares leave that open.
     low, high : float, optional
         95 % interval; None when the value is exact or is a statement.
     n : int, optional
@@ -42,15 +48,24 @@ class Measurement:
         Rows of the table or curve behind a claim about an ordering or a range.
     note : str
         What a reader must know besides, in one or two sentences.
+    interval_of : {"samples", "networks", "bracket"}
+        Where the width of the interval comes from.
     """
 
-    value: float | bool
+    value: float | bool | None
     low: float | None = None
     high: float | None = None
     n: int | None = None
     exact: float | None = None
     cells: Table = ()
     note: str = ""
+    interval_of: IntervalOf = "samples"
+
+    @property
+    def number(self) -> float:
+        """The measured number; NaN of a statement."""
+        is_number = self.value is not None and not isinstance(self.value, bool)
+        return float(self.value) if is_number else math.nan  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -93,25 +108,72 @@ class Analysis:
     without_data : collection of str
         Ids of the claims that were not measured because this machine has not the data. Any other
         claim without a measurement is one that the runs, as they came out, cannot decide.
-    reductions : sequence of str
-        What is less than in the paper besides settings, for instance the number of photographs.
-        Claims that depend on any setting are then not testable.
+    conditions : sequence of str
+        What besides settings was not as in the paper, for instance the number of photographs. It
+        decides nothing and is said with every verdict that depends on a setting.
     """
 
     panels: Sequence[Panel] = ()
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     remarks: Sequence[str] = ()
     without_data: Collection[str] = ()
-    reductions: Sequence[str] = ()
+    conditions: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One number that differs between scales, and why it does."""
+    """One setting of an experiment, with its value at each scale.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    values : mapping
+        Its value by scale; that of ``"paper"`` is the paper's, stated there or assumed here.
+    why : str
+        Why other scales have other values.
+    stated : str
+        Where the paper states its value; empty where it does not.
+    assumed : str
+        Why the value was chosen where the paper states none; empty where it does.
+    is_amount : bool
+        Whether more is never less: more points, or a list with further values.
+    """
 
     name: str
     values: Mapping[Scale, Any]
     why: str
+    stated: str = ""
+    assumed: str = ""
+    is_amount: bool = False
+
+    @property
+    def names_images(self) -> bool:
+        """Whether its value names data sets, by the rule that ``dataset`` ends its name."""
+        return self.name.endswith("dataset")
+
+    def is_reduced(self, value: Any) -> bool:
+        """Return whether `value` is less than the paper's, or another where there is no less.
+
+        Examples
+        --------
+        >>> values = {"smoke": 10, "quick": 100, "paper": 1000}
+        >>> n_points = Setting("n_points", values, "time", stated="section 3", is_amount=True)
+        >>> [n_points.is_reduced(n) for n in (999, 1000, 2000)]
+        [True, False, False]
+        >>> dim = Setting("dim", values, "time", stated="section 3")
+        >>> [dim.is_reduced(n) for n in (999, 1000, 2000)]
+        [True, False, True]
+        """
+        paper = self.values["paper"]
+        if not self.is_amount:
+            return bool(value != paper)
+        try:
+            if isinstance(paper, (tuple, list)):
+                return any(one not in value for one in paper)
+            return not value >= paper
+        except TypeError:  # a plan's settings may be anything
+            return True
 
 
 @dataclass(frozen=True)
@@ -186,8 +248,9 @@ class Experiment:
     def brought_data(self, settings: Mapping[str, Any]) -> list[ImageSource]:
         """Return the sources whose images users bring and which `settings` ask for."""
         named: set[str] = set()
-        for setting, value in settings.items():
-            if setting.endswith("dataset"):
+        for setting in read_settings(self.id):
+            if setting.names_images and setting.name in settings:
+                value = settings[setting.name]
                 names = [value] if isinstance(value, str) else value
                 named |= {name.partition("/")[0] for name in names}
         if not named:
@@ -230,13 +293,27 @@ def _scales() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
 
 
 def _setting(experiment: str, name: str, entry: Mapping[str, Any]) -> Setting:
+    where = f"scales.toml: {experiment}.{name}"
     values: dict[Scale, Any] = {}
     for scale in SCALES:
         if scale not in entry:
-            raise ValueError(f"scales.toml: {experiment}.{name} has no value for scale {scale}")
+            raise ValueError(f"{where} has no value for scale {scale}")
         value = entry[scale]
         values[scale] = tuple(value) if isinstance(value, list) else value
+    if unknown := entry.keys() - {*SCALES, "why", "stated", "assumed", "amount"}:
+        raise ValueError(f"{where} says {min(unknown)!r}, which means nothing here")
     why = entry.get("why", "")
     if not why and values["quick"] != values["paper"]:
-        raise ValueError(f"scales.toml: {experiment}.{name} is reduced at quick but says not why")
-    return Setting(name, values, why)
+        raise ValueError(f"{where} is reduced at quick but says not why")
+    stated, assumed = entry.get("stated", ""), entry.get("assumed", "")
+    if bool(stated) == bool(assumed):
+        raise ValueError(
+            f"{where} must say either where the paper states its value (stated) or why this value "
+            "is assumed (assumed)"
+        )
+    is_amount = entry.get("amount", False)
+    if is_amount and isinstance(values["paper"], (str, bool)):
+        raise ValueError(
+            f"{where} is no amount: {values['paper']!r} is neither a number nor a list"
+        )
+    return Setting(name, values, why, stated, assumed, is_amount)

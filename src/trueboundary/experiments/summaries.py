@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,30 +49,47 @@ def mean_measurement(networks: Sequence[Values], note: str = "") -> Measurement:
     """Return the mean over points, infinite where the attack failed, as a measurement.
 
     Of one network it is the mean with the t interval over points; of several the mean of their
-    means with the t interval over networks; NaN where a network has no value at all.
+    means with the interval of `over_networks`; NaN where a network has no value at all.
     """
     n_points = sum(len(values) for values in networks)
     n_failed = sum(int((~np.isfinite(values)).sum()) for values in networks)
     notes = [note, _failures(networks, n_failed, n_points)]
     if len(networks) == 1:
         value, low, high = mean_of_points(networks[0])
-        notes.append("One network: the interval is over points.")
+        notes.append("One network: the interval is over its points, and others may differ by more.")
         return Measurement(value, low, high, n=n_points, note=_join(notes))
     means = np.array([mean_of_points(values)[0] for values in networks])
     return over_networks(means, _join(notes))
 
 
 def over_networks(values: Values, note: str = "") -> Measurement:
-    """Return the mean of one value per trained network with the t interval over networks."""
+    """Return the mean of one value per trained network, and where the next network's would lie.
+
+    The papers have one network each, so that what ours are held against is their prediction
+    interval (see `trueboundary.theory.intervals.prediction_interval`) and not the interval of their
+    mean. Of one network alone nothing is known of how much they differ: its interval is infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = over_networks(np.array([250.0, 330.0, 440.0]))
+    >>> round(found.value), round(found.low), round(found.high)
+    (340, -134, 814)
+    """
     value = float(values.mean())
-    low, high = (
-        theory.intervals.t_interval(values)
-        if len(values) > 1 and np.isfinite(values).all()
-        else (None, None)
-    )
+    if math.isnan(value):
+        return Measurement(math.nan, n=len(values), note=note, interval_of="networks")
     if len(values) == 1:
-        note = _join([note, "One network, so there is no interval."])
-    return Measurement(value, low, high, n=len(values), note=note)
+        low, high = -math.inf, math.inf
+        note = _join([note, "One network, so that nothing is known of how much networks differ."])
+    elif np.isfinite(values).all():
+        low, high = theory.intervals.prediction_interval(values)
+        note = _join(
+            [note, f"The interval is where a further network would lie, from {len(values)}."]
+        )
+    else:
+        low, high = float(values.min()), float(values.max())
+    return Measurement(value, low, high, n=len(values), note=note, interval_of="networks")
 
 
 def share_measurement(n_events: int, n: int, note: str = "") -> Measurement:
@@ -124,7 +142,8 @@ def largest_deviation(
     """Return how far the farthest of several values lies from the paper's, which has their order.
 
     `n` points are behind each value. It is the largest deviation, as a share of the paper's value
-    if `relative`, with the interval of that value; NaN where a value is none.
+    if `relative`; its interval reaches from the largest lower end to the largest upper end of all,
+    as any of them may be the largest. NaN where a value is none.
 
     Examples
     --------
@@ -140,8 +159,50 @@ def largest_deviation(
     if any(math.isnan(value) for (value, *_), _ in pairs):
         return Measurement(math.nan, n=n, note=f"{note}.")
     deviations = [_deviation(estimate, printed, relative) for estimate, printed in pairs]
-    largest, low, high = max(deviations, key=lambda deviation: deviation[0])
-    return Measurement(largest, low, high, n=n, note=f"{note}.")
+    return Measurement(*extreme(deviations, max), n=n, note=f"{note}.")
+
+
+def extreme(estimates: Iterable[Estimate], choose: Callable[..., Any]) -> Estimate:
+    """Return the smallest or largest of several estimates, as `choose` is `min` or `max`.
+
+    Any of them may be the extreme one, so that its interval reaches from the extreme lower end to
+    the extreme upper end. Estimates without an interval count as exact.
+
+    Examples
+    --------
+    >>> extreme([(0.1, 0.0, 0.5), (0.3, 0.2, 0.4)], max)
+    (0.3, 0.2, 0.5)
+    >>> extreme([(0.1, None, None)], max)
+    (0.1, None, None)
+    """
+    known = list(estimates)
+    value: float = choose(estimate[0] for estimate in known)
+    if all(low is None for _, low, _ in known):
+        return value, None, None
+    lows = [value if low is None else low for value, low, _ in known]
+    highs = [value if high is None else high for value, _, high in known]
+    return value, choose(lows), choose(highs)
+
+
+def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
+    """Return the mean of independent estimates; half widths add like standard deviations.
+
+    Without an interval of each it has none.
+
+    Examples
+    --------
+    >>> mean_estimate([(1.0, 0.7, 1.3), (2.0, 1.6, 2.4)])
+    (1.5, 1.25, 1.75)
+    """
+    n = len(estimates)
+    value = math.fsum(estimate[0] for estimate in estimates) / n
+    if any(low is None or high is None for _, low, high in estimates):
+        return value, None, None
+    below, above = (
+        math.hypot(*(estimate[0] - (estimate[end] or 0.0) for estimate in estimates)) / n
+        for end in (1, 2)
+    )
+    return value, value - below, value + above
 
 
 def _deviation(estimate: Estimate, paper: float, relative: bool) -> Estimate:

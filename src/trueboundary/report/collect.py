@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from trueboundary.experiments.base import Analysis, Experiment
+from trueboundary.experiments.base import Analysis, Experiment, read_settings
 from trueboundary.experiments.claims import Claim, Judgement, judge, read_claims
 from trueboundary.experiments.provenance import find_misfit
 from trueboundary.experiments.registry import experiments
@@ -24,6 +24,7 @@ from trueboundary.runs import (
     plan_files,
     read_plan,
     strict_json,
+    total_cost,
 )
 
 
@@ -279,10 +280,36 @@ def _row(section: Section, claim: Claim) -> tuple[Section, ClaimRow]:
             measurement,
             section.plan.settings,
             lacks_data=lacks_data,
-            reductions=section.analysis.reductions,
+            conditions=section.analysis.conditions,
         )
-        return section, ClaimRow(claim, judgement)
+        hours = _hours_needed(section.experiment, section.plan, judgement)
+        return section, ClaimRow(claim, replace(judgement, hours_needed=hours))
     except (ValueError, TypeError, OverflowError) as error:
         problem = f"Its measurement of claim {claim.id} cannot be judged: {printable(str(error))}"
         broken = Section(section.experiment, section.plan, section.runs, None, problem)
         return broken, ClaimRow(claim, None, "its measurement cannot be judged")
+
+
+def _hours_needed(experiment: Experiment, plan: Plan, judgement: Judgement) -> float | None:
+    """Return what the n that would decide costs on one core, where one setting is that n."""
+    n, measurement = judgement.n_needed, judgement.measurement
+    if n is None or measurement is None:
+        return None
+    amounts = [s.name for s in read_settings(experiment.id) if s.is_amount and s.name != "n_seeds"]
+    of_networks = measurement.interval_of == "networks"
+    names = [
+        name
+        for name in (["n_seeds"] if of_networks else amounts)
+        if plan.settings.get(name) == measurement.n
+    ]
+    if len(names) != 1 or (of_networks and n > _MOST_PLANNED):
+        return None
+    try:
+        runs = experiment.plan({**plan.settings, names[0]: n}, plan.seed, plan.device)
+        return total_cost(runs.values()) / 3600
+    except Exception:  # settings that no plan can have; the verdict stands all the same
+        return None
+
+
+#: A plan of more networks than this takes too long to make.
+_MOST_PLANNED = 200

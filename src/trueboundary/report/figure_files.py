@@ -105,5 +105,9 @@ def _claim_record(row: ClaimRow) -> dict[str, Any]:
         "verdict": judgement.verdict.value,
         "reason": judgement.reason,
         "reductions": judgement.reductions,
+        "assumptions": judgement.assumptions,
+        "conditions": judgement.conditions,
+        "n_needed": judgement.n_needed,
+        "hours_needed": judgement.hours_needed,
         "surprise": judgement.surprise,
     }

@@ -7,10 +7,17 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from trueboundary.experiments.claims import Judgement
 from trueboundary.regular_files import read_regular, reason
 from trueboundary.report.collect import ClaimRow, Material
 from trueboundary.report.summary import tally
-from trueboundary.report.words import count, exact_value, measured_value, paper_value
+from trueboundary.report.words import (
+    count,
+    exact_value,
+    measured_value,
+    paper_value,
+    qualifications,
+)
 
 #: The lines between which the README's table stands.
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
@@ -23,11 +30,11 @@ class MarkerError(ValueError):
     """A file is no Markdown with the lines between which the table goes."""
 
 
-def claims_markdown(rows: Iterable[ClaimRow]) -> str:
-    """Return a Markdown table of claims."""
+def claims_markdown(rows: Iterable[ClaimRow], *, brief: bool = False) -> str:
+    """Return a Markdown table of claims; a brief one names assumptions without their reasons."""
     lines = [
-        "| claim | statement | paper | measured [95 %] | n | exact | verdict |",
-        "|---|---|---|---|---|---|---|",
+        "| claim | statement | what was measured | paper | measured [95 %] | n | exact | verdict |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         judgement = row.judgement
@@ -35,11 +42,12 @@ def claims_markdown(rows: Iterable[ClaimRow]) -> str:
         cells = (
             row.claim.id,
             row.claim.statement,
+            row.claim.quantity,
             _paper(row),
             measured_value(measurement),
             count(measurement),
             exact_value(judgement),
-            row.missing if judgement is None else judgement.verdict.value,
+            row.missing if judgement is None else _verdict(judgement, brief=brief),
         )
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
@@ -90,8 +98,17 @@ def _headlines(root: Path, material: Material) -> str:
     scales = ", ".join(dict.fromkeys(plan.scale for plan in material.plans))
     command = f"trueboundary report {root.as_posix()} --readme README.md"
     note = f"Measured at scale {scales}; this table is written by `{command}`."
-    counts = f"In this table {tally(rows)}; in all {tally(material.attempted)}."
-    return f"{claims_markdown(rows)}\n{counts} {note}\n"
+    counts = f"In this table {tally(rows)}; in all {tally(material.rows)}."
+    return f"{claims_markdown(rows, brief=True)}\n{counts} {note}\n"
+
+
+def _verdict(judgement: Judgement, *, brief: bool) -> str:
+    if brief:
+        names = [assumption.partition(" (")[0] for assumption in judgement.assumptions]
+        assuming = f", assuming that {' and '.join(names)}" if names else ""
+        return f"{judgement.verdict.value}{assuming}"
+    told = [judgement.verdict.value, *qualifications(judgement)]
+    return ". ".join(told[:2]) + "".join(f" {sentence}" for sentence in told[2:])
 
 
 def _paper(row: ClaimRow) -> str:

@@ -24,6 +24,7 @@ from trueboundary.runs import Plan
 _MARKS = {
     Verdict.REPRODUCED: ("reproduced", "✓"),
     Verdict.DIFFERS: ("differs", "✗"),
+    Verdict.INCONCLUSIVE: ("open", "?"),
     Verdict.NOT_AT_THIS_SCALE: ("scale", "~"),
     Verdict.NO_DATA: ("nodata", "–"),
 }
@@ -94,8 +95,11 @@ def _reductions(plan: Plan) -> dict[str, Any]:
             "values": [words.setting(setting.values[scale]) for scale in SCALES],
             "used": words.setting(plan.settings.get(setting.name, "–")),
             "overridden": setting.name in plan.overrides,
-            "reduced": plan.settings.get(setting.name) != setting.values["paper"],
+            "reduced": setting.name in plan.settings
+            and setting.is_reduced(plan.settings[setting.name]),
             "why": setting.why,
+            "stated": setting.stated,
+            "assumed": setting.assumed,
         }
         for setting in read_settings(plan.experiment)
     ]

@@ -38,33 +38,32 @@ def verdict_counts(judgements: Sequence[Judgement]) -> dict[Verdict, int]:
 
 
 def tally(rows: Sequence[ClaimRow]) -> str:
-    """Return how many of some claims came to each verdict; what did not occur is left out."""
+    """Return in one line how many of some claims came to each verdict, the common ones always."""
     judged = [row.judgement for row in rows if row.judgement is not None]
     counts = verdict_counts(judged)
-    found = {
+    n_not_run = sum(row.not_run for row in rows)
+    always = {
         "reproduced": counts[Verdict.REPRODUCED],
         "different": counts[Verdict.DIFFERS],
+        "inconclusive": counts[Verdict.INCONCLUSIVE],
         "not testable at this scale": counts[Verdict.NOT_AT_THIS_SCALE],
-        "without data here": counts[Verdict.NO_DATA],
-        "without a result": len(rows) - len(judged),
     }
-    tally = ", ".join(f"{n:,} {what}" for what, n in found.items() if n)
-    return f"{plural(len(rows), 'claim')}: {tally or 'none judged'}"
+    sometimes = {
+        "without data here": counts[Verdict.NO_DATA],
+        "without a result": len(rows) - len(judged) - n_not_run,
+        "not run": n_not_run,
+    }
+    found = always | {what: n for what, n in sometimes.items() if n}
+    told = ", ".join(f"{n:,} {what}" for what, n in found.items())
+    return f"{plural(len(rows), 'claim')}: {told}"
 
 
 def _counts(material: Material) -> str:
-    counts = verdict_counts(material.judged)
     text = (
-        f"Of {plural(len(material.attempted), 'claim')}: {counts[Verdict.REPRODUCED]} reproduced, "
-        f"{counts[Verdict.DIFFERS]} different, {counts[Verdict.NOT_AT_THIS_SCALE]} not testable at "
-        "this scale (a setting that can change the answer is not the paper's; what was measured is "
-        "shown all the same)."
+        f"{tally(material.rows)}. Inconclusive: the measured interval is too wide to tell. Not "
+        "testable: a setting that the paper states and that can change the answer is not the "
+        "paper's here; what was measured is shown all the same."
     )
-    if counts[Verdict.NO_DATA]:
-        text += f" Without data to test them here: {counts[Verdict.NO_DATA]}."
-    missing = len(material.attempted) - len(material.judged)
-    if missing:
-        text += f" Without a result, because their experiments gave none: {missing}."
     text += "".join(f" {plural(n, 'claim')} {why}." for why, n in material.not_run.items())
     if material.n_elsewhere:
         text += f" Claims of experiments that were not asked for: {material.n_elsewhere}."

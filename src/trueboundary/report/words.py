@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from trueboundary.experiments.base import Measurement
 from trueboundary.experiments.claims import Claim, Judgement
 from trueboundary.experiments.formats import number, setting
@@ -15,6 +17,7 @@ __all__ = [
     "number",
     "paper_value",
     "plural",
+    "qualifications",
     "setting",
 ]
 
@@ -55,19 +58,39 @@ def measured_value(measurement: Measurement | None) -> str:
     --------
     >>> measured_value(Measurement(0.183, 0.181, 0.185, n=100))
     '0.183 [0.181, 0.185]'
-    >>> measured_value(Measurement(False))
-    'does not hold'
+    >>> measured_value(Measurement(False)), measured_value(Measurement(None))
+    ('does not hold', 'left open')
     """
     if measurement is None:
         return "–"
+    if measurement.value is None:
+        return "left open"
     if isinstance(measurement.value, bool):
         return "holds" if measurement.value else "does not hold"
     text = number(measurement.value)
     if measurement.low is None and measurement.high is None:
         return text
+    if measurement.low == -math.inf and measurement.high == math.inf:
+        return f"{text} (one network)"
     low = measurement.value if measurement.low is None else measurement.low
     high = measurement.value if measurement.high is None else measurement.high
     return f"{text} [{number(low)}, {number(high)}]"
+
+
+def qualifications(judgement: Judgement) -> list[str]:
+    """Return in sentences what a verdict rests on besides the measurement.
+
+    The assumptions about what the paper does not state, the images that were used in place of its
+    own, and what deciding would cost where it is open.
+    """
+    told = []
+    if judgement.assumptions:
+        told.append(f"Under the assumption that {'; that '.join(judgement.assumptions)}.")
+    told += [f"{condition[:1].upper()}{condition[1:]}." for condition in judgement.conditions]
+    if judgement.hours_needed is not None:
+        time = duration(3600 * judgement.hours_needed)
+        told.append(f"That n takes about {time} of one core, what is stored already included.")
+    return told
 
 
 def count(measurement: Measurement | None) -> str:

@@ -9,7 +9,15 @@ from scipy import special
 
 from trueboundary import _checks
 
-__all__ = ["Interval", "censored_median", "clopper_pearson", "median_interval", "t_interval"]
+__all__ = [
+    "Interval",
+    "censored_median",
+    "clopper_pearson",
+    "median_interval",
+    "prediction_factor",
+    "prediction_interval",
+    "t_interval",
+]
 
 
 class Interval(NamedTuple):
@@ -87,15 +95,76 @@ def t_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     >>> round(interval.low, 3), round(interval.high, 3)
     (0.845, 1.255)
     """
+    array = _several(values)
+    confidence = _checks.open_fraction("confidence", confidence)
+    quantile = float(special.stdtrit(array.size - 1, 0.5 * (1 + confidence)))
+    return _around_the_mean(array, quantile / math.sqrt(array.size))
+
+
+def prediction_interval(values: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return Student's t interval for the next of independent, roughly normal values.
+
+    The mean's interval says where the mean of infinitely many values lies; this one says where a
+    single further value lies, to which a value that somebody else measured once is to be compared.
+
+    Parameters
+    ----------
+    values : array_like of shape (n,)
+        At least two finite values.
+    confidence : float
+        Nominal coverage, strictly between 0 and 1.
+
+    Returns
+    -------
+    Interval
+        mean -/+ t * sd * sqrt(1 + 1/n), with n - 1 degrees of freedom.
+
+    References
+    ----------
+    .. [1] W. Q. Meeker, G. J. Hahn and L. A. Escobar, "Statistical Intervals", 2nd edition, Wiley
+       2017, Section 4.2.
+
+    Examples
+    --------
+    >>> interval = prediction_interval([250, 330, 440])
+    >>> round(interval.low), round(interval.high)
+    (-134, 814)
+    """
+    array = _several(values)
+    return _around_the_mean(array, prediction_factor(array.size, confidence))
+
+
+def prediction_factor(n: int, confidence: float = 0.95) -> float:
+    """Return how many standard deviations of n values their prediction interval reaches.
+
+    It is t * sqrt(1 + 1/n), with t of n - 1 degrees of freedom: infinite for one value, and never
+    below the normal distribution's quantile, 1.96 at 0.95.
+
+    Examples
+    --------
+    >>> round(prediction_factor(3), 2), round(prediction_factor(1000), 2), prediction_factor(1)
+    (4.97, 1.96, inf)
+    """
+    n = _checks.check_integer("n", n, minimum=1)
+    confidence = _checks.open_fraction("confidence", confidence)
+    if n == 1:
+        return math.inf
+    return float(special.stdtrit(n - 1, 0.5 * (1 + confidence))) * math.sqrt(1 + 1 / n)
+
+
+def _several(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     array = _checks.finite_array("values", values)
     if array.ndim != 1 or array.size < 2:
         raise ValueError(f"values must be one axis of at least two numbers, got {array.shape}.")
-    confidence = _checks.open_fraction("confidence", confidence)
-    quantile = float(special.stdtrit(array.size - 1, 0.5 * (1 + confidence)))
+    return array
+
+
+def _around_the_mean(array: npt.NDArray[np.float64], n_deviations: float) -> Interval:
+    """Return what lies within so many standard deviations of the mean."""
     # In units of the largest value, a power of two, neither sum nor squares leave the range.
     unit = 2.0 ** min(math.frexp(float(np.abs(array).max()))[1], 1023)
     scaled = array / unit
-    half_width = quantile * unit * (float(scaled.std(ddof=1)) / math.sqrt(array.size))
+    half_width = n_deviations * unit * float(scaled.std(ddof=1))
     mean = unit * float(scaled.mean())
     return Interval(mean - half_width, mean + half_width)
 

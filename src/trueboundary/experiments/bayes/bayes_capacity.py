@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ from trueboundary.experiments.images.image_plans import (
 )
 from trueboundary.experiments.images.trained_classifiers import TrainedCNN
 from trueboundary.experiments.networks.trained_networks import FINAL, snapshot_name
-from trueboundary.experiments.summaries import ratio_of_means
+from trueboundary.experiments.summaries import extreme, ratio_of_means
 from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 from trueboundary.runs import Run, RunConfig
 
@@ -122,9 +123,11 @@ def measure(runs: Mapping[str, Run], rows: Rows, names: Sequence[str]) -> dict[s
     measurements: dict[str, Measurement] = {}
     for sweep, (_, claim) in VARIED.items():
         ends = [_ends(runs, rows, sweep, name) for name in names]
-        known = [found for found in ends if not math.isnan(found.value)]
+        known = [found for found in ends if not math.isnan(found.number)]
         if known:
-            measurements[claim] = max(known, key=lambda found: float(found.value))
+            largest = max(known, key=lambda found: found.number)
+            value, low, high = extreme([(m.number, m.low, m.high) for m in known], max)
+            measurements[claim] = replace(largest, value=value, low=low, high=high)
     return measurements
 
 

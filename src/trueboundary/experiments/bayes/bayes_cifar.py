@@ -11,7 +11,7 @@ from trueboundary.experiments.bayes import bayes_real
 from trueboundary.experiments.images.attack_tables import chosen, deviation_from, names_of
 from trueboundary.experiments.images.availability import unless_images_are_missing
 from trueboundary.experiments.images.image_plans import Settings
-from trueboundary.experiments.images.orderings import apart, decide, ordering
+from trueboundary.experiments.images.orderings import all_of, apart, decide, ordering
 from trueboundary.runs import Run
 
 
@@ -50,9 +50,9 @@ def claims(runs: Mapping[str, Run], rows: Rows) -> dict[str, Callable[[], Measur
     return judged
 
 
-def _in_order(row: Mapping[str, Row]) -> bool:
+def _in_order(row: Mapping[str, Row]) -> bool | None:
     """Whether the linear SVM lies under the CNN, and that under the RBF SVM."""
-    return apart(row["linear SVM"], row["CNN"]) & apart(row["CNN"], row["RBF SVM"])
+    return all_of([apart(row["linear SVM"], row["CNN"]), apart(row["CNN"], row["RBF SVM"])])
 
 
 EXPERIMENT = Experiment(

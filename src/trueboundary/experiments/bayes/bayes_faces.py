@@ -128,7 +128,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         panels=panels,
         measurements=measurements | decided,
         remarks=remarks + undecided,
-        reductions=_fewer_photographs(list(fits.values())),
+        conditions=_fewer_photographs(list(fits.values())),
     )
 
 

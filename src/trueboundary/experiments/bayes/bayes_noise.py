@@ -89,9 +89,9 @@ def measure(runs: Mapping[str, Run], settings: Settings, rows: Rows) -> dict[str
     for classifier, claim in CLASSIFIERS.items():
         cells = chosen(rows, classifier=classifier)
         ratios = [_ratio(runs, settings, name, classifier) for name in settings["dataset"]]
-        known = [found for found in ratios if found.value > 0]
+        known = [found for found in ratios if found.number > 0]
         if known:
-            worst = max(known, key=lambda found: abs(math.log(found.value)))
+            worst = max(known, key=lambda found: abs(math.log(found.number)))
             measurements[claim] = replace(worst, cells=cells)
     return measurements
 

@@ -26,7 +26,7 @@ from trueboundary.experiments.images.image_plans import (
     under,
     words_of,
 )
-from trueboundary.experiments.images.orderings import apart, decide, ordering
+from trueboundary.experiments.images.orderings import all_of, apart, decide, ordering
 from trueboundary.experiments.images.trained_classifiers import Accuracy
 from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.runs import Run, RunConfig
@@ -139,9 +139,8 @@ def accuracy_difference(runs: Mapping[str, Run], prefixes: Sequence[Sequence[str
 def robust_on_real(rows: Rows) -> Measurement:
     """Return whether the RBF SVM is `ROBUST` on every data set, intervals included."""
 
-    def is_robust(row: Mapping[str, Row]) -> bool:
-        cnn, linear = (apart(row[c], row["RBF SVM"], factor=ROBUST) for c in ("CNN", "linear SVM"))
-        return cnn & linear
+    def is_robust(row: Mapping[str, Row]) -> bool | None:
+        return all_of([apart(row[c], row["RBF SVM"], factor=ROBUST) for c in ("CNN", "linear SVM")])
 
     note = "The lower end of one interval against twice the upper end of the other"
     return ordering(rows, is_robust, note)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from statistics import fmean
 
 import numpy as np
 
@@ -22,7 +21,12 @@ from trueboundary.experiments.images.attack_tables import (
 )
 from trueboundary.experiments.images.attacked_images import Floats, distances
 from trueboundary.experiments.images.image_plans import words_of
-from trueboundary.experiments.summaries import largest_deviation, mean_of_points, ratio_of_means
+from trueboundary.experiments.summaries import (
+    largest_deviation,
+    mean_estimate,
+    mean_of_points,
+    ratio_of_means,
+)
 from trueboundary.plurals import plural
 from trueboundary.runs import Run
 
@@ -91,7 +95,7 @@ def of_trades(rows: Rows) -> Claims:
             claims[claim] = partial(
                 largest_deviation,
                 {
-                    f"beta {beta}": (fmean(r[value] for r in own), None, None)
+                    f"beta {beta}": mean_estimate([estimate(r, value) for r in own])
                     for beta, own in along.items()
                 },
                 [paper[beta] for beta in along],

@@ -8,6 +8,7 @@ from trueboundary.experiments.base import Measurement, Row, Rows
 from trueboundary.experiments.images.attack_tables import chosen, names_of, nearest_distances
 from trueboundary.experiments.images.orderings import (
     accurate_and_brittle,
+    all_of,
     apart,
     extreme_share,
     ordering,
@@ -57,10 +58,15 @@ def claims_on_four(
     }
 
 
-def _linear_is_smallest(row: Mapping[str, Row]) -> bool:
+def _linear_is_smallest(row: Mapping[str, Row]) -> bool | None:
     return apart(row["linear SVM"], row["CNN"], row["RBF SVM"], row["optimal"])
 
 
-def _in_the_papers_order(row: Mapping[str, Row]) -> bool:
+def _in_the_papers_order(row: Mapping[str, Row]) -> bool | None:
     """Whether the linear SVM lies under the CNN, and that under both others."""
-    return apart(row["CNN"], row["RBF SVM"], row["optimal"]) & apart(row["linear SVM"], row["CNN"])
+    return all_of(
+        [
+            apart(row["CNN"], row["RBF SVM"], row["optimal"]),
+            apart(row["linear SVM"], row["CNN"]),
+        ]
+    )

@@ -1,19 +1,23 @@
 """Which of several measured values lies above which: claims that intervals decide.
 
 A value without an interval decides nothing: two bare means lie apart whether one point was attacked
-or a thousand. Every interval is asked for (``&``, not ``and``), so that what is decided does not
-hang on which comparison comes first.
+or a thousand. A comparison has three outcomes: the intervals lie apart in the order that is asked
+for, in the other order, or they overlap, which leaves it open (None). Every interval is asked for,
+so that what is decided does not hang on which comparison comes first.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from trueboundary.experiments.base import Measurement, Row
-from trueboundary.experiments.images.attack_tables import names_of
+from trueboundary.experiments.images.attack_tables import estimate, names_of
 from trueboundary.experiments.images.image_plans import words_of
-from trueboundary.experiments.summaries import Estimate, share_measurement
+from trueboundary.experiments.summaries import Estimate, extreme
+
+_WORDS = {True: "yes", False: "no", None: "open"}
 
 
 class NoIntervalError(ValueError):
@@ -40,17 +44,38 @@ def interval(row: Row, value: str = "mean_l2") -> tuple[float, float]:
     return low, high
 
 
-def apart(below: Row, *above: Row, value: str = "mean_l2", factor: float = 1.0) -> bool:
+def apart(below: Row, *above: Row, value: str = "mean_l2", factor: float = 1.0) -> bool | None:
     """Return whether `factor` times the first value lies under all others, intervals apart.
+
+    It is false where it lies above one of them, intervals apart, and None where neither shows.
 
     Examples
     --------
     >>> one, two = ({"l2": m, "l2_low": m - 0.1, "l2_high": m + 0.1} for m in (1.0, 2.0))
-    >>> apart(one, two, value="l2"), apart(one, two, value="l2", factor=2)
-    (True, False)
+    >>> [apart(one, two, value="l2", factor=factor) for factor in (1, 2, 3)]
+    [True, None, False]
     """
-    top = factor * interval(below, value)[1]
-    return top < min(interval(row, value)[0] for row in above)
+    bottom, top = (factor * end for end in interval(below, value))
+    ends = [interval(row, value) for row in above]
+    return all_of(_sign(top < low, bottom > high) for low, high in ends)
+
+
+def all_of(outcomes: Iterable[bool | None]) -> bool | None:
+    """Return whether all of several comparisons hold; None where that is left open.
+
+    Examples
+    --------
+    >>> all_of([True, True]), all_of([True, None]), all_of([None, False])
+    (True, None, False)
+    """
+    each = list(outcomes)
+    if False in each:
+        return False
+    return None if None in each else True
+
+
+def _sign(holds: bool, fails: bool) -> bool | None:
+    return True if holds else (False if fails else None)
 
 
 def decide(
@@ -67,26 +92,28 @@ def decide(
         except NoIntervalError as lack:
             remarks.append(f"{claim} is not decided: {lack}.")
             continue
-        if isinstance(found.value, bool) or not math.isnan(found.value):
+        if found.value is None or not math.isnan(found.value):
             measurements[claim] = found
     return measurements, remarks
 
 
 def ordering(
-    rows: Sequence[Row], holds: Callable[[Mapping[str, Row]], bool], note: str = "Intervals apart"
+    rows: Sequence[Row],
+    holds: Callable[[Mapping[str, Row]], bool | None],
+    note: str = "Intervals apart",
 ) -> Measurement:
     """Return whether an ordering of classifiers holds on every data set.
 
-    `holds` decides it for the rows of one data set, by their classifiers.
+    `holds` decides it for the rows of one data set, by their classifiers, or leaves it open.
     """
     table: dict[str, dict[str, Row]] = {name: {} for name in names_of(rows)}
     for row in rows:
         table[row["dataset"]][row["classifier"]] = row
     held = {name: holds(own) for name, own in table.items()}
-    words = ", ".join(f"{words_of(name)} {'yes' if yes else 'no'}" for name, yes in held.items())
+    words = ", ".join(f"{words_of(name)} {_WORDS[outcome]}" for name, outcome in held.items())
     shown = ("dataset", "classifier", "mean_l2", "mean_l2_low", "mean_l2_high")
     return Measurement(
-        all(held.values()),
+        all_of(held.values()),
         n=min(row["n_points"] for row in rows),
         cells=[{name: row[name] for name in shown} for row in rows],
         note=f"{note}, by data set: {words}.",
@@ -106,13 +133,13 @@ def accurate_and_brittle(
         | dict(zip(("ratio", "ratio_low", "ratio_high"), ratio, strict=True))
         for row, ratio in zip(rows, ratios, strict=True)
     ]
-    holds = [
-        (interval(row, "accuracy")[0] >= accurate) & (interval(cell, "ratio")[1] <= brittle)
-        for row, cell in zip(rows, cells, strict=True)
-    ]
+    accuracies = [interval(row, "accuracy") for row in rows]
+    ends = [interval(cell, "ratio") for cell in cells]
+    holds = [_sign(low >= accurate, high < accurate) for low, high in accuracies]
+    holds += [_sign(high <= brittle, low > brittle) for low, high in ends]
     words = "; ".join(f"{words_of(cell['dataset'])}: {cell['ratio']:.2f}" for cell in cells)
     return Measurement(
-        all(holds),
+        all_of(holds),
         n=min(row["n_points"] for row in rows),
         cells=cells,
         note=f"Mean attack over the optimal classifier's, on the same points: {words}.",
@@ -123,14 +150,13 @@ def smallest(ratios: Mapping[str, Estimate], n: int, note: str) -> Measurement:
     """Return the smallest of several ratios by data set, each over `n` points."""
     if any(math.isnan(ratio) for ratio, *_ in ratios.values()):
         return Measurement(math.nan)
-    value, low, high = min(ratios.values(), key=lambda ratio: ratio[0])
     words = ", ".join(f"{words_of(name)} {ratio:.2f}" for name, (ratio, *_) in ratios.items())
-    return Measurement(value, low, high, n=n, note=f"{note}: {words}.")
+    return Measurement(*extreme(ratios.values(), min), n=n, note=f"{note}: {words}.")
 
 
-def extreme_share(rows: Sequence[Row], value: str, choose: Callable[..., Row]) -> Measurement:
+def extreme_share(rows: Sequence[Row], value: str, choose: Callable[..., Any]) -> Measurement:
     """Return the smallest or largest share among rows, as `choose` is `min` or `max`."""
-    row = choose(rows, key=lambda r: r[value])
+    row: Row = choose(rows, key=lambda r: r[value])
     n = row["n_test" if value == "accuracy" else "n_points"]
     note = f"{row['classifier']}, {words_of(row['dataset'])}."
-    return share_measurement(round(row[value] * n), n, note)
+    return Measurement(*extreme([estimate(r, value) for r in rows], choose), n=n, note=note)

@@ -159,7 +159,10 @@ def search_row(run: Run, dim: int, index: int) -> Row:
 
 
 def dimension_measurement(rows: list[Row], settings: Mapping[str, Any]) -> Measurement:
-    """Return the largest dimension of the grid up to which no network shows an error."""
+    """Return the largest dimension of the grid up to which no network shows an error.
+
+    What is measured lies between it and the next dimension of the grid, where an error was found.
+    """
     dims = sorted({row["dim"] for row in rows})
     with_errors = {row["dim"] for row in rows if row["n_found"]}
     clean = [dim for dim in dims if not any(bad <= dim for bad in with_errors)]
@@ -173,7 +176,10 @@ def dimension_measurement(rows: list[Row], settings: Mapping[str, Any]) -> Measu
         note += " Errors were found in the smallest dimension of the grid already."
     elif clean[-1] == dims[-1]:
         note += " No errors were found in any dimension of the grid."
-    return Measurement(float(clean[-1]) if clean else 0.0, n=n_seeds, cells=rows, note=note)
+    low = float(clean[-1]) if clean else 0.0
+    high = float(min(with_errors, default=math.inf))
+    bracket: Any = {"low": low, "high": high, "interval_of": "bracket"}
+    return Measurement(low, n=n_seeds, cells=rows, note=note, **bracket)
 
 
 def _draw(rows: list[Row]) -> Figure:

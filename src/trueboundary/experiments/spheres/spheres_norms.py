@@ -106,7 +106,8 @@ def _extreme(attacked: Rows, *, smallest: bool) -> Measurement:
     found = [row["norm"] for row in attacked if row["n_found"]]
     n = attacked[0]["n_attacked"]
     if not found:
-        return Measurement(math.nan, n=n, cells=attacked, note="No error was found at any norm.")
+        beyond = math.inf if smallest else -math.inf
+        return Measurement(beyond, n=n, cells=attacked, note="No error was found at any norm.")
     extreme = min if smallest else max
     norms = [row["norm"] for row in attacked]
     points = plural(n, "point")

@@ -22,7 +22,7 @@ from trueboundary.experiments.networks.trained_networks import (
     TrainedNetwork,
     snapshot_steps,
 )
-from trueboundary.experiments.summaries import mean_of_points, share_row
+from trueboundary.experiments.summaries import extreme, mean_of_points, share_row
 from trueboundary.figures import COLOURS, CYCLE, add_legend, interval_bars, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -222,11 +222,8 @@ def _extremality(rows: Sequence[Row]) -> Measurement | None:
     ]
     if not cells:
         return None
-    top = max(cells, key=lambda cell: cell["ratio"])
     return Measurement(
-        top["ratio"],
-        top["low"],
-        top["high"],
+        *extreme([(cell["ratio"], cell["low"], cell["high"]) for cell in cells], max),
         n=len(cells),
         cells=cells,
         note=f"The largest of {plural(len(cells), 'ratio')}, each from {_N_EXACT_POINTS} exact "
