@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from trueboundary.experiments import Measurement, Verdict
+from trueboundary.experiments import Analysis, Measurement, Verdict
+from trueboundary.experiments.claims import parse_claim
+from trueboundary.experiments.printed_tables import PrintedRow, PrintedTable
 from trueboundary.figures import COLOURS, CYCLE, new_figure, save_figure
 from trueboundary.report.build import GrowingReport, build_report
 from trueboundary.report.figure_files import draw_picture
 from trueboundary.report.words import duration, measured_value, number
-from trueboundary.runs import Plan, Store, execute, read_plan, write_plan
+from trueboundary.runs import Plan, Store, execute, read_plan, total_cost, write_plan
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -310,3 +312,53 @@ def test_what_never_finished_says_why_at_last(fake, root):
     assert growing.write().problems[0].problem == "Its runs have not all finished yet."
     (section,) = growing.write(is_last=True).problems
     assert "has not finished; running again goes on with it" in section.problem
+
+
+def test_the_papers_tables_stand_beside_ours(root, monkeypatch):
+    from trueboundary.report import collect
+
+    assert not (build_report(root).page.parent / "tables.md").exists()
+    rows = (
+        PrintedRow("a", "First row", ("3.0", "1.0"), ("2.9 [2.8, 3.1]", "0.9 [0.8, 1.0]")),
+        PrintedRow("b", "Second row", ("4.0", "2.0")),
+    )
+    table = PrintedTable("table-9", "Table 9: means", "A note.", ("one", "other"), rows)
+    monkeypatch.setattr(collect, "filled_tables", lambda *_: [table])
+    built = build_report(root)
+    page = Page(built.page.read_text(encoding="utf-8"))
+    assert {"#table-9"} <= set(page.links)
+    assert "table-9" in page.ids
+    assert "First row 3.0 2.9 [2.8, 3.1] 1.0 0.9 [0.8, 1.0]" in page.text
+    assert "Second row 4.0 not run 2.0 not run" in page.text
+    assert "Of 2 rows, 1 were run." in page.text
+    assert "| Second row | 4.0 | not run |" in (built.page.parent / "tables.md").read_text()
+
+
+def test_an_open_verdict_says_what_would_decide_it(fake, root, monkeypatch):
+    wide = Measurement(1.63, 1.0, 2.0, n=1000)
+    monkeypatch.setattr(
+        "trueboundary.report.collect.read_claims",
+        lambda paper: [
+            parse_claim("spheres", fake.CLAIMS[0] | {"depends_on": ["n_terms", "mode"]})
+        ],
+    )
+    monkeypatch.setattr(
+        fake, "EXPERIMENT", replace(fake.EXPERIMENT, analyse=lambda *_: Analysis([], {"T1": wide}))
+    )
+    monkeypatch.setattr(
+        "trueboundary.report.collect.experiments", lambda: {"sums": fake.EXPERIMENT}
+    )
+    compute(fake, root, n_terms=1000)
+    built = build_report(root)
+    (judgement,) = built.material.judged
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert judgement.n_needed == 9296  # (0.5 / 0.164)^2 times as many
+    config = fake.EXPERIMENT.runs("quick", overrides={"n_terms": 9296}).values()
+    assert judgement.hours_needed == pytest.approx(total_cost(config) / 3600)
+    page = Page(built.page.read_text(encoding="utf-8")).text
+    assert "n = 9,296 would decide it" in page
+    assert "Under the assumption that mode is plain (not stated)." in page
+    assert "That n takes about" in page
+    (entry,) = json.loads((built.page.parent / "claims.json").read_text())
+    assert entry["n_needed"] == 9296
+    assert entry["assumptions"] == ["mode is plain (not stated)"]

@@ -12,6 +12,8 @@ from trueboundary.theory.intervals import (
     censored_median,
     clopper_pearson,
     median_interval,
+    prediction_factor,
+    prediction_interval,
     t_interval,
 )
 
@@ -49,6 +51,25 @@ def test_all_events() -> None:
     interval = clopper_pearson(7, 7)
     assert interval.high == 1.0
     assert interval.low == pytest.approx(0.025 ** (1 / 7), rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 3, 10])
+def test_a_prediction_interval_holds_the_next_value(n: int) -> None:
+    draws = np.random.default_rng(n).normal(3.0, 2.0, (4000, n + 1))
+    held = [
+        low <= row[-1] <= high for row in draws for low, high in [prediction_interval(row[:-1])]
+    ]
+    assert np.mean(held) == pytest.approx(0.95, abs=0.011)
+
+
+def test_a_prediction_interval_is_that_of_the_mean_times_sqrt_n_plus_1() -> None:
+    values = [250.0, 330.0, 440.0]
+    mean, following = t_interval(values), prediction_interval(values)
+    assert following.high - following.low == pytest.approx(2 * (mean.high - mean.low))
+    assert prediction_factor(3) == pytest.approx(stats.t.ppf(0.975, 2) * math.sqrt(4 / 3))
+    assert prediction_factor(10**9) == pytest.approx(stats.norm.ppf(0.975))
+    with pytest.raises(ValueError, match="at least two"):
+        prediction_interval([1.0])
 
 
 def test_t_interval_coverage() -> None:

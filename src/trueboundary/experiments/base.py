@@ -111,6 +111,9 @@ class Analysis:
     conditions : sequence of str
         What besides settings was not as in the paper, for instance the number of photographs. It
         decides nothing and is said with every verdict that depends on a setting.
+    tables : mapping
+        Measured cells, in words, for tables that the paper prints: by table and row, in the order
+        of its columns; see ``tables.toml`` beside the claims.
     """
 
     panels: Sequence[Panel] = ()
@@ -118,6 +121,7 @@ class Analysis:
     remarks: Sequence[str] = ()
     without_data: Collection[str] = ()
     conditions: Sequence[str] = ()
+    tables: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

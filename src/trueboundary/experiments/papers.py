@@ -32,6 +32,6 @@ def modules(paper: str) -> list[str]:
 
 @cache
 def read_table(paper: str, name: str) -> Mapping[str, Any]:
-    """Return the content of ``claims.toml`` or ``scales.toml`` of a paper."""
+    """Return the content of ``claims.toml``, ``scales.toml`` or the like of a paper."""
     file = resources.files(f"{__package__}.{paper}").joinpath(f"{name}.toml")
     return tomllib.loads(file.read_text("utf-8"))

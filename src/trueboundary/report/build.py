@@ -25,7 +25,7 @@ from trueboundary.report.figure_files import (
     write_picture,
     write_text,
 )
-from trueboundary.report.markdown import claims_markdown
+from trueboundary.report.markdown import claims_markdown, tables_markdown
 from trueboundary.report.page import render_page
 from trueboundary.runs import Plan
 from trueboundary.runs.locking import locked
@@ -110,8 +110,9 @@ def build_report(
     """Write a report from the stored runs and plans alone.
 
     The folder holds ``index.html``, which needs nothing else and opens offline, every figure as
-    PNG and PDF with its data as CSV under ``figures/``, and the claims as ``claims.json`` and
-    ``claims.md``. An earlier report is replaced.
+    PNG and PDF with its data as CSV under ``figures/``, the claims as ``claims.json`` and
+    ``claims.md``, and the papers' tables beside ours as ``tables.md``. An earlier report is
+    replaced.
 
     Parameters
     ----------
@@ -171,6 +172,8 @@ def _write(
         material, pictures = _draw(material, staging / "figures", drawn)
         write_claims_json(staging / "claims.json", material.rows)
         write_text(staging / "claims.md", claims_markdown(material.rows))
+        if material.tables:
+            write_text(staging / "tables.md", tables_markdown(material.tables))
         write_text(staging / "index.html", render_page(material, pictures))
         if beside == place:
             _exchange(place, staging)

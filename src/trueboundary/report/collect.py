@@ -11,6 +11,7 @@ from pathlib import Path
 
 from trueboundary.experiments.base import Analysis, Experiment, read_settings
 from trueboundary.experiments.claims import Claim, Judgement, judge, read_claims
+from trueboundary.experiments.printed_tables import PrintedTable, filled_tables
 from trueboundary.experiments.provenance import find_misfit
 from trueboundary.experiments.registry import experiments
 from trueboundary.plain_text import printable
@@ -115,6 +116,13 @@ class Material:
     def problems(self) -> list[Section]:
         """The experiments without an analysis."""
         return [section for section in self.sections if section.analysis is None]
+
+    @property
+    def tables(self) -> list[PrintedTable]:
+        """The tables that the papers print, with what was measured beside each row."""
+        papers = dict.fromkeys(section.experiment.paper for section in self.sections)
+        analyses = [section.analysis for section in self.sections if section.analysis is not None]
+        return filled_tables(papers, analyses)
 
     @property
     def plans(self) -> list[Plan]:

@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trueboundary.experiments.claims import Judgement
+from trueboundary.experiments.printed_tables import PrintedTable
 from trueboundary.regular_files import read_regular, reason
 from trueboundary.report.collect import ClaimRow, Material
 from trueboundary.report.summary import tally
 from trueboundary.report.words import (
+    NOT_RUN,
     count,
     exact_value,
     measured_value,
@@ -51,6 +53,21 @@ def claims_markdown(rows: Iterable[ClaimRow], *, brief: bool = False) -> str:
         )
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def tables_markdown(tables: Iterable[PrintedTable]) -> str:
+    """Return the papers' tables in Markdown, each cell with the paper's value and ours."""
+    parts = []
+    for table in tables:
+        heads = [f"{column}: {whose}" for column in table.columns for whose in ("paper", "ours")]
+        rows = [["", *heads], ["---"] * (1 + len(heads))]
+        for row in table.rows:
+            ours = row.measured or (NOT_RUN,) * len(table.columns)
+            pairs = zip(row.printed, ours, strict=True)
+            rows.append([row.words, *(cell for pair in pairs for cell in pair)])
+        lines = ["| " + " | ".join(map(_cell, cells)) + " |" for cells in rows]
+        parts.append(f"## {table.title}\n\n{table.note}\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
 
 
 def check_readme(file: Path) -> None:

@@ -10,6 +10,7 @@ from trueboundary.experiments.formats import number, setting
 from trueboundary.plurals import plural
 
 __all__ = [
+    "NOT_RUN",
     "count",
     "duration",
     "exact_value",
@@ -20,6 +21,10 @@ __all__ = [
     "qualifications",
     "setting",
 ]
+
+
+#: What stands for our value where a row of a paper's table was not run.
+NOT_RUN = "not run"
 
 
 def duration(seconds: float) -> str:

@@ -15,6 +15,7 @@ from trueboundary.experiments.bayes import (
     face_claims,
 )
 from trueboundary.experiments.bayes.bayes_subspaces import SubspaceDistances, histogram_panel
+from trueboundary.experiments.bayes.four_classifiers import printed_cells
 from trueboundary.experiments.bayes.published import printed_numbers, printed_table
 from trueboundary.experiments.images.attack_tables import (
     ATTACKS,
@@ -46,6 +47,8 @@ from trueboundary.runs import Run, RunConfig
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Height and width of the paper's faces.
+_PAPER_SIZE = 64
 #: Images in CelebA's training set.
 _N_TRAINING_FACES = 162_770
 #: Pictures of each class in a sheet.
@@ -112,6 +115,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     panels = [_means(rows, contrast), _subspaces(runs, swept)]
     panels += [_gammas(runs, name) for name in swept if name in names]
     panels += [_sheet(runs, name, settings) for name in names]
+    size = settings["face_size"]
     claims = face_claims.of_all(runs, rows) | face_claims.of_contrast(runs, swept)
     measurements: dict[str, Measurement] = {}
     for part, experiment in _parts().items():
@@ -129,6 +133,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         measurements=measurements | decided,
         remarks=remarks + undecided,
         conditions=_fewer_photographs(list(fits.values())),
+        tables=printed_cells(rows, "" if size == _PAPER_SIZE else f", {size} x {size}"),
     )
 
 

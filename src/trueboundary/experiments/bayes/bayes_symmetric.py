@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
-from trueboundary.experiments.bayes.four_classifiers import claims_on_four
+from trueboundary.experiments.bayes.four_classifiers import claims_on_four, printed_cells
 from trueboundary.experiments.bayes.published import printed_numbers
 from trueboundary.experiments.images.attack_tables import (
     attack_rows,
@@ -88,6 +88,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         ],
         measurements=measurements,
         remarks=_remarks(runs, rows, names) + undecided,
+        tables=printed_cells(rows),
     )
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from trueboundary.experiments.base import Measurement, Row, Rows
-from trueboundary.experiments.images.attack_tables import chosen, names_of, nearest_distances
+from trueboundary.experiments.images.attack_tables import (
+    chosen,
+    estimate,
+    names_of,
+    nearest_distances,
+)
 from trueboundary.experiments.images.orderings import (
     accurate_and_brittle,
     all_of,
@@ -70,3 +76,32 @@ def _in_the_papers_order(row: Mapping[str, Row]) -> bool | None:
             apart(row["linear SVM"], row["CNN"]),
         ]
     )
+
+
+def printed_cells(rows: Sequence[Row], words: str = "") -> dict[str, dict[str, list[str]]]:
+    """Return our cells of Table 1 and Figure 6, by data set; rows are in the order of columns.
+
+    Each cell ends with `words`, which say what was not as in the paper.
+    """
+    by_name = {name: chosen(rows, dataset=name) for name in names_of(rows)}
+    return {
+        "table-1": {
+            name: [
+                f"{_percent(r, 'accuracy')} ({_percent(r, 'accuracy_under_attack')}){words}"
+                for r in own
+            ]
+            for name, own in by_name.items()
+        },
+        "figure-6": {name: [_attack(r) + words for r in own] for name, own in by_name.items()},
+    }
+
+
+def _percent(row: Row, value: str) -> str:
+    return f"{100 * row[value]:.3g}"
+
+
+def _attack(row: Row) -> str:
+    mean, low, high = estimate(row, "mean_l2")
+    if math.isnan(mean):
+        return "none found"
+    return f"{mean:.2f}" if low is None else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
