@@ -50,6 +50,9 @@ class Measurement:
         What a reader must know besides, in one or two sentences.
     interval_of : {"samples", "networks", "bracket"}
         Where the width of the interval comes from.
+    holds_for : str
+        For which values of something that the paper leaves open the outcome is this one; it is said
+        with the verdict.
     """
 
     value: float | bool | None
@@ -60,6 +63,7 @@ class Measurement:
     cells: Table = ()
     note: str = ""
     interval_of: IntervalOf = "samples"
+    holds_for: str = ""
 
     @property
     def number(self) -> float:

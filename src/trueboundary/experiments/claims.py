@@ -241,6 +241,8 @@ def judge(
     if measurement is None and lacks_data:
         return Judgement(claim, None, Verdict.NO_DATA, "the data are not here")
     reductions, assumptions, images = _circumstances(claim, settings)
+    if measurement is not None and measurement.holds_for:
+        images = (measurement.holds_for, *images)
     said: Any = {
         "reductions": reductions,
         "assumptions": assumptions,

@@ -122,8 +122,8 @@ def _headlines(root: Path, material: Material) -> str:
 def _verdict(judgement: Judgement, *, brief: bool) -> str:
     if brief:
         names = [assumption.partition(" (")[0] for assumption in judgement.assumptions]
-        assuming = f", assuming that {' and '.join(names)}" if names else ""
-        return f"{judgement.verdict.value}{assuming}"
+        told = [f"assuming that {' and '.join(names)}"] if names else []
+        return "; ".join([judgement.verdict.value, *told, *judgement.conditions])
     told = [judgement.verdict.value, *qualifications(judgement)]
     return ". ".join(told[:2]) + "".join(f" {sentence}" for sentence in told[2:])
 

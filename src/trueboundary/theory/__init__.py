@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trueboundary.theory import (
         caps,
+        concentration,
         gaussian_pairs,
         intervals,
         log_ratios,
@@ -21,7 +22,15 @@ if TYPE_CHECKING:
         truncated,
     )
 
-__all__ = ["caps", "gaussian_pairs", "intervals", "log_ratios", "quadratic_forms", "truncated"]
+__all__ = [
+    "caps",
+    "concentration",
+    "gaussian_pairs",
+    "intervals",
+    "log_ratios",
+    "quadratic_forms",
+    "truncated",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -208,18 +208,17 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         "A1.6a": deviation_measurement(angles, crossings["random"]),
         "A1.6b": confident_measurement(radii, arrays["rays/one-worst"]),
         "A1.6c": Measurement(
-            summary["outer_wrong_two-worst"],
+            summary[f"outer_wrong_{SPAN}"],
             n=summary["n_circle"],
-            note="Exact up to the grid of angles. The second direction is itself a worst case "
-            "under the constraint of orthogonality.",
+            note="Exact up to the grid of angles. The plane through the two worst of the points "
+            f"where the searches ended (cosine {summary['cosine_of_two']:.3f}). With the worst "
+            "point among those orthogonal to the first, as in the picture, "
+            f"{summary['outer_wrong_two-worst']:.4g} of the circle.",
         ),
     }
     remarks = [
         f"The worst margin (logit) found on the outer sphere is {summary['worst_margin']:.3g}, "
         f"and {summary['worst_orthogonal_margin']:.3g} among the points orthogonal to it.",
-        "On the slice through the two worst of the points where the searches ended (cosine "
-        f"{summary['cosine_of_two']:.3f}), orthogonalised afterwards, "
-        f"{summary[f'outer_wrong_{SPAN}']:.4g} of the outer circle is misclassified.",
         "Of the outer circle, "
         + ", ".join(f"{summary[f'outer_wrong_{name}']:.4g} ({_TITLES[name]})" for name in SLICES)
         + " is misclassified.",
