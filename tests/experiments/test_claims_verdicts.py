@@ -14,6 +14,7 @@ from trueboundary.experiments.claims import (
     parse_claim,
     read_claims,
 )
+from trueboundary.experiments.findings import parse_finding, read_findings
 from trueboundary.experiments.overrides import parse_overrides, parse_value
 from trueboundary.experiments.registry import experiments, get_experiment
 from trueboundary.experiments.summaries import over_networks, share_measurement
@@ -389,7 +390,7 @@ def test_an_entry_that_lacks_something_is_refused():
 def test_the_claims_file_is_sound(paper):
     claims = read_claims(paper)
     assert len({claim.id for claim in claims}) == len(claims)
-    assert any(claim.headline for claim in claims)
+    assert any(claim.headline for claim in claims) or not claims
     for claim in claims:
         settings = {setting.name for setting in read_settings(claim.experiment)}
         assert set(claim.depends_on) <= settings, claim.id
@@ -456,3 +457,31 @@ def test_overrides_go_to_the_experiments_that_have_the_setting():
     for text in ("dim", "=3"):
         with pytest.raises(ValueError, match="name=value"):
             parse_overrides([fake], [text])
+
+
+# --- findings: measured, and judged by nobody ----------------------------------------------------
+
+FINDING = {
+    "id": "T9",
+    "about": "somewhere",
+    "question": "How many?",
+    "experiment": "fake",
+    "quantity": "a number",
+    "beside": "nothing",
+}
+
+
+def test_a_finding_has_no_test_and_no_verdict():
+    assert parse_finding("truth", FINDING).question == "How many?"
+    for extra in ("test", "value", "expected"):
+        with pytest.raises(ValueError, match=rf"truth/findings.toml: entry T9: .*{extra}"):
+            parse_finding("truth", FINDING | {extra: 1.0})
+    with pytest.raises(ValueError, match="T9: beside is empty"):
+        parse_finding("truth", FINDING | {"beside": ""})
+
+
+def test_the_ids_of_findings_stay_and_are_none_of_a_claims():
+    ids = [finding.id for paper in PAPERS for finding in read_findings(paper)]
+    assert ids == ["T1", "T2", "T3", "T4", "T6", "T7"]
+    assert not read_claims("truth")
+    assert not set(ids) & {claim.id for paper in PAPERS for claim in read_claims(paper)}

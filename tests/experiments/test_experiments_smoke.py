@@ -8,6 +8,7 @@ import pytest
 
 from trueboundary.experiments import Verdict, experiments, judge, read_claims
 from trueboundary.experiments.base import SCALES, read_settings
+from trueboundary.experiments.findings import read_findings
 from trueboundary.runs import Run, Store, execute
 
 IDS = list(experiments())
@@ -42,7 +43,13 @@ def test_experiment_runs_and_explains_itself(name: str, store: Store) -> None:
         assert panel.caption
         assert len(panel.data) > 0
     known = {claim.id: claim for claim in read_claims(experiment.paper)}
+    findings = {finding.id: finding for finding in read_findings(experiment.paper)}
+    assert not set(findings) & set(known)
     for claim_id, measurement in analysis.measurements.items():
+        if claim_id in findings:
+            assert findings[claim_id].experiment == name
+            assert not math.isnan(measurement.number)
+            continue
         claim = known[claim_id]
         assert claim.experiment == name
         verdict = judge(claim, measurement, experiment.settings("smoke")).verdict
@@ -74,3 +81,5 @@ def test_every_claim_belongs_to_an_experiment_and_to_its_settings(paper: str) ->
         assert claim.experiment in experiments(), claim.id
         stated = {setting.name for setting in read_settings(claim.experiment)}
         assert set(claim.depends_on) <= stated, claim.id
+    for finding in read_findings(paper):
+        assert finding.experiment in experiments(), finding.id

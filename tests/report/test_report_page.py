@@ -15,10 +15,12 @@ import pytest
 
 from trueboundary.experiments import Analysis, Measurement, Verdict
 from trueboundary.experiments.claims import parse_claim
+from trueboundary.experiments.findings import Finding
 from trueboundary.experiments.printed_tables import PrintedRow, PrintedTable
 from trueboundary.figures import COLOURS, CYCLE, new_figure, save_figure
 from trueboundary.report.build import GrowingReport, build_report
 from trueboundary.report.figure_files import draw_picture
+from trueboundary.report.markdown import BEGIN, END, update_readme
 from trueboundary.report.words import duration, measured_value, number
 from trueboundary.runs import Plan, Store, execute, read_plan, total_cost, write_plan
 
@@ -362,3 +364,36 @@ def test_an_open_verdict_says_what_would_decide_it(fake, root, monkeypatch):
     (entry,) = json.loads((built.page.parent / "claims.json").read_text())
     assert entry["n_needed"] == 9296
     assert entry["assumptions"] == ["mode is plain (not stated)"]
+
+
+def test_findings_have_a_place_of_their_own_and_no_verdict(fake, root, monkeypatch):
+    from trueboundary.report import collect
+
+    own = Finding("T9", "spheres", "Section 0", "How | many?", "sums", "a sum", "none", True)
+    gone = replace(own, id="T8", question="And otherwise?", headline=False)
+    found = Measurement(1.6, 1.5, 1.7, n=12, exact=1.644, cells=[{"n": 1}], note="A note.")
+    analysed = Analysis([], {"T9": found}, without_data=["T8"])
+    sums = replace(fake.EXPERIMENT, analyse=lambda *_: analysed)
+    monkeypatch.setattr(collect, "experiments", lambda: {"sums": sums})
+    monkeypatch.setattr(collect, "read_findings", lambda paper: [own, gone])
+    monkeypatch.setattr(collect, "read_claims", lambda paper: [])
+    built = build_report(root)
+    page = Page(built.page.read_text(encoding="utf-8"))
+    assert {"findings", "finding-T9", "finding-T8"} <= set(page.ids)
+    assert "1.6 [1.5, 1.7] a sum 12 1.644 none" in page.text
+    assert "the data are not here" in page.text
+    assert built.rows == []
+    lines = (built.page.parent / "findings.md").read_text().splitlines()
+    assert lines[2].startswith("| T9 | How \\| many? | a sum | 1.6 [1.5, 1.7] | 12 | 1.644 |")
+    first, second = json.loads((built.page.parent / "findings.json").read_text())
+    assert first["measurement"]["value"] == 1.6
+    assert "verdict" not in first
+    assert second["measurement"] is None
+    readme = root / "README.md"
+    readme.write_text(f"{BEGIN}\n{END}\n")
+    update_readme(readme, root, built.material)
+    text = readme.read_text()
+    assert "Found beyond the papers:" in text
+    assert "| T9 |" in text
+    assert "| T8 |" not in text
+    assert "Found" not in (built.page.parent / "claims.md").read_text()

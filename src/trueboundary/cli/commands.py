@@ -277,6 +277,7 @@ def _run(
     overrides: Sequence[str],
 ) -> None:
     from trueboundary.cli.findings import findings
+    from trueboundary.cli.terminal_tables import findings_table
     from trueboundary.cli.work import carry_out, default_folder, find_others, plan_jobs
     from trueboundary.report.build import GrowingReport
     from trueboundary.report.summary import tally
@@ -309,7 +310,9 @@ def _run(
     own = built.material.only([experiment.id for experiment in chosen])
     found.tell_rest(own.attempted)
     if own.attempted:
-        console.print(f"{tally(own.attempted)}.", highlight=False)
+        console.print(f"{tally(own.rows)}.", highlight=False)
+    if own.findings:
+        console.print(findings_table(own))
     for why, n in own.not_run.items():
         console.print(f"{plural(n, 'claim')} {why}.", highlight=False)
     for line in describe_failures(failures, folder):

@@ -16,7 +16,7 @@ from trueboundary.experiments.claims import Verdict
 from trueboundary.report.words import duration, measured_value, paper_value, qualifications
 
 if TYPE_CHECKING:
-    from trueboundary.report.collect import ClaimRow
+    from trueboundary.report.collect import ClaimRow, Material
 
 _COLOURS = {
     Verdict.REPRODUCED: "green",
@@ -102,6 +102,20 @@ def _values(row: ClaimRow, indent: int) -> Table:
     for sentence in [] if judgement is None else qualifications(judgement):
         line.add_row("", "", f"[dim]{escape(sentence)}[/]")
     return line
+
+
+def findings_table(material: Material) -> Table:
+    """Return what was found beyond the papers, with what they have on it."""
+    table = _table("finding", "question and what was measured", "measured", "beside it")
+    for row in material.findings:
+        found = row.measurement
+        table.add_row(
+            row.finding.id,
+            f"{escape(row.finding.question)}\n[dim]{escape(row.finding.quantity)}[/]",
+            escape(row.missing if found is None else measured_value(found)),
+            escape(row.finding.beside),
+        )
+    return table
 
 
 def checks_table(checks: Sequence[tuple[str, str]]) -> Table:

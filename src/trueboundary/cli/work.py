@@ -14,6 +14,7 @@ from trueboundary.cli.errors import UserError
 from trueboundary.cli.progress import show_progress
 from trueboundary.experiments.base import Experiment, Scale
 from trueboundary.experiments.claims import reduced_settings
+from trueboundary.experiments.findings import read_findings
 from trueboundary.experiments.formats import setting
 from trueboundary.experiments.images.brought import check_images
 from trueboundary.experiments.overrides import parse_overrides
@@ -168,12 +169,17 @@ def carry_out(
 
 
 def job_value(job: Job) -> float:
-    """Return the number of claims that a job decides; those it only measures count a tenth."""
-    return sum(
+    """Return the number of claims that a job decides, and of findings that it makes.
+
+    Claims that it only measures count a tenth.
+    """
+    claims = sum(
         0.1 if reduced_settings(claim, job.plan.settings) else 1.0
         for claim in read_claims_of([job.experiment.paper])
         if claim.experiment == job.experiment.id
     )
+    found = read_findings(job.experiment.paper)
+    return claims + sum(finding.experiment == job.experiment.id for finding in found)
 
 
 def run_names(jobs: Sequence[Job]) -> dict[str, str]:

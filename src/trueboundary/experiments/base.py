@@ -106,12 +106,12 @@ class Analysis:
     panels : sequence of Panel
         Figures.
     measurements : mapping of str to Measurement
-        By claim id.
+        By the id of a claim or finding.
     remarks : sequence of str
         Sentences for the report: findings that belong to no claim.
     without_data : collection of str
-        Ids of the claims that were not measured because this machine has not the data. Any other
-        claim without a measurement is one that the runs, as they came out, cannot decide.
+        Ids of the claims and findings that were not measured because this machine has not the data.
+        Any other without a measurement is one that the runs, as they came out, cannot decide.
     conditions : sequence of str
         What besides settings was not as in the paper, for instance the number of photographs. It
         decides nothing and is said with every verdict that depends on a setting.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, get_args
@@ -36,7 +37,7 @@ class Claim:
     id : str
         For instance ``"A1.3"``.
     paper : str
-        ``"spheres"``, ``"bayes"`` or ``"truth"``.
+        ``"spheres"`` or ``"bayes"``.
     section : str
         Where the paper makes it.
     statement : str
@@ -147,8 +148,10 @@ class Judgement:
 
 
 def read_claims(paper: str) -> list[Claim]:
-    """Return the claims of a paper in the order of its claims file."""
-    stated = read_table(paper, "claims")["claim"]
+    """Return the claims of a paper in the order of its claims file; none where it has none."""
+    stated: list[Mapping[str, Any]] = []
+    with suppress(FileNotFoundError):
+        stated = read_table(paper, "claims")["claim"]
     entries = [each for entry in stated for each in expand_entry(entry)]
     claims = [parse_claim(paper, entry) for entry in entries]
     twice = [id for id, n in Counter(claim.id for claim in claims).items() if n > 1]

@@ -22,10 +22,11 @@ from trueboundary.report.figure_files import (
     Picture,
     draw_picture,
     write_claims_json,
+    write_findings_json,
     write_picture,
     write_text,
 )
-from trueboundary.report.markdown import claims_markdown, tables_markdown
+from trueboundary.report.markdown import claims_markdown, findings_markdown, tables_markdown
 from trueboundary.report.page import render_page
 from trueboundary.runs import Plan
 from trueboundary.runs.locking import locked
@@ -111,8 +112,8 @@ def build_report(
 
     The folder holds ``index.html``, which needs nothing else and opens offline, every figure as
     PNG and PDF with its data as CSV under ``figures/``, the claims as ``claims.json`` and
-    ``claims.md``, and the papers' tables beside ours as ``tables.md``. An earlier report is
-    replaced.
+    ``claims.md``, what was found beyond the papers as ``findings.json`` and ``findings.md``, and
+    the papers' tables beside ours as ``tables.md``. An earlier report is replaced.
 
     Parameters
     ----------
@@ -172,6 +173,9 @@ def _write(
         material, pictures = _draw(material, staging / "figures", drawn)
         write_claims_json(staging / "claims.json", material.rows)
         write_text(staging / "claims.md", claims_markdown(material.rows))
+        if material.findings:
+            write_findings_json(staging / "findings.json", material.findings)
+            write_text(staging / "findings.md", findings_markdown(material.findings))
         if material.tables:
             write_text(staging / "tables.md", tables_markdown(material.tables))
         write_text(staging / "index.html", render_page(material, pictures))

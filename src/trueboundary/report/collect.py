@@ -5,12 +5,12 @@ from __future__ import annotations
 import traceback
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from trueboundary.experiments.base import Analysis, Experiment, read_settings
+from trueboundary.experiments.base import Analysis, Experiment, Measurement, read_settings
 from trueboundary.experiments.claims import Claim, Judgement, judge, read_claims
+from trueboundary.experiments.findings import Finding, read_findings
 from trueboundary.experiments.printed_tables import PrintedTable, filled_tables
 from trueboundary.experiments.provenance import find_misfit
 from trueboundary.experiments.registry import experiments
@@ -61,6 +61,15 @@ class ClaimRow:
 
 
 @dataclass(frozen=True)
+class FindingRow:
+    """A finding with what was measured about it, or with the reason why nothing was."""
+
+    finding: Finding
+    measurement: Measurement | None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
 class Material:
     """What a report is made of.
 
@@ -82,6 +91,17 @@ class Material:
     rows: Sequence[ClaimRow]
     n_elsewhere: int
     unknown: Sequence[str] = ()
+
+    @property
+    def findings(self) -> list[FindingRow]:
+        """What the experiments found beyond the papers, in the order of their files."""
+        return [
+            _finding_row(section, finding)
+            for paper in dict.fromkeys(s.experiment.paper for s in self.sections)
+            for finding in read_findings(paper)
+            for section in self.sections
+            if section.experiment.id == finding.experiment
+        ]
 
     def only(self, ids: Collection[str]) -> Material:
         """Return what there is about some experiments, as if the folder held nothing else."""
@@ -237,7 +257,11 @@ def _say(analysis: Analysis) -> None:
 
 
 def _analysis_without_data(experiment: Experiment) -> Analysis:
-    claims = [c.id for c in read_claims_of([experiment.paper]) if c.experiment == experiment.id]
+    asked: list[Claim | Finding] = [
+        *read_claims_of([experiment.paper]),
+        *read_findings(experiment.paper),
+    ]
+    claims = [one.id for one in asked if one.experiment == experiment.id]
     remark = "The images that this experiment needs were not on this machine, so nothing was run."
     return Analysis(remarks=[remark], without_data=claims)
 
@@ -255,8 +279,7 @@ def read_claims_of(papers: Iterable[str]) -> list[Claim]:
     """Return the claims of some papers, one after the other."""
     claims: list[Claim] = []
     for paper in dict.fromkeys(papers):
-        with suppress(FileNotFoundError):  # experiments of our own may judge no paper
-            claims += read_claims(paper)
+        claims += read_claims(paper)
     return claims
 
 
@@ -296,6 +319,17 @@ def _row(section: Section, claim: Claim) -> tuple[Section, ClaimRow]:
         problem = f"Its measurement of claim {claim.id} cannot be judged: {printable(str(error))}"
         broken = Section(section.experiment, section.plan, section.runs, None, problem)
         return broken, ClaimRow(claim, None, "its measurement cannot be judged")
+
+
+def _finding_row(section: Section, finding: Finding) -> FindingRow:
+    if section.analysis is None:
+        return FindingRow(finding, None, "its experiment gave no result")
+    found = section.analysis.measurements.get(finding.id)
+    if found is not None:
+        return FindingRow(finding, found)
+    if finding.id in section.analysis.without_data:
+        return FindingRow(finding, None, "the data are not here")
+    return FindingRow(finding, None, "these runs do not show it")
 
 
 def _hours_needed(experiment: Experiment, plan: Plan, judgement: Judgement) -> float | None:

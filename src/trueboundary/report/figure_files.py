@@ -13,7 +13,7 @@ from typing import Any
 
 from trueboundary.experiments.base import Panel, Table
 from trueboundary.figures import save_figure
-from trueboundary.report.collect import ClaimRow
+from trueboundary.report.collect import ClaimRow, FindingRow
 from trueboundary.runs import strict_json
 
 _NAME = re.compile(r"\w[\w.-]*")
@@ -92,6 +92,19 @@ def write_text(file: Path, text: str) -> None:
 def write_claims_json(file: Path, rows: Sequence[ClaimRow]) -> None:
     """Write every claim with its measurement and verdict as strict JSON."""
     file.write_text(strict_json.dumps([_claim_record(row) for row in rows]), encoding="utf-8")
+
+
+def write_findings_json(file: Path, rows: Sequence[FindingRow]) -> None:
+    """Write every finding with its measurement as strict JSON."""
+    records = [
+        {
+            "finding": asdict(row.finding),
+            "measurement": None if row.measurement is None else asdict(row.measurement),
+            "missing": row.missing,
+        }
+        for row in rows
+    ]
+    file.write_text(strict_json.dumps(records), encoding="utf-8")
 
 
 def _claim_record(row: ClaimRow) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from pathlib import Path
 from trueboundary.experiments.claims import Judgement
 from trueboundary.experiments.printed_tables import PrintedTable
 from trueboundary.regular_files import read_regular, reason
-from trueboundary.report.collect import ClaimRow, Material
+from trueboundary.report.collect import ClaimRow, FindingRow, Material
 from trueboundary.report.summary import tally
 from trueboundary.report.words import (
     NOT_RUN,
     count,
+    exact_number,
     exact_value,
     measured_value,
     paper_value,
@@ -55,6 +56,21 @@ def claims_markdown(rows: Iterable[ClaimRow], *, brief: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
+def findings_markdown(rows: Iterable[FindingRow]) -> str:
+    """Return a Markdown table of findings."""
+    lines = [
+        "| finding | question | what was measured | measured [95 %] | n | exact | beside it |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        found, finding = row.measurement, row.finding
+        measured = row.missing if found is None else measured_value(found)
+        exact = exact_number(found)
+        cells = (finding.id, finding.question, finding.quantity, measured, count(found), exact)
+        lines.append("| " + " | ".join(_cell(cell) for cell in (*cells, finding.beside)) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def tables_markdown(tables: Iterable[PrintedTable]) -> str:
     """Return the papers' tables in Markdown, each cell with the paper's value and ours."""
     parts = []
@@ -79,7 +95,7 @@ def check_readme(file: Path) -> None:
 
 
 def update_readme(file: Path, root: Path, material: Material) -> None:
-    """Replace what stands between the markers in `file` by the table of headline claims.
+    """Replace what stands between the markers in `file` by headline claims and findings.
 
     The rest stays as it is: line endings, permissions, and a link that leads to the file. What
     `check_readme` refuses is refused.
@@ -116,7 +132,9 @@ def _headlines(root: Path, material: Material) -> str:
     command = f"trueboundary report {root.as_posix()} --readme README.md"
     note = f"Measured at scale {scales}; this table is written by `{command}`."
     counts = f"In this table {tally(rows)}; in all {tally(material.rows)}."
-    return f"{claims_markdown(rows, brief=True)}\n{counts} {note}\n"
+    findings = [row for row in material.findings if row.finding.headline]
+    ours = f"\nFound beyond the papers:\n\n{findings_markdown(findings)}" if findings else ""
+    return f"{claims_markdown(rows, brief=True)}\n{counts} {note}\n{ours}"
 
 
 def _verdict(judgement: Judgement, *, brief: bool) -> str:

@@ -13,6 +13,7 @@ __all__ = [
     "NOT_RUN",
     "count",
     "duration",
+    "exact_number",
     "exact_value",
     "measured_value",
     "number",
@@ -105,6 +106,11 @@ def count(measurement: Measurement | None) -> str:
 
 def exact_value(judgement: Judgement | None) -> str:
     """Return the mathematical value beside a measurement, or a dash."""
-    if judgement is None or judgement.measurement is None or judgement.measurement.exact is None:
+    return "–" if judgement is None else exact_number(judgement.measurement)
+
+
+def exact_number(measurement: Measurement | None) -> str:
+    """Return the mathematical value of what was measured, or a dash."""
+    if measurement is None or measurement.exact is None:
         return "–"
-    return number(judgement.measurement.exact)
+    return number(measurement.exact)

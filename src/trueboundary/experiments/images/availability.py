@@ -11,7 +11,8 @@ from functools import wraps
 from typing import Any
 
 from trueboundary.experiments.base import Analysis
-from trueboundary.experiments.claims import read_claims
+from trueboundary.experiments.claims import Claim, read_claims
+from trueboundary.experiments.findings import Finding, read_findings
 from trueboundary.runs import Run, RunResult
 
 Analyse = Callable[[Mapping[str, Run], Mapping[str, Any]], Analysis]
@@ -37,7 +38,8 @@ def unless_images_are_missing(experiment: str) -> Callable[[Analyse], Analyse]:
         def checked(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
             if not (missing := missing_images(runs)):
                 return analyse(runs, settings)
-            claims = [claim.id for claim in read_claims(paper) if claim.experiment == experiment]
+            asked: list[Claim | Finding] = [*read_claims(paper), *read_findings(paper)]
+            claims = [one.id for one in asked if one.experiment == experiment]
             remark = f"{missing} Then give the same command again."
             return Analysis(remarks=[remark], without_data=claims)
 

@@ -92,10 +92,9 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         f"Errors found: {', '.join(errors) or 'none'}. Undecided within {settings['max_cells']:,} "
         f"caps: {', '.join(undecided) or 'none'}."
     )
-    # Without an error or a proof for each sphere the runs decide nothing.
-    decided = errors or len(proven) == len(settings["dims"])
-    measurements = {"T3": Measurement(not errors, cells=rows, note=note)} if decided else {}
-    return Analysis([_panel(rows)], measurements, [note, _growth(rows)])
+    largest = max((dim for dim in proven if not any(d < dim for d in open_dims)), default=0)
+    found = Measurement(float(largest), cells=rows, note=note)
+    return Analysis([_panel(rows)], {"T3": found}, [note, _growth(rows)])
 
 
 def _growth(rows: Rows) -> str:
