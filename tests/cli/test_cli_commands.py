@@ -498,7 +498,7 @@ def test_reproduce_leaves_some_experiments_to_run(capsys, monkeypatch):
 def _use_dataset(monkeypatch, name):
     from trueboundary.experiments import base
 
-    table = {"dataset": dict.fromkeys(("smoke", "quick", "paper"), name)}
+    table = {"dataset": dict.fromkeys(("smoke", "quick", "paper"), name) | {"stated": "Table 1"}}
     scales = {"sums": base._scales()["sums"] | table}
     monkeypatch.setattr(base, "_scales", lambda: scales)
 

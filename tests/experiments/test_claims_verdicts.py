@@ -14,8 +14,8 @@ from trueboundary.experiments.claims import (
     parse_claim,
     read_claims,
 )
-from trueboundary.experiments.findings import parse_finding, read_findings
 from trueboundary.experiments.overrides import parse_overrides, parse_value
+from trueboundary.experiments.own_findings import parse_finding, read_findings
 from trueboundary.experiments.registry import experiments, get_experiment
 from trueboundary.experiments.summaries import over_networks, share_measurement
 from trueboundary.theory.intervals import prediction_factor, t_interval

@@ -8,7 +8,7 @@ import pytest
 
 from trueboundary.experiments import Verdict, experiments, judge, read_claims
 from trueboundary.experiments.base import SCALES, read_settings
-from trueboundary.experiments.findings import read_findings
+from trueboundary.experiments.own_findings import read_findings
 from trueboundary.runs import Run, Store, execute
 
 IDS = list(experiments())

@@ -15,7 +15,7 @@ import pytest
 
 from trueboundary.experiments import Analysis, Measurement, Verdict
 from trueboundary.experiments.claims import parse_claim
-from trueboundary.experiments.findings import Finding
+from trueboundary.experiments.own_findings import Finding
 from trueboundary.experiments.printed_tables import PrintedRow, PrintedTable
 from trueboundary.figures import COLOURS, CYCLE, new_figure, save_figure
 from trueboundary.report.build import GrowingReport, build_report

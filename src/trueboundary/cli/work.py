@@ -14,10 +14,10 @@ from trueboundary.cli.errors import UserError
 from trueboundary.cli.progress import show_progress
 from trueboundary.experiments.base import Experiment, Scale
 from trueboundary.experiments.claims import reduced_settings
-from trueboundary.experiments.findings import read_findings
 from trueboundary.experiments.formats import setting
 from trueboundary.experiments.images.brought import check_images
 from trueboundary.experiments.overrides import parse_overrides
+from trueboundary.experiments.own_findings import read_findings
 from trueboundary.report.collect import read_claims_of
 from trueboundary.runs import (
     DamagedPlanError,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, read_settings
 from trueboundary.experiments.claims import Claim, Judgement, judge, read_claims
-from trueboundary.experiments.findings import Finding, read_findings
+from trueboundary.experiments.own_findings import Finding, read_findings
 from trueboundary.experiments.printed_tables import PrintedTable, filled_tables
 from trueboundary.experiments.provenance import find_misfit
 from trueboundary.experiments.registry import experiments

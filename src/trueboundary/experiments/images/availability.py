@@ -12,7 +12,7 @@ from typing import Any
 
 from trueboundary.experiments.base import Analysis
 from trueboundary.experiments.claims import Claim, read_claims
-from trueboundary.experiments.findings import Finding, read_findings
+from trueboundary.experiments.own_findings import Finding, read_findings
 from trueboundary.runs import Run, RunResult
 
 Analyse = Callable[[Mapping[str, Run], Mapping[str, Any]], Analysis]
