@@ -61,7 +61,7 @@ class AttackedImages(Pieced, OfClassifier):
         Which of the classifier's stored models.
     """
 
-    # 2 lost errors of C&W where its rate was too small; 1 began later descents where the last ended.
+    # 2 lost errors where C&W's rate was too small; 1 began later descents where the last ended.
     version: ClassVar[int] = 3
 
     attack: AttackName
