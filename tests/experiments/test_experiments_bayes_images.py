@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from trueboundary.classifiers import LinearSVM, to_arrays
 from trueboundary.experiments import experiments, read_claims
 from trueboundary.experiments.bayes import (
     bayes_attacks,
@@ -16,6 +18,7 @@ from trueboundary.experiments.bayes import (
     bayes_symmetric,
 )
 from trueboundary.experiments.bayes.published import printed_numbers
+from trueboundary.experiments.images import trained_classifiers
 from trueboundary.experiments.images.attacked_images import (
     CHANGE_EDGES,
     AttackedImages,
@@ -23,9 +26,14 @@ from trueboundary.experiments.images.attacked_images import (
     distances,
 )
 from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask
-from trueboundary.experiments.images.image_plans import CLASSIFIERS
+from trueboundary.experiments.images.image_plans import CLASSIFIERS, planned_cnn
 from trueboundary.experiments.images.sheets import Sheet, draw_sheet
-from trueboundary.experiments.images.trained_classifiers import Accuracy, TrainedCNN, TrainedSVM
+from trueboundary.experiments.images.trained_classifiers import (
+    Accuracy,
+    NarrowestCNN,
+    TrainedCNN,
+    TrainedSVM,
+)
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.tiles import tile
 
@@ -322,6 +330,47 @@ def test_cnn_keeps_its_snapshots_and_resumes(fit, tmp_path):
         assert all(np.array_equal(arrays[key], others[key]) for key in arrays)
     first, last = (run.result.models[name][1] for name in ("step-00000004", "final"))
     assert any(not np.array_equal(first[key], last[key]) for key in first)
+
+
+@pytest.mark.parametrize(
+    ("right", "width", "is_accurate"),
+    [
+        ((1980, 1990, 2000), 2, True),
+        ((1990, 1980, 1990), 1, True),
+        ((1900, 1980, 1950), 2, False),
+    ],
+)
+def test_the_narrowest_accurate_network_is_taken(
+    fit, tmp_path, monkeypatch, right, width, is_accurate
+):
+    def correct(model, x, y):
+        return np.arange(len(x)) < right[int(model.bias)]
+
+    monkeypatch.setattr(trained_classifiers, "correct", correct)
+    models = [to_arrays(LinearSVM(torch.zeros(64), float(place))) for place in range(3)]
+    config = NarrowestCNN(
+        TASK, 20, networks=tuple(TrainedCNN(TASK, 20, width=w) for w in (1, 2, 4))
+    )
+    assert set(config.needs()) == {"fit", "width 1", "width 2", "width 4"}
+    runs = {
+        f"width {one.width}": Run(
+            {}, RunResult({"available": True}, models={"final": model}), {}, tmp_path
+        )
+        for one, model in zip(config.networks, models, strict=True)
+    }
+    found = computed(config, tmp_path, fit=fit, **runs)
+    assert found.summary == {"available": True, "width": width, "is_accurate": is_accurate}
+    assert found.arrays["accuracy"].tolist() == [n / 2000 for n in right]
+    assert found.result.models["final"] is models[(1, 2, 4).index(width)]
+    with pytest.raises(ValueError, match="narrow to wide"):
+        NarrowestCNN(TASK, 20, networks=config.networks[::-1])
+
+
+def test_the_plan_takes_the_narrowest_of_several_networks():
+    settings = {"n_train": 20, "n_steps": 2, "filters": [1, 2]}
+    narrowest = planned_cnn(TASK, settings, 0, "cpu")
+    assert [one.width for one in narrowest.networks] == [1, 2]
+    assert planned_cnn(TASK, settings | {"filters": [2]}, 0, "cpu") == narrowest.networks[1]
 
 
 def test_svms_and_networks_share_their_training_points(fit):

@@ -90,8 +90,7 @@ def part_settings(settings: Settings, part: str) -> dict[str, Any]:
     """Return the settings of one of the repeated experiments."""
     if part == "real":
         return {**settings, "dataset": settings["real_dataset"]}
-    width = settings["width" if part == "noise" else "sweep_width"]
-    return {**settings, "dataset": settings["sweep_dataset"], "width": width}
+    return {**settings, "dataset": settings["sweep_dataset"], "width": settings["sweep_width"]}
 
 
 @unless_images_are_missing("bayes-faces")

@@ -9,6 +9,7 @@ from trueboundary.experiments.images.attacked_images import AttackedImages, Atta
 from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask, ImageVariant
 from trueboundary.experiments.images.trained_classifiers import (
     Accuracy,
+    NarrowestCNN,
     TrainedClassifier,
     TrainedCNN,
     TrainedSVM,
@@ -69,17 +70,29 @@ def image_task(
     return ImageTask(fit, variant, settings["noise_std"] if noise_std is None else noise_std)
 
 
-def planned_cnn(task: ImageTask, settings: Settings, seed: int, device: str) -> TrainedCNN:
-    """Return the network of CleverHans, trained on as many points as the SVMs."""
-    return TrainedCNN(
-        task,
-        settings["n_train"],
-        seed,
-        width=settings["width"],
-        n_steps=settings["n_steps"],
-        learning_rate=settings.get("learning_rate", 1e-3),
-        device=device,
-    )
+def planned_cnn(
+    task: ImageTask, settings: Settings, seed: int, device: str
+) -> TrainedCNN | NarrowestCNN:
+    """Return the network of CleverHans, trained on as many points as the SVMs.
+
+    Of several ``filters`` the narrowest network is taken that is accurate.
+    """
+    n_train = settings["n_train"]
+    networks = [
+        TrainedCNN(
+            task,
+            n_train,
+            seed,
+            width=width,
+            n_steps=settings["n_steps"],
+            learning_rate=settings.get("learning_rate", 1e-3),
+            device=device,
+        )
+        for width in settings["filters"]
+    ]
+    if len(networks) == 1:
+        return networks[0]
+    return NarrowestCNN(task, n_train, seed, tuple(networks))
 
 
 def fresh_cnn(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trueboundary.experiments.images.image_fits import ImageTask, OnImages
 from trueboundary.experiments.networks.trained_networks import (
@@ -22,6 +23,7 @@ from trueboundary.runs.config import Model
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from trueboundary.classifiers import BinaryClassifier
     from trueboundary.problems import Stream
@@ -29,8 +31,11 @@ if TYPE_CHECKING:
 Architecture = Literal["all-convolutional", "strided"]
 Kernel = Literal["linear", "rbf"]
 
-#: Points, at most, that a gamma is chosen by: an accuracy of 0.98 has a standard error of 0.003.
+#: Points, at most, that a gamma or a width is chosen by: an accuracy of 0.98 has a standard error
+#: of 0.003.
 _N_VALIDATION = 2000
+#: The least accuracy that is printed as 100 %.
+_ALL = 0.995
 #: Gammas that are usually tried.
 _USUAL_GAMMAS = 6
 #: Points that are decided together.
@@ -197,6 +202,65 @@ class TrainedCNN(TrainedClassifier):
 
 
 @dataclass(frozen=True)
+class NarrowestCNN(TrainedClassifier):
+    """The narrowest of some networks that is accurate, or else the most accurate.
+
+    The rule of Richardson and Weiss, Appendix B.3: the fewest filters with which all is classified
+    correctly. All, as they print it, to whole percents: from 0.995 on.
+
+    Parameters
+    ----------
+    task, n_train, seed
+        As in `TrainedClassifier`.
+    networks : tuple of TrainedCNN
+        Trained on these points, from narrow to wide. Each is a run of its own.
+    """
+
+    networks: tuple[TrainedCNN, ...] = ()
+
+    def __post_init__(self) -> None:
+        widths = [network.width for network in self.networks]
+        if not widths or sorted(set(widths)) != widths:
+            raise ValueError(f"networks must go from narrow to wide, got widths {widths}")
+
+    @property
+    def name(self) -> str:
+        """What it is."""
+        return "convolutional network with the fewest filters"
+
+    def needs(self) -> Mapping[str, RunConfig]:
+        """Return the mixtures and the networks by their widths."""
+        return {**super().needs()} | {f"width {one.width}": one for one in self.networks}
+
+    def cost(self) -> float:
+        """Return about the time to count the errors of every network."""
+        counting = sum(one.seconds_of_passes(2, _N_VALIDATION) for one in self.networks)
+        return RATES.run + self.task.seconds_of_points(_N_VALIDATION) + counting
+
+    def seconds_of_passes(self, n_calls: int, n_points: int) -> float:
+        """Return about the time to decide `n_points`, at most."""
+        return self.networks[-1].seconds_of_passes(n_calls, n_points)
+
+    def measure(self, context: Context) -> RunResult:
+        """Choose by points that are neither trained on nor attacked; all accuracies are kept."""
+        fit = context.inputs["fit"]
+        x, y = self.task.points(fit, _N_VALIDATION, seed=self.seed, purpose="validation")
+        trained = [context.inputs[f"width {one.width}"] for one in self.networks]
+        accuracy = np.array([correct(load_model(run, FINAL), x, y).mean() for run in trained])
+        accurate = np.flatnonzero(accuracy >= _ALL)
+        chosen = int(accurate[0] if len(accurate) else accuracy.argmax())
+        return RunResult(
+            {
+                "available": True,
+                "width": self.networks[chosen].width,
+                "is_accurate": bool(accuracy[chosen] >= _ALL),
+            },
+            {"width": np.array([one.width for one in self.networks]), "accuracy": accuracy},
+            {FINAL: trained[chosen].result.models[FINAL]},
+        )
+
+
+@dataclass(frozen=True)
 class TrainedSVM(TrainedClassifier):
     """A support vector machine.
 
@@ -335,16 +399,12 @@ class Accuracy(OfClassifier):
 
     def measure(self, context: Context) -> RunResult:
         """Count, some points at a time."""
-        import torch
-
         model = self.load(context, self.model)
         fit = context.inputs["fit"]
         x, y = self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
-        with torch.no_grad():
-            decided = [model.predict(some.to(dtype_of(model))) for some in torch.split(x, _COUNTED)]
-        correct = (torch.cat(decided) == y).numpy()
-        summary = {"available": True, "n_points": len(x), "n_correct": int(correct.sum())}
-        return RunResult(summary, {"correct": correct})
+        right = correct(model, x, y)
+        summary = {"available": True, "n_points": len(x), "n_correct": int(right.sum())}
+        return RunResult(summary, {"correct": right})
 
 
 def seconds_of_fits(task: ImageTask, n_train: int, n_gammas: int, n_others: int = 0) -> float:
@@ -352,6 +412,16 @@ def seconds_of_fits(task: ImageTask, n_train: int, n_gammas: int, n_others: int 
     n_pairs = n_train * (n_train + n_others)
     distances = n_pairs * task.fit.n_pixels * RATES.squared_distance
     return distances + n_gammas * n_pairs * RATES.kernel_fit
+
+
+def correct(model: BinaryClassifier, x: Tensor, y: Tensor) -> NDArray[np.bool_]:
+    """Return whether `model` decides each point as its label says."""
+    import torch
+
+    with torch.no_grad():
+        decided = [model.predict(some.to(dtype_of(model))) for some in torch.split(x, _COUNTED)]
+    right: NDArray[np.bool_] = (torch.cat(decided) == y).numpy()
+    return right
 
 
 def dtype_of(model: BinaryClassifier) -> torch.dtype:
