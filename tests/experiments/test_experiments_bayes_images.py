@@ -305,6 +305,33 @@ def test_all_classifiers_are_attacked_at_the_same_points(fit, tmp_path):
     assert on_best.arrays["change_count"].sum() == 6 * 64
 
 
+def test_an_attack_in_the_box_begins_inside_and_counts_the_way_there(fit, tmp_path):
+    svm = TrainedSVM(TASK, 60)
+    trained = computed(svm, tmp_path, fit=fit)
+    free, boxed = (
+        computed(
+            AttackedImages(TASK, svm, attack, 10, cw_steps=100, cw_searches=7),
+            tmp_path,
+            fit=fit,
+            classifier=trained,
+        )
+        for attack in ("cw-paper", "cw-box")
+    )
+    original, adversarial = boxed.arrays["original"], boxed.arrays["adversarial"]
+    assert (original < 0).any()
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+    to_box = np.linalg.norm(np.clip(original, 0, 1) - original, axis=1)
+    kept = boxed.arrays["kept"]
+    assert to_box == pytest.approx(boxed.arrays["distance_to_box"][kept], rel=1e-5)
+    found = np.isfinite(distances(boxed))
+    assert found.sum() >= 8  # few constants do not reach every point
+    away = np.linalg.norm(adversarial - original, axis=1)[found[kept]]
+    assert away == pytest.approx(distances(boxed)[kept][found[kept]], rel=1e-5)
+    assert (distances(boxed) >= boxed.arrays["distance_to_box"]).all()
+    assert distances(boxed)[found].mean() > distances(free)[found].mean()
+
+
 def test_a_wrong_decision_is_attacked_like_any_other(fit, tmp_path, monkeypatch):
     real = AttackedImages.points
 

@@ -271,10 +271,13 @@ def test_faces_are_analysed_with_every_part() -> None:
         *("faces-real-transfer", "faces-real-attacks"),
     ]
     means = analysis.panels[0]
-    assert [row["paper"] for row in means.data] == [3.31, 0.82, 0.55, 2.46, 0.9]
+    assert [row["paper"] for row in means.data] == [3.31, 0.82, 0.55, 2.46, 0.9, 0.82]
     assert all(panel.draw().axes for panel in analysis.panels)
     assert any("3 to 3,300 images and 5 to 4,700 images" in text for text in analysis.remarks)
     assert any("subspace is 3.00 over 20 points" in text for text in analysis.remarks)
+    in_box = next(text for text in analysis.remarks if "confines pixels" in text)
+    assert "lie 0.50 outside" in in_box
+    assert "ends 2.00 from them, 2.00 times as far" in in_box
 
 
 def assert_face_claims(analysis: Analysis) -> None:
@@ -318,6 +321,9 @@ def face_runs() -> dict[str, Run]:
         runs |= classifier(f"celeba/Male/{words}", ONES)
     for variant in ("symmetric", "asymmetric"):
         runs[f"celeba/Male/{variant}/gradient-fixed"] = attacked(ONES)
+    boxed = attacked(2 * ONES)
+    boxed.arrays["distance_to_box"] = ONES / 2
+    runs["celeba/Male/CNN/cw-box"] = boxed
     parts = {
         "capacity": capacity_runs("celeba/Male", 1.0, 1.0, 1.0),
         "noise": noise_runs({"celeba/Male": (1.0, 1.0)}),

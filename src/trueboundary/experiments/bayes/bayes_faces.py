@@ -22,7 +22,9 @@ from trueboundary.experiments.images.attack_tables import (
     attack_row,
     attack_rows,
     describe_row,
+    distance_row,
     names_of,
+    nearest_distances,
     with_paper,
 )
 from trueboundary.experiments.images.attacked_images import distances
@@ -35,11 +37,13 @@ from trueboundary.experiments.images.image_plans import (
     attacks_on,
     four_classifiers,
     image_task,
+    planned_cnn,
     under,
     words_of,
 )
 from trueboundary.experiments.images.orderings import decide
 from trueboundary.experiments.images.sheets import Sheet, file_name, sheet_panel
+from trueboundary.experiments.summaries import mean_of_points, ratio_of_means
 from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
@@ -54,6 +58,7 @@ _N_TRAINING_FACES = 162_770
 #: Pictures of each class in a sheet.
 _N_SHOWN = 2
 _ASYMMETRIC = "optimal, asymmetric"
+_BOXED = "CNN, attacked in [0, 1]"
 
 
 def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
@@ -69,6 +74,9 @@ def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
             found = attacks_on(task, None, settings, seed, attacks=("gradient", "gradient-fixed"))
             runs |= under(f"{name}/{variant}", found)
         symmetric = image_task(name, settings, seed)
+        network = planned_cnn(symmetric, settings, seed, device)
+        boxed = attacks_on(symmetric, network, settings, seed, attacks=("cw-box",))
+        runs |= under(f"{name}/CNN", boxed)
         runs[f"{name}/subspaces"] = SubspaceDistances(symmetric, n_points, seed)
         runs[f"{name}/gammas"] = GammaPath(symmetric, settings["n_train"], n_points, seed)
     for part, experiment in _parts().items():
@@ -104,14 +112,21 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         | {"paper": next(iter(printed_numbers(f"B1.7-{words_of(name)}-asymmetric")), None)}
         for name in swept
     ]
+    boxed = [
+        distance_row(distances(runs[f"{name}/CNN/cw-box"]), dataset=name, classifier=_BOXED)
+        for name in swept
+    ]
+    order = [_BOXED if words == "CNN" else words for words in CLASSIFIERS]
+    boxed = with_paper(boxed, printed_table("B3.7-{}", swept), order, "classifier")
     fits = {name: runs[f"{name}/fit"] for name in names}
     notes = [note for fit in fits.values() for note in fit.summary.get("data_notes", ())]
     remarks = list(dict.fromkeys(notes))
     remarks += [_fit_remark(fit, name) for name, fit in fits.items()]
     remarks += [describe_row(row, row["classifier"]) for row in [*rows, *contrast]]
     remarks += [_subspace_remark(runs, name) for name in swept]
+    remarks += [_box_remark(runs, name) for name in swept]
     remarks += [f"{words_of(name)}. {path_remark(runs[f'{name}/gammas'])}" for name in swept]
-    panels = [_means(rows, contrast), _subspaces(runs, swept)]
+    panels = [_means(rows, contrast, boxed), _subspaces(runs, swept)]
     panels += [_gammas(runs, name) for name in swept if name in names]
     panels += [_sheet(runs, name, settings) for name in names]
     size = settings["face_size"]
@@ -176,7 +191,20 @@ def _subspace_remark(runs: Mapping[str, Run], name: str) -> str:
     )
 
 
-def _means(rows: Rows, contrast: Rows) -> Panel:
+def _box_remark(runs: Mapping[str, Run], name: str) -> str:
+    attack = runs[f"{name}/CNN/cw-box"]
+    found, optimal = distances(attack), nearest_distances(runs, f"{name}/symmetric")
+    to_box = attack.arrays["distance_to_box"].mean()
+    share = ratio_of_means(found, optimal)[0]
+    return (
+        f"{words_of(name)}, CNN: the library that the paper attacked it with confines pixels to "
+        f"[0, 1] unless told otherwise, and samples lie {to_box:.2f} outside on average. Such an "
+        f"attack ends {mean_of_points(found)[0]:.2f} from them, {share:.2f} times as far as the "
+        f"optimal classifier's boundary."
+    )
+
+
+def _means(rows: Rows, contrast: Rows, boxed: Rows) -> Panel:
     def draw() -> Figure:
         names = names_of(rows)
         figure, (axes,) = new_figure(width=7.6, height=1.6 + 0.55 * len(names))
@@ -205,9 +233,9 @@ def _means(rows: Rows, contrast: Rows) -> Panel:
         caption="Mean L2 size of the smallest perturbation found that changes the decision, with "
         "95 % intervals over points, for the optimal classifier and three trained ones; diamonds: "
         "the optimal classifier of the asymmetric problem. Crosses: the paper's values, for 64 x "
-        "64 pixels and twenty times as many faces.",
+        "64 pixels and twenty times as many faces. The data have the CNN attacked in [0, 1] too.",
         draw=draw,
-        data=[*rows, *contrast],
+        data=[*rows, *contrast, *boxed],
     )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trueboundary.classifiers import BinaryClassifier
 
 Floats = NDArray[np.floating[Any]]
-AttackName = Literal["nearest", "cw", "cw-paper", "gradient", "gradient-fixed"]
+AttackName = Literal["nearest", "cw", "cw-paper", "cw-box", "gradient", "gradient-fixed"]
 
 #: Changes of pixels are counted in bins as wide as 1/255, a level of an 8-bit image.
 CHANGE_EDGES = np.arange(-127.5, 128.5) / 255
@@ -45,10 +45,11 @@ class AttackedImages(Pieced, OfClassifier):
 
     Parameters
     ----------
-    attack : {"nearest", "cw", "cw-paper", "gradient", "gradient-fixed"}
+    attack : {"nearest", "cw", "cw-paper", "cw-box", "gradient", "gradient-fixed"}
         The search for the nearest error; Carlini-Wagner with constants in units of distance; the
-        same with the paper's settings;
-        steps along the gradient that are computed, or of a fixed length.
+        same with the paper's settings, and with these from the nearest image with pixels in [0, 1]
+        to another, as CleverHans does unless it is told otherwise; steps along the gradient that
+        are computed, or of a fixed length. All distances are from the point itself.
     n_points, seed : int
         Number and seed of the points.
     cw_steps, cw_searches : int
@@ -170,12 +171,24 @@ class AttackedImages(Pieced, OfClassifier):
         """Attack the decision of `model` at each point."""
         import torch
 
+        from trueboundary.domains import Box
+
         with torch.no_grad():
             predicted = model.predict(x)
-        result = self._attack()(model, x, predicted)
-        return {
+        attack = self._attack()
+        found: dict[str, NDArray[Any]] = {}
+        if self.attack == "cw-box":
+            inside = x.clamp(0.0, 1.0)
+            result = attack(model, inside, predicted, domain=Box(0.0, 1.0))
+            away = (result.x_adv - x).double().norm(dim=1)
+            distance = torch.where(result.distance.isfinite(), away, math.inf)
+            found["distance_to_box"] = (inside - x).double().norm(dim=1).numpy()
+        else:
+            result = attack(model, x, predicted)
+            distance = result.distance.double()
+        return found | {
             "predicted": predicted.numpy(),
-            "distance": result.distance.double().numpy(),
+            "distance": distance.numpy(),
             "status": result.status.numpy(),
             "n_backward": result.n_backward.numpy(),
             "x_adv": result.x_adv.float().numpy(),
@@ -190,7 +203,7 @@ class AttackedImages(Pieced, OfClassifier):
             return NearestError(n_hops=0)
         if self.attack == "cw":
             return CarliniWagnerL2(self.cw_steps, self.cw_searches, self.cw_rate)
-        if self.attack == "cw-paper":
+        if self.attack in ("cw-paper", "cw-box"):
             steps, searches = self.cw_steps, self.cw_searches
             return replace(CarliniWagnerL2.paper(), n_steps=steps, n_binary_search=searches)
         if self.attack == "gradient":

@@ -165,7 +165,7 @@ def attacks_on(
         own = {}
         if attack == "cw":
             own = {name: settings[name] for name in ("cw_steps", "cw_searches", "cw_rate")}
-        elif attack == "cw-paper":
+        elif attack in ("cw-paper", "cw-box"):
             own = {name: settings[f"paper_{name}"] for name in ("cw_steps", "cw_searches")}
         runs[attack] = AttackedImages(
             task, classifier, attack, n_points, **own, model=model, seed=seed
