@@ -34,6 +34,7 @@ from trueboundary.experiments.images.trained_classifiers import (
     TrainedCNN,
     TrainedSVM,
 )
+from trueboundary.experiments.own_findings import read_findings
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.tiles import tile
 
@@ -245,8 +246,9 @@ def test_missing_images_are_an_outcome(name):
     gone = Run({}, RunResult({"available": False, "reason": "MNIST is away."}), {}, Path("gone"))
     experiment = experiments()[name]
     analysis = experiment.analyse({"any": gone}, {})
-    claims = {c.id for c in read_claims(experiment.paper) if c.experiment == name}
-    assert set(analysis.without_data) == claims != set()
+    asked = [*read_claims(experiment.paper), *read_findings(experiment.paper)]
+    mine = {one.id for one in asked if one.experiment == name}
+    assert set(analysis.without_data) == mine != set()
     assert not analysis.measurements
     assert "MNIST is away." in analysis.remarks[0]
 
