@@ -18,77 +18,77 @@ class Rates:
     """Seconds on one core per unit of work."""
 
     #: A run that has hardly anything to do: reading what it needs and storing what it found.
-    run: float = 0.032
+    run: float = 0.089
 
     # Networks of dense layers. To the inputs a pass back counts as one forward, in training as two.
     #: Start of a layer's kernels in one call, whatever the number of points.
-    layer_call: float = 5e-05
+    layer_call: float = 4.7e-05
     #: Read of a weight in one call.
-    weight_read: float = 4.9e-10
+    weight_read: float = 5.7e-10
     #: Multiplication and addition, for each weight and point.
-    product: float = 1.7e-11
+    product: float = 1.4e-11
     #: Normalisation and nonlinearity, for each unit of a ReLU network and point.
-    unit: float = 5e-10
+    unit: float = 1.7e-10
     #: Step of an optimiser and its loss, apart from what follows.
-    training_step: float = 3e-05
+    training_step: float = 1e-05
     #: Update of a weight by Adam.
-    update: float = 6.9e-10
+    update: float = 2.3e-10
     #: Draw of a normal random number.
-    random_number: float = 5.3e-09
+    random_number: float = 5.7e-09
     #: Step of an attack on some points, apart from its passes, and for each number of a point.
-    attack_call: float = 0.00047
-    attack_step: float = 2.8e-08
+    attack_call: float = 0.00067
+    attack_step: float = 3.3e-08
     #: Linear bounds of a network's outputs, per product of two weights.
-    bound: float = 3e-11
+    bound: float = 3.2e-11
     #: A cap of a covered sphere, and its bounds per product of two weights.
-    cap: float = 9e-06
-    cap_bound: float = 9e-09
+    cap: float = 9.3e-06
+    cap_bound: float = 9.3e-09
 
     # Quadratic networks and forms.
     #: Eigenvalues of a matrix, per cubed dimension.
-    eigenvalues: float = 1.1e-10
+    eigenvalues: float = 1e-10
     #: Exact tail probability of a form with its approximations, and of each weight in it.
     tail: float = 0.0012
-    tail_weight: float = 5.8e-06
+    tail_weight: float = 8e-06
     #: Gradient of an exact tail probability.
-    tail_gradient: float = 0.0045
+    tail_gradient: float = 0.0046
     #: Nearest point of an ellipsoid, per axis.
-    projection: float = 2.6e-07
+    projection: float = 1.3e-07
 
     # Images: mixtures of factor analyzers, convolutional networks and kernel machines.
     #: Reading of a pixel.
-    reading: float = 2.5e-08
+    reading: float = 1.9e-08
     #: Iteration of EM, per image, component, pixel and factor.
-    em: float = 1.4e-10
+    em: float = 1.3e-10
     #: Density, and once more its gradient, per point, component, pixel and factor.
-    density: float = 3.2e-10
+    density: float = 2.2e-10
     #: Bracket of a mixture's nearest error, per point, component, pixel and factor.
-    bracket: float = 2.4e-08
+    bracket: float = 9.6e-09
     #: Certificate for mixtures on subspaces, per point, component, pixel and factor.
-    subspaces: float = 5.1e-08
+    subspaces: float = 2.7e-08
     #: Start of a convolution's kernels in one call, whatever the number of images.
-    convolution_call: float = 8e-05
+    convolution_call: float = 0.00011
     #: Multiplication and addition of a convolution.
-    convolution: float = 7.5e-12
+    convolution: float = 6.3e-12
     #: Nonlinearity and traffic, for each value between two convolutions.
-    feature: float = 3.2e-09
+    feature: float = 3.7e-09
     #: Kernel, and once more its gradient, per point, support vector and pixel.
-    kernel: float = 6e-11
+    kernel: float = 6.3e-11
     #: Squared distance, per pair of points and pixel, and fit to a kernel, per pair of points.
-    squared_distance: float = 3.6e-11
-    kernel_fit: float = 1.5e-08
+    squared_distance: float = 9.3e-11
+    kernel_fit: float = 5e-09
     #: Fit of a linear machine, per training point and pixel.
-    linear_fit: float = 5.5e-08
+    linear_fit: float = 5e-08
 
     # Small problems in the plane, where the start of each operation is what takes time.
     #: Step of training a small network.
-    small_step: float = 0.00017
+    small_step: float = 0.00014
     #: Attack on a point, or bracket of its nearest error.
-    small_search: float = 0.0015
+    small_search: float = 0.0014
     #: Exact distance of a point to a conic.
-    small_distance: float = 9.3e-06
+    small_distance: float = 1e-05
     #: Fit of a small mixture, per point and component.
-    small_fit: float = 1.1e-05
+    small_fit: float = 1.2e-05
 
 
 RATES = Rates()
