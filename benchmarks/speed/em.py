@@ -38,7 +38,7 @@ def rows(setup: Setup) -> list[Row]:
     n_rows, dim = setup.size(4932, 60), setup.size(784, 12)
     components, factors = setup.size(COMPONENTS, 3), setup.size(FACTORS, 2)
     density, x = made_up(n_rows, dim, components, factors)
-    few = dataclasses.replace(setup, repeats=3)
+    few = dataclasses.replace(setup, repeats=1)
     rate = product_rate(n_rows, components * (factors + 1), dim, few)
     floor = 2 * n_rows * dim * components * (factors + 1) / rate
     found = []
