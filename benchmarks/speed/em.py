@@ -98,7 +98,11 @@ def _rises(sides: dict[str, Rise], setup: Setup) -> dict[str, float]:
 def made_up(
     n_rows: int, dim: int, components: int, factors: int
 ) -> tuple[MixtureOfFactorAnalyzers, Array]:
-    """Return a mixture whose components overlap enough to leave something to fit, and rows."""
+    """Return a rough start, and rows of a mixture whose components overlap.
+
+    A start as far off as one from a few rows: at the truth itself, whose noise is small, float32
+    would not do, and rows in float32 would be worked on in float64.
+    """
     generator = torch.Generator().manual_seed(0)
     density = MixtureOfFactorAnalyzers(
         torch.full((components,), 1 / components),
@@ -106,7 +110,13 @@ def made_up(
         0.1 * torch.randn(components, dim, factors, generator=generator),
         0.1**2,
     )
-    return density, density.sample((n_rows,), generator=generator).numpy()
+    start = MixtureOfFactorAnalyzers(
+        density.weights,
+        density.means + 0.02 * torch.randn(components, dim, generator=generator),
+        0.1 * torch.randn(components, dim, factors, generator=generator),
+        0.3**2,
+    )
+    return start, density.sample((n_rows,), generator=generator).numpy()
 
 
 def _ours(x: Array, start: MixtureOfFactorAnalyzers, n: int) -> None:
