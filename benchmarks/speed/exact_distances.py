@@ -13,7 +13,7 @@ import torch
 from harness import Row, Setup, alternate
 from torch import Tensor
 
-from trueboundary.attacks import Attack, ManifoldAttack, OffManifoldAttack
+from trueboundary.attacks import Attack, ManifoldAttack, NearestError
 from trueboundary.certificates import EllipsoidCertificate, nearest_ellipsoid_error
 from trueboundary.classifiers import QuadraticNetwork
 from trueboundary.domains import Shell, Sphere
@@ -23,11 +23,11 @@ TITLE = "Exact nearest errors"
 ON_SPHERE: dict[str, Attack] = {
     "manifold attack as published, 1000 steps of 0.001": ManifoldAttack(),
     "manifold attack, 100 steps of 0.01": ManifoldAttack(n_steps=100, step_size=0.01),
-    "manifold attack, refined": ManifoldAttack(refine_steps=100),
+    "search for the nearest error": NearestError(),
 }
 IN_SPACE: dict[str, Attack] = {
-    "attack off the manifold, first crossing": OffManifoldAttack(refine_steps=0),
-    "attack off the manifold, refined": OffManifoldAttack(),
+    "the published attack, in space": ManifoldAttack(),
+    "search for the nearest error, in space": NearestError(),
 }
 
 

@@ -37,7 +37,7 @@ def gpu() -> ModuleType:
 
 
 @dataclass(frozen=True)
-class Slow(RunConfig):
+class BegunBefore(RunConfig):
     """Takes longer than any test has, unless it was begun before."""
 
     def compute(self, context: Context) -> RunResult:
@@ -75,12 +75,12 @@ def test_a_piece_stops_at_its_limit_and_goes_on_from_there(
 ) -> None:
     store = Store(tmp_path)
     start = time.monotonic()
-    assert gpu.work("slow", [Slow()], store, 0.5)
+    assert gpu.work("slow", [BegunBefore()], store, 0.5)
     assert time.monotonic() - start < 30
     assert "stopped after 0.5 s, 1 of 1 runs left" in capsys.readouterr().out
-    assert store.load(Slow()) is None
-    assert gpu.work("slow", [Slow()], store, 30.0)
-    finished = store.load(Slow())
+    assert store.load(BegunBefore()) is None
+    assert gpu.work("slow", [BegunBefore()], store, 30.0)
+    finished = store.load(BegunBefore())
     assert finished is not None
     assert finished.summary == {"went on": True}
 
@@ -102,7 +102,8 @@ def test_the_pieces_of_a_card_are_those_of_the_papers_own_scale(gpu: ModuleType)
     names = [run.name for run in pieces["speed"]]
     assert "training" in names
     assert "start" not in names
-    networks = {run.network for name, (run,) in pieces.items() if name.startswith("fig5-")}
+    figure = [runs for name, runs in pieces.items() if name.startswith("fig5-")]
+    networks = {run.network for (run,) in figure}
     assert {relu, large} <= networks, "one training serves all"
 
 

@@ -85,6 +85,8 @@ class ImageSource:
     n_factors: ClassVar[int] = 10
     #: Whether the images show people. Runs then keep none of them.
     is_private: ClassVar[bool] = False
+    #: Whether the images are made up for trying things out, so that no claim is judged by them.
+    is_made_up: ClassVar[bool] = False
     #: About how many training images a pair of classes has, and their height, width and channels:
     #: what the time that commands expect to take is worked out from.
     n_images: ClassVar[int] = 10_000
@@ -272,6 +274,7 @@ class SyntheticSource(ImageSource):
     class_names = ("lying", "standing")
     n_components, n_factors = 2, 2
     n_images, image_shape = 300, (8, 8, 1)
+    is_made_up = True
 
     def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
         """Return 150 bars of each class, under whichever two names are asked for."""

@@ -345,7 +345,7 @@ def _circumstances(
         if name not in settings or name not in used:
             raise ValueError(f"{claim.id} depends on {name}, which {claim.experiment} has not")
         one, here = settings[name], used[name]
-        if one.names_images and not _is_drawn_up(here):
+        if one.names_images and not _are_made_up(here):
             if here != one.values["paper"]:
                 images.append(f"measured on {setting(here)}; {_in_the_paper(one)}")
         elif one.assumed and not one.names_images:
@@ -360,7 +360,9 @@ def _in_the_paper(one: Setting) -> str:
     return f"{setting(one.values['paper'])} {where}"
 
 
-def _is_drawn_up(names: Any) -> bool:
-    """Whether data sets are made up for tests, of which no paper says anything."""
+def _are_made_up(names: Any) -> bool:
+    """Whether one of the data sets is made up, so that no paper says anything of it."""
+    from trueboundary.data import parse_pair
+
     each = [names] if isinstance(names, str) else names
-    return any(name.partition("/")[0] == "synthetic" for name in each)
+    return any(parse_pair(name)[0].is_made_up for name in each)
