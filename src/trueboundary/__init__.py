@@ -73,6 +73,7 @@ _HOMES = {
     "trueboundary.training": ("TrainingConfig", "train"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_HOME_OF["OffManifoldAttack"] = "trueboundary.attacks"  # deprecated
 
 __all__ = [
     "AttackResult",

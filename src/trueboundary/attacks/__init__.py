@@ -2,6 +2,7 @@
 
 from trueboundary.attacks.base import Attack, AttackWarning, in_chunks
 from trueboundary.attacks.carlini_wagner import CarliniWagnerL2
+from trueboundary.attacks.deprecated import OffManifoldAttack
 from trueboundary.attacks.log_density import ComponentClassifier, LogDensityGradient
 from trueboundary.attacks.manifold import ManifoldAttack
 from trueboundary.attacks.nearest_error import NearestError
@@ -22,6 +23,7 @@ __all__ = [
     "LogDensityGradient",
     "ManifoldAttack",
     "NearestError",
+    "OffManifoldAttack",
     "Search",
     "Shell",
     "Space",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from trueboundary._checks import check_integer
 from trueboundary.attacks._search import (
     Outcome,
     best_of_starts,
@@ -18,6 +20,7 @@ from trueboundary.attacks._search import (
     find_crossing,
 )
 from trueboundary.attacks.base import Attack
+from trueboundary.attacks.nearest_error import NearestError
 from trueboundary.attacks.results import AttackStatus
 from trueboundary.attacks.target import Search, Target
 from trueboundary.domains import Domain, Sphere
@@ -49,6 +52,9 @@ class ManifoldAttack(Attack):
         of the first-order distance from each start, so that the units of ``x`` do not matter.
     n_restarts : int
         Number of starts: the first is the sample itself, the others follow random directions.
+    refine_steps : int
+        Deprecated, goes with version 0.4: above 0 `NearestError` searches in nearest mode, with so
+        many slides along the boundary, and ``step_size`` has no effect. Use that attack instead.
 
     Notes
     -----
@@ -73,11 +79,20 @@ class ManifoldAttack(Attack):
     n_steps: int = 1000
     step_size: float | None = None
     n_restarts: int = 1
+    refine_steps: int = 0
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
             raise ValueError(f"expected mode 'nearest' or 'worst_case', got {self.mode!r}")
         check_settings(self.n_steps, self.step_size, self.n_restarts)
+        check_integer("refine_steps", self.refine_steps, minimum=0)
+        if self.refine_steps > 0:
+            warnings.warn(
+                "refine_steps is deprecated and goes with trueboundary 0.4; use NearestError, "
+                "which takes the place of the refined attack.",
+                DeprecationWarning,
+                stacklevel=3,
+            )
 
     @property
     def default_domain(self) -> Domain:
@@ -91,6 +106,8 @@ class ManifoldAttack(Attack):
 
     def search(self, target: Target) -> Search:
         """Climb along the manifold from every start; keep the best."""
+        if self.refine_steps > 0 and self.mode == "nearest":
+            return NearestError(self.n_steps, self.n_restarts, self.refine_steps).search(target)
         run = self._nearest if self.mode == "nearest" else self._worst_case
         return best_of_starts(target, run, self.n_restarts, step_size=self.step_size)
 
