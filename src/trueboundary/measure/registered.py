@@ -156,13 +156,7 @@ def register_exact_rate(
     >>> inner.value, inner.method, inner.reason
     (0.5, 'exact', 'half of a sphere lies either side')
     """
-    kinds = classifier if isinstance(classifier, tuple) else (classifier,)
-
-    def decorate(maker: _Maker) -> _Maker:
-        _add(_EXACT_RATES, [(kind, problem) for kind in kinds], maker)
-        return maker
-
-    return decorate
+    return _for_pairs(_EXACT_RATES, classifier, problem)
 
 
 def register_block_counter(
@@ -210,13 +204,7 @@ def register_block_counter(
     >>> inner.low < 0.5 < inner.high
     True
     """
-    kinds = classifier if isinstance(classifier, tuple) else (classifier,)
-
-    def decorate(maker: _Maker) -> _Maker:
-        _add(_BLOCK_COUNTERS, [(kind, problem) for kind in kinds], maker)
-        return maker
-
-    return decorate
+    return _for_pairs(_BLOCK_COUNTERS, classifier, problem)
 
 
 def certificate_for(classifier: Any) -> Certificate | str:
@@ -287,6 +275,21 @@ def known_exact_rates() -> str:
         for kind, problem in _EXACT_RATES
     )
     return ", ".join(names)
+
+
+def _for_pairs(
+    registry: dict[Any, Callable[..., Any]],
+    classifier: type | tuple[type, ...],
+    problem: type[Problem],
+) -> Callable[[_Maker], _Maker]:
+    """Return a decorator that adds what is known of classes of classifiers on a problem."""
+    kinds = classifier if isinstance(classifier, tuple) else (classifier,)
+
+    def decorate(maker: _Maker) -> _Maker:
+        _add(registry, [(kind, problem) for kind in kinds], maker)
+        return maker
+
+    return decorate
 
 
 def _add(
