@@ -160,7 +160,7 @@ def test_doctor_names_versions_device_threads_and_data(capsys):
         assert word in out
 
 
-@pytest.mark.parametrize("command", ["list", "run", "reproduce", "report", "doctor"])
+@pytest.mark.parametrize("command", ["list", "run", "reproduce", "report", "ship", "doctor"])
 def test_help_has_a_worked_example(capsys, command):
     assert main([command, "--help"]) == 0
     out = capsys.readouterr().out
@@ -177,6 +177,43 @@ def test_report_is_written_again_from_stored_results(capsys):
     Path("out/report/index.html").unlink()
     assert main(["report", "out"]) == 0
     assert Path("out/report/index.html").exists()
+
+
+def test_results_of_two_scales_are_shipped_and_their_verdicts_stand_side_by_side(capsys):
+    assert main(["run", "sums", "--scale", "smoke", "--out", "smoke"]) == 0
+    assert main(["run", "sums", "--scale", "quick", "--out", "quick"]) == 0
+    assert main(["run", "sums", "--scale", "paper", "--out", "paper"]) == 0
+    capsys.readouterr()
+    assert main(["ship", "paper", "quick", "smoke", "--into", "evidence"]) == 0
+    out = capsys.readouterr().out
+    assert re.fullmatch(r"evidence holds 1 experiment: \d runs, 0\.0 MB\.\n", out)
+    for name in ("README.md", "verdicts.md"):
+        Path(name).write_text("before\n<!-- claims: begin -->\n<!-- claims: end -->\nafter\n")
+    tables = ["--readme", "README.md", "--scales", "verdicts.md"]
+    assert main(["report", "evidence", *tables, "--out", "report"]) == 0
+    assert not Path("evidence/report").exists()
+    readme, verdicts = (Path(name).read_text() for name in ("README.md", "verdicts.md"))
+    assert "Measured at scale paper" in readme
+    assert "| claim | statement | paper | quick | paper |" in verdicts
+    (row,) = [line for line in verdicts.splitlines() if line.startswith("| T1 |")]
+    assert row.endswith("| 1.64 | not testable at this scale: 1.635 | reproduced: 1.644 |")
+    assert "| T3 | Something that another experiment measures | 1 | not run | not run |" in verdicts
+    assert "At scale quick, 2 claims: 1 reproduced" in verdicts
+    assert verdicts.startswith("before\n")
+    assert verdicts.endswith("after\n")
+
+
+def test_what_cannot_be_shipped_is_said_in_a_sentence(capsys):
+    assert main(["ship", "nothing", "--into", "evidence"]) == 2
+    assert "nothing holds no results" in capsys.readouterr().err
+    assert not Path("evidence").exists()
+    run()
+    Path("evidence").write_text("a file")
+    assert main(["ship", "out", "--into", "evidence"]) == 2
+    assert "could not be copied to evidence: Not a directory" in capsys.readouterr().err
+    Path("verdicts.md").write_text("no markers")
+    assert main(["report", "out", "--scales", "verdicts.md"]) == 2
+    assert "--scales: verdicts.md must hold the line" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", [{"settings": []}, {"overrides": 3}, {"runs": 1}, {"more": 1}])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,13 +22,14 @@ from trueboundary.cli.errors import (
     describe_failures,
     nearest,
     stop,
+    user_errors,
 )
 from trueboundary.cli.output_streams import new_console
 from trueboundary.cli.paths import path
 from trueboundary.cli.typed_commands import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from trueboundary.experiments import Experiment
     from trueboundary.report.build import BuiltReport
@@ -200,7 +202,7 @@ def _no_group(name: str, groups: Sequence[str]) -> str:
     cls=Command,
     epilog=_example(
         "trueboundary report results/quick",
-        "trueboundary report results/quick --readme README.md",
+        "trueboundary report evidence --readme README.md --scales docs/verdicts.md",
         "trueboundary report /media/archive/quick --out report",
     ),
 )
@@ -214,6 +216,14 @@ def report(
             parser=path, help="Also replace the table of headline claims in this Markdown file."
         ),
     ] = None,
+    scales: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path,
+            help="Also replace the table of all claims, with their verdicts at scales quick and "
+                 "paper, in this Markdown file.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(parser=path, help="Folder for the report, where DIR itself cannot or shall "
@@ -221,28 +231,85 @@ def report(
     ] = None,
 ) -> None:  # fmt: skip
     """Write the report again from the stored results in DIR, without computing anything."""
-    from trueboundary.regular_files import reason
     from trueboundary.report.build import build_report
-    from trueboundary.report.markdown import MarkerError, check_readme, update_readme
+    from trueboundary.report.collect import read_claims_of, rows_by_scale
+    from trueboundary.report.markdown import (
+        check_readme,
+        replace_table,
+        scales_markdown,
+        update_readme,
+    )
+    from trueboundary.runs import DamagedPlanError
 
     if not any(folder.glob("plans/*.json")):
         raise UserError(f"{folder} holds no results: it is the --out folder of 'trueboundary run'")
     target = folder / "report" if out is None else out
-    try:
-        if readme is not None:
-            check_readme(readme)
-        check_report(target)
-        built = _write_report(lambda: build_report(folder, target), target)
-        if readme is not None:
+    for option, file in (("--readme", readme), ("--scales", scales)):
+        if file is not None:
+            with _table_errors(option, file):
+                check_readme(file)
+    check_report(target)
+    built = _write_report(lambda: build_report(folder, target), target)
+    if readme is not None:
+        with _table_errors("--readme", readme):
             update_readme(readme, folder, built.material)
-    except MarkerError as error:
-        raise UserError(f"--readme: {error}") from error
-    except OSError as error:
-        raise UserError(f"--readme: cannot write to {readme}: {reason(error)}") from error
+    if scales is not None:
+        papers = [section.experiment.paper for section in built.material.sections]
+        with user_errors((DamagedPlanError,)):
+            by_scale = rows_by_scale(folder, built.material)
+        with _table_errors("--scales", scales):
+            replace_table(scales, scales_markdown(read_claims_of(papers), by_scale))
     _say_problems(built.material)
     new_console().print(f"Report: {built.page}", soft_wrap=True, highlight=False)
     if built.problems or built.material.unknown:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _table_errors(option: str, file: Path) -> Iterator[None]:
+    """Say in a sentence why a table could not be put into `file`, which `option` names."""
+    from trueboundary.regular_files import reason
+    from trueboundary.report.markdown import MarkerError
+
+    try:
+        yield
+    except MarkerError as error:
+        raise UserError(f"{option}: {error}") from error
+    except OSError as error:
+        raise UserError(f"{option}: cannot write to {file}: {reason(error)}") from error
+
+
+@app.command(
+    cls=Command, epilog=_example("trueboundary ship results/quick results/paper --into evidence")
+)
+def ship(
+    folders: Annotated[
+        list[Path], typer.Argument(parser=path, metavar="DIR...", help="The --out folders of runs.")
+    ],
+    into: Annotated[Path, typer.Option(parser=path, help="Where to; what is there is added to.")],
+) -> None:
+    """Copy what reports are written from: plans, records and small arrays, without models.
+
+    Where an experiment was run at several scales, reports read the largest.
+    """
+    from trueboundary.plurals import plural
+    from trueboundary.regular_files import reason
+    from trueboundary.runs import ShippingError, StoreError
+    from trueboundary.runs import ship as copy
+
+    try:
+        with user_errors((ShippingError, StoreError)):
+            shipped = copy(folders, into)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {into}: {reason(error)}; choose another --into"
+        ) from error
+    new_console().print(
+        f"{into} holds {plural(len(shipped.plans), 'experiment')}: "
+        f"{plural(shipped.n_runs, 'run')}, {shipped.n_bytes / 1e6:.1f} MB.",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 @app.command(cls=Command, epilog=_example("trueboundary doctor"))

@@ -53,7 +53,7 @@ def user_errors(
 
 def check_scale(scale: str) -> None:
     """Refuse a scale that does not exist."""
-    from trueboundary.experiments.base import SCALES
+    from trueboundary.runs import SCALES
 
     if scale not in SCALES:
         hint = nearest(scale, SCALES)

@@ -11,8 +11,9 @@ from typing import Any
 
 from trueboundary.cli.errors import LARGEST_SEED, UserError, check_scale, nearest
 from trueboundary.experiments import get_experiment
-from trueboundary.experiments.base import SCALES, Experiment, Scale, read_settings
+from trueboundary.experiments.base import Experiment, read_settings
 from trueboundary.experiments.overrides import parse_value
+from trueboundary.runs import SCALES, Scale
 from trueboundary.text_files import read_text
 
 _KEYS = ("experiment", "scale", "seeds", "settings")

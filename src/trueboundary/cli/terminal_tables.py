@@ -11,9 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from trueboundary.experiments.base import SCALES, Experiment
+from trueboundary.experiments.base import Experiment
 from trueboundary.experiments.claims import Verdict
 from trueboundary.report.words import duration, measured_value, paper_value, qualifications
+from trueboundary.runs import SCALES
 
 if TYPE_CHECKING:
     from trueboundary.report.collect import ClaimRow, Material

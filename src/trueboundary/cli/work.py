@@ -12,7 +12,7 @@ from rich.console import Console
 
 from trueboundary.cli.errors import UserError
 from trueboundary.cli.progress import show_progress
-from trueboundary.experiments.base import Experiment, Scale
+from trueboundary.experiments.base import Experiment
 from trueboundary.experiments.claims import reduced_settings
 from trueboundary.experiments.formats import setting
 from trueboundary.experiments.images.brought import check_images
@@ -25,6 +25,7 @@ from trueboundary.runs import (
     Group,
     Plan,
     RunConfig,
+    Scale,
     Store,
     collect,
     execute,

@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from trueboundary.experiments.papers import PAPERS, read_table
-from trueboundary.runs import Run, RunConfig, total_cost
+from trueboundary.runs import SCALES, Run, RunConfig, Scale, total_cost
 
 if TYPE_CHECKING:  # the command line lists experiments without loading matplotlib
     from matplotlib.figure import Figure
 
     from trueboundary.data import ImageSource
 
-Scale = Literal["smoke", "quick", "paper"]
 #: Where the width of a measured interval comes from: a sample, of which more makes it narrower; a
 #: few trained networks, when it is to hold one network of the paper; or a grid or a proof, which
 #: bracket the value whatever the number of points.
 IntervalOf = Literal["samples", "networks", "bracket"]
-SCALES: tuple[Scale, ...] = ("smoke", "quick", "paper")
 Table = Sequence[Mapping[str, Any]]
 Row = dict[str, Any]
 Rows = list[Row]

@@ -17,6 +17,7 @@ from trueboundary.experiments.registry import experiments
 from trueboundary.plain_text import printable
 from trueboundary.report.words import count, measured_value, number, setting
 from trueboundary.runs import (
+    SCALES,
     DamagedPlanError,
     DamagedRunError,
     Plan,
@@ -24,6 +25,7 @@ from trueboundary.runs import (
     Store,
     plan_files,
     read_plan,
+    smaller_plans,
     strict_json,
     total_cost,
 )
@@ -198,6 +200,28 @@ def collect_material(
     return Material(list(by_id.values()), rows, len(claims) - len(rows), unknown)
 
 
+def rows_by_scale(root: Path, material: Material) -> dict[str, list[ClaimRow]]:
+    """Return the claims that `root` has results about at scale quick and at scale paper.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        A folder of results, in which an experiment may have been run at both; see
+        `trueboundary.runs.ship`.
+    material : Material
+        What `collect_material` read there.
+    """
+    by_scale: dict[str, list[ClaimRow]] = {}
+    for scale in SCALES[1:]:
+        plans = {plan.experiment for plan in material.plans if plan.scale == scale}
+        rows = [row for row in material.attempted if row.claim.experiment in plans]
+        for plan in smaller_plans(root, scale).values():
+            if plan.experiment in experiments():
+                rows += judge_plan(root, plan)[1]
+        by_scale[scale] = rows
+    return by_scale
+
+
 def _left_out(asked: Collection[str]) -> dict[str, str]:
     """Return what only a request starts and nobody requested, of papers run whole; with reasons."""
     by_paper: dict[str, list[Experiment]] = {}
@@ -221,7 +245,7 @@ def _section(store: Store, experiment: Experiment, plan: Plan | DamagedPlanError
         path = store.root / "runs" / folder
         try:
             if path.exists():
-                runs[name] = store.read(path)
+                runs[name] = store.read(path, with_models=False)
                 continue
             problem, details = _why_missing(store, name, folder)
         except DamagedRunError as error:

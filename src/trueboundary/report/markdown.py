@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from trueboundary.experiments.claims import Judgement
+from trueboundary.experiments.claims import Claim, Judgement
 from trueboundary.experiments.printed_tables import PrintedTable
 from trueboundary.regular_files import read_regular, reason
 from trueboundary.report.collect import ClaimRow, FindingRow, Material
@@ -19,13 +20,17 @@ from trueboundary.report.words import (
     exact_value,
     measured_value,
     paper_value,
+    plural,
     qualifications,
 )
+from trueboundary.runs import SCALES
 
 #: The lines between which the README's table stands.
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 
 _NEEDED = f"it must be a Markdown file with the lines {BEGIN} and {END}"
+#: What stands for a verdict at a scale that was not run.
+_NOT_AT_SCALE = "not run"
 _MAX_BYTES = 16 * 2**20
 
 
@@ -86,8 +91,40 @@ def tables_markdown(tables: Iterable[PrintedTable]) -> str:
     return "\n".join(parts)
 
 
+def scales_markdown(claims: Iterable[Claim], by_scale: Mapping[str, Sequence[ClaimRow]]) -> str:
+    """Return a Markdown table of claims with what became of each at every scale.
+
+    Parameters
+    ----------
+    claims : iterable of Claim
+        The claims, in order.
+    by_scale : mapping of str to sequence of ClaimRow
+        The claims that were judged at each scale; one that a scale lacks was not run there.
+    """
+    heads = ["claim", "statement", "paper", *by_scale]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    judged = {scale: {row.claim.id: row for row in rows} for scale, rows in by_scale.items()}
+    for claim in claims:
+        cells = [claim.id, claim.statement, paper_value(claim)]
+        cells += [_outcome(rows.get(claim.id)) for rows in judged.values()]
+        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+    counts = [f"At scale {scale}, {tally(rows)}." for scale, rows in by_scale.items()]
+    return "\n".join(lines) + f"\n\n{' '.join(counts)}\n"
+
+
+def _outcome(row: ClaimRow | None) -> str:
+    """Return a verdict in bold, and what it was computed from."""
+    if row is None:
+        return _NOT_AT_SCALE
+    if row.judgement is None:
+        return row.missing
+    value = measured_value(row.judgement.measurement)
+    told = [row.judgement.verdict.value, *([] if value == "–" else [value])]
+    return ": ".join(told)
+
+
 def check_readme(file: Path) -> None:
-    """Refuse a Markdown file that `update_readme` could not write the table into.
+    """Refuse a Markdown file that `replace_table` could not write a table into.
 
     A `MarkerError` says so unless it is a text file with the two markers, once each and in order.
     """
@@ -95,14 +132,19 @@ def check_readme(file: Path) -> None:
 
 
 def update_readme(file: Path, root: Path, material: Material) -> None:
-    """Replace what stands between the markers in `file` by headline claims and findings.
+    """Put headline claims and findings between the markers in `file`, as `replace_table` does."""
+    replace_table(file, _headlines(root, material))
+
+
+def replace_table(file: Path, table: str) -> None:
+    """Replace what stands between the markers in `file`.
 
     The rest stays as it is: line endings, permissions, and a link that leads to the file. What
     `check_readme` refuses is refused.
     """
     before, after = _split(file)
     end = "\r\n" if "\r\n" in before else "\n"
-    table = f"\n{_headlines(root, material)}".replace("\n", end)
+    table = f"\n{table}".replace("\n", end)
     target = file.resolve()
     temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     temporary.write_bytes(f"{before}{BEGIN}{table}{END}{after}".encode())
@@ -128,9 +170,17 @@ def _split(file: Path) -> tuple[str, str]:
 
 def _headlines(root: Path, material: Material) -> str:
     rows = [row for row in material.rows if row.claim.headline]
-    scales = ", ".join(dict.fromkeys(plan.scale for plan in material.plans))
+    n_at = Counter(plan.scale for plan in material.plans)
+    if len(n_at) == 1:
+        scales = f"at scale {min(n_at)}"
+    else:  # the largest first
+        scales = ", ".join(
+            f"{plural(n_at[scale], 'experiment')} at scale {scale}"
+            for scale in reversed(SCALES)
+            if n_at[scale]
+        )
     command = f"trueboundary report {root.as_posix()} --readme README.md"
-    note = f"Measured at scale {scales}; this table is written by `{command}`."
+    note = f"Measured {scales}; this table is written by `{command}`."
     counts = f"In this table {tally(rows)}; in all {tally(material.rows)}."
     findings = [row for row in material.findings if row.finding.headline]
     ours = f"\nFound beyond the papers:\n\n{findings_markdown(findings)}" if findings else ""

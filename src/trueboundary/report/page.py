@@ -11,14 +11,14 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from trueboundary import __version__, plain_text
-from trueboundary.experiments.base import SCALES, read_settings
+from trueboundary.experiments.base import read_settings
 from trueboundary.experiments.claims import Verdict
 from trueboundary.experiments.papers import title as paper_title
 from trueboundary.report import words
 from trueboundary.report.collect import Material
 from trueboundary.report.figure_files import Picture
 from trueboundary.report.summary import summary, verdict_counts
-from trueboundary.runs import Plan
+from trueboundary.runs import SCALES, Plan
 
 #: A word and a sign for each verdict: colour alone tells too few readers.
 _MARKS = {

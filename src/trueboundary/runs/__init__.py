@@ -17,8 +17,10 @@ from trueboundary.runs.execute import (
 from trueboundary.runs.order import Group
 from trueboundary.runs.pieces import Pieced, Tally, joined, spans
 from trueboundary.runs.plans import (
+    SCALES,
     DamagedPlanError,
     Plan,
+    Scale,
     UncheckedPlan,
     plan_file,
     plan_files,
@@ -27,9 +29,11 @@ from trueboundary.runs.plans import (
     write_plan,
 )
 from trueboundary.runs.pool import NoWorkerError, WorkerDiedError, WorkerPool, worker_pool
+from trueboundary.runs.shipping import Shipment, ShippingError, ship, smaller_plans
 from trueboundary.runs.store import DamagedRunError, Store, StoreError
 
 __all__ = [
+    "SCALES",
     "Cluster",
     "ClusterError",
     "Context",
@@ -44,6 +48,9 @@ __all__ = [
     "Run",
     "RunConfig",
     "RunResult",
+    "Scale",
+    "Shipment",
+    "ShippingError",
     "Store",
     "StoreError",
     "Tally",
@@ -60,6 +67,8 @@ __all__ = [
     "read_plan",
     "read_plans",
     "run_one",
+    "ship",
+    "smaller_plans",
     "spans",
     "total_cost",
     "worker_pool",

@@ -6,10 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trueboundary.regular_files import read_regular, reason, write_atomically
 from trueboundary.runs import strict_json
+
+#: How large an experiment is run, from the smallest.
+Scale = Literal["smoke", "quick", "paper"]
+SCALES: tuple[Scale, ...] = ("smoke", "quick", "paper")
 
 #: Layout of a plan file.
 PLAN_SCHEMA = 1

@@ -31,6 +31,7 @@ MAX_RECORD, MAX_TABLE = 64 * 2**20, 4 * 2**30
 #: Bytes of a traceback that are read.
 MAX_FAILURE = 2**18
 
+_ARRAYS = "arrays.safetensors"
 _IDENTITY = re.compile(rb"[0-9a-f]{32}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
@@ -149,8 +150,16 @@ class Store:
         path = self.path(config)
         return self.read(path) if path.exists() else None
 
-    def read(self, path: Path) -> Run:
+    def read(self, path: Path, *, with_models: bool = True) -> Run:
         """Read the run in `path` and check it against its checksums.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            The run's folder.
+        with_models : bool
+            Whether its models are read as well. Reports do without them: they are by far the
+            largest files, and folders that are shipped do not hold them.
 
         Raises
         ------
@@ -159,12 +168,17 @@ class Store:
         """
         try:
             record = _read_record(path)
-            tables = {name: _read_table(path / name, digest) for name, digest in record["files"]}
+            tables = {
+                name: _read_table(path / name, digest)
+                for name, digest in record["files"]
+                if with_models or name == _ARRAYS
+            }
             models = {
                 name: (spec, tables[f"model-{name}.safetensors"])
                 for name, spec in record["models"].items()
+                if with_models
             }
-            result = RunResult(record["summary"], tables.get("arrays.safetensors", {}), models)
+            result = RunResult(record["summary"], tables.get(_ARRAYS, {}), models)
             return Run(record["config"], result, record["info"], path)
         except (OSError, MemoryError, SafetensorError, *_MALFORMED) as error:
             raise DamagedRunError(f"{path} is damaged: {reason(error)}") from error
@@ -202,6 +216,46 @@ class Store:
                 "nothing of it was kept, so the same command computes it again"
             ) from error
         return self.read(self.path(config))
+
+    def adopt(self, path: Path, *, max_bytes: int = MAX_TABLE) -> Run:
+        """Copy a run of another store to this one, without its models, and return it.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            The run's folder in the other store.
+        max_bytes : int
+            The most that its arrays may take.
+
+        Raises
+        ------
+        DamagedRunError
+            If the run is missing or not what was written.
+        UnfitFileError
+            If its arrays are larger than `max_bytes`.
+        StoreError
+            If it cannot be written; nothing is left behind then.
+        """
+        run = self.read(path, with_models=False)
+        target = self.root / "runs" / path.name
+        with suppress(DamagedRunError):
+            if target.exists():
+                return self.read(target, with_models=False)
+        names = {"run.json": MAX_RECORD} | ({_ARRAYS: max_bytes} if run.arrays else {})
+        contents = {name: read_regular(path / name, limit) for name, limit in names.items()}
+        try:
+            with self._staging(path.name) as folder:
+                for name, content in contents.items():
+                    _write(folder / name, content)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():  # damaged, as was found above
+                    shutil.rmtree(target)
+                os.rename(folder, target)
+        except OSError as error:
+            raise StoreError(
+                f"{path.name} could not be copied to {self.root}: {error.strerror or error}"
+            ) from error
+        return self.read(target, with_models=False)
 
     def discard(self, config: RunConfig) -> None:
         """Remove a run, for instance a damaged one, so that it is computed again."""
@@ -328,7 +382,7 @@ def _check_files(files: list[Any], models: Mapping[str, Any]) -> None:
             raise ValueError("run.json lists files in another form than name and checksum")
     known = {f"model-{name}.safetensors" for name in models if _NAME.fullmatch(name)}
     names = [name for name, _ in files]
-    if len(set(names)) != len(names) or set(names) - {"arrays.safetensors"} != known:
+    if len(set(names)) != len(names) or set(names) - {_ARRAYS} != known:
         raise ValueError("run.json lists other files than those of its arrays and models")
     if len(known) != len(models) or not all(isinstance(spec, dict) for spec in models.values()):
         raise ValueError("run.json describes models that have no such name or form")
