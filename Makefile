@@ -8,6 +8,8 @@ SCALE ?= quick
 WORKERS ?= 2
 RESULTS ?= results/$(SCALE)
 PYTEST_WORKERS ?= 2
+# `make evidence` takes what these folders hold; those that are not here are passed over.
+SHIPPED ?= $(wildcard results/quick results/faces results/paper)
 INPUTS := pyproject.toml constraints.txt
 # `make check` runs the tests of one folder below tests/ and the examples of the same room.
 ROOM ?=
@@ -17,7 +19,7 @@ NOT_NOW := not slow and not gpu and not peers and not browser
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help reproduce readme test lint check room bench gpu docs clean
+.PHONY: help reproduce evidence readme test lint check room bench gpu docs clean
 .DEFAULT_GOAL := help
 
 help:
@@ -28,14 +30,18 @@ help:
 	@echo "make bench       time everything against its rivals and write docs/speed.md"
 	@echo "make gpu         what is worth computing on a graphics card, in pieces of ten minutes"
 	@echo "make docs        build the documentation"
-	@echo "make readme      write the table of headline claims into README.md"
+	@echo "make evidence    copy what reports need from results/ into evidence/"
+	@echo "make readme      write the tables of claims into README.md and docs/verdicts.md"
 	@echo "make clean       remove everything that can be made again, except results"
 
 reproduce: $(VENV)/.installed
 	$(BIN)/trueboundary reproduce --scale $(SCALE) --workers $(WORKERS) --out $(RESULTS)
 
+evidence: $(VENV)/.installed
+	$(BIN)/trueboundary ship $(SHIPPED) --into evidence
+
 readme: $(VENV)/.installed
-	$(BIN)/trueboundary report $(RESULTS) --readme README.md
+	$(BIN)/trueboundary report evidence --readme README.md --scales docs/verdicts.md
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --doctest-modules tests src \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,11 +25,13 @@ from trueboundary.classifiers import (
 from trueboundary.experiments.base import Experiment
 from trueboundary.experiments.networks.attacked_points import AttackedPoints
 from trueboundary.experiments.networks.ellipsoids import METHODS, log10_error
+from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.network_brackets import (
     BracketedDistances,
     CertifiedRate,
     bracket_ratios,
 )
+from trueboundary.experiments.networks.restated_norms import RestatedCount, restate_norms
 from trueboundary.experiments.networks.spectra import (
     MEAN_ALPHA,
     SHAPES,
@@ -46,6 +49,7 @@ from trueboundary.experiments.truth import (
     truth_tradeoff,
     truth_whole_sphere,
 )
+from trueboundary.problems import ConcentricSpheres
 from trueboundary.runs import Context, Run, RunConfig, RunResult, Store, collect, execute
 from trueboundary.theory import caps, truncated
 
@@ -265,6 +269,7 @@ def test_mean_distances_leave_out_what_the_attack_did_not_find() -> None:
 
 def relu_runs(rate: float | None) -> dict[str, Run]:
     runs = {"count": run({"n_points": 1000, "n_errors_inner": 0, "n_errors_outer": 2})}
+    runs["restated"] = run({"n_points": 500, "n_errors_inner": 1, "n_errors_outer": 0})
     splitting = {
         "reached": rate is not None,
         "rate": rate,
@@ -301,6 +306,38 @@ def test_the_rate_comes_with_its_interval(
     for panel in analysis.panels:
         assert panel.draw().axes
     assert any("doubtful" in remark for remark in analysis.remarks)
+    again = analysis.measurements["T8"]
+    assert (again.value, again.n) == (1 / 500, 500)
+    assert "Inner: 1 errors among 500 points" in again.note
+
+
+def test_statistics_taken_again_are_those_of_the_population() -> None:
+    """A linear map of a uniform point has mean b and variance |w|^2 E[r^2]/d: a closed form."""
+    generator = torch.Generator().manual_seed(0)
+    model = ReLUNetwork(20, 8, 2, generator=generator).eval()
+    first = model.linear[0]
+    with torch.no_grad():
+        first.bias += 1.0
+    other = copy.deepcopy(model)
+    restate_norms(model, ConcentricSpheres(20, radius=1.3), 200_000, seed=1)
+    variance = first.weight.detach().square().sum(dim=1) * (1 + 1.3**2) / 2 / 20
+    norm = model.norm[0]
+    torch.testing.assert_close(norm.running_var, variance, rtol=0.02, atol=0)
+    tolerance = 5 * float((variance / 200_000).sqrt().max())
+    torch.testing.assert_close(norm.running_mean, first.bias, rtol=0, atol=tolerance)
+    assert not norm.training
+    assert norm.momentum == other.norm[0].momentum
+    for name, value in other.named_parameters():
+        assert torch.equal(value, dict(model.named_parameters())[name])
+
+
+def test_errors_are_counted_among_the_points_of_the_plain_count(tmp_path: Path) -> None:
+    """Without any batch normalisation there is nothing to take again."""
+    config = RestatedCount(network(3), 500, 4000, seed=2)
+    model = trained(norm_network(3, 1.1))
+    plain = compute(ErrorCount(network(3), 500, seed=2), tmp_path / "plain", network=model).summary
+    again = compute(config, tmp_path / "again", network=model).summary
+    assert again == plain
 
 
 # ------------------------------------------------------------------------------- trade-off

@@ -18,6 +18,10 @@ Values = NDArray[np.floating]
 Estimate = tuple[float, float | None, float | None]
 
 
+#: Said with a verdict on one network, whose interval tells nothing of how much networks differ.
+ONE_NETWORK = "of the one network trained here, over its points; others may differ by more"
+
+
 def mean_of_points(values: Values) -> Estimate:
     """Return the mean of the finite values and its 95 % t interval.
 
@@ -55,9 +59,8 @@ def mean_measurement(networks: Sequence[Values], note: str = "") -> Measurement:
     n_failed = sum(int((~np.isfinite(values)).sum()) for values in networks)
     notes = [note, _failures(networks, n_failed, n_points)]
     if len(networks) == 1:
-        value, low, high = mean_of_points(networks[0])
-        notes.append("One network: the interval is over its points, and others may differ by more.")
-        return Measurement(value, low, high, n=n_points, note=_join(notes))
+        found = mean_of_points(networks[0])
+        return Measurement(*found, n=n_points, note=_join(notes), holds_for=ONE_NETWORK)
     means = np.array([mean_of_points(values)[0] for values in networks])
     return over_networks(means, _join(notes))
 

@@ -116,8 +116,8 @@ def _ratio(on_sphere: list[Values], off_sphere: list[Values]) -> Measurement:
     value, low, high = ratios[0]
     both = int((np.isfinite(on_sphere[0]) & np.isfinite(off_sphere[0])).sum())
     points = plural(both, "point")
-    note = f"Over the {points} with both errors. One network: the interval is over points."
-    return Measurement(value, low, high, n=both, note=note)
+    note = f"Over the {points} with both errors."
+    return Measurement(value, low, high, n=both, note=note, holds_for=summaries.ONE_NETWORK)
 
 
 def distance_rows(runs: Mapping[str, Run], name: str, words: str, dim: int) -> Rows:
