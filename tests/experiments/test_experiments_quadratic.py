@@ -348,8 +348,8 @@ def test_examining_agrees_with_the_network_itself() -> None:
 
 def clt_runs(errors: Run, n_errors: int = 0) -> dict[str, Run]:
     counts = np.full(len(errors.arrays["step"]), n_errors)
-    checks = ("equivalence_holds", "inner_holds", "outer_holds", "counts_agree")
-    summary = {f"n_{name}": 9 for name in checks}
+    checks = ("equivalence_holds", "inner_holds", "outer_holds", "counts_agree", "holds_as_printed")
+    summary = {f"n_{name}": 9 for name in checks} | {"n_right_and_inverted": 1}
     return {
         "errors-0": errors,
         "counts-0": finished({}, {"n_points": 1000}, dict.fromkeys(SPHERES, counts)),
@@ -372,13 +372,19 @@ def test_the_clt_is_judged_where_errors_can_be_counted() -> None:
     measured = spheres_clt.analyse(clt_runs(errors), settings).measurements
     assert measured["A2.8"].value == pytest.approx(0.5)
     assert measured["A2.8"].n == 2
+    # Proposition 4.1 literally, by hand, for the one inner rate that can be counted.
+    weights = np.sort(wide) - 1
+    ratio = weights.sum() / (2 * (weights**2).sum())
+    printed = math.log10(1 - 0.5 * math.erfc(-ratio / math.sqrt(2)))
+    assert measured["A2.8b"].value == pytest.approx(abs(printed + 2.0))
+    assert measured["A2.8b"].n == 1
 
 
 def test_networks_without_errors_leave_the_estimates_unjudged() -> None:
     measured = spheres_clt.analyse(
         clt_runs(errors_run(PERFECT)), {"train_sizes": (0,)}
     ).measurements
-    assert "A2.8" not in measured
+    assert not {"A2.8", "A2.8b"} & set(measured)
     assert not any(claim.startswith("F1") for claim in measured)
 
 
@@ -390,7 +396,9 @@ def test_one_failing_case_refutes_the_equivalence() -> None:
     measured = spheres_clt.analyse(runs, settings).measurements
     assert measured["A2.1"].value is False
     assert measured["A2.2"].value is True
-    runs["random-ellipsoids"].summary["n_outer_holds"] = 8
+    assert measured["A2.1b"].value is True
+    runs["random-ellipsoids"].summary.update(n_outer_holds=8, n_holds_as_printed=8)
+    assert spheres_clt.analyse(runs, settings).measurements["A2.1b"].value is False
     assert spheres_clt.analyse(runs, settings).measurements["A2.2"].value is False
 
 
@@ -402,6 +410,23 @@ def test_random_ellipsoids_obey_the_equivalence(seed: int, tmp_path: Path) -> No
     assert summary["n_counts_agree"] == 100
     assert 0 < summary["n_perfect"] < 100  # both sides of the equivalence are seen
     assert summary["n_inverted"] > 0
+    # As printed it fails for the right alphas of a network with turned signs, and for no other.
+    assert summary["n_right_and_inverted"] > 0
+    assert summary["n_holds_as_printed"] == 100 - summary["n_right_and_inverted"]
+
+
+def test_right_alphas_with_turned_signs_call_every_point_wrong() -> None:
+    network = QuadraticNetwork.perfect(20, 40, kappa=10.0, generator=torch.Generator()).double()
+    x, y = ConcentricSpheres(20).sample(200, generator=torch.Generator(), dtype=torch.float64)
+    alphas = network.alphas()
+    assert bool((network.predict(x) == y).all())
+    with torch.no_grad():
+        network.weight.neg_()
+        network.bias.neg_()
+    assert network.bias > 0
+    np.testing.assert_allclose(network.alphas(), alphas)
+    assert ellipsoids.count_wrong(network.alphas()) == 0
+    assert not bool((network.predict(x) == y).any())
 
 
 def test_counts_of_a_wrong_rate_are_caught() -> None:

@@ -199,6 +199,7 @@ def test_distances_become_measurements() -> None:
     assert "1 of 4" in found["A1.3"].note
     assert found["A1.4a"].value == pytest.approx(0.1)
     assert found["A1.4b"].value == pytest.approx(1.1)
+    assert found["A1.4c"].value == pytest.approx(0.1 / 0.15), "of the way to the sphere of 1.15"
     assert found["A1.5"].value == pytest.approx(0.225 / 0.1), "both distances are refined"
     assert found["A1.5"].n == 4
     for panel in analysis.panels:
@@ -228,7 +229,7 @@ def test_no_distances_at_all_are_survived() -> None:
     runs = distance_runs(dict.fromkeys(spheres_distances.SEARCHES, np.full(3, np.inf)))
     analysis = spheres_distances.analyse(runs, SETTINGS)
     assert analysis.measurements["A1.2"].value == 0.0
-    for claim in ("A1.3", "A1.4a", "A1.4b", "A1.5"):
+    for claim in ("A1.3", "A1.4a", "A1.4b", "A1.4c", "A1.5"):
         assert math.isnan(analysis.measurements[claim].value)
     for panel in analysis.panels:
         panel.draw()

@@ -179,6 +179,15 @@ def test_the_approximation_of_the_chord_has_no_factor() -> None:
     assert flat.mean() == pytest.approx(chord.mean(), rel=0.005)
 
 
+def test_caps_have_the_corrected_bound() -> None:
+    assert "the corrected bound to within 2 % between measures of 0.1 and 1e-15" in PAGE
+    for power in range(1, 16):
+        ratio = caps.mean_distance(500, 10.0**-power) / caps.gaussian_mean_distance(
+            500, 10.0**-power
+        )
+        assert ratio == pytest.approx(1, abs=0.02)
+
+
 def test_a_positive_bias_inverts_a_perfect_ellipsoid() -> None:
     # logit = -b (sum alpha z^2 - 1): with b > 0 the same alphas give the opposite answers.
     alphas = np.full(5, 0.75)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -85,6 +85,8 @@ class RandomEllipsoids(RunConfig):
     `n_points` random points per sphere checks the exact rates by a way of its own.
     """
 
+    version: ClassVar[int] = 2  # 1 did not ask what holds whatever the signs
+
     n_cases: int = 400
     n_points: int = 2000
     radius: float = ellipsoids.RADIUS
@@ -112,13 +114,16 @@ class RandomEllipsoids(RunConfig):
         alphas, inverted = self._draw(generator)
         which: Any = {"radius": self.radius, "inverted": inverted}
         rates = {sphere: ellipsoids.log10_error(alphas, sphere, **which) for sphere in SPHERES}
-        perfect = ellipsoids.count_wrong(alphas, self.radius) == 0 and not inverted
+        right = ellipsoids.count_wrong(alphas, self.radius) == 0
+        perfect = right and not inverted
         none = all(math.isinf(rate) for rate in rates.values())
         above, below = bool((alphas > 1).any()), bool((alphas < 1 / self.radius**2).any())
         return {
             "n_perfect": perfect,
             "n_inverted": inverted,
+            "n_right_and_inverted": right and inverted,
             "n_equivalence_holds": perfect == none,
+            "n_holds_as_printed": right == none,
             "n_inner_holds": inverted or above == math.isfinite(rates["inner"]),
             "n_outer_holds": inverted or below == math.isfinite(rates["outer"]),
             "n_counts_agree": self._counts_agree(generator, alphas, inverted, rates),
@@ -205,6 +210,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     measured = {
         **_equivalences(runs["random-ellipsoids"]),
         "A2.8": _worst_clt(table),
+        "A2.8b": _printed_estimate(table),
         "A2.9": Measurement(
             best["mean_alpha"],
             note=f"Both error rates are then 10^{best['log10_error']:.2f}. By exact error rates.",
@@ -226,7 +232,10 @@ def error_table(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Rows:
         errors, counts = runs[f"errors-{n_train}"].arrays, runs[f"counts-{n_train}"]
         for index, step in enumerate(errors["step"]):
             for row in ellipsoids.method_rows(errors, index):
-                row |= _bounds(errors["alphas"][index], errors["scale"][index], row["sphere"])
+                weights = _signed_weights(
+                    errors["alphas"][index], errors["scale"][index], row["sphere"]
+                )
+                row |= _bounds(weights) | {"printed": _as_printed(weights)}
                 n_errors = int(counts.arrays[row["sphere"]][index])
                 count = share_row(n_errors, counts.summary["n_points"])
                 rows.append({"n_train": n_train, "step": int(step), **row, **count})
@@ -240,10 +249,15 @@ def _equivalences(run: Run) -> dict[str, Measurement]:
         f"{found['n_inverted']} with both signs turned; counted errors agree with the exact rates "
         f"in {found['n_counts_agree']}."
     )
+    turned = (
+        f"{note} With both signs turned, {found['n_right_and_inverted']} networks have all alphas "
+        "in the interval, and they call every point of either sphere wrong."
+    )
     counted = found["n_counts_agree"] == n
     one_sided = found["n_inner_holds"] == found["n_outer_holds"] == n
     return {
         "A2.1": Measurement(counted and found["n_equivalence_holds"] == n, n=n, note=note),
+        "A2.1b": Measurement(counted and found["n_holds_as_printed"] == n, n=n, note=turned),
         "A2.2": Measurement(counted and one_sided, n=n, note=note),
     }
 
@@ -274,19 +288,54 @@ def _worst_clt(table: Rows) -> Measurement | None:
     )
 
 
-def _bounds(alphas: Floats, scale: float, sphere: Sphere) -> dict[str, float]:
-    """Return the log10 of each inequality's bound of an ellipsoid's error rate."""
-    from trueboundary.theory import concentration, quadratic_forms
+def _printed_estimate(table: Rows) -> Measurement | None:
+    """Return how far proposition 4.1 is off as it is printed, where errors can be counted."""
+    cells = [
+        {"n_train": row["n_train"], "step": row["step"], "log10 exact": row["exact"]}
+        | {"log10 as printed": row["printed"], "log10 corrected": row["clt"]}
+        for row in table
+        if row["sphere"] == "inner" and row["exact"] >= MEASURABLE
+    ]
+    if not cells:
+        return None  # no snapshot has errors that sampling could see
+    off = [abs(cell["log10 as printed"] - cell["log10 exact"]) for cell in cells]
+    corrected = [abs(cell["log10 corrected"] - cell["log10 exact"]) for cell in cells]
+    worst = cells[off.index(max(off))]
+    note = (
+        f"At step {worst['step']:,} it says 10^{worst['log10 as printed']:.2f} where the rate is "
+        f"10^{worst['log10 exact']:.2f}. With sign and square corrected it is off by "
+        f"{max(corrected):.2f} at most."
+    )
+    return Measurement(max(off), n=len(cells), cells=cells, note=note)
 
-    radius: Any = ellipsoids.RADIUS
-    weights = quadratic_forms.ellipsoid_weights(alphas, sphere=sphere, radius=radius)
-    signed = weights if scale > 0 else -weights
+
+def _signed_weights(alphas: Floats, scale: float, sphere: Sphere) -> Floats:
+    """Return the weights whose quadratic form is positive where the network errs."""
+    from trueboundary.theory import quadratic_forms
+
+    which: Any = {"sphere": sphere, "radius": ellipsoids.RADIUS}
+    weights: Floats = quadratic_forms.ellipsoid_weights(alphas, **which)
+    return weights if scale > 0 else -weights
+
+
+def _bounds(weights: Floats) -> dict[str, float]:
+    """Return the log10 of each inequality's bound of an error rate."""
+    from trueboundary.theory import concentration
+
     found = (
-        concentration.laurent_massart_log_bound(signed),
-        concentration.bernstein_log_bound(signed),
-        concentration.hanson_wright_log_bound(signed),
+        concentration.laurent_massart_log_bound(weights),
+        concentration.bernstein_log_bound(weights),
+        concentration.hanson_wright_log_bound(weights),
     )
     return {name: bound / math.log(10) for name, bound in zip(BOUNDS, found, strict=True)}
+
+
+def _as_printed(weights: Floats) -> float:
+    """Return the log10 of what proposition 4.1 says literally."""
+    from trueboundary.theory import quadratic_forms
+
+    probability = quadratic_forms.printed_clt_tail(weights)
+    return math.log10(probability) if probability > 0 else -math.inf
 
 
 def _looseness(table: Rows, bound: str) -> Measurement | None:

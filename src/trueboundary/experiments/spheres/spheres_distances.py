@@ -50,6 +50,8 @@ _SEARCH_WORDS = {
 }
 PAPER_DISTANCES = {"sphere": 0.18, "shell": 0.0796}
 PAPER_NORM = 1.07
+#: Distance of either sphere from the maximum-margin sphere halfway between them.
+MARGIN = (RADII["outer"] - RADII["inner"]) / 2
 
 
 def plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunConfig]:
@@ -105,6 +107,10 @@ def measure(runs: Mapping[str, Run], names: list[str]) -> dict[str, Measurement]
         "A1.3": mean(on_sphere, "The published attack, up to the first error met."),
         "A1.4a": mean(off_sphere, "Shortened along the boundary."),
         "A1.4b": mean(norms),
+        "A1.4c": mean(
+            [distances / MARGIN for distances in off_sphere],
+            f"Of the {MARGIN:g} from a point of the inner sphere to the maximum-margin sphere.",
+        ),
         "A1.5": _ratio(refined, off_sphere),
     }
 

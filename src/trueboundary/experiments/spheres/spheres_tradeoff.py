@@ -14,6 +14,7 @@ from trueboundary.experiments.base import Analysis, Experiment, Measurement, Pan
 from trueboundary.experiments.networks.attacked_points import AttackedPoints
 from trueboundary.experiments.networks.ellipsoids import cap_distance, unit_points
 from trueboundary.experiments.networks.error_counts import ErrorCount
+from trueboundary.experiments.networks.error_sets import CAP, ErrorSets, with_ratios
 from trueboundary.experiments.networks.trained_networks import (
     RADII,
     SPHERES,
@@ -22,7 +23,8 @@ from trueboundary.experiments.networks.trained_networks import (
     TrainedNetwork,
     snapshot_steps,
 )
-from trueboundary.experiments.summaries import extreme, mean_of_points, share_row
+from trueboundary.experiments.summaries import Estimate, extreme, mean_of_points, share_row
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, CYCLE, add_legend, interval_bars, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
 #: Snapshots are compared with the optimum where the error rate is measured and below this.
 _LARGEST_COMPARED_ERROR = 0.1
 _N_EXACT_POINTS = 1000
+#: The paper's Relu-h2000-d8: inputs, hidden units of a layer, hidden layers.
+_LARGE = (500, 2000, 8)
+#: Measures below 10 to this power are no floats.
+_LEAST_LOG10 = -300
 #: The networks with their markers.
 _MARKERS = {
     "quadratic": ("s", "quadratic network"),
@@ -94,6 +100,36 @@ class SnapshotTradeoff(OfNetwork):
         return RunResult({"rows": rows})
 
 
+@dataclass(frozen=True)
+class ParameterCount(RunConfig):
+    """How many numbers a ReLU network is trained by, with and without batch normalization."""
+
+    dim: int
+    width: int
+    depth: int
+
+    def __post_init__(self) -> None:
+        self.check_at_least(1, "dim", "width", "depth")
+
+    def cost(self) -> float:
+        """Return the time to draw the start of such a network."""
+        n_weights = TrainedNetwork(self.dim, "relu", self.width, self.depth, 1).n_weights
+        return RATES.run + n_weights * RATES.random_number
+
+    def compute(self, context: Context) -> RunResult:
+        """Make the network and count."""
+        import torch
+
+        from trueboundary.classifiers import ReLUNetwork
+
+        network = ReLUNetwork(self.dim, self.width, self.depth, generator=torch.Generator())
+        n_all, n_linear = (
+            sum(parameter.numel() for parameter in part.parameters())
+            for part in (network, network.linear)
+        )
+        return RunResult({"n_parameters": n_all, "n_without_batch_norm": n_linear})
+
+
 def exact_tradeoff(model: Any, network: TrainedNetwork, seed: int) -> dict[str, dict[str, float]]:
     """Return the exact error rate and mean exact distance of a quadratic network, by sphere.
 
@@ -153,7 +189,9 @@ def _plan(settings: Mapping[str, Any], seed: int, device: str) -> dict[str, RunC
         for n_train in settings["train_sizes"]:
             network = TrainedNetwork(settings["dim"], *shape, n_train=n_train, **shared)
             plan[run_name(name, n_train)] = SnapshotTradeoff(network, **budget, seed=seed)
-    return plan
+    sets: Any = (settings["log10_measures"], settings["n_set_points"], settings["n_sets"], seed)
+    plan |= {f"sets-{dim}": ErrorSets(dim, *sets) for dim in settings["set_dims"]}
+    return plan | {"parameters": ParameterCount(*_LARGE)}
 
 
 def run_name(network: str, n_train: int) -> str:
@@ -168,15 +206,20 @@ def _analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         for n_train in settings["train_sizes"]
     }
     rows = [
-        _with_optimum(networks[name], row, settings["dim"])
-        for name, run in runs.items()
-        for row in run.summary["rows"]
+        _with_optimum(network, row, settings["dim"])
+        for name, network in networks.items()
+        for row in runs[name].summary["rows"]
+    ]
+    sets = [
+        with_ratios(row) for d in settings["set_dims"] for row in runs[f"sets-{d}"].summary["rows"]
     ]
     measured = {
-        "A3.1a": _extremality(rows),
+        "A3.1a": _extremality(rows, sets, settings["dim"]),
+        "A3.1d": _corrected_theorem(rows, sets, settings["dim"]),
         "A3.3": _closeness(rows),
         "A3.4": _late_errors(rows, settings["n_steps"]),
         "A3.5": _better_than_optimal(rows),
+        "A3.7": _parameters(runs["parameters"]),
     }
     return Analysis(
         panels=[_panel(rows, settings["dim"])],
@@ -196,6 +239,9 @@ def _with_optimum(network: Mapping[str, str], row: Mapping[str, Any], dim: int) 
     if row.get("exact_log10_error") is not None and row["exact_log10_error"] < 0:
         exact = row["exact_log10_error"], row["sphere"]
         complete["exact_cap_distance"] = cap_distance(dim, *exact)
+        if row["exact_log10_error"] > _LEAST_LOG10:
+            formula = theory.caps.gaussian_mean_distance
+            complete["exact_formula"] = formula(dim, 10 ** exact[0], radius=radius)
     return complete
 
 
@@ -210,25 +256,62 @@ def _compared(rows: Sequence[Row]) -> Rows:
     return [row for row in measured if 0 < row["error"] <= _LARGEST_COMPARED_ERROR]
 
 
-def _extremality(rows: Sequence[Row]) -> Measurement | None:
-    cells = [
-        {key: row[key] for key in ("network", "n_train", "step", "sphere", "exact_log10_error")}
-        | {
-            name: row[f"exact_distance{end}"] / row["exact_cap_distance"]
-            for name, end in (("ratio", ""), ("low", "_low"), ("high", "_high"))
-        }
-        for row in rows
-        if row.get("exact_cap_distance")
+def _set_cells(sets: Sequence[Row], bound: str) -> Rows:
+    """Return the distances of sets as shares of a bound on them."""
+    known = ("shape", "dim", "log10_measure")
+    return [
+        {name: row[name] for name in known}
+        | _shares((row["distance"], row["low"], row["high"]), row[bound])
+        for row in sets
     ]
-    if not cells:
+
+
+def _network_cells(rows: Sequence[Row], dim: int, bound: str) -> Rows:
+    """Return the exact distances of the quadratic networks as shares of a bound on them."""
+    return [
+        {
+            "shape": f"quadratic network, {row['n_train']}, step {row['step']}, {row['sphere']}",
+            "dim": dim,
+            "log10_measure": row["exact_log10_error"],
+        }
+        | _shares(tuple(row[f"exact_distance{end}"] for end in ("", "_low", "_high")), row[bound])
+        for row in rows
+        if row.get(bound)
+    ]
+
+
+def _shares(estimate: Estimate, bound: float) -> Row:
+    ends = (None if value is None else value / bound for value in estimate)
+    return dict(zip(("ratio", "low", "high"), ends, strict=True))
+
+
+def _largest_share(cells: Rows, note: str) -> Measurement:
+    shares = [(cell["ratio"], cell["low"], cell["high"]) for cell in cells]
+    return Measurement(*extreme(shares, max), n=len(cells), cells=cells, note=note)
+
+
+def _extremality(rows: Sequence[Row], sets: Sequence[Row], dim: int) -> Measurement:
+    """Return the largest mean distance over the cap's, of sets that are no caps."""
+    others = _set_cells([row for row in sets if row["shape"] != CAP], "cap")
+    networks = _network_cells(rows, dim, "exact_cap_distance")
+    largest: dict[str, float] = {}
+    for cell in others:
+        largest[cell["shape"]] = max(cell["ratio"], largest.get(cell["shape"], 0.0))
+    if networks:
+        largest["quadratic network in training"] = max(cell["ratio"] for cell in networks)
+    words = ", ".join(f"{shape} {ratio:.4f}" for shape, ratio in largest.items())
+    return _largest_share([*others, *networks], f"The largest ratios: {words}.")
+
+
+def _corrected_theorem(rows: Sequence[Row], sets: Sequence[Row], dim: int) -> Measurement | None:
+    """Return the largest mean distance over the corrected bound of theorem 5.1."""
+    own = _set_cells([row for row in sets if row["dim"] == dim], "formula")
+    networks = _network_cells(rows, dim, "exact_formula")
+    if not own:
         return None
-    return Measurement(
-        *extreme([(cell["ratio"], cell["low"], cell["high"]) for cell in cells], max),
-        n=len(cells),
-        cells=cells,
-        note=f"The largest of {plural(len(cells), 'ratio')}, each from {_N_EXACT_POINTS} exact "
-        f"distances; the smallest is {min(cell['ratio'] for cell in cells):.3f}.",
-    )
+    caps = [cell["ratio"] for cell in own if cell["shape"] == CAP]
+    note = f"Caps have {min(caps):.4f} to {max(caps):.4f} of the bound, so that it is no looser."
+    return _largest_share([*own, *networks], note)
 
 
 def _closeness(rows: Sequence[Row]) -> Measurement | None:
@@ -274,6 +357,12 @@ def _better_than_optimal(rows: Sequence[Row]) -> Measurement | None:
         return None
     better = [row for row in compared if row["distance"] > row["cap_distance"]]
     return Measurement(bool(better), n=len(compared), note=f"{len(better)} of {len(compared)}.")
+
+
+def _parameters(run: Run) -> Measurement:
+    found = run.summary
+    note = f"{found['n_without_batch_norm']:,} of them in linear layers."
+    return Measurement(float(found["n_parameters"]), note=note)
 
 
 def _remarks(rows: Sequence[Row]) -> list[str]:
