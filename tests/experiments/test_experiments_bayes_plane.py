@@ -6,12 +6,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import mpmath
 import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
 
 from trueboundary.classifiers import LinearSVM
+from trueboundary.densities import MixtureOfFactorAnalyzers
 from trueboundary.experiments.base import Experiment
 from trueboundary.experiments.bayes import bayes_helix, bayes_learning, bayes_planar, bayes_theorems
 from trueboundary.experiments.bayes.boundary import (
@@ -93,9 +95,43 @@ def test_a_broad_gaussian_that_both_classes_share_changes_no_decision():
     assert (without.sign() == (shared[1] - shared[0]).sign()).all()
 
 
+def test_a_shared_broad_part_cancels_where_float64_sees_a_tie():
+    """With 400 digits the classes are never equal, and decided as without the broad part."""
+    problem = bayes_planar.with_one_broad_component(planar_problem("h"))
+    config = bayes_planar.PlanarDistances(bayes_planar.SHARED, 10, 5, 0.02)
+    x = torch.cat([draw(problem, 60, label, 0, "test") for label in (0, 1)])
+    x = torch.cat([x, x + torch.tensor([0.3, 0.0])])  # off the narrow parts
+    deciding = config.deciding().bayes_classifier(dtype=torch.float64).margin(x)
+    in_float64 = problem.bayes_classifier(dtype=torch.float64).margin(x)
+    assert (in_float64 == 0).sum() > 50
+    with mpmath.workdps(400):
+        for point, margin in zip(x.tolist(), deciding.tolist(), strict=True):
+            zero, one = (
+                _density(density, point) for density in (problem.density_0, problem.density_1)
+            )
+            assert zero != one
+            assert (one > zero) == (margin > 0)
+
+
+def _density(density: MixtureOfFactorAnalyzers, point: list[float]) -> mpmath.mpf:
+    """Return the density of a mixture in the plane, by the inverse of each covariance."""
+    total = mpmath.mpf(0)
+    for k, weight in enumerate(density.weights.tolist()):
+        (a,), (b,) = density.loadings[k].tolist()
+        noise = density.noise_variance[k].tolist()
+        covariance = mpmath.matrix([[a * a, a * b], [a * b, b * b]])
+        covariance += mpmath.matrix([[noise[0], 0], [0, noise[1]]])
+        away = mpmath.matrix(point) - mpmath.matrix(density.means[k].tolist())
+        square = (away.T * covariance**-1 * away)[0]
+        total += weight * mpmath.exp(-square / 2) / mpmath.sqrt(mpmath.det(covariance))
+    return total
+
+
 def test_mixtures_are_asked_for_where_gaussians_come():
     with pytest.raises(TypeError, match="mixtures"):
         bayes_planar.without_broad_component(planar_problem("a"))
+    with pytest.raises(TypeError, match="mixtures"):
+        bayes_planar.with_one_broad_component(planar_problem("a"))
 
 
 def test_two_tables_per_class_add_up_and_stay_near_the_boundary():
@@ -122,11 +158,14 @@ def test_a_sweep_needs_ratios_below_one(ratios):
         bayes_planar.NarrowSweep(ratios, 10)
 
 
-def planar_runs(*, near: float = 0.05, twin: float = 1.0, ratio: float = 0.98) -> dict[str, Run]:
+def planar_runs(
+    *, near: float = 0.05, twin: float = 1.0, shared: float = 1.0, ratio: float = 0.98
+) -> dict[str, Run]:
     """Return runs of Figure 2 in which every number that matters is given."""
     runs = {}
-    for panel in (*"abdefh", bayes_planar.TWIN):
-        distance = np.full(4, near if panel == "h" else twin)
+    given = {"h": near, bayes_planar.SHARED: shared}
+    for panel in (*"abdefh", bayes_planar.TWIN, bayes_planar.SHARED):
+        distance = np.full(4, given.get(panel, twin))
         arrays = {f"{kind}_{k}": distance for kind in ("distance", "proven") for k in (0, 1)}
         arrays |= {f"points_{k}": np.zeros((4, 2)) for k in (0, 1)}
         arrays["regions"] = np.zeros((5, 5), dtype=np.int8)
@@ -162,6 +201,21 @@ def test_verdicts_on_the_observations(changes, failing, tmp_path):
     for claim in ("B1.1", "B1.2", "B1.3"):
         expected = Verdict.DIFFERS if claim == failing else Verdict.REPRODUCED
         assert verdict(claim, bayes_planar.EXPERIMENT, analysis) == expected
+
+
+@pytest.mark.parametrize(
+    ("distance", "proven", "expected"),
+    [(1.0, 0.9, "DIFFERS"), (0.09, 0.08, "REPRODUCED"), (0.11, 0.05, "INCONCLUSIVE")],
+)
+def test_a_shared_broad_part_is_judged_by_proofs_and_errors_found(
+    distance, proven, expected, tmp_path
+):
+    runs = planar_runs(shared=distance)
+    for label in (0, 1):
+        runs[bayes_planar.SHARED].arrays[f"proven_{label}"] = np.full(4, proven)
+    runs["tables"] = compute(bayes_planar.TableShares((1e-2, 1e-8)), tmp_path)
+    analysis = bayes_planar.EXPERIMENT.analyse(runs, {})
+    assert verdict("B1.2b", bayes_planar.EXPERIMENT, analysis) is Verdict[expected]
 
 
 def test_failed_attacks_leave_a_median():

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import optimize, stats
 
-from trueboundary.problems import table_problem
+from trueboundary.densities import MixtureOfFactorAnalyzers
+from trueboundary.measure import distances_from
+from trueboundary.problems import MixtureProblem, planar_problem, table_problem
 from trueboundary.theory.gaussian_pairs import (
     boundary_distance_along,
     conditional_gaussian,
@@ -98,6 +101,29 @@ def test_the_weight_of_the_other_component_adds_its_logarithm():
     weighted = float(leading_boundary_distance(std, 1.0, log_ratio=rare))
     shown(f"{plain / std:.2f}", f"{weighted / std:.2f}")
     assert weighted > plain
+
+
+def test_observation_2_needs_the_own_broad_part_to_be_the_less_probable_one():
+    apart = planar_problem("h", small_std=0.01)
+    # The same broad part in both: nothing but the narrow ones decides.
+    bars = [
+        MixtureOfFactorAnalyzers(
+            None,
+            density.means[:2],
+            density.loadings[:2],
+            density.noise_variance[:2],
+            log_weights=torch.full((2,), -math.log(2), dtype=torch.float64),
+        )
+        for density in (apart.density_0, apart.density_1)
+    ]
+    x = apart.density_0.means[:1]
+    assert x.tolist() == [[-2.0, 1.5]]
+    near, far = (
+        distances_from(problem.bayes_classifier(dtype=torch.float64), x, 0)
+        for problem in (apart, MixtureProblem(*bars))
+    )
+    assert far.upper[0] == pytest.approx(far.lower[0], rel=1e-9)
+    shown(f"{far.upper[0]:.4f}", f"between {near.lower[0]:.4f} and {near.upper[0]:.4f}")
 
 
 def test_observation_3_compares_the_mass_of_the_changed_value():
