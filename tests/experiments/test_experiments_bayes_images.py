@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from trueboundary import theory
 from trueboundary.classifiers import LinearSVM, to_arrays
 from trueboundary.experiments import experiments, read_claims
 from trueboundary.experiments.bayes import (
@@ -17,6 +18,7 @@ from trueboundary.experiments.bayes import (
     bayes_subspaces,
     bayes_symmetric,
 )
+from trueboundary.experiments.bayes.pixel_changes import claims_on_pixels
 from trueboundary.experiments.bayes.published import printed_numbers
 from trueboundary.experiments.images import trained_classifiers
 from trueboundary.experiments.images.attacked_images import (
@@ -27,7 +29,11 @@ from trueboundary.experiments.images.attacked_images import (
 )
 from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask
 from trueboundary.experiments.images.image_plans import CLASSIFIERS, planned_cnn
-from trueboundary.experiments.images.sheets import Sheet, draw_sheet
+from trueboundary.experiments.images.sheets import (
+    Sheet,
+    draw_sheet,
+    visible_share_of_images,
+)
 from trueboundary.experiments.images.trained_classifiers import (
     Accuracy,
     NarrowestCNN,
@@ -185,8 +191,68 @@ def test_contrast_compares_the_published_attack():
     assert found["B1.7b"].value == pytest.approx(0.5)
     assert found["B1.7c"].value == pytest.approx(6.0)
     assert found["B1.7c"].low < 6 < found["B1.7c"].high
+    # All pixels change by a tenth there, whatever the size of the attack.
+    assert (found["B1.17a"].value, found["B1.17b"].value) == (0.0, 1.0)
+    assert "9 pixels" in found["B1.17a"].holds_for
     for panel in analysis.panels:
         assert panel.draw().axes
+
+
+def changed(distance: float, *shares: float) -> Run:
+    """Return an attack with all images kept, which change these shares of their pixels by .1."""
+    changes = np.stack([0.1 * (np.arange(100) < 100 * share) for share in shares])
+    n = len(shares)
+    return made(
+        {"image_shape": [1, 10, 10]},
+        distance=np.full(n, distance),
+        kept=np.arange(n),
+        original=np.zeros_like(changes),
+        adversarial=changes,
+        change_count=count_changes(changes),
+    )
+
+
+def test_the_share_of_visible_changes_has_the_interval_of_its_images():
+    shares = (0.1, 0.2, 0.3, 0.6)
+    value, low, high = visible_share_of_images(changed(1.0, *shares))
+    assert value == pytest.approx(np.mean(shares))
+    interval = theory.intervals.t_interval(shares)
+    assert (low, high) == (max(0.0, interval.low), pytest.approx(interval.high))
+    some = changed(1.0, *shares)  # where two of four are kept, they tell how much all differ
+    some.arrays["kept"] = np.array([1, 3])
+    for name in ("original", "adversarial"):
+        some.arrays[name] = some.arrays[name][[1, 3]]
+    value, low, high = visible_share_of_images(some)
+    assert value == pytest.approx(np.mean(shares))
+    width = np.ptp(theory.intervals.t_interval([0.2, 0.6]))
+    assert (low, high) == (0.0, min(1.0, value + width / 2 / math.sqrt(2)))
+
+
+def test_failed_attacks_have_no_changes():
+    failed = changed(math.inf, 0.5, 0.5)
+    assert math.isnan(visible_share_of_images(failed)[0])
+    one = changed(1.0, 0.0, 0.5)
+    one.arrays["distance"][0] = math.inf
+    assert visible_share_of_images(one)[1:] == (None, None)
+
+
+def test_pixels_are_judged_by_the_size_of_the_attacks():
+    attacks = {
+        "optimal": changed(3.0, 0.5, 0.7),
+        "RBF SVM": changed(2.3, 0.2, 0.2),
+        "between": changed(2.0, 0.0, 1.0),
+        "CNN": changed(1.4, 0.1, 0.1),
+        "linear SVM": changed(0.3, 0.0, 0.0),
+        "failed": changed(math.inf, 0.9, 0.9),
+    }
+    found = {id: measure() for id, measure in claims_on_pixels(attacks, "digits").items()}
+    assert found["B1.17a"].value == pytest.approx(0.9)
+    assert found["B1.17a"].holds_for == "digits"
+    assert "CNN 10 % (mean L2 1.40), linear SVM 0 %" in found["B1.17a"].note
+    assert found["B1.17b"].value == pytest.approx(0.2)
+    assert "optimal 60 %" in found["B1.17b"].note
+    assert found["B1.17b"].n == 2
+    assert math.isnan(claims_on_pixels({})["B1.17a"]().value)
 
 
 def test_residual_distance_is_where_the_two_densities_cross():

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
+from trueboundary.experiments.bayes.pixel_changes import claims_on_pixels
 from trueboundary.experiments.bayes.published import printed_numbers
 from trueboundary.experiments.images.attack_tables import chosen, distance_row, estimate
 from trueboundary.experiments.images.attacked_images import AttackName, distances
@@ -80,7 +81,11 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         claim: partial(_published, chosen(rows, dataset=names[0], variant=variant))
         for variant, claim in _CLAIMS.items()
     }
-    measurements, undecided = decide(claims | {"B1.7c": lambda: _contrast(runs, names)})
+    claims |= {"B1.7c": lambda: _contrast(runs, names)}
+    claims |= claims_on_pixels(
+        _attacked(runs, names), f"digits of {math.prod(shape)} pixels; the paper says it of faces"
+    )
+    measurements, undecided = decide(claims)
     return Analysis(
         panels=[
             _overview(runs, names[0]),
@@ -163,6 +168,19 @@ def ratio_of_independent_means(numerator: Estimate, denominator: Estimate) -> Es
         return ratio, None, None
     half = ratio * math.hypot((a_high - a) / a, (b_high - b) / b)
     return ratio, ratio - half, ratio + half
+
+
+def _attacked(runs: Mapping[str, Run], names: Sequence[str]) -> dict[str, Run]:
+    """Return the attacks whose changes of pixels are looked at, by the words for the classifier."""
+    optimal = {
+        f"optimal, {variant} {words_of(name)}": runs[f"{name}/{variant}/{PUBLISHED}"]
+        for variant in VARIANTS
+        for name in names
+    }
+    learned = {
+        f"{words}, symmetric {words_of(names[0])}": runs[f"{words}/nearest"] for words in _LEARNED
+    }
+    return optimal | learned
 
 
 def _remarks(rows: Rows, name: str, predicted: float) -> list[str]:

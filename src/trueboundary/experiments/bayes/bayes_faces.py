@@ -130,7 +130,13 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     panels += [_gammas(runs, name) for name in swept if name in names]
     panels += [_sheet(runs, name, settings) for name in names]
     size = settings["face_size"]
+    attacked = {
+        f"{classifier}, {words_of(name)}": _nearer(runs, f"{name}/{classifier}")
+        for name in names
+        for classifier in CLASSIFIERS
+    } | {f"{_ASYMMETRIC}, {words_of(name)}": _nearer(runs, f"{name}/asymmetric") for name in swept}
     claims = face_claims.of_all(runs, rows) | face_claims.of_contrast(runs, swept)
+    claims |= face_claims.of_pixels(attacked)
     measurements: dict[str, Measurement] = {}
     for part, experiment in _parts().items():
         within = f"{part}/"

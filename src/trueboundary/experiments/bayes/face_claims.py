@@ -11,6 +11,7 @@ from trueboundary.experiments.base import Measurement, Rows
 from trueboundary.experiments.bayes.bayes_capacity import SWEEPS
 from trueboundary.experiments.bayes.bayes_trades import BETAS
 from trueboundary.experiments.bayes.four_classifiers import claims_on_four
+from trueboundary.experiments.bayes.pixel_changes import claims_on_pixels
 from trueboundary.experiments.bayes.published import printed_numbers, printed_table
 from trueboundary.experiments.images.attack_tables import (
     chosen,
@@ -44,6 +45,11 @@ def of_all(runs: Mapping[str, Run], rows: Rows) -> Claims:
         | _table("B2.6-{}", rows, "accuracy")
         | _table("B3.7-{}", rows, "mean_l2")
     )
+
+
+def of_pixels(attacked: Mapping[str, Run]) -> Claims:
+    """Return the shares of pixels that attacks change visibly, by the words for a classifier."""
+    return {f"{claim}-faces": measure for claim, measure in claims_on_pixels(attacked).items()}
 
 
 def of_contrast(runs: Mapping[str, Run], names: Sequence[str]) -> Claims:

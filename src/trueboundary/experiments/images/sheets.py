@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from trueboundary import theory
 from trueboundary.experiments.base import Panel, rows_of
-from trueboundary.experiments.images.attacked_images import CHANGE_EDGES
-from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.experiments.images.attacked_images import CHANGE_EDGES, count_changes
+from trueboundary.experiments.summaries import Estimate, mean_of_points
 from trueboundary.figures import COLOURS, new_figure
 from trueboundary.tiles import Floats, tile
 
@@ -63,10 +65,44 @@ class Sheet:
     @property
     def visible_share(self) -> float:
         """Share of the pixels that change by more than 5/255; 0 where no attack succeeded."""
-        middles = (CHANGE_EDGES[:-1] + CHANGE_EDGES[1:]) / 2
-        # Bins are a level wide and centred on levels: the sixth level is the first beyond five.
-        beyond = np.abs(middles) > VISIBLE + 0.25 / 255
-        return float(self.change_count[beyond].sum() / max(1, self.change_count.sum()))
+        return _visible_share(self.change_count)
+
+
+def visible_share_of_images(run: Run) -> Estimate:
+    r"""Return which share of an image's pixels an attack changes by more than 5/255, on average.
+
+    The mean is over all n images whose decision an `AttackedImages` changed. How much they differ
+    shows in the k that it keeps as pictures, the first of each class, which are drawn like the
+    others. With their standard deviation s the 95 % interval is
+    :math:`m \mp t_{k-1} s / \sqrt n`: for normal shares :math:`(m - \mu) \sqrt n / s` has
+    Student's t distribution with k - 1 degrees of freedom, as the mean of all is independent of the
+    differences among some. There is no interval where fewer than two are kept, and NaN is returned
+    where no decision changed.
+    """
+    found = np.isfinite(run.arrays["distance"])
+    if not found.any():
+        return math.nan, None, None
+    mean = _visible_share(run.arrays["change_count"])
+    pairs = zip(run.arrays["adversarial"], run.arrays["original"], strict=True)
+    changes = [one - other for one, other in pairs]
+    kept = [
+        _visible_share(count_changes(change))
+        for change, place in zip(changes, run.arrays["kept"], strict=True)
+        if found[place]
+    ]
+    if len(kept) < 2:
+        return mean, None, None
+    low, high = theory.intervals.t_interval(kept)
+    half = (high - low) / 2 * math.sqrt(len(kept) / found.sum())
+    return mean, max(0.0, mean - half), min(1.0, mean + half)
+
+
+def _visible_share(change_count: NDArray[np.int64]) -> float:
+    """Return the share of changes beyond `VISIBLE` among those that `count_changes` counted."""
+    middles = (CHANGE_EDGES[:-1] + CHANGE_EDGES[1:]) / 2
+    # Bins are a level wide and centred on levels: the sixth level is the first beyond five.
+    beyond = np.abs(middles) > VISIBLE + 0.25 / 255
+    return float(change_count[beyond].sum() / max(1, change_count.sum()))
 
 
 def draw_sheet(sheets: Mapping[str, Sheet]) -> Figure:
