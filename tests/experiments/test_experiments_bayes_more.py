@@ -202,8 +202,9 @@ def test_adversarial_training_is_judged_by_its_ends(
 
 def real_runs(name: str, real: Any, generated: Any, means: tuple[float, ...]) -> dict[str, Run]:
     runs = {
-        f"{name}/transfer/real": made({}, correct=np.asarray(real, bool)),
-        f"{name}/transfer/generated": made({}, correct=np.asarray(generated, bool)),
+        f"{name}/{part}/{trained_on}": made({}, correct=np.asarray(correct, bool))
+        for part in ("transfer", "robust")
+        for trained_on, correct in (("real", real), ("generated", generated))
     }
     spread = np.linspace(0.9, 1.1, 20)
     for words, mean in zip(bayes_real.CLASSIFIERS, means, strict=True):
@@ -211,12 +212,17 @@ def real_runs(name: str, real: Any, generated: Any, means: tuple[float, ...]) ->
     return runs
 
 
+REAL = {"robust_dataset": ("mnist/0-6",)}
+
+
 def test_the_loss_of_accuracy_is_paired_by_image() -> None:
     names = ("mnist/0-6", "celeba/Male")
     first = ([1, 1, 1, 0], [1, 0, 1, 0])
     second = ([1, 1, 0, 0], [1, 1, 0, 0])
     runs = real_runs(names[0], *first, (1.0, 0.5, 3.0)) | real_runs(names[1], *second, (1, 1, 1))
-    analysis = bayes_real.analyse(runs, {"dataset": names})
+    analysis = bayes_real.analyse(runs, {"dataset": names, **REAL})
+    robust = analysis.measurements["B1.13c"]
+    assert (robust.value, robust.n) == (pytest.approx(0.25), 4)
     loss = analysis.measurements["B1.13a"]
     assert loss.value == pytest.approx(0.25 / 2)
     assert loss.n == 8
@@ -226,7 +232,11 @@ def test_the_loss_of_accuracy_is_paired_by_image() -> None:
     assert loss.high - loss.value == pytest.approx(1.959964 * error, rel=1e-5)
     assert loss.value - loss.low == pytest.approx(loss.high - loss.value)
     transfer, attacks = analysis.panels
-    assert [row["paper"] for row in transfer.data][-2:] == [0.923, 0.88]
+    assert [row["paper"] for row in transfer.data][2:4] == [0.923, 0.88]
+    assert [row["training"] for row in transfer.data] == ["plain"] * 4 + ["robust"] * 2
+    assert analysis.tables["table-2"]["celeba/Male"] == ["50.0", "50.0"]
+    assert analysis.tables["table-2"]["mnist/0-6"] == ["75.0; robust 75.0", "50.0; robust 50.0"]
+    assert analysis.tables["figure-12"]["accuracy_under_attack"] == ["0.0"] * 3
     assert [row["paper"] for row in attacks.data][-3:] == [0.28, 0.17, 2.38]
     assert transfer.draw().axes[0].get_ylabel()
     assert attacks.draw().axes[0].get_ylabel()
@@ -245,8 +255,38 @@ def test_robust_on_real_images_means_twice_intervals_apart(
     means: tuple[float, ...], robust: bool | None
 ) -> None:
     runs = real_runs("mnist/0-6", [1, 1], [1, 0], means)
-    analysis = bayes_real.analyse(runs, {"dataset": ("mnist/0-6",)})
+    analysis = bayes_real.analyse(runs, {"dataset": ("mnist/0-6",), **REAL})
     assert analysis.measurements["B1.13b"].value is robust
+    assert analysis.tables["figure-12"] == {}
+
+
+def test_what_attacks_leave_of_the_rbf_svm_is_counted_over_all_data_sets() -> None:
+    names = ("mnist/0-6", "mnist/2-7")
+    runs = {}
+    for name, failures in zip(names, (3, 0), strict=True):
+        runs |= real_runs(name, [1, 1], [1, 0], (1.0, 0.5, 3.0))
+        distance = np.where(np.arange(20) < failures, math.inf, 3.0)
+        runs |= classifier(f"{name}/RBF SVM", distance)
+        runs[f"{name}/RBF SVM/gradient"].arrays["correct"][-1] = False  # it was turned right
+    left = bayes_real.analyse(runs, {"dataset": names, **REAL}).measurements["B2.9d"]
+    assert (left.value, left.n) == (pytest.approx(5 / 40), 40)
+    assert "MNIST 0/6 4 of 20, MNIST 2/7 1 of 20. 3 attacks failed" in left.note
+
+
+def test_robust_networks_of_generated_digits_are_those_of_adversarial_training() -> None:
+    real = experiments()["bayes-real"].runs("quick")
+    generated = real["mnist/0-6/robust/generated"].needs()["classifier"]
+    trades = experiments()["bayes-trades"].runs("quick")["mnist/0-6/beta-10/test"]
+    assert generated.digest == trades.needs()["classifier"].digest
+    over = real["mnist/0-6/robust/real"].needs()["classifier"]
+    assert (over.task.variant, over.beta, over.n_steps) == ("real", 10, generated.n_steps)
+    assert over.n_train > 0
+
+
+def test_robust_networks_of_faces_are_those_of_adversarial_training() -> None:
+    runs = experiments()["bayes-faces"].runs("smoke")
+    generated = runs["real/synthetic/robust/generated"].needs()["classifier"]
+    assert generated.digest == runs["trades/synthetic/beta-10/test"].needs()["classifier"].digest
 
 
 def test_generated_networks_of_real_images_are_those_of_the_symmetric_problems() -> None:
@@ -301,7 +341,12 @@ def assert_face_claims(analysis: Analysis) -> None:
     ]
 
 
-_FACE_PARTS: dict[str, Any] = {**CAPACITY, "betas": (0, 10), "real_dataset": ("celeba/Male",)}
+_FACE_PARTS: dict[str, Any] = {
+    **CAPACITY,
+    "betas": (0, 10),
+    "real_dataset": ("celeba/Male",),
+    "robust_dataset": ("celeba/Male",),
+}
 
 
 def face_runs() -> dict[str, Run]:

@@ -17,7 +17,7 @@ from trueboundary.experiments.printed_tables import (
 )
 from trueboundary.report.markdown import tables_markdown
 
-TABLE_1, FIGURE_6 = read_printed_tables("bayes")
+TABLE_1, FIGURE_6, TABLE_2, FIGURE_12 = read_printed_tables("bayes")
 DIGITS = {"mnist/0-6": "B2.1", "mnist/2-7": "B2.2", "mnist/4-5": "B2.3"}
 
 
@@ -52,6 +52,22 @@ def test_what_attacks_leave_of_the_rbf_machine_is_that_of_the_claim() -> None:
     )
 
 
+@pytest.mark.parametrize("row", TABLE_2.rows, ids=lambda row: row.name)
+def test_accuracies_on_real_images_are_those_of_the_claims(row: PrintedRow) -> None:
+    claim = f"B2.7-{row.name.partition('/')[2]}"
+    shares = [number / 100 for number in numbers(row.printed)]
+    assert shares == pytest.approx(printed_numbers(claim))
+
+
+@pytest.mark.parametrize(
+    ("row", "claim"), list(zip(FIGURE_12.rows, ("B2.9a", "B2.9c", "B2.9b"), strict=True))
+)
+def test_what_figure_12_prints_is_that_of_the_claims(row: PrintedRow, claim: str) -> None:
+    unit = 1 if row.name == "mean_l2" else 100
+    values = [number / unit for number in numbers(row.printed)]
+    assert values == pytest.approx(printed_numbers(claim))
+
+
 def measured(name: str, mean: float) -> list[dict[str, object]]:
     attack = {"mean_l2": mean, "mean_l2_low": mean - 0.1, "mean_l2_high": mean + 0.1}
     shares = {"accuracy": 0.9951, "accuracy_under_attack": 0.005}
@@ -61,7 +77,7 @@ def measured(name: str, mean: float) -> list[dict[str, object]]:
 def test_rows_that_were_run_stand_beside_the_papers_and_others_say_so() -> None:
     one = Analysis(tables=printed_cells(measured("mnist/0-6", 2.9)))
     two = Analysis(tables=printed_cells(measured("celeba/Male", math.nan), ", 32 x 32"))
-    table, figure = filled_tables(["spheres", "bayes"], [one, two, Analysis()])
+    table, figure, *_ = filled_tables(["spheres", "bayes"], [one, two, Analysis()])
     assert (table.n_measured, figure.n_measured) == (2, 2)
     rows = {row.name: row for row in figure.rows}
     assert rows["mnist/0-6"].measured == ("2.90 [2.80, 3.00]",) * 4

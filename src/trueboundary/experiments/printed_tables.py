@@ -61,7 +61,7 @@ def read_printed_tables(paper: str) -> list[PrintedTable]:
     Examples
     --------
     >>> [(table.id, len(table.rows)) for table in read_printed_tables("bayes")]
-    [('table-1', 15), ('figure-6', 15)]
+    [('table-1', 15), ('figure-6', 15), ('table-2', 5), ('figure-12', 3)]
     """
     with suppress(FileNotFoundError):
         return [

@@ -16,7 +16,7 @@ from trueboundary.experiments.bayes import (
 )
 from trueboundary.experiments.bayes.bayes_subspaces import SubspaceDistances, histogram_panel
 from trueboundary.experiments.bayes.four_classifiers import printed_cells
-from trueboundary.experiments.bayes.published import printed_numbers, printed_table
+from trueboundary.experiments.bayes.published import printed_numbers, printed_table, size_words
 from trueboundary.experiments.images.attack_tables import (
     ATTACKS,
     attack_row,
@@ -51,8 +51,6 @@ from trueboundary.runs import Run, RunConfig
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Height and width of the paper's faces.
-_PAPER_SIZE = 64
 #: Images in CelebA's training set.
 _N_TRAINING_FACES = 162_770
 #: Pictures of each class in a sheet.
@@ -96,9 +94,8 @@ def _parts() -> Mapping[str, Experiment]:
 
 def part_settings(settings: Settings, part: str) -> dict[str, Any]:
     """Return the settings of one of the repeated experiments."""
-    if part == "real":
-        return {**settings, "dataset": settings["real_dataset"]}
-    return {**settings, "dataset": settings["sweep_dataset"], "width": settings["sweep_width"]}
+    names = settings["real_dataset" if part == "real" else "sweep_dataset"]
+    return {**settings, "dataset": names, "width": settings["sweep_width"]}
 
 
 @unless_images_are_missing("bayes-faces")
@@ -129,7 +126,8 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     panels = [_means(rows, contrast, boxed), _subspaces(runs, swept)]
     panels += [_gammas(runs, name) for name in swept if name in names]
     panels += [_sheet(runs, name, settings) for name in names]
-    size = settings["face_size"]
+    tables: dict[str, Mapping[str, Sequence[str]]] = {}
+    tables |= printed_cells(rows, size_words(settings))
     attacked = {
         f"{classifier}, {words_of(name)}": _nearer(runs, f"{name}/{classifier}")
         for name in names
@@ -145,6 +143,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         found = experiment.analyse(own, used)
         panels += [replace(panel, name=f"faces-{panel.name}") for panel in found.panels]
         remarks += found.remarks
+        tables |= found.tables
         measurements |= {f"{claim}-faces": m for claim, m in found.measurements.items()}
         claims |= _table_claims(part, own, used)
     decided, undecided = decide(claims)
@@ -153,7 +152,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         measurements=measurements | decided,
         remarks=remarks + undecided,
         conditions=_fewer_photographs(list(fits.values())),
-        tables=printed_cells(rows, "" if size == _PAPER_SIZE else f", {size} x {size}"),
+        tables=tables,
     )
 
 

@@ -120,6 +120,7 @@ def of_real(rows: Rows, transfers: Rows) -> Claims:
         | _table("B3.11-{}", rows, "mean_l2")
         | _table("B2.9a", male, "accuracy")
         | _table("B2.9b", male, "mean_l2")
+        | _table("B2.9c", male, "accuracy_under_attack")
         | _table("B2.7-{}", networks, "accuracy")
     )
 

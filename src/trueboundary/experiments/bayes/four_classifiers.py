@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 from trueboundary.experiments.base import Measurement, Row, Rows
 from trueboundary.experiments.images.attack_tables import (
     chosen,
-    estimate,
+    mean_cell,
     names_of,
     nearest_distances,
 )
@@ -92,16 +91,9 @@ def printed_cells(rows: Sequence[Row], words: str = "") -> dict[str, dict[str, l
             ]
             for name, own in by_name.items()
         },
-        "figure-6": {name: [_attack(r) + words for r in own] for name, own in by_name.items()},
+        "figure-6": {name: [mean_cell(r) + words for r in own] for name, own in by_name.items()},
     }
 
 
 def _percent(row: Row, value: str) -> str:
     return f"{100 * row[value]:.3g}"
-
-
-def _attack(row: Row) -> str:
-    mean, low, high = estimate(row, "mean_l2")
-    if math.isnan(mean):
-        return "none found"
-    return f"{mean:.2f}" if low is None else f"{mean:.2f} [{low:.2f}, {high:.2f}]"

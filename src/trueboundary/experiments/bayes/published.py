@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from functools import cache
+from typing import Any
 
 from trueboundary.experiments.claims import read_claims
+
+#: Height and width of the paper's faces.
+_FACE_SIZE = 64
+
+
+def size_words(settings: Mapping[str, Any]) -> str:
+    """Return what a cell of a table adds to its number where faces have not the paper's size.
+
+    Examples
+    --------
+    >>> size_words({"face_size": 32}), size_words({"face_size": 64}), size_words({})
+    (', 32 x 32', '', '')
+    """
+    size = settings.get("face_size", _FACE_SIZE)
+    return "" if size == _FACE_SIZE else f", {size} x {size}"
 
 
 def printed_numbers(claim: str) -> tuple[float, ...]:

@@ -140,13 +140,26 @@ def deviation_from(paper: Sequence[float], rows: Sequence[Row], value: str) -> M
 
     Accuracies are compared by their differences, mean attacks relative to the paper's.
     """
-    accuracy = value == "accuracy"
     return largest_deviation(
         {row["classifier"]: estimate(row, value) for row in rows},
         paper,
-        n=min(row["n_test" if accuracy else "n_points"] for row in rows),
-        relative=not accuracy,
+        n=min(row["n_test" if value == "accuracy" else "n_points"] for row in rows),
+        relative=value == "mean_l2",
     )
+
+
+def mean_cell(row: Row) -> str:
+    """Return a row's mean attack with its interval as a cell of a table.
+
+    Examples
+    --------
+    >>> mean_cell({"mean_l2": 1.0, "mean_l2_low": 0.91, "mean_l2_high": 1.1})
+    '1.00 [0.91, 1.10]'
+    """
+    mean, low, high = estimate(row, "mean_l2")
+    if math.isnan(mean):
+        return "none found"
+    return f"{mean:.2f}" if low is None else f"{mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def describe_row(row: Row, what: str) -> str:
