@@ -320,6 +320,27 @@ def test_faces_are_analysed_with_every_part() -> None:
     assert "ends 2.00 from them, 2.00 times as far" in in_box
 
 
+def test_parts_of_faces_can_be_run_alone() -> None:
+    faces = experiments()["bayes-faces"]
+    contrast = faces.runs("smoke", overrides={"parts": ("contrast",)})
+    assert {name.partition("/")[0] for name in contrast} == {"synthetic"}
+    assert "synthetic/CNN/cw-box" in contrast
+    alone = faces.runs("smoke", overrides={"parts": ("noise",)})
+    assert {name.partition("/")[0] for name in alone} == {"synthetic", "noise"}
+    assert "synthetic/CNN/cw-box" not in alone
+    with pytest.raises(ValueError, match="got 'boxes'"):
+        faces.runs("smoke", overrides={"parts": ("boxes",)})
+    names = {"dataset": ("celeba/Male",), "sweep_dataset": ("celeba/Male",), **_FACE_PARTS}
+    for part, panel in (("contrast", "faces-subspaces"), ("noise", "faces-noise")):
+        settings = faces.settings("smoke", {**names, "parts": (part,)})
+        analysis = bayes_faces.analyse(face_runs(), settings)
+        drawn = [panel.name for panel in analysis.panels]
+        assert panel in drawn
+        assert not {"faces-trades", "faces-subspaces", "faces-noise"} & set(drawn) - {panel}
+        assert "B3.10a" not in analysis.measurements
+        assert "B1.9a-faces" in analysis.measurements
+
+
 def assert_face_claims(analysis: Analysis) -> None:
     known = {claim.id for claim in read_claims("bayes") if claim.experiment == "bayes-faces"}
     found = {id: m.value for id, m in analysis.measurements.items()}

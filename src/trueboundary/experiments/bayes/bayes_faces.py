@@ -55,18 +55,24 @@ if TYPE_CHECKING:
 _N_TRAINING_FACES = 162_770
 #: Pictures of each class in a sheet.
 _N_SHOWN = 2
+#: What is looked at besides the four classifiers, together with the experiments of `_parts`.
+_CONTRAST = "contrast"
 _ASYMMETRIC = "optimal, asymmetric"
 _BOXED = "CNN, attacked in [0, 1]"
 
 
 def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
-    """Attack all classifiers of every attribute, and repeat the paper's sweeps on some."""
+    """Attack all classifiers of every attribute, and repeat those `parts` of the paper on some."""
+    known = (_CONTRAST, *_parts())
+    for part in settings["parts"]:
+        if part not in known:
+            raise ValueError(f"parts are some of {', '.join(known)}, got {part!r}")
     runs: dict[str, RunConfig] = {}
     for name in settings["dataset"]:
         runs[f"{name}/fit"] = image_task(name, settings, seed).fit
         runs |= four_classifiers(name, settings, seed, device)
     n_points = settings["n_points"]
-    for name in settings["sweep_dataset"]:
+    for name in _contrasted(settings):
         for variant in ("symmetric", "asymmetric"):
             task = image_task(name, settings, seed, variant=variant)
             found = attacks_on(task, None, settings, seed, attacks=("gradient", "gradient-fixed"))
@@ -77,9 +83,20 @@ def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
         runs |= under(f"{name}/CNN", boxed)
         runs[f"{name}/subspaces"] = SubspaceDistances(symmetric, n_points, seed)
         runs[f"{name}/gammas"] = GammaPath(symmetric, settings["n_train"], n_points, seed)
-    for part, experiment in _parts().items():
+    for part, experiment in _chosen_parts(settings).items():
         runs |= under(part, experiment.plan(part_settings(settings, part), seed, device))
     return runs
+
+
+def _contrasted(settings: Settings) -> Sequence[str]:
+    """Return the attributes whose asymmetric problem, box and subspaces are looked at as well."""
+    names: Sequence[str] = settings["sweep_dataset"] if _CONTRAST in settings["parts"] else ()
+    return names
+
+
+def _chosen_parts(settings: Settings) -> Mapping[str, Experiment]:
+    """Return the experiments that are asked for."""
+    return {part: one for part, one in _parts().items() if part in settings["parts"]}
 
 
 def _parts() -> Mapping[str, Experiment]:
@@ -101,7 +118,7 @@ def part_settings(settings: Settings, part: str) -> dict[str, Any]:
 @unless_images_are_missing("bayes-faces")
 def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     """Tabulate every attribute, and let the repeated experiments analyse their own runs."""
-    names, swept = settings["dataset"], settings["sweep_dataset"]
+    names, swept = settings["dataset"], _contrasted(settings)
     rows = attack_rows(runs, names, "{}", classifier=CLASSIFIERS)
     rows = with_paper(rows, printed_table("B3.7-{}", names), CLASSIFIERS, "classifier")
     contrast = [
@@ -123,7 +140,8 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     remarks += [_subspace_remark(runs, name) for name in swept]
     remarks += [_box_remark(runs, name) for name in swept]
     remarks += [f"{words_of(name)}. {path_remark(runs[f'{name}/gammas'])}" for name in swept]
-    panels = [_means(rows, contrast, boxed), _subspaces(runs, swept)]
+    panels = [_means(rows, contrast, boxed)]
+    panels += [_subspaces(runs, swept)] if swept else []
     panels += [_gammas(runs, name) for name in swept if name in names]
     panels += [_sheet(runs, name, settings) for name in names]
     tables: dict[str, Mapping[str, Sequence[str]]] = {}
@@ -136,7 +154,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     claims = face_claims.of_all(runs, rows) | face_claims.of_contrast(runs, swept)
     claims |= face_claims.of_pixels(attacked)
     measurements: dict[str, Measurement] = {}
-    for part, experiment in _parts().items():
+    for part, experiment in _chosen_parts(settings).items():
         within = f"{part}/"
         own = {n.removeprefix(within): run for n, run in runs.items() if n.startswith(within)}
         used = part_settings(settings, part)
@@ -262,7 +280,7 @@ def _gammas(runs: Mapping[str, Run], name: str) -> Panel:
 
 def _sheet(runs: Mapping[str, Run], name: str, settings: Settings) -> Panel:
     attacked = {classifier: f"{name}/{classifier}" for classifier in CLASSIFIERS}
-    if name in settings["sweep_dataset"]:
+    if name in _contrasted(settings):
         attacked["asymmetric"] = f"{name}/asymmetric"
     return sheet_panel(
         "faces",
