@@ -220,9 +220,11 @@ def test_the_loss_of_accuracy_is_paired_by_image() -> None:
     first = ([1, 1, 1, 0], [1, 0, 1, 0])
     second = ([1, 1, 0, 0], [1, 1, 0, 0])
     runs = real_runs(names[0], *first, (1.0, 0.5, 3.0)) | real_runs(names[1], *second, (1, 1, 1))
+    for trained_on, correct in (("real", [1, 1, 1, 1]), ("generated", [1, 0, 0, 0])):
+        runs[f"{names[0]}/robust/{trained_on}"] = made({}, correct=np.array(correct, bool))
     analysis = bayes_real.analyse(runs, {"dataset": names, **REAL})
     robust = analysis.measurements["B1.13c"]
-    assert (robust.value, robust.n) == (pytest.approx(0.25), 4)
+    assert (robust.value, robust.n) == (pytest.approx(0.75), 4)
     loss = analysis.measurements["B1.13a"]
     assert loss.value == pytest.approx(0.25 / 2)
     assert loss.n == 8
@@ -235,7 +237,7 @@ def test_the_loss_of_accuracy_is_paired_by_image() -> None:
     assert [row["paper"] for row in transfer.data][2:4] == [0.923, 0.88]
     assert [row["training"] for row in transfer.data] == ["plain"] * 4 + ["robust"] * 2
     assert analysis.tables["table-2"]["celeba/Male"] == ["50.0", "50.0"]
-    assert analysis.tables["table-2"]["mnist/0-6"] == ["75.0; robust 75.0", "50.0; robust 50.0"]
+    assert analysis.tables["table-2"]["mnist/0-6"] == ["75.0; robust 100.0", "50.0; robust 25.0"]
     assert analysis.tables["figure-12"]["accuracy_under_attack"] == ["0.0"] * 3
     assert [row["paper"] for row in attacks.data][-3:] == [0.28, 0.17, 2.38]
     assert transfer.draw().axes[0].get_ylabel()

@@ -141,7 +141,7 @@ def transfer_rows(runs: Mapping[str, Run], names: Sequence[str], part: str = TRA
     rows: Rows = []
     for name in names:
         for trained_on in TRAINED_ON:
-            correct = runs[f"{name}/{TRANSFER}/{trained_on}"].arrays["correct"]
+            correct = runs[f"{name}/{part}/{trained_on}"].arrays["correct"]
             found = share("accuracy", int(correct.sum()), len(correct))
             labels = {"dataset": name, "trained_on": trained_on}
             rows.append(labels | found | {"n_test": len(correct)})
