@@ -452,7 +452,7 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
             ax.plot(shown, [paper[s] for s in shown], "o--", color=COLOURS["paper"], label="paper")
             ax.set(xlabel="training steps", ylabel=label, xlim=(-0.03 * n_steps, 1.03 * n_steps))
         axes[1].set_ylim(0, 0.036)
-        add_legend(axes[0], location="upper left")
+        add_legend(axes[0], location="lower right")
         return figure
 
     return Panel(
