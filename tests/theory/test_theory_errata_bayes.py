@@ -9,6 +9,7 @@ import torch
 from scipy import optimize, stats
 
 from trueboundary.densities import MixtureOfFactorAnalyzers
+from trueboundary.experiments.printed_tables import read_printed_tables
 from trueboundary.measure import distances_from
 from trueboundary.problems import MixtureProblem, planar_problem, table_problem
 from trueboundary.theory.gaussian_pairs import (
@@ -173,3 +174,14 @@ def test_faces_need_another_noise_than_stated():
     assert outlier_attack_size(0.01, 0.5, 12288, 10) == pytest.approx(1.99, abs=0.005)
     assert outlier_attack_size(0.004, 0.5, 12288, 10) == pytest.approx(0.93, abs=0.005)
     shown("1.99", "0.93")
+
+
+def test_table_1_counts_every_changed_decision():
+    """If only right samples were attacked, attacks that always succeed would leave 0 %."""
+    (table,) = (table for table in read_printed_tables("bayes") if table.id == "table-1")
+    cells = [cell for row in table.rows for cell in row.printed[:3]]
+    numbers = [tuple(map(int, cell.replace("(", "").replace(")", "").split())) for cell in cells]
+    assert all(clean + attacked == 100 for clean, attacked in numbers)
+    turned_right = [cell for cell in cells if not cell.startswith("100")]
+    assert turned_right == ["98 (2)", "99 (1)", "99 (1)"]
+    shown(*turned_right)

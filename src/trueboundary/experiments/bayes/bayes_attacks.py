@@ -21,7 +21,7 @@ from trueboundary.experiments.images.image_plans import (
     under,
     words_of,
 )
-from trueboundary.experiments.summaries import mean_of_points
+from trueboundary.experiments.summaries import mean_of_points, median_of_points
 from trueboundary.figures import COLOURS, CYCLE, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
@@ -92,18 +92,31 @@ def ratios(runs: Mapping[str, Run], name: str, other: AttackName) -> Floats:
 
 
 def measure(runs: Mapping[str, Run]) -> dict[str, Measurement]:
-    """Return the measurement of the claim, if both attacks ever succeeded."""
+    """Return the measurements of the claims; of the ratio only if both attacks ever succeeded."""
+    measured = {"B1.19": _steps(runs)}
     found = ratios(runs, OPTIMAL, "cw-paper")
     value, low, high = mean_of_points(found)
     if math.isnan(value):
-        return {}
+        return measured
     n = len(distances(runs[f"{OPTIMAL}/gradient"]))
     note = (
         f"Computed steps over Carlini-Wagner with the paper's settings, both found at {len(found)} "
         f"of {plural(n, 'point')} of the symmetric problem; ratios from {found.min():.2f} to "
         f"{found.max():.2f}."
     )
-    return {"B1.16": Measurement(value, low, high, n=len(found), note=note)}
+    return measured | {"B1.16": Measurement(value, low, high, n=len(found), note=note)}
+
+
+def _steps(runs: Mapping[str, Run]) -> Measurement:
+    """Return how many steps the attack takes at the median point of the symmetric problem."""
+    counts = {name: runs[f"{name}/gradient"].arrays["n_backward"] for name in ATTACKED}
+    words = "; ".join(
+        f"{name} {np.median(own):g}, from {own.min()} to {own.max()}"
+        for name, own in counts.items()
+    )
+    own = counts[OPTIMAL]
+    value, low, high = median_of_points(own.astype(np.float64))
+    return Measurement(value, low, high, n=len(own), note=f"Medians and ranges: {words}.")
 
 
 def _remarks(rows: Rows, runs: Mapping[str, Run]) -> list[str]:

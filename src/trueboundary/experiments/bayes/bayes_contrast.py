@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.bayes.pixel_changes import claims_on_pixels
 from trueboundary.experiments.bayes.published import printed_numbers
-from trueboundary.experiments.images.attack_tables import chosen, distance_row, estimate
-from trueboundary.experiments.images.attacked_images import AttackName, distances
+from trueboundary.experiments.images.attack_tables import (
+    chosen,
+    distance_row,
+    estimate,
+    nearest_distances,
+)
+from trueboundary.experiments.images.attacked_images import AttackName, Floats, distances
 from trueboundary.experiments.images.availability import unless_images_are_missing
 from trueboundary.experiments.images.drawn_rows import draw_groups
-from trueboundary.experiments.images.image_fits import ImageVariant
+from trueboundary.experiments.images.image_fits import (
+    ImageTask,
+    ImageVariant,
+    ManuscriptTask,
+    OnImages,
+)
 from trueboundary.experiments.images.image_plans import (
     Settings,
     attacks_on,
@@ -25,10 +39,18 @@ from trueboundary.experiments.images.image_plans import (
 )
 from trueboundary.experiments.images.orderings import decide, smallest
 from trueboundary.experiments.images.sheets import Sheet, sheet_panel, show_pictures
-from trueboundary.experiments.summaries import Estimate, mean_of_points
+from trueboundary.experiments.images.trained_classifiers import Accuracy
+from trueboundary.experiments.summaries import (
+    Estimate,
+    extreme,
+    mean_of_points,
+    ratio_of_means,
+    share_row,
+)
+from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, CYCLE, new_figure
 from trueboundary.plurals import plural
-from trueboundary.runs import Run, RunConfig
+from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,6 +68,49 @@ _LEARNED = ("CNN", "RBF SVM")
 _OUTLIER_STD = 0.5
 
 
+@dataclass(frozen=True)
+class OutlierSides(OnImages):
+    """How far test points are from where the other class's outlier is likelier than their own.
+
+    The outliers are spheres of one size and weight, so that this is a plane halfway between them.
+    The result's array ``to_cross`` is the way to it, 0 for points that are past it already.
+
+    Parameters
+    ----------
+    n_points, seed : int
+        Number and seed of the points, those of `AttackedImages`.
+    """
+
+    n_points: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.check_at_least(1, "n_points")
+
+    def cost(self) -> float:
+        """Return about the time to draw the points."""
+        return RATES.run + self.task.seconds_of_points(self.n_points)
+
+    def measure(self, context: Context) -> RunResult:
+        """Project the points on the line through both outliers."""
+        from trueboundary.densities import MixtureOfFactorAnalyzers
+
+        problem = self.task.problem(context.inputs["fit"])
+        means = []
+        for density in (problem.density_0, problem.density_1):
+            assert isinstance(density, MixtureOfFactorAnalyzers)  # as every image problem has
+            means.append(density.means[-1].numpy())
+        x, y = self.task.points(
+            context.inputs["fit"], self.n_points, seed=self.seed, purpose="test"
+        )
+        apart = means[1] - means[0]
+        along = (x.double().numpy() - (means[0] + means[1]) / 2) @ apart / np.linalg.norm(apart)
+        return RunResult(
+            {"available": True, "outliers_apart": float(np.linalg.norm(apart))},
+            {"to_cross": np.maximum(np.where(y.numpy() == 0, -along, along), 0.0)},
+        )
+
+
 def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
     """Attack the optimal classifier of both variants of each pair, and two learned ones."""
     runs: dict[str, RunConfig] = {}
@@ -54,6 +119,10 @@ def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
             task = image_task(name, settings, seed, variant=variant)
             found = attacks_on(task, None, settings, seed, attacks=tuple(ATTACKS))
             runs |= under(f"{name}/{variant}", found)
+            for rule, own in {"sum": task, "component": _by_component(task)}.items():
+                decided = Accuracy(own, None, settings["n_rule_points"], seed=seed)
+                runs[f"{name}/{variant}/{rule}"] = decided
+    runs |= _manuscript_runs(settings, seed)
     first = image_task(settings["dataset"][0], settings, seed)
     classifiers = planned_classifiers(first, settings, seed, device)
     for words in _LEARNED:
@@ -63,13 +132,40 @@ def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
     return runs
 
 
+def _by_component(task: ImageTask) -> ManuscriptTask:
+    """Return the task decided by the most likely component of each class."""
+    return ManuscriptTask(task.fit, task.variant, task.noise_std)
+
+
+def _manuscript_stds(settings: Settings) -> tuple[float, float]:
+    """Return the manuscript's standard deviations of noise and of outliers."""
+    return settings["manuscript_noise_std"], settings["manuscript_outlier_std"]
+
+
+def _manuscript_runs(settings: Settings, seed: int) -> dict[str, RunConfig]:
+    """Return attacks on the first pair: by the manuscript's rule, and with all of its recipe."""
+    name, runs = settings["dataset"][0], dict[str, RunConfig]()
+    noise_std, outlier_std = _manuscript_stds(settings)
+    for variant in VARIANTS:
+        task = image_task(name, settings, seed, variant=variant)
+        own = ManuscriptTask(task.fit, variant, noise_std, outlier_std)
+        rule = attacks_on(_by_component(task), None, settings, seed, attacks=["nearest"])
+        runs |= under(f"{name}/{variant}/component", rule)
+        recipe = attacks_on(own, None, settings, seed, attacks=["gradient", "nearest"])
+        runs |= under(f"{name}/{variant}/manuscript", recipe)
+        if variant == "asymmetric":
+            runs[f"{name}/sides"] = OutlierSides(own, settings["n_points"], seed)
+    return runs
+
+
 @unless_images_are_missing("bayes-contrast")
 def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     """Hold the two variants against each other and against the formula."""
     names = settings["dataset"]
     shape = runs[f"{names[0]}/symmetric/nearest"].summary["image_shape"]
-    predicted = residual_distance(
-        settings["noise_std"], math.prod(shape), settings["n_factors"], _OUTLIER_STD
+    sizes: Any = {"dim": math.prod(shape), "n_factors": settings["n_factors"]}
+    predicted = theory.gaussian_pairs.outlier_attack_size(
+        settings["noise_std"], _OUTLIER_STD, **sizes
     )
     rows = [
         _row(runs, name, variant, attack, 1.5 * predicted)
@@ -81,7 +177,13 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         claim: partial(_published, chosen(rows, dataset=names[0], variant=variant))
         for variant, claim in _CLAIMS.items()
     }
-    claims |= {"B1.7c": lambda: _contrast(runs, names)}
+    claims |= {
+        "B1.7c": lambda: _contrast(runs, names),
+        "B1.7d": lambda: _manuscript_contrast(runs, names[0]),
+        "B1.18": lambda: _agreement(runs, names),
+        "T9": lambda: _manuscript_size(runs, names[0], *_manuscript_stds(settings), **sizes),
+        "T10": lambda: _rule_sizes(runs, names[0]),
+    }
     claims |= claims_on_pixels(
         _attacked(runs, names), f"digits of {math.prod(shape)} pixels; the paper says it of faces"
     )
@@ -95,26 +197,6 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         measurements=measurements,
         remarks=_remarks(rows, names[0], predicted) + undecided,
     )
-
-
-def residual_distance(
-    noise_std: float, dim: int, n_factors: int, outlier_std: float = _OUTLIER_STD
-) -> float:
-    r"""Return how far a typical point must leave its component to look like an outlier.
-
-    Off its subspace, of dimension l = `n_factors` of N = `dim`, a point has a residual of about
-    :math:`\sigma \sqrt{N - l}`, with the noise :math:`\sigma` of the narrow components. The broad
-    one, of standard deviation s = `outlier_std`, becomes the more probable where the residual is
-    :math:`\sigma \sqrt{2 (N - l) \ln(s / \sigma)}`; the difference is the length of the attack,
-    whatever the components' weights and loadings, which change it by little.
-
-    Examples
-    --------
-    >>> round(residual_distance(0.01, 784, 6), 3)
-    0.501
-    """
-    n_free = dim - n_factors
-    return noise_std * math.sqrt(n_free) * (math.sqrt(2 * math.log(outlier_std / noise_std)) - 1)
 
 
 def _row(
@@ -150,6 +232,107 @@ def _contrast(runs: Mapping[str, Run], names: Sequence[str]) -> Measurement:
         ratios[name] = ratio_of_independent_means(above, below)
     n = len(distances(runs[f"{names[0]}/symmetric/{PUBLISHED}"]))
     return smallest(ratios, n, "Fixed steps")
+
+
+def _manuscript_contrast(runs: Mapping[str, Run], name: str) -> Measurement:
+    """Return the ratio of the variants' mean attacks with the manuscript's recipe."""
+    above, below = (nearest_distances(runs, f"{name}/{variant}/manuscript") for variant in VARIANTS)
+    ratio = ratio_of_independent_means(mean_of_points(above), mean_of_points(below))
+    note = (
+        f"The shorter of two attacks at each point, computed gradient steps and the nearest error: "
+        f"{mean_of_points(above)[0]:.3f} against {mean_of_points(below)[0]:.4f}."
+    )
+    return Measurement(*ratio, n=len(above), note=note)
+
+
+def _manuscript_size(
+    runs: Mapping[str, Run], name: str, noise_std: float, outlier_std: float, **sizes: int
+) -> Measurement:
+    """Return the mean attack on the asymmetric variant with the manuscript's recipe."""
+    prefix = f"{name}/asymmetric/manuscript"
+    found, to_cross = nearest_distances(runs, prefix), runs[f"{name}/sides"].arrays["to_cross"]
+    formula = attack_sizes_by_side(to_cross, noise_std, outlier_std, **sizes)
+    past = to_cross == 0
+    parts = [f"{mean_of_points(found[some])[0]:.4f} at {some.sum()}" for some in (past, ~past)]
+    note = (
+        f"The shorter of two attacks at each point; median {np.median(found):.4f}. By the side of "
+        f"the outliers that points are on: {parts[0]} where the other class's is the likelier, "
+        f"{parts[1]} that have to cross over first. The exact column is the formula at the same "
+        f"points; where there is nothing to cross it says {formula.min():.4f}."
+    )
+    exact = float(formula.mean())
+    return Measurement(*mean_of_points(found), n=len(found), exact=exact, note=note)
+
+
+def attack_sizes_by_side(
+    to_cross: Floats, noise_std: float, outlier_std: float, *, dim: int, n_factors: int
+) -> Floats:
+    r"""Return the sizes of attacks that hand points over to the other class's outlier.
+
+    A typical point has a residual of length :math:`r = \sigma \sqrt{m}` off its subspace and needs
+    one of :math:`r + a`, with :math:`a` as in `theory.gaussian_pairs.outlier_attack_size`. It must
+    not be handed over to its own class's outlier, and has :math:`t` = `to_cross` to go until the
+    other's is the likelier, at a right angle to the residual. The shortest step that does both goes
+    :math:`t` across and :math:`\sqrt{\max((r + a)^2 - t^2, r^2)} - r` along the residual.
+
+    Examples
+    --------
+    >>> to_cross = np.array([0.0, 0.05, 0.5])
+    >>> sizes = attack_sizes_by_side(to_cross, 0.001, 0.5**0.5, dim=784, n_factors=6)
+    >>> sizes.round(3).tolist()
+    [0.073, 0.078, 0.5]
+    """
+    typical = noise_std * math.sqrt(dim - n_factors)
+    size = theory.gaussian_pairs.outlier_attack_size(noise_std, outlier_std, dim, n_factors)
+    along = np.sqrt(np.maximum((typical + size) ** 2 - to_cross**2, typical**2)) - typical
+    sizes: Floats = np.hypot(along, to_cross)
+    return sizes
+
+
+def _agreement(runs: Mapping[str, Run], names: Sequence[str]) -> Measurement:
+    """Return the smallest share of points that both rules decide alike."""
+    shares, cells = [], Rows()
+    for name in names:
+        for variant in VARIANTS:
+            # Of two classes, the decisions are the same where both are right or both are wrong.
+            by_sum, by_component = (
+                runs[f"{name}/{variant}/{rule}"].arrays["correct"] for rule in ("sum", "component")
+            )
+            n_alike = int((by_sum == by_component).sum())
+            row = share_row(n_alike, len(by_sum))
+            shares.append((row["rate"], row["low"], row["high"]))
+            cells.append(
+                {"dataset": name, "variant": variant, "n_points": len(by_sum)}
+                | {"n_decided_otherwise": len(by_sum) - n_alike}
+                | {"accuracy of the sum": float(by_sum.mean())}
+                | {"accuracy by component": float(by_component.mean())}
+            )
+    n_other = sum(cell["n_decided_otherwise"] for cell in cells)
+    n = sum(cell["n_points"] for cell in cells)
+    note = f"Decided otherwise at {n_other} of {plural(n, 'point')} of all problems."
+    return Measurement(*extreme(shares, min), n=cells[0]["n_points"], cells=cells, note=note)
+
+
+def _rule_sizes(runs: Mapping[str, Run], name: str) -> Measurement:
+    """Return the mean attack on the rule by components over that on the sum.
+
+    NaN where the attack on either never succeeds.
+    """
+    ratios, parts, n = [], [], 0
+    for variant in VARIANTS:
+        pair = np.stack(
+            [distances(runs[f"{name}/{variant}/{rule}nearest"]) for rule in ("component/", "")]
+        )
+        n, pair = pair.shape[1], pair[:, np.isfinite(pair).all(axis=0) & (pair[1] > 0)]
+        if pair.size == 0:
+            return Measurement(math.nan)
+        ratios.append(ratio_of_means(*pair))
+        largest = float(np.abs(pair[0] / pair[1] - 1).max())
+        parts.append(
+            f"{variant} {ratios[-1][0]:.5f}, at single points off by {largest:.2%} at most"
+        )
+    farther = max(ratios, key=lambda ratio: abs(ratio[0] - 1))
+    return Measurement(*farther, n=n, note=f"{'; '.join(parts)}.")
 
 
 def ratio_of_independent_means(numerator: Estimate, denominator: Estimate) -> Estimate:

@@ -16,6 +16,7 @@ from trueboundary.experiments.images.attack_tables import (
     chosen,
     deviation_from,
     estimate,
+    nearest_distances,
     with_interval,
     with_paper,
 )
@@ -72,6 +73,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
     claims = claims_on_four(runs, rows, brittle=_BRITTLE) | {
         "B2.4": lambda: extreme_share(rows, "accuracy", min),
         "B1.9d": lambda: _wide_kernel(runs[f"{names[0]}/gammas"]),
+        "T11": lambda: _criterion(runs, rows),
     }
     for name in set(names) & set(_TABLE_CLAIMS):
         own = chosen(rows, dataset=name)
@@ -97,6 +99,25 @@ def _wide_kernel(path: Run) -> Measurement:
     value, low, high = ratio_of_means(wide, linear)
     note = "Gradient attack; both machines fitted to the same points as the path."
     return Measurement(value, low, high, n=len(linear), note=note)
+
+
+def _criterion(runs: Mapping[str, Run], rows: Rows) -> Measurement:
+    """Return by how much mean attacks change if only points that were right count."""
+    cells: Rows = []
+    for row in rows:
+        prefix = f"{row['dataset']}/{row['classifier']}"
+        right = runs[f"{prefix}/{ATTACKS[0]}"].arrays["correct"]
+        found = nearest_distances(runs, prefix)
+        changed, alone = (mean_of_points(some)[0] for some in (found, found[right]))
+        cells.append(
+            {"dataset": row["dataset"], "classifier": row["classifier"]}
+            | {"n_points": len(found), "n_wrong": int((~right).sum())}
+            | {"every changed decision": changed, "right ones alone": alone}
+        )
+    changes = [abs(c["right ones alone"] / c["every changed decision"] - 1) for c in cells]
+    n_wrong, n = sum(cell["n_wrong"] for cell in cells), sum(cell["n_points"] for cell in cells)
+    note = f"{n_wrong} of {plural(n, 'attacked point')} were wrong to begin with."
+    return Measurement(max(changes), n=cells[0]["n_points"], cells=cells, note=note)
 
 
 def _remarks(runs: Mapping[str, Run], rows: Rows, names: Sequence[str]) -> list[str]:

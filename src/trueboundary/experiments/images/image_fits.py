@@ -15,6 +15,7 @@ from trueboundary.runs import Context, Run, RunConfig, RunResult
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from trueboundary.classifiers import BinaryClassifier
     from trueboundary.data import ImageData, ImageSource
     from trueboundary.problems import ImageFit, ImageProblem
 
@@ -163,6 +164,10 @@ class ImageTask:
             raise ValueError("the density of real images is not known; choose another variant")
         return load_fit(fit).problem(self.variant, noise_std=self.noise_std)
 
+    def optimal_classifier(self, fit: Run) -> BinaryClassifier:
+        """Return what decides best, from the finished run of `fit`."""
+        return self.problem(fit).bayes_classifier()
+
     @property
     def name(self) -> str:
         """What the images are of, and which variant."""
@@ -206,6 +211,38 @@ class ImageTask:
             chosen = chosen[n_training:] if purpose == "validation" else chosen[:n_training]
         chosen = chosen[:n]
         return torch.from_numpy(x)[chosen], torch.from_numpy(y)[chosen]
+
+
+@dataclass(frozen=True)
+class ManuscriptTask(ImageTask):
+    """A task in the words of the manuscript of Richardson and Weiss, where the journal has others.
+
+    Parameters
+    ----------
+    fit, variant, noise_std
+        As in `ImageTask`.
+    outlier_std : float
+        Standard deviation of the asymmetric variant's outliers.
+    hardest_component : bool
+        Decide by the most likely component of each class in place of the sum over components, as
+        the manuscript's "optimal classifier" does (Section 3).
+    """
+
+    outlier_std: float = 0.5
+    hardest_component: bool = True
+
+    def problem(self, fit: Run) -> ImageProblem:
+        """Return the problem, from the finished run of `fit`."""
+        from trueboundary.problems import Outlier
+
+        if self.variant == "real":
+            return super().problem(fit)  # says why there is none
+        outlier = Outlier(noise_std=self.outlier_std)
+        return load_fit(fit).problem(self.variant, noise_std=self.noise_std, outlier=outlier)
+
+    def optimal_classifier(self, fit: Run) -> BinaryClassifier:
+        """Return the classifier that the manuscript calls optimal."""
+        return self.problem(fit).bayes_classifier(hardest_component=self.hardest_component)
 
 
 @dataclass(frozen=True)

@@ -364,7 +364,7 @@ class OfClassifier(OnImages):
     def load(self, context: Context, model: str) -> BinaryClassifier:
         """Return the stored `model` of the classifier, or the optimal one."""
         if self.classifier is None:
-            return self.task.problem(context.inputs["fit"]).bayes_classifier()
+            return self.task.optimal_classifier(context.inputs["fit"])
         return load_model(context.inputs["classifier"], model)
 
 
