@@ -286,6 +286,9 @@ def test_the_verdict_says_for_which_splits_errors_are_back() -> None:
     analysis = spheres_perfect_start.analyse(runs, settings)
     told = "errors are back at step 1000 for output weights 5, 10, and not for 1, 3.16"
     assert told in analysis.measurements["A2.7a"].holds_for
+    cells = analysis.measurements["A2.7a"].cells
+    assert [cell["output weight"] for cell in cells] == [5.0, 1.0, 3.16, 10.0]
+    assert [cell["wrong then"] for cell in cells] == [19, 0, 0, 85]
     (claim,) = [claim for claim in read_claims("spheres") if claim.id == "A2.7a"]
     judgement = judge(claim, analysis.measurements["A2.7a"], settings)
     assert judgement.verdict.value == "reproduced"

@@ -240,7 +240,13 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     measurements = {"A2.7b": _losses_part(main)}
     splits = split_rows(runs, settings)
     if settings["n_steps"] >= STEP_OF_RETURN:
-        measurements["A2.7a"] = replace(_errors_return(main), holds_for=_splits_sentence(splits))
+        found = _errors_return(main, settings["weight_share"])
+        others = [
+            _return_row(runs[_split_name(weight)], KAPPA_OF_FIGURE, weight)
+            for weight in sorted(settings["other_weights"])
+        ]
+        sentence = _splits_sentence(splits)
+        measurements["A2.7a"] = replace(found, cells=[*found.cells, *others], holds_for=sentence)
     if KAPPA_OF_TEXT in settings["kappas"]:
         measurements |= _start(runs[_name(KAPPA_OF_TEXT, 0)])
     if KAPPA_OF_FIGURE in settings["kappas"] and settings["n_steps"] >= min(PAPER_WRONG):
@@ -304,10 +310,17 @@ def _splits_sentence(rows: Rows) -> str:
 def _splits_panel(runs: Mapping[str, Run], settings: Mapping[str, Any], rows: Rows) -> Panel:
     def draw() -> Figure:
         figure, (axes,) = new_figure(width=6.8, height=4.2)
-        for (weight, run), colour in zip(_splits(runs, settings).items(), CYCLE, strict=False):
+        colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]
+        shown_runs = list(_splits(runs, settings).items())
+        for index, (weight, run) in enumerate(shown_runs):
             early = run.arrays["step"] <= max(_SHOWN_STEPS)
             curve = run.arrays["step"][early], run.arrays["n_wrong"][early]
-            axes.plot(*curve, ".-", color=colour, label=f"output weight {weight:g}")
+            # Curves that lie on one another, at 0 errors, are seen by their markers' sizes.
+            look: Any = {
+                "color": colours[index % len(colours)],
+                "markersize": max(11 - 2.5 * index, 3),
+            }
+            axes.plot(*curve, ".-", **look, label=f"output weight {weight:g}")
         shown = [step for step in PAPER_WRONG if step <= max(_SHOWN_STEPS)]
         paper = [PAPER_WRONG[step] for step in shown]
         axes.plot(shown, paper, "x", color=COLOURS["paper"], label="paper")
@@ -348,25 +361,30 @@ def _start(run: Run) -> dict[str, Measurement]:
     }
 
 
-def _errors_return(runs: Mapping[str, Run]) -> Measurement:
-    cells: list[dict[str, Any]] = []
-    for name, run in runs.items():
-        step, wrong = run.arrays["step"], run.arrays["n_wrong"]
-        checked = int(np.searchsorted(step, STEP_OF_RETURN, side="right")) - 1
-        present = np.flatnonzero(wrong)
-        cells.append(
-            {
-                "run": name,
-                "wrong at the start": int(wrong[0]),
-                "step": int(step[checked]),
-                "wrong then": int(wrong[checked]),
-                "first seen at step": int(step[present[0]]) if present.size else None,
-            }
-        )
+def _errors_return(runs: Mapping[str, Run], weight_share: float) -> Measurement:
+    cells = []
+    for run in runs.values():
+        kappa = run.config["kappa"]
+        cells.append(_return_row(run, kappa, weight_share * kappa))
     holds = all(row["wrong at the start"] == 0 and row["wrong then"] > 0 for row in cells)
     seen = sorted({row["first seen at step"] for row in cells} - {None})
     note = f"First seen at step {', '.join(map(str, seen))}." if seen else "Never seen."
     return Measurement(holds, n=len(cells), cells=cells, note=note)
+
+
+def _return_row(run: Run, kappa: float, weight: float) -> Row:
+    """Return how many alphas are wrong at the start and by when errors are said to be back."""
+    step, wrong = run.arrays["step"], run.arrays["n_wrong"]
+    checked = int(np.searchsorted(step, STEP_OF_RETURN, side="right")) - 1
+    present = np.flatnonzero(wrong)
+    return {
+        "kappa": kappa,
+        "output weight": weight,
+        "wrong at the start": int(wrong[0]),
+        "step": int(step[checked]),
+        "wrong then": int(wrong[checked]),
+        "first seen at step": int(step[present[0]]) if present.size else None,
+    }
 
 
 def _losses_part(runs: Mapping[str, Run]) -> Measurement:
