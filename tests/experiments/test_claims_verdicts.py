@@ -173,6 +173,20 @@ def test_nothing_left_by_an_attack_is_not_what_the_paper_had_left():
     assert judge(claim, share_measurement(2, 20), settings).verdict is OPEN
 
 
+@pytest.mark.parametrize("attribute", ["Male", "Smiling"])
+def test_few_photographs_do_not_excuse_asymmetric_faces(attribute: str) -> None:
+    """They follow from a formula without them; faces of another size are another formula."""
+    (claim,) = [c for c in read_claims("bayes") if c.id == f"B1.7-{attribute}-asymmetric"]
+    faces = get_experiment("bayes-faces")
+    found = Measurement(2.02, 2.01, 2.03, n=50)
+    few = ["mixtures were fitted to 7,987 faces, of the 162,770 for training"]
+    judgement = judge(claim, found, faces.settings("quick", {"face_size": 64}), conditions=few)
+    assert (judgement.verdict, judgement.surprise) == (NO, "")
+    assert list(judgement.conditions) == few
+    smaller = judge(claim, found, faces.settings("quick"), conditions=few)
+    assert smaller.verdict is Verdict.NOT_AT_THIS_SCALE
+
+
 def test_a_bracket_is_not_narrowed_by_more_points():
     found = Measurement(0.18, 0.1, 0.3, n=100, interval_of="bracket")
     judgement = judge(parse_claim("spheres", ENTRY), found, PAPER)
