@@ -397,3 +397,14 @@ def test_findings_have_a_place_of_their_own_and_no_verdict(fake, root, monkeypat
     assert "| T9 |" in text
     assert "| T8 |" not in text
     assert "Found" not in (built.page.parent / "claims.md").read_text()
+
+
+def test_why_numbers_disagree_is_said_where_they_do():
+    from trueboundary.experiments.claims import judge
+    from trueboundary.report.words import qualifications
+
+    entry = {name: "x" for name in ("id", "section", "statement", "experiment", "quantity", "why")}
+    why = "another network"
+    claim = parse_claim("spheres", entry | {"test": "interval", "value": 1.0, "explanation": why})
+    assert qualifications(judge(claim, Measurement(2.0), {})) == ["Why: another network"]
+    assert qualifications(judge(claim, Measurement(1.0), {})) == []

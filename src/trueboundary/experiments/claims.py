@@ -70,6 +70,9 @@ class Claim:
         The paper's value as it stands there.
     corrected : str
         The right number where the paper errs, with the reason; empty otherwise.
+    explanation : str
+        Why our number and the paper's disagree where that is no error of the paper's: a setting, a
+        network or an attack that it does not state, with the run that decides it.
     expected : str
         The verdict that the known errata imply, if any; a disagreement is reported.
     headline : bool
@@ -91,6 +94,7 @@ class Claim:
     depends_on: tuple[str, ...] = ()
     printed: str = ""
     corrected: str = ""
+    explanation: str = ""
     expected: str = ""
     headline: bool = False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from trueboundary.experiments.base import Measurement
-from trueboundary.experiments.claims import Claim, Judgement
+from trueboundary.experiments.claims import Claim, Judgement, Verdict
 from trueboundary.experiments.formats import number, setting
 from trueboundary.plurals import plural
 
@@ -87,7 +87,7 @@ def qualifications(judgement: Judgement) -> list[str]:
     """Return in sentences what a verdict rests on besides the measurement.
 
     The assumptions about what the paper does not state, the images that were used in place of its
-    own, and what deciding would cost where it is open.
+    own, what deciding would cost where it is open, and why the numbers disagree where they do.
     """
     told = []
     if judgement.assumptions:
@@ -96,6 +96,8 @@ def qualifications(judgement: Judgement) -> list[str]:
     if judgement.hours_needed is not None:
         time = duration(3600 * judgement.hours_needed)
         told.append(f"That n takes about {time} of one core, what is stored already included.")
+    if judgement.verdict is not Verdict.REPRODUCED and judgement.claim.explanation:
+        told.append(f"Why: {judgement.claim.explanation}")
     return told
 
 
