@@ -499,3 +499,13 @@ def test_the_ids_of_findings_stay_and_are_none_of_a_claims():
     assert ids == ["T9", "T10", "T11", "T1", "T2", "T3", "T4", "T6", "T7", "T8"]
     assert not read_claims("truth")
     assert not set(ids) & {claim.id for paper in PAPERS for claim in read_claims(paper)}
+
+
+@pytest.mark.parametrize("paper", ["spheres", "bayes"])
+def test_a_claim_about_a_training_depends_on_all_that_the_paper_states_of_it(paper):
+    """Else another learning rate or training set would be judged as if it were the paper's."""
+    of_training = {"dim", "width", "n_train", "train_sizes", "learning_rate", "schedule"}
+    for claim in read_claims(paper):
+        stated = {setting.name for setting in read_settings(claim.experiment) if setting.stated}
+        trained = {"n_steps", "n_samples"} & set(claim.depends_on)
+        assert not trained or stated & of_training <= set(claim.depends_on), claim.id

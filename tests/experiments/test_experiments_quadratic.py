@@ -231,6 +231,12 @@ def test_errors_that_come_late_or_losses_that_rise_are_seen() -> None:
     assert start_analysis(late)["A2.7a"].value is False
     rising = start_run(average_loss=np.linspace(0.02, 0.03, n))
     assert start_analysis(rising)["A2.7b"].value is False
+    level = start_run(average_loss_error=np.full(n, 0.003))  # a fall of .01 might be chance
+    assert start_analysis(level)["A2.7b"].value is None
+    better = start_run(average_loss_error=np.full(n, 0.002))
+    assert start_analysis(better)["A2.7b"].value is True
+    worst = start_run(average_loss_error=np.full(n, 0.003), worst_loss=np.linspace(4, 1, n))
+    assert start_analysis(worst)["A2.7b"].value is False
     assert "A2.6a" not in start_analysis(late)
 
 

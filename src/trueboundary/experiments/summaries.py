@@ -187,6 +187,20 @@ def extreme(estimates: Iterable[Estimate], choose: Callable[..., Any]) -> Estima
     return value, choose(lows), choose(highs)
 
 
+def all_of(outcomes: Iterable[bool | None]) -> bool | None:
+    """Return whether all of several comparisons hold; None where that is left open.
+
+    Examples
+    --------
+    >>> all_of([True, True]), all_of([True, None]), all_of([None, False])
+    (True, None, False)
+    """
+    each = list(outcomes)
+    if False in each:
+        return False
+    return None if None in each else True
+
+
 def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
     """Return the mean of independent estimates; half widths add like standard deviations.
 

@@ -11,7 +11,8 @@ from trueboundary.experiments.bayes import bayes_real
 from trueboundary.experiments.images.attack_tables import chosen, deviation_from, names_of
 from trueboundary.experiments.images.availability import unless_images_are_missing
 from trueboundary.experiments.images.image_plans import Settings
-from trueboundary.experiments.images.orderings import all_of, apart, decide, ordering
+from trueboundary.experiments.images.orderings import apart, decide, ordering
+from trueboundary.experiments.summaries import all_of
 from trueboundary.runs import Run
 
 

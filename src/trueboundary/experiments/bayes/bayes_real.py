@@ -38,9 +38,9 @@ from trueboundary.experiments.images.image_plans import (
     under,
     words_of,
 )
-from trueboundary.experiments.images.orderings import all_of, apart, decide, ordering
+from trueboundary.experiments.images.orderings import apart, decide, ordering
 from trueboundary.experiments.images.trained_classifiers import Accuracy
-from trueboundary.experiments.summaries import share_measurement
+from trueboundary.experiments.summaries import all_of, share_measurement
 from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig

@@ -23,7 +23,8 @@ from trueboundary.experiments.images.image_plans import (
     under,
     words_of,
 )
-from trueboundary.experiments.images.orderings import all_of, apart, decide
+from trueboundary.experiments.images.orderings import apart, decide
+from trueboundary.experiments.summaries import all_of
 from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
 from trueboundary.runs import Run, RunConfig
 

@@ -13,13 +13,12 @@ from trueboundary.experiments.images.attack_tables import (
 )
 from trueboundary.experiments.images.orderings import (
     accurate_and_brittle,
-    all_of,
     apart,
     extreme_share,
     ordering,
     smallest,
 )
-from trueboundary.experiments.summaries import Estimate, ratio_of_means
+from trueboundary.experiments.summaries import Estimate, all_of, ratio_of_means
 from trueboundary.runs import Run
 
 #: The CNN counts as accurate from here.

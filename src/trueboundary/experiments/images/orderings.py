@@ -9,13 +9,13 @@ so that what is decided does not hang on which comparison comes first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trueboundary.experiments.base import Measurement, Row
 from trueboundary.experiments.images.attack_tables import estimate, names_of
 from trueboundary.experiments.images.image_plans import words_of
-from trueboundary.experiments.summaries import Estimate, extreme
+from trueboundary.experiments.summaries import Estimate, all_of, extreme
 
 _WORDS = {True: "yes", False: "no", None: "open"}
 
@@ -58,20 +58,6 @@ def apart(below: Row, *above: Row, value: str = "mean_l2", factor: float = 1.0) 
     bottom, top = (factor * end for end in interval(below, value))
     ends = [interval(row, value) for row in above]
     return all_of(_sign(top < low, bottom > high) for low, high in ends)
-
-
-def all_of(outcomes: Iterable[bool | None]) -> bool | None:
-    """Return whether all of several comparisons hold; None where that is left open.
-
-    Examples
-    --------
-    >>> all_of([True, True]), all_of([True, None]), all_of([None, False])
-    (True, None, False)
-    """
-    each = list(outcomes)
-    if False in each:
-        return False
-    return None if None in each else True
 
 
 def _sign(holds: bool, fails: bool) -> bool | None:
