@@ -403,7 +403,7 @@ def test_why_numbers_disagree_is_said_where_they_do():
     from trueboundary.experiments.claims import judge
     from trueboundary.report.words import qualifications
 
-    entry = {name: "x" for name in ("id", "section", "statement", "experiment", "quantity", "why")}
+    entry = dict.fromkeys(("id", "section", "statement", "experiment", "quantity", "why"), "x")
     why = "another network"
     claim = parse_claim("spheres", entry | {"test": "interval", "value": 1.0, "explanation": why})
     assert qualifications(judge(claim, Measurement(2.0), {})) == ["Why: another network"]

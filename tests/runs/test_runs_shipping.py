@@ -1,6 +1,7 @@
 """Shipped results: what a report needs, nothing else, and nothing half."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,13 +97,22 @@ def test_a_damaged_shipped_run_is_replaced_from_its_source(tmp_path):
     assert Store(target).read(target / "runs" / path.name, with_models=False).arrays["x"].size == 3
 
 
-@pytest.mark.parametrize("fault", ["missing", "arrays", "record", "plan", "scale", "empty"])
+def test_an_experiment_that_has_not_finished_is_passed_over_and_named(tmp_path):
+    shutil.rmtree(fill(tmp_path / "quick", 3))
+    fill(tmp_path / "quick", 7, "quick", "products")
+    shipped = ship([tmp_path / "quick"], tmp_path / "evidence")
+    assert list(shipped.plans) == ["products"]
+    (sentence,) = shipped.left_out
+    assert re.fullmatch(
+        r"sums of .*quick is left out: 1 run not finished, 'only' among them", sentence
+    )
+
+
+@pytest.mark.parametrize("fault", ["arrays", "record", "plan", "scale", "empty"])
 def test_what_is_not_whole_is_refused_and_nothing_of_its_folder_is_shipped(tmp_path, fault):
     path = fill(tmp_path / "quick", 3)
     plan = tmp_path / "quick/plans/sums.json"
-    if fault == "missing":
-        shutil.rmtree(path)
-    elif fault == "arrays":
+    if fault == "arrays":
         (path / "arrays.safetensors").write_bytes(b"half")
     elif fault == "record":
         record = json.loads((path / "run.json").read_text())

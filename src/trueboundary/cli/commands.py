@@ -304,6 +304,8 @@ def ship(
         raise UserError(
             f"cannot write to {into}: {reason(error)}; choose another --into"
         ) from error
+    for sentence in shipped.left_out:
+        complain(sentence)
     new_console().print(
         f"{into} holds {plural(len(shipped.plans), 'experiment')}: "
         f"{plural(shipped.n_runs, 'run')}, {shipped.n_bytes / 1e6:.1f} MB.",

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from trueboundary.plurals import plural
 from trueboundary.regular_files import UnfitFileError, reason
 from trueboundary.runs.plans import (
     SCALES,
@@ -38,11 +39,14 @@ class Shipment:
         Number of runs.
     n_bytes : int
         Size of all files together.
+    left_out : tuple of str
+        A sentence for each experiment that was passed over because a run of it has not finished.
     """
 
     plans: dict[str, Plan]
     n_runs: int
     n_bytes: int
+    left_out: tuple[str, ...] = ()
 
 
 def ship(sources: Iterable[Path], target: Path, *, max_bytes: int = MAX_SHIPPED) -> Shipment:
@@ -51,7 +55,7 @@ def ship(sources: Iterable[Path], target: Path, *, max_bytes: int = MAX_SHIPPED)
     `target` becomes a folder of results like any other, but without models and without the runs
     that only others need. Where it has plans of one experiment at several scales, a report reads
     that of the largest; the others lie beside it, see `smaller_plans`. What no plan names any more
-    is removed.
+    is removed. An experiment whose runs have not all finished is passed over.
 
     Parameters
     ----------
@@ -65,8 +69,8 @@ def ship(sources: Iterable[Path], target: Path, *, max_bytes: int = MAX_SHIPPED)
     Raises
     ------
     ShippingError
-        If a plan or a run is damaged, unfinished or too large. Nothing of the folder that it lies
-        in is shipped then.
+        If a plan or a run is damaged, or a run is too large. Nothing of the folder that it lies in
+        is shipped then.
     StoreError
         If it cannot be written.
     """
@@ -75,11 +79,23 @@ def ship(sources: Iterable[Path], target: Path, *, max_bytes: int = MAX_SHIPPED)
     for source, plans in found.items():
         if not plans:
             raise ShippingError(f"{source} holds no results: it is no --out folder of a run")
+    left_out = []
     for source, plans in found.items():
+        whole = []
         for plan in plans:
+            missing = [
+                n for n, folder in plan.runs.items() if not (source / "runs" / folder).exists()
+            ]
+            if missing:
+                left_out.append(
+                    f"{plan.experiment} of {source} is left out: {plural(len(missing), 'run')} not "
+                    f"finished, {missing[0]!r} among them"
+                )
+                continue
+            whole.append(plan)
             for name, folder in plan.runs.items():
                 _adopt(store, source / "runs" / folder, f"{plan.experiment}: {name}", max_bytes)
-        for plan in plans:
+        for plan in whole:
             _place(target, plan)
     kept = {id: _read(file) for id, file in plan_files(target).items()}
     smaller = [plan for scale in SCALES for plan in smaller_plans(target, scale).values()]
@@ -90,7 +106,8 @@ def ship(sources: Iterable[Path], target: Path, *, max_bytes: int = MAX_SHIPPED)
     shutil.rmtree(target / "unfinished", ignore_errors=True)
     parts = [target / "runs", *(target / scale / "plans" for scale in ("", *SCALES))]
     files = [path for part in parts for path in part.rglob("*") if path.is_file()]
-    return Shipment(kept, len(named), sum(path.stat().st_size for path in files))
+    n_bytes = sum(path.stat().st_size for path in files)
+    return Shipment(kept, len(named), n_bytes, tuple(left_out))
 
 
 def smaller_plans(root: Path, scale: str) -> dict[str, Plan]:
@@ -129,8 +146,6 @@ def _read(file: Path) -> Plan:
 
 
 def _adopt(store: Store, path: Path, what: str, max_bytes: int) -> None:
-    if not path.exists():
-        raise ShippingError(f"{what} has not finished; running again goes on with it")
     try:
         store.adopt(path, max_bytes=max_bytes)
     except (DamagedRunError, UnfitFileError) as error:
