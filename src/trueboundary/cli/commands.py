@@ -232,13 +232,7 @@ def report(
 ) -> None:  # fmt: skip
     """Write the report again from the stored results in DIR, without computing anything."""
     from trueboundary.report.build import build_report
-    from trueboundary.report.collect import read_claims_of, rows_by_scale
-    from trueboundary.report.markdown import (
-        check_readme,
-        replace_table,
-        scales_markdown,
-        update_readme,
-    )
+    from trueboundary.report.markdown import check_readme, update_readme, update_scales
     from trueboundary.runs import DamagedPlanError
 
     if not any(folder.glob("plans/*.json")):
@@ -254,11 +248,8 @@ def report(
         with _table_errors("--readme", readme):
             update_readme(readme, folder, built.material)
     if scales is not None:
-        papers = [section.experiment.paper for section in built.material.sections]
-        with user_errors((DamagedPlanError,)):
-            by_scale = rows_by_scale(folder, built.material)
-        with _table_errors("--scales", scales):
-            replace_table(scales, scales_markdown(read_claims_of(papers), by_scale))
+        with _table_errors("--scales", scales), user_errors((DamagedPlanError,)):
+            update_scales(scales, folder, built.material)
     _say_problems(built.material)
     new_console().print(f"Report: {built.page}", soft_wrap=True, highlight=False)
     if built.problems or built.material.unknown:

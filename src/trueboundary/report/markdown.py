@@ -11,7 +11,13 @@ from pathlib import Path
 from trueboundary.experiments.claims import Claim, Judgement
 from trueboundary.experiments.printed_tables import PrintedTable
 from trueboundary.regular_files import read_regular, reason
-from trueboundary.report.collect import ClaimRow, FindingRow, Material
+from trueboundary.report.collect import (
+    ClaimRow,
+    FindingRow,
+    Material,
+    read_claims_of,
+    rows_by_scale,
+)
 from trueboundary.report.summary import tally
 from trueboundary.report.words import (
     NOT_RUN,
@@ -89,6 +95,17 @@ def tables_markdown(tables: Iterable[PrintedTable]) -> str:
         lines = ["| " + " | ".join(map(_cell, cells)) + " |" for cells in rows]
         parts.append(f"## {table.title}\n\n{table.note}\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)
+
+
+def update_scales(file: Path, root: Path, material: Material) -> None:
+    """Put all claims with their verdicts at every scale, and the papers' tables, into `file`.
+
+    They go between the markers, as `replace_table` says.
+    """
+    claims = read_claims_of(section.experiment.paper for section in material.sections)
+    scales = scales_markdown(claims, rows_by_scale(root, material))
+    tables = tables_markdown(material.tables)
+    replace_table(file, f"{scales}\n{tables}" if tables else scales)
 
 
 def scales_markdown(claims: Iterable[Claim], by_scale: Mapping[str, Sequence[ClaimRow]]) -> str:
