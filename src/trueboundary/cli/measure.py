@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,6 @@ from trueboundary.cli.typed_commands import Command
 
 if TYPE_CHECKING:
     from trueboundary.classifiers.base import BinaryClassifier
-    from trueboundary.measure import Distances, ErrorRate
     from trueboundary.problems import ConcentricSpheres
 
 app = typer.Typer(
@@ -62,7 +60,7 @@ def error(
     as_json: Json = False,
 ) -> None:
     """Measure how often a network is wrong on each sphere."""
-    from trueboundary.measure import error_rate
+    from trueboundary.measure import error_rate, rate_values
 
     network, problem = _load(run, model)
     with user_errors():
@@ -74,7 +72,7 @@ def error(
             seed=seed,
         )
     if as_json:
-        _show_json([_rate(rate) for rate in rates])
+        _show_json([rate_values(rate) for rate in rates])
     else:
         _show_lines(*rates, *dict.fromkeys(f"method: {rate.reason}" for rate in rates))
 
@@ -93,13 +91,19 @@ def distance(
     as_json: Json = False,
 ) -> None:
     """Bracket how far random points of each sphere are from the nearest error on it."""
-    from trueboundary.measure import distances
+    from trueboundary.measure import distance_values, distances
 
     network, problem = _load(run, model)
     with user_errors():
         found = distances(network, problem, n_points=n_points, seed=seed)
     if as_json:
-        _show_json([_brackets(brackets) for brackets in found])
+        _show_json(
+            [
+                distance_values(brackets)
+                | {"lower": brackets.lower.tolist(), "upper": brackets.upper.tolist()}
+                for brackets in found
+            ]
+        )
     else:
         _show_lines(*found, *dict.fromkeys(f"method: {brackets.method}" for brackets in found))
 
@@ -142,51 +146,6 @@ def _why_no_run(place: Path) -> str:
     if (place / "runs").is_dir():
         return f"it is the --out folder of several; choose one of {place / 'runs'}"
     return "it holds no run.json"
-
-
-def _rate(rate: ErrorRate) -> dict[str, Any]:
-    run = rate.splitting
-    return {
-        "label": rate.label,
-        "method": rate.method,
-        "reason": rate.reason,
-        "value": rate.value,
-        "low": rate.low,
-        "high": rate.high,
-        "log10": rate.log10,
-        "n_points": rate.n_points,
-        "n_errors": rate.n_errors,
-        "n_evaluations": rate.n_evaluations,
-        "warnings": list(rate.warnings),
-        "splitting": None
-        if run is None
-        else {
-            "reached": run.reached,
-            "deepest_level": run.deepest_level,
-            "deepest_probability": run.deepest_probability,
-        },
-    }
-
-
-def _brackets(found: Distances) -> dict[str, Any]:
-    low, high = found.mean_interval
-    return {
-        "label": found.label,
-        "method": found.method,
-        "n": found.n,
-        "n_failed": found.n_failed,
-        "n_exact": int(found.exact.sum()),
-        "mean": found.mean,
-        "low": low,
-        "high": high,
-        "median": found.median,
-        "mean_lower": float(found.lower.mean()),
-        "median_relative_width": found.median_relative_width,
-        "warnings": list(found.warnings),
-        "reasons": dict(Counter(reason for reason in found.reasons if reason)),
-        "lower": found.lower.tolist(),
-        "upper": found.upper.tolist(),
-    }
 
 
 def _show_lines(*lines: object) -> None:

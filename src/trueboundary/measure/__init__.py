@@ -7,6 +7,7 @@ classifier could do.
 """
 
 from trueboundary.measure.brackets import Distances, distances, distances_from
+from trueboundary.measure.plain_values import distance_values, rate_values
 from trueboundary.measure.proofs import certified_distances
 from trueboundary.measure.rates import ErrorRate, error_rate
 from trueboundary.measure.registered import (
@@ -25,10 +26,12 @@ __all__ = [
     "ExactRates",
     "Optimality",
     "certified_distances",
+    "distance_values",
     "distances",
     "distances_from",
     "error_rate",
     "optimality",
+    "rate_values",
     "register_block_counter",
     "register_certificate",
     "register_exact_rate",
