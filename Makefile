@@ -11,6 +11,8 @@ PYTEST_WORKERS ?= 2
 # `make evidence` takes what these folders hold; those that are not here are passed over.
 SHIPPED ?= $(wildcard results/quick results/faces results/paper)
 INPUTS := pyproject.toml constraints.txt
+# The --out folders of finished runs that `make zoo` and `make release` read.
+STORE ?=
 # `make check` runs the tests of one folder below tests/ and the examples of the same room.
 ROOM ?=
 NOT_NOW := not slow and not gpu and not peers and not browser
@@ -19,7 +21,7 @@ NOT_NOW := not slow and not gpu and not peers and not browser
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help reproduce evidence readme test lint check room bench gpu docs clean
+.PHONY: help reproduce evidence readme test lint check room bench gpu docs zoo release clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +34,8 @@ help:
 	@echo "make docs        build the documentation"
 	@echo "make evidence    copy what reports need from results/ into evidence/"
 	@echo "make readme      write the tables of claims into README.md and docs/verdicts.md"
+	@echo "make zoo         add entries to the zoo: make zoo STORE='results/paper results/quick'"
+	@echo "make release     write what is too large for the repository into archives in release/"
 	@echo "make clean       remove everything that can be made again, except results"
 
 reproduce: $(VENV)/.installed
@@ -71,6 +75,13 @@ gpu: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "Documentation: docs/_build/html/index.html"
+
+zoo: $(VENV)/.installed
+	@test -n "$(STORE)" || { echo "Say which finished runs: make zoo STORE=results/quick" >&2; exit 2; }
+	$(BIN)/trueboundary release zoo $(STORE)
+
+release: $(VENV)/.installed
+	$(BIN)/trueboundary release archives $(STORE)
 
 clean:
 	rm -rf $(VENV) docs/_build build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

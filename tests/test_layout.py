@@ -27,8 +27,10 @@ ROOMS = (
     "testing",
     "runs",
     "datasets",
+    "zoo",
     "experiments",
     "report",
+    "release",
     "cli",
 )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trueboundary import theory
+    from trueboundary import zoo as zoo
     from trueboundary.attacks import (
         AttackResult,
         Box,
@@ -72,6 +73,7 @@ _HOMES = {
     "trueboundary.runs": ("Store",),
     "trueboundary.training": ("TrainingConfig", "train"),
 }
+_MODULES = ("theory", "zoo")
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _HOME_OF["OffManifoldAttack"] = "trueboundary.attacks"  # deprecated
 
@@ -112,10 +114,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
         return getattr(import_module(_HOME_OF[name]), name)
-    if name == "theory":
-        return import_module("trueboundary.theory")
+    if name in _MODULES:
+        return import_module(f"trueboundary.{name}")
     raise AttributeError(f"module 'trueboundary' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__, *_MODULES})

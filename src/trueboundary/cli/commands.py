@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trueboundary import __version__
-from trueboundary.cli import dataset, measure, sweep, theory
+from trueboundary.cli import dataset, measure, release, sweep, theory, zoo
 from trueboundary.cli.errors import (
     LARGEST_SEED,
     UserError,
@@ -49,6 +49,8 @@ app.add_typer(dataset.app)
 app.command("sweep", cls=Command, epilog=sweep.EPILOG)(sweep.sweep)
 app.add_typer(theory.app)
 app.add_typer(measure.app)
+app.command("zoo", cls=Command, epilog=zoo.EPILOG)(zoo.zoo)
+app.add_typer(release.app)
 
 Scale = Annotated[
     str,

@@ -45,12 +45,15 @@ def _devices() -> list[tuple[str, str]]:
 
 def _data() -> list[tuple[str, str]]:
     from trueboundary.data import find_data
+    from trueboundary.zoo.entry_files import location
 
     try:
         found = find_data()
     except ValueError as error:  # a source of the user's own that cannot be read
-        return [("data", f"{error}.")]
-    return [(f"data: {name}", location.message) for name, location in found.items()]
+        rows = [("data", f"{error}.")]
+    else:
+        rows = [(f"data: {name}", place.message) for name, place in found.items()]
+    return [*rows, ("zoo", location().message)]
 
 
 def _version(package: str) -> str:

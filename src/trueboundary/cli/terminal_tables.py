@@ -18,6 +18,7 @@ from trueboundary.runs import SCALES
 
 if TYPE_CHECKING:
     from trueboundary.report.collect import ClaimRow, Material
+    from trueboundary.zoo import Entry
 
 _COLOURS = {
     Verdict.REPRODUCED: "green",
@@ -124,6 +125,26 @@ def checks_table(checks: Sequence[tuple[str, str]]) -> Table:
     table = _table("what", "here")
     for name, value in checks:
         table.add_row(name, escape(value))
+    return table
+
+
+def zoo_table(entries: Sequence[tuple[Entry, bool]]) -> Table:
+    """Return what ``trueboundary zoo`` shows of entries, and whether the files of each are here."""
+    table = _table("name and what it is")
+    table.box, table.padding = None, (0, 2, 0, 0)
+    table.columns[0].min_width = max((len(entry.name) for entry, _ in entries), default=0)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("lies in", no_wrap=True)
+    for entry, is_here in entries:
+        size = f"{entry.n_bytes / 1e6:,.1f} MB"
+        if entry.n_bytes < 1e5:
+            size = f"{entry.n_bytes / 1e3:.0f} kB" if entry.file else "-"
+        place = {"formula": "its card"}.get(entry.place, f"the {entry.place}")
+        table.add_row(
+            f"[bold]{escape(entry.name)}[/]\n[dim]{escape(entry.title)}[/]",
+            size,
+            place if is_here else f"{place}\n[dim]not here[/]",
+        )
     return table
 
 

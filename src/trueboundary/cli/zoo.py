@@ -1,0 +1,47 @@
+"""The command that shows what comes with trueboundary: trained classifiers and problems."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from trueboundary.cli.errors import user_errors
+from trueboundary.cli.output_streams import new_console
+
+EPILOG = (
+    "[bold]Example[/]\n\n  trueboundary zoo\n\n  trueboundary zoo mnist-0-6-symmetric-linear-svm"
+)
+
+
+def zoo(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show the card of this entry.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON instead of tables.")
+    ] = False,
+) -> None:  # fmt: skip
+    """Show the trained classifiers and problems that come with trueboundary, or the card of one."""
+    from dataclasses import asdict
+
+    from trueboundary import zoo as shipped
+    from trueboundary.cli.terminal_tables import zoo_table
+    from trueboundary.runs import strict_json
+    from trueboundary.zoo.entry_files import is_here
+
+    with user_errors((ValueError,)):
+        if name is None:
+            found = dict(sorted(shipped.entries().items()))
+            if as_json:
+                typer.echo(strict_json.dumps({n: asdict(entry) for n, entry in found.items()}))
+            else:
+                new_console().print(zoo_table([(e, is_here(e)) for e in found.values()]))
+            return
+        card = shipped.card(name)
+    if as_json:
+        typer.echo(strict_json.dumps(asdict(card)))
+        return
+    from rich.markdown import Markdown
+
+    new_console().print(Markdown(str(card)), highlight=False)
