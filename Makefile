@@ -9,7 +9,7 @@ WORKERS ?= 2
 RESULTS ?= results/$(SCALE)
 PYTEST_WORKERS ?= 2
 # `make evidence` takes what these folders hold; those that are not here are passed over.
-SHIPPED ?= $(wildcard results/quick results/faces results/paper)
+SHIPPED ?= $(wildcard results/quick results/paper)
 INPUTS := pyproject.toml constraints.txt
 # The --out folders of finished runs that `make zoo` and `make release` read.
 STORE ?=
