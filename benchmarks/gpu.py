@@ -110,7 +110,8 @@ def pieces(device: str, tiny: bool) -> dict[str, list[RunConfig]]:
         "relu": [count.network],
         "relu-count": [count],
         "h2000-d8": [deepest],
-        **{f"fig5-{name}": [run] for name, run in figure.items()},
+        # What needs no trained network has no use for a card.
+        **{f"fig5-{name}": [run] for name, run in figure.items() if any(_networks([run]))},
     }
 
 

@@ -87,6 +87,8 @@ class ImageSource:
     is_private: ClassVar[bool] = False
     #: Whether the images are made up for trying things out, so that no claim is judged by them.
     is_made_up: ClassVar[bool] = False
+    #: Under which terms what is derived from the images is passed on; empty where not known.
+    licence: ClassVar[str] = ""
     #: About how many training images a pair of classes has, and their height, width and channels:
     #: what the time that commands expect to take is worked out from.
     n_images: ClassVar[int] = 10_000
@@ -184,6 +186,10 @@ class MNISTSource(ImageSource):
     class_names = MNIST_CLASSES
     variable, where = MNIST_VARIABLE, "a folder of IDX files"
     is_downloaded = True
+    licence = (
+        "CC BY-SA 3.0, as MNIST by Y. LeCun, C. Cortes and C. J. C. Burges, from which it is "
+        "derived."
+    )
     n_components, n_factors = 25, 6
     n_images, image_shape = 12_000, (28, 28, 1)
 
@@ -275,6 +281,7 @@ class SyntheticSource(ImageSource):
     n_components, n_factors = 2, 2
     n_images, image_shape = 300, (8, 8, 1)
     is_made_up = True
+    licence = "MIT, as trueboundary."
 
     def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
         """Return 150 bars of each class, under whichever two names are asked for."""

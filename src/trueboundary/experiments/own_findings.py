@@ -50,8 +50,8 @@ def read_findings(paper: str) -> list[Finding]:
 
     Examples
     --------
-    >>> [finding.id for finding in read_findings("truth")]
-    ['T1', 'T2', 'T3', 'T4', 'T6', 'T7']
+    >>> [finding.id for finding in read_findings("truth")][:2]
+    ['T1', 'T2']
     """
     stated: list[Mapping[str, Any]] = []
     with suppress(FileNotFoundError):

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 #: The dimension of the spheres that names do not mention, that of the paper.
 _USUAL_DIM = 500
 _OURS = "MIT, as trueboundary."
-_LICENCES = {
-    "mnist": "CC BY-SA 3.0, as MNIST by Y. LeCun, C. Cortes and C. J. C. Burges, from which it is "
-    "derived.",
-    "synthetic": _OURS,
-}
 _SPHERES = "points drawn from the spheres."
 _VARIANTS = {
     "symmetric": "All components have the same small noise, so that the optimal classifier is "
@@ -163,7 +158,7 @@ def _of_pair(dataset: str, runs: Mapping[str, RunConfig]) -> Iterator[Draft]:
     }
     task = next(iter(trained.values())).task
     stem = dataset.replace("/", "-").lower()
-    licence = _LICENCES[task.fit.source.name]
+    licence = task.fit.source.licence
     data = f"mixtures fitted to the training images of {words_of(dataset)}, rounded to float32."
     for variant, words in _VARIANTS.items():
         yield Draft(
