@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: Still narrower ones learn every point by heart, and take the longest to attack.
 _SCALES = 4.0 ** np.arange(-4, 4)
 #: Points, at most, that every machine is attacked at.
-_MOST_POINTS = 50
+_MOST_POINTS = 100
 #: Steps of the attack on a point, about.
 _USUAL_STEPS = 60
 
@@ -39,15 +39,15 @@ class GammaPath(OnImages):
     n_train : int
         Training points, those of a `TrainedSVM` with the same number and seed.
     n_points : int
-        Test points, those of an `AttackedImages` with the same seed. At most the first 50 are
-        attacked, along the gradient.
+        Test points, those of an `AttackedImages` with the same seed. At most the first 100
+        are attacked, along the gradient.
     seed : int
         Seed of the points.
     """
 
-    # 4 had one more gamma and attacked all points; 3 took the exponentials of kernels elsewhere and
-    # 2 the kernels value by value: both round otherwise
-    version: ClassVar[int] = 5
+    # 5 attacked 50 points; 4 had one more gamma and attacked all points; 3 took the exponentials of
+    # kernels elsewhere and 2 the kernels value by value: both round otherwise
+    version: ClassVar[int] = 6
 
     n_train: int
     n_points: int
