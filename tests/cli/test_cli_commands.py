@@ -194,7 +194,7 @@ def test_results_of_two_scales_are_shipped_and_their_verdicts_stand_side_by_side
     assert not Path("evidence/report").exists()
     readme, verdicts = (Path(name).read_text() for name in ("README.md", "verdicts.md"))
     assert "Measured at scale paper" in readme
-    assert "| claim | statement | paper | quick | paper |" in verdicts
+    assert "| claim | statement | the paper says | at scale quick | at scale paper |" in verdicts
     (row,) = [line for line in verdicts.splitlines() if line.startswith("| T1 |")]
     assert row.endswith("| 1.64 | not testable at this scale: 1.635 | reproduced: 1.644 |")
     assert "| T3 | Something that another experiment measures | 1 | not run | not run |" in verdicts

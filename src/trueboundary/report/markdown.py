@@ -118,7 +118,7 @@ def scales_markdown(claims: Iterable[Claim], by_scale: Mapping[str, Sequence[Cla
     by_scale : mapping of str to sequence of ClaimRow
         The claims that were judged at each scale; one that a scale lacks was not run there.
     """
-    heads = ["claim", "statement", "paper", *by_scale]
+    heads = ["claim", "statement", "the paper says", *(f"at scale {scale}" for scale in by_scale)]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     judged = {scale: {row.claim.id: row for row in rows} for scale, rows in by_scale.items()}
     for claim in claims:
@@ -188,16 +188,14 @@ def _split(file: Path) -> tuple[str, str]:
 def _headlines(root: Path, material: Material) -> str:
     rows = [row for row in material.rows if row.claim.headline]
     n_at = Counter(plan.scale for plan in material.plans)
-    if len(n_at) == 1:
-        scales = f"at scale {min(n_at)}"
-    else:  # the largest first
-        scales = ", ".join(
-            f"{plural(n_at[scale], 'experiment')} at scale {scale}"
-            for scale in reversed(SCALES)
-            if n_at[scale]
-        )
+    parts = [  # the largest scale first
+        f"{plural(n_at[scale], 'experiment')} at scale {scale}"
+        for scale in reversed(SCALES)
+        if n_at[scale]
+    ]
+    measured = f"at scale {min(n_at)}" if len(n_at) == 1 else f"in {' and '.join(parts)}"
     command = f"trueboundary report {root.as_posix()} --readme README.md"
-    note = f"Measured {scales}; this table is written by `{command}`."
+    note = f"Measured {measured}; this table is written by `{command}`."
     counts = f"In this table {tally(rows)}; in all {tally(material.rows)}."
     findings = [row for row in material.findings if row.finding.headline]
     ours = f"\nFound beyond the papers:\n\n{findings_markdown(findings)}" if findings else ""

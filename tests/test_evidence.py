@@ -1,0 +1,59 @@
+"""The chain from shipped runs to the tables of the README and of the documentation."""
+
+import pathlib
+import shutil
+
+import pytest
+
+from trueboundary.report.collect import collect_material
+from trueboundary.report.markdown import update_readme, update_scales
+from trueboundary.runs import SCALES, Store, plan_files, read_plan, smaller_plans
+from trueboundary.runs import config as run_config
+
+ROOT = pathlib.Path(__file__).parents[1]
+EVIDENCE = ROOT / "evidence"
+FILES = [
+    path
+    for path in EVIDENCE.rglob("*")
+    if path.is_file() and "report" not in path.relative_to(EVIDENCE).parts
+]
+
+
+def test_the_evidence_is_small() -> None:
+    sizes = [path.stat().st_size for path in FILES]
+    assert sum(sizes) < 20e6
+    assert max(sizes) <= 2**20
+
+
+def test_every_shipped_run_is_whole_and_has_a_plan() -> None:
+    plans = [read_plan(file) for file in plan_files(EVIDENCE).values()]
+    plans += [plan for scale in SCALES for plan in smaller_plans(EVIDENCE, scale).values()]
+    named = {folder for plan in plans for folder in plan.runs.values()}
+    assert {path.name for path in (EVIDENCE / "runs").iterdir()} == named
+    store = Store(EVIDENCE)
+    for folder in named:
+        store.read(EVIDENCE / "runs" / folder, with_models=False)
+
+
+def test_no_shipped_file_tells_where_it_was_made() -> None:
+    for path in FILES:
+        if path.suffix == ".json":
+            text = path.read_text()
+            assert not [word for word in ("/home/", "/root/", "/tmp/", "/work/") if word in text]
+
+
+def test_the_tables_are_those_of_the_shipped_runs_under_any_torch(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys hold torch's version; what is shipped is read by the names that its plans give."""
+    monkeypatch.setattr(run_config, "_installed_version", lambda package: "another")
+    material = collect_material(EVIDENCE)
+    assert not material.problems
+    assert not material.unknown
+    tables = {"README.md": tmp_path / "README.md", "docs/verdicts.md": tmp_path / "verdicts.md"}
+    for name, copy in tables.items():
+        shutil.copy(ROOT / name, copy)
+    update_readme(tables["README.md"], pathlib.Path("evidence"), material)
+    update_scales(tables["docs/verdicts.md"], EVIDENCE, material)
+    for name, copy in tables.items():
+        assert copy.read_text() == (ROOT / name).read_text(), f"make readme writes {name} again"
