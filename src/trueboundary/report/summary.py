@@ -84,5 +84,6 @@ def _cost(material: Material) -> str:
     stand, they = ("stands", "it") if n_runs == 1 else ("stand", "they")
     return (
         f"{plural(n_runs, 'run')} of {plural(len(material.sections), 'experiment')} {stand} behind "
-        f"this page; {they} took {duration(seconds)} of computing in all."
+        f"this page; {they} took {duration(seconds)} of computing in all, what {they} started from "
+        "(trainings and fits) not counted."
     )
