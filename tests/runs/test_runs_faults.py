@@ -243,6 +243,24 @@ def test_two_processes_agree_on_the_name_of_a_store(damaged, tmp_path):
     assert len(set(said)) == 1
 
 
+def test_a_name_that_another_process_removes_meanwhile_is_made_up_again(tmp_path, monkeypatch):
+    """The moment between looking for the file and opening it, in which others may mend it."""
+    (tmp_path / "store-id").write_bytes(b"\xff")
+    plain = Path.open
+    opened = []
+
+    def vanishing(path, *arguments, **options):
+        if path.name == "store-id" and not opened:
+            opened.append(path)
+            path.unlink()
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", vanishing)
+    store = Store(tmp_path)
+    assert store.is_same(store.identity())
+    assert opened
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="has other locks")
 def test_a_file_system_without_locks_is_put_up_with(tmp_path, monkeypatch):
     def refuse(code):

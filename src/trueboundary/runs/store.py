@@ -321,8 +321,11 @@ def _read_identity(file: Path) -> str | None:
     """Return what names a store; None where it is not there, or is not what was written."""
     if not file.is_file():
         return None
-    with file.open("rb") as stream:
-        content = stream.read(64)
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(64)
+    except FileNotFoundError:  # another process has just removed a damaged one
+        return None
     return content.decode() if _IDENTITY.fullmatch(content) else None
 
 
