@@ -35,8 +35,6 @@ from trueboundary.runs import SCALES
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 
 _NEEDED = f"it must be a Markdown file with the lines {BEGIN} and {END}"
-#: What stands for a verdict at a scale that was not run.
-_NOT_AT_SCALE = "not run"
 _MAX_BYTES = 16 * 2**20
 
 
@@ -130,9 +128,9 @@ def scales_markdown(claims: Iterable[Claim], by_scale: Mapping[str, Sequence[Cla
 
 
 def _outcome(row: ClaimRow | None) -> str:
-    """Return a verdict in bold, and what it was computed from."""
+    """Return a verdict and the value that it was computed from."""
     if row is None:
-        return _NOT_AT_SCALE
+        return NOT_RUN
     if row.judgement is None:
         return row.missing
     value = measured_value(row.judgement.measurement)
