@@ -88,6 +88,24 @@ def test_shipping_again_replaces_and_removes_what_no_plan_names(tmp_path):
     assert {p: p.read_bytes() for p in target.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.parametrize("keeps", ["models", "checkpoints", "a name"])
+def test_a_folder_that_runs_were_computed_in_is_refused_and_loses_nothing(tmp_path, keeps):
+    fill(tmp_path / "quick", 3)
+    target = tmp_path / "paper"
+    if keeps == "models":
+        fill(target, 5, "paper")
+    elif keeps == "checkpoints":
+        (target / "unfinished" / "Training-0").mkdir(parents=True)
+        (target / "unfinished" / "Training-0" / "step").write_bytes(b"1")
+    else:
+        Store(target).identity()
+    before = {p: p.read_bytes() for p in target.rglob("*") if p.is_file()}
+    for source in ("quick", "paper"):
+        with pytest.raises(ShippingError, match="runs were computed in"):
+            ship([tmp_path / source], target)
+    assert {p: p.read_bytes() for p in target.rglob("*") if p.is_file()} == before
+
+
 def test_a_damaged_shipped_run_is_replaced_from_its_source(tmp_path):
     path = fill(tmp_path / "quick", 3)
     target = tmp_path / "evidence"

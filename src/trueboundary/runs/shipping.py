@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,11 +70,13 @@ def ship(sources: Iterable[Path], target: Path, *, max_bytes: int = MAX_SHIPPED)
     Raises
     ------
     ShippingError
-        If a plan or a run is damaged, or a run is too large. Nothing of the folder that it lies in
-        is shipped then.
+        If a plan or a run is damaged, a run is too large, or `target` is a folder that runs were
+        computed in: what no plan names is removed, and there that would be the trained models.
+        Nothing of the folder that the fault lies in is shipped then.
     StoreError
         If it cannot be written.
     """
+    _check_target(target)
     store = Store(target)
     found = {source: [_read(file) for file in plan_files(source).values()] for source in sources}
     for source, plans in found.items():
@@ -103,7 +106,8 @@ def ship(sources: Iterable[Path], target: Path, *, max_bytes: int = MAX_SHIPPED)
     for path in (target / "runs").glob("*"):
         if path.name not in named:
             shutil.rmtree(path)
-    shutil.rmtree(target / "unfinished", ignore_errors=True)
+    with suppress(OSError):  # where runs were staged
+        (target / "unfinished").rmdir()
     parts = [target / "runs", *(target / scale / "plans" for scale in ("", *SCALES))]
     files = [path for part in parts for path in part.rglob("*") if path.is_file()]
     n_bytes = sum(path.stat().st_size for path in files)
@@ -121,6 +125,16 @@ def smaller_plans(root: Path, scale: str) -> dict[str, Plan]:
         If a file there is not a plan.
     """
     return {id: read_plan(file) for id, file in plan_files(root / scale).items()}
+
+
+def _check_target(target: Path) -> None:
+    """Refuse a folder that runs were computed in, of which most would be lost."""
+    models = target.glob("runs/*/model-*.safetensors")
+    if (target / "store-id").exists() or any((target / "unfinished").glob("*")) or any(models):
+        raise ShippingError(
+            f"{target} is a folder that runs were computed in, with models or checkpoints that "
+            "shipping would remove; choose a folder of its own"
+        )
 
 
 def _place(root: Path, plan: Plan) -> None:
