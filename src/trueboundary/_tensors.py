@@ -36,8 +36,11 @@ def drawing_device(
     return generator.device
 
 
-def check_samples(x: Tensor, y: Tensor) -> None:
-    """Raise unless there are finite samples ``(n, *event)``, n >= 1, and labels 0 or 1 ``(n,)``."""
+def check_samples(x: Tensor, y: Tensor, n_classes: int | None = 2) -> None:
+    """Raise unless there are finite samples ``(n, *event)``, n >= 1, and labels ``(n,)`` of them.
+
+    Labels are 0 to K - 1 for K classes; without a number of them, `check_labels` is still to come.
+    """
     _check_tensor("x", x)
     _check_tensor("y", y)
     check_points(x)
@@ -47,8 +50,15 @@ def check_samples(x: Tensor, y: Tensor) -> None:
         raise ValueError(
             f"expected one label per sample, shape ({x.shape[0]},), got {tuple(y.shape)}"
         )
-    if not bool(((y == 0) | (y == 1)).all()):
-        raise ValueError(f"expected labels 0 and 1, got {sorted(set(y.tolist()))}")
+    if n_classes is not None:
+        check_labels(y, n_classes)
+
+
+def check_labels(y: Tensor, n_classes: int, what: str = "labels") -> None:
+    """Raise unless all labels are those of a classifier or problem of K classes, 0 to K - 1."""
+    if not bool(((y >= 0) & (y < n_classes)).all()):
+        known = "0 and 1" if n_classes == 2 else f"from 0 to {n_classes - 1}"
+        raise ValueError(f"expected {what} {known}, got {sorted(set(y.tolist()))}")
 
 
 def check_points(x: Tensor) -> None:

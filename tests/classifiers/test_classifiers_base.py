@@ -2,23 +2,43 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from torch import nn
 
 from trueboundary.classifiers import (
-    BinaryClassifier,
+    ClassifierModule,
+    Preprocessing,
     QuadraticNetwork,
     ReLUNetwork,
     SphereBayes,
     TruncatedSum,
     as_classifier,
     margin,
+    misclassified,
+    outputs,
+    wrongness_and_gradient,
+    wrongness_of,
 )
 
 DIM = 6
+
+
+def empty(kind, *sizes):
+    """A layer without values, whose own start would draw from the global generator."""
+    return kind(*sizes, device="meta").to_empty(device="cpu")
+
+
+def initialised(network):
+    """A network of random weights that leave the global generator alone."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, generator=generator)
+    return network
 
 
 def classifiers():
@@ -86,10 +106,53 @@ def test_three_shapes_of_output_have_one_margin(values):
         assert torch.equal(margin(lambda _, out=output: out, x), m)
 
 
-@pytest.mark.parametrize("shape", [(), (4,), (5, 3), (5, 1, 1), (2, 5)])
+@pytest.mark.parametrize("shape", [(), (4,), (5, 0), (5, 1, 1), (2, 5)])
 def test_other_shapes_of_output_are_refused(shape):
-    with pytest.raises(ValueError, match="must return shape"):
+    with pytest.raises(ValueError, match="must return one margin for each"):
         margin(lambda x: torch.zeros(shape), torch.zeros(5, 3))
+
+
+def test_more_than_two_classes_have_no_margin():
+    with pytest.raises(ValueError, match="has 3 classes"):
+        margin(lambda x: torch.zeros(5, 3), torch.zeros(5, 3))
+
+
+@settings(deadline=None, max_examples=50, derandomize=True)
+@given(
+    logits=hnp.arrays(
+        np.float32,
+        st.tuples(st.integers(1, 6), st.sampled_from([2, 3, 10])),
+        elements=st.floats(-(2.0**60), 2.0**60, width=32),
+    ),
+    data=st.data(),
+)
+def test_wrongness_is_the_lead_of_the_best_other_class(logits, data):
+    n, k = logits.shape
+    y = data.draw(st.lists(st.integers(0, k - 1), min_size=n, max_size=n))
+    shown = torch.from_numpy(logits)
+    found = outputs(lambda _: shown, torch.zeros(n, 2))
+    value = wrongness_of(found, torch.tensor(y))
+    wrong = misclassified(found, torch.tensor(y))
+    for i in range(n):
+        others = [float(logits[i, j]) for j in range(k) if j != y[i]]
+        assert value[i].item() == np.float32(np.float32(max(others)) - logits[i, y[i]])
+        assert bool(wrong[i]) == (int(np.argmax(logits[i])) != y[i])
+    goal = (torch.tensor(y) + 1) % k
+    reached = wrongness_of(found, torch.tensor(y), goal) > 0
+    assert torch.equal(reached, (shown == shown.max(1, keepdim=True).values).sum(1).eq(1)
+                       & (shown.argmax(1) == goal))  # fmt: skip
+
+
+def test_two_classes_are_the_same_as_a_margin_and_as_logits():
+    x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(50) % 2
+    margins = initialised(empty(nn.Linear, 3, 1))
+    logits = lambda p: torch.cat([torch.zeros(len(p), 1), margins(p)], 1)  # noqa: E731
+    three = lambda p: torch.cat([logits(p), torch.full((len(p), 1), -1e30)], 1)  # noqa: E731
+    ours = wrongness_and_gradient(margins, x, y)
+    assert torch.equal(ours[0], (1 - 2 * y) * margin(margins, x).detach())
+    for other in (logits, three):  # a third class that never wins changes nothing
+        assert all(map(torch.equal, ours, wrongness_and_gradient(other, x, y)))
 
 
 def test_an_output_for_one_point_is_a_margin():
@@ -118,7 +181,7 @@ def test_as_classifier_wraps_callables_and_modules():
     nn.init.ones_(linear.weight)
     nn.init.zeros_(linear.bias)
     adapted = as_classifier(linear.eval())
-    assert isinstance(adapted, BinaryClassifier)
+    assert isinstance(adapted, ClassifierModule)
     assert not adapted.training
     assert next(adapted.parameters()) is linear.weight
     assert adapted(torch.ones(4, 3)).shape == (4, 2)
@@ -164,3 +227,46 @@ def test_truncated_sum_ignores_the_other_coordinates():
 def test_bad_parameters(make, error, sentence):
     with pytest.raises(error, match=sentence):
         make()
+
+
+def test_a_pair_of_the_classes_of_a_network_is_a_classifier_of_its_own():
+    ten = initialised(empty(nn.Linear, 4, 10))
+    x = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
+    logits = ten(x)
+    pair = as_classifier(ten, classes=(0, 6))
+    assert pair.n_classes == 2
+    assert torch.equal(pair.margin(x), logits[:, 6] - logits[:, 0])
+    three = as_classifier(ten, classes=(9, 1, 4))
+    assert torch.equal(outputs(three, x), logits[:, [9, 1, 4]])
+    assert three(x).shape == (7, 3)
+    with pytest.raises(ValueError, match="has 10, numbered from 0 to 9"):
+        as_classifier(ten, classes=(0, 10)).margin(x)
+    for wrong in [(1,), (1, 1), (0, -1), "06"]:
+        with pytest.raises(ValueError, match="at least two different classes"):
+            as_classifier(ten, classes=wrong)
+
+
+def test_what_many_classes_return_may_be_probabilities():
+    ten = initialised(empty(nn.Linear, 4, 10))
+    x = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
+    for name, function in (("probability", torch.softmax), ("log_probability", torch.log_softmax)):
+        adapted = as_classifier(lambda p, f=function: f(ten(p), 1), outputs=name)
+        assert torch.allclose(outputs(adapted, x), ten(x).log_softmax(1), atol=1e-5)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        outputs(as_classifier(ten, outputs="probability"), x)
+
+
+def test_a_normalisation_goes_inside():
+    flat = torch.rand(5, 12, generator=torch.Generator().manual_seed(0))
+    network = initialised(nn.Sequential(empty(nn.Conv2d, 3, 2, 2), nn.Flatten()))
+    mean, std = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 0.5])
+    wanted = network((flat.reshape(5, 3, 2, 2) - mean[:, None, None]) / std[:, None, None])
+    adapted = as_classifier(network, preprocess=([0.1, 0.2, 0.3], std, (3, 2, 2)))
+    assert torch.allclose(adapted.margin(flat), wanted[:, 1] - wanted[:, 0], atol=1e-6)
+    assert Preprocessing(0.5, 0.5)(flat.double()).dtype == torch.float64
+    with pytest.raises(ValueError, match="cannot become"):
+        as_classifier(network, preprocess=(0.0, 1.0, (3, 28, 28))).margin(flat)
+    with pytest.raises(ValueError, match="std above 0"):
+        Preprocessing(0.0, 0.0)
+    with pytest.raises(ValueError, match=r"\(mean, std\)"):
+        as_classifier(network, preprocess=(0.5,))

@@ -5,8 +5,9 @@ nobody but the classifier's author can write one; what every one of them must ge
 `Certificate.__call__` evaluates the classifier itself at the points and at each nearest error that
 is reported, and keeps nothing as exact that the classifier does not confirm.
 
-A margin of exactly 0 is an error of either class here: the distance to the closure of the errors is
-the same, and a lower bound must hold whatever such points are called.
+A point at which the own logit and that of another class are equal is an error of both here: the
+distance to the closure of the errors is the same, and a lower bound must hold whatever such points
+are called.
 """
 
 from __future__ import annotations
@@ -20,8 +21,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trueboundary._tensors import check_samples
-from trueboundary.classifiers import Classifier, dtype_of, evaluated, margin
+from trueboundary._tensors import check_labels, check_samples
+from trueboundary.classifiers import (
+    Classifier,
+    dtype_of,
+    evaluated,
+    number_of_classes,
+    outputs,
+    wrongness_of,
+)
 from trueboundary.domains import Domain, Space, bound_to, norm, per_sample
 
 __all__ = ["Certificate", "CertificateResult", "Certified", "Subject"]
@@ -50,7 +58,9 @@ class Subject:
     x : Tensor of shape ``(n, *event)``
         Points of the domain, float64.
     y : Tensor of shape (n,)
-        Their labels, 0 or 1, int64.
+        Their labels, 0 to K - 1, int64.
+    n_classes : int
+        Number K of the classifier's classes.
     domain : Domain
         Where errors count, bound to the points: one of the certificate's own `domains`.
     """
@@ -59,6 +69,7 @@ class Subject:
     x: Tensor
     y: Tensor
     domain: Domain
+    n_classes: int = 2
 
     @property
     def points(self) -> FloatArray:
@@ -175,7 +186,7 @@ class Certificate(ABC):
             Points ``(n, *event)``, finite, in single or double precision; distances are computed
             in float64. Neither the size nor the order of a batch changes them beyond rounding.
         y : Tensor
-            Labels ``(n,)``, 0 or 1.
+            Labels ``(n,)``, 0 to K - 1.
         domain : Domain, optional
             Where errors count, all of space if None. A distance that is exact in space is so in
             a part of it only if the nearest error lies there.
@@ -186,7 +197,7 @@ class Certificate(ABC):
             If the classifier is none that the certificate can read, or may compute something else
             than what it reads; or if it knows nothing of such a domain.
         ValueError
-            If points are not finite or not in the domain, labels are not 0 or 1, or the
+            If points are not finite or not in the domain, labels are not of its classes, or the
             classifier's margins are not those of what was read.
         ArithmeticError
             If the certificate contradicts the classifier: a bug, to be reported.
@@ -194,7 +205,7 @@ class Certificate(ABC):
         name = type(self).__name__
         if not callable(classifier):
             raise TypeError(f"{name} needs a classifier, got {type(classifier).__name__}.")
-        check_samples(x, y)
+        check_samples(x, y, n_classes=None)
         with evaluated(classifier) as doubts, torch.no_grad():
             x = x.detach().double()
             y = y.to(x.device).long()
@@ -204,9 +215,11 @@ class Certificate(ABC):
                 known = " and ".join(kind.__name__ for kind in self.domains)
                 raise TypeError(f"{name} proves distances on {known}, got {domain.describe()}.")
             # The certificate gets a copy: it may work in place, and these are the user's points.
-            found = self.certify(Subject(classifier, x.clone(), y.clone(), searched))
-            claim = _Claim.of(found, x, name)
             judge = _Judge(classifier, x, y, searched)
+            n_classes = number_of_classes(judge.outputs(x[:1]))
+            check_labels(y, n_classes)
+            found = self.certify(Subject(classifier, x.clone(), y.clone(), searched, n_classes))
+            claim = _Claim.of(found, x, name)
             error = judge.wrongness(x) >= 0
             claimed = claim.exact & claim.distance.isfinite() & ~error
             confirmed = claimed & judge.confirmed(claim, ~error, name)
@@ -272,10 +285,13 @@ class _Judge:
     domain: Domain
 
     def wrongness(self, points: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
-        """Return margins (n,) signed so that errors are where they are at least 0."""
+        """Return how wrong points are (n,): errors are where that is at least 0."""
+        return wrongness_of(self.outputs(points), self.y[rows])
+
+    def outputs(self, points: Tensor) -> Tensor:
+        """Return what the classifier says of points, in its own precision, as float64."""
         dtype = dtype_of(self.classifier, default=torch.float64)
-        margins = margin(self.classifier, points.to(dtype)).detach()
-        return (1 - 2 * self.y[rows]) * margins.to(self.x)
+        return outputs(self.classifier, points.to(dtype)).detach().to(self.x)
 
     def confirmed(self, claim: _Claim, right: Tensor, name: str) -> Tensor:
         """Say of which points (n,) the nearest error that is named is one, and at its distance.

@@ -1,14 +1,24 @@
 """Classifiers: trained networks, classifiers in closed form, and adapters for any other."""
 
+from trueboundary.classifiers.adapters import (
+    CallableClassifier,
+    Outputs,
+    Preprocessing,
+    as_classifier,
+)
 from trueboundary.classifiers.base import (
     BinaryClassifier,
-    CallableClassifier,
     Classifier,
-    Outputs,
-    as_classifier,
+    ClassifierModule,
     margin,
     margin_and_gradient,
     misclassified,
+    number_of_classes,
+    outputs,
+    predicted,
+    wrongness,
+    wrongness_and_gradient,
+    wrongness_of,
 )
 from trueboundary.classifiers.bayes import BayesOptimal
 from trueboundary.classifiers.convolutional import (
@@ -45,11 +55,13 @@ __all__ = [
     "BinaryClassifier",
     "CallableClassifier",
     "Classifier",
+    "ClassifierModule",
     "ClassifierWarning",
     "Ellipsoid",
     "GammaPath",
     "LinearSVM",
     "Outputs",
+    "Preprocessing",
     "QuadraticNetwork",
     "ReLUNetwork",
     "SphereBayes",
@@ -69,7 +81,13 @@ __all__ = [
     "max_margin_alpha",
     "misclassified",
     "modules_of",
+    "number_of_classes",
+    "outputs",
+    "predicted",
     "probability_doubts",
     "register",
     "to_arrays",
+    "wrongness",
+    "wrongness_and_gradient",
+    "wrongness_of",
 ]

@@ -1,10 +1,10 @@
-"""The one thing every classifier is reduced to: a margin."""
+"""The one thing every classifier is reduced to: how wrong it is at a point of a class."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, Self, TypeGuard, get_args
+from typing import Any, Self, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -12,37 +12,49 @@ from torch import Tensor, nn
 Classifier = Callable[[Tensor], Tensor]
 """Anything that maps points ``(n, *event)`` to margins or logits; see `margin`."""
 
-Outputs = Literal["logit", "probability", "log_probability"]
-"""What a classifier's outputs are; see `as_classifier`."""
-
 _HALF = (torch.float16, torch.bfloat16)
 
 #: How torch refuses a graph: for a trip through NumPy, for out=, for tensors of inference mode.
 _NO_GRAPH = ("numpy()", "automatic differentiation", "Inference tensors cannot be saved")
 
 
-class BinaryClassifier(nn.Module, ABC):
-    """A classifier with two classes, given by its margin.
+class ClassifierModule(nn.Module, ABC):
+    """A classifier of any number of classes, given by its outputs.
 
-    A subclass writes `margin`. `forward` returns the two logits ``[-m/2, +m/2]``, whose
-    difference is the margin m and whose softmax is its sigmoid, so that libraries that expect
-    logits of two classes take the module as it is. Such libraries also read the device from the
-    first parameter, so every subclass has at least one parameter, frozen if need be.
+    A subclass writes `outputs`. `forward` returns one logit per class, so that libraries that
+    expect logits take the module as it is. Such libraries also read the device from the first
+    parameter, so every subclass has at least one parameter, frozen if need be.
     """
 
+    @property
     @abstractmethod
+    def n_classes(self) -> int | None:
+        """Number of classes, at least 2; None where only a call shows it."""
+
+    @abstractmethod
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return margins ``(n,)`` of two classes, or logits ``(n, K)`` of K >= 3."""
+
     def margin(self, x: Tensor) -> Tensor:
         """Return logit 1 minus logit 0, shape ``(n,)``; positive means class 1."""
+        return _of_two(self.outputs(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of both classes, shape ``(n, 2)``."""
-        half = self.margin(x) / 2
+        """Return the logits of all classes, shape ``(n, K)``.
+
+        Those of two classes are ``[-m/2, +m/2]``, whose difference is the margin m and whose
+        softmax is its sigmoid.
+        """
+        found = self.outputs(x)
+        if found.ndim == 2:
+            return found
+        half = found / 2
         return torch.stack([-half, half], dim=-1)
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """Return the predicted class, int64, shape ``(n,)``; a margin of exactly 0 gives 0."""
-        return (margin(self, x) > 0).long()
+        """Return the predicted class, int64, shape ``(n,)``; of equal logits the first wins."""
+        return predicted(outputs(self, x))
 
     def arguments(self) -> dict[str, Any]:
         """Return what the constructor needs to build a module of the same shape."""
@@ -69,8 +81,25 @@ class BinaryClassifier(nn.Module, ABC):
             )
 
 
-def margin(classifier: Classifier, x: Tensor, *, allow_nan: bool = False) -> Tensor:
-    """Return the margin of any classifier, logit 1 minus logit 0.
+class BinaryClassifier(ClassifierModule):
+    """A classifier with two classes, given by its margin, which a subclass writes."""
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, 2."""
+        return 2
+
+    @abstractmethod
+    def margin(self, x: Tensor) -> Tensor:
+        """Return logit 1 minus logit 0, shape ``(n,)``; positive means class 1."""
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return the margins, shape ``(n,)``."""
+        return self.margin(x)
+
+
+def outputs(classifier: Classifier, x: Tensor, *, allow_nan: bool = False) -> Tensor:
+    """Return what any classifier says of points: margins of two classes, logits of more.
 
     This is the one place where a classifier is called. It gets a copy of the points, which it may
     change; a module in half precision gets them rounded to its own.
@@ -79,12 +108,59 @@ def margin(classifier: Classifier, x: Tensor, *, allow_nan: bool = False) -> Ten
     ----------
     classifier : callable
         Maps points ``(n, *event)`` to one margin per point, shape ``(n,)`` or ``(n, 1)``, or to
-        two logits per point, shape ``(n, 2)``. For a single point the axis of points may be
-        missing, as after ``.squeeze()``.
+        one logit per class, shape ``(n, K)`` with K >= 2. For a single point the axis of points
+        may be missing, as after ``.squeeze()``.
     x : Tensor
         Points, shape ``(n, *event)``.
     allow_nan : bool
-        Return NaN for points without a margin, instead of raising.
+        Return NaN for points without a class, instead of raising.
+
+    Returns
+    -------
+    Tensor
+        Margins, logit 1 minus logit 0, shape ``(n,)``, where there are two classes; the logits,
+        shape ``(n, K)``, where there are more. At least in single precision. Gradients flow
+        through it.
+
+    Raises
+    ------
+    TypeError
+        If the classifier does not return a tensor of floating-point numbers, or computes in a
+        dtype that cannot take the points.
+    ValueError
+        If its output has another shape, or is NaN.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import outputs
+    >>> x = torch.tensor([[0.5, 0.0], [2.0, 0.0]])
+    >>> outputs(lambda x: torch.stack([x[:, 1], x[:, 0]], dim=1), x)
+    tensor([0.5000, 2.0000])
+    >>> outputs(lambda x: torch.stack([x[:, 1], x[:, 0], -x[:, 0]], dim=1), x).shape
+    torch.Size([2, 3])
+    """
+    output = raw_outputs(classifier, x)
+    if output.ndim == 2 and output.shape[1] <= 2:
+        # A margin that went through two logits would only lose digits.
+        output = output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0]
+    if not allow_nan:
+        is_nan = output.isnan() if output.ndim == 1 else output.isnan().any(dim=1)
+        if is_nan.any():
+            raise ValueError(
+                f"the classifier returned NaN for {int(is_nan.sum())} of {len(x)} points, so they "
+                "have no class; check the points and the classifier's parameters."
+            )
+    return output
+
+
+def margin(classifier: Classifier, x: Tensor, *, allow_nan: bool = False) -> Tensor:
+    """Return the margin of any classifier of two classes, logit 1 minus logit 0.
+
+    Parameters
+    ----------
+    classifier, x, allow_nan
+        As for `outputs`.
 
     Returns
     -------
@@ -93,11 +169,8 @@ def margin(classifier: Classifier, x: Tensor, *, allow_nan: bool = False) -> Ten
 
     Raises
     ------
-    TypeError
-        If the classifier does not return a tensor of floating-point numbers, or computes in a
-        dtype that cannot take the points.
-    ValueError
-        If its output has another shape, or a margin is NaN.
+    TypeError, ValueError
+        As for `outputs`, and if there are more than two classes.
 
     Notes
     -----
@@ -117,18 +190,62 @@ def margin(classifier: Classifier, x: Tensor, *, allow_nan: bool = False) -> Ten
     >>> margin(lambda x: torch.stack([x[:, 1], x[:, 0]], dim=1), x)
     tensor([0.5000, 2.0000])
     """
-    output = _logits(classifier, x)
-    if output.ndim == 2:
-        # A margin that went through two logits would only lose digits.
-        output = output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0]
-    if not allow_nan:
-        is_nan = output.isnan()
-        if is_nan.any():
-            raise ValueError(
-                f"the classifier returned NaN for {int(is_nan.sum())} of {len(x)} points, so they "
-                "have no class; check the points and the classifier's parameters."
-            )
-    return output
+    return _of_two(outputs(classifier, x, allow_nan=allow_nan))
+
+
+def wrongness(
+    classifier: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    target: Tensor | None = None,
+    allow_nan: bool = False,
+) -> Tensor:
+    r"""Return how wrong a classifier is at points with labels, positive where it errs.
+
+    It is the one quantity that attacks climb, that splitting scores and that certificates bound:
+
+    .. math:: \max_{j \ne y} f_j(x) - f_y(x)
+
+    for the logits f. For two classes that is the margin, with its sign turned for class 1.
+
+    Parameters
+    ----------
+    classifier, x, allow_nan
+        As for `outputs`.
+    y : Tensor
+        Labels, int64, shape ``(n,)``.
+    target : Tensor, optional
+        Classes into which the points are to be taken, shape ``(n,)``: then it is
+        :math:`f_t(x) - \max_{j \ne t} f_j(x)`, positive where the target is the class.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(n,)``. Gradients flow through it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import wrongness
+    >>> linear = lambda x: torch.stack([x[:, 0], x[:, 1], -x[:, 0]], dim=1)
+    >>> x = torch.tensor([[3.0, 1.0], [-2.0, 1.0]])
+    >>> wrongness(linear, x, torch.tensor([0, 0]))
+    tensor([-2.,  4.])
+    >>> wrongness(linear, x, torch.tensor([0, 0]), target=torch.tensor([2, 1]))
+    tensor([-6., -1.])
+    """
+    return wrongness_of(outputs(classifier, x, allow_nan=allow_nan), y, target)
+
+
+def wrongness_of(found: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """Return the `wrongness` that the `outputs` ``(n,)`` or ``(n, K)`` of a classifier tell."""
+    if found.ndim == 1:  # the other class is the only target
+        return (1 - 2 * y.to(found)) * found
+    own = (y if target is None else target).to(found.device).long()[:, None]
+    rest = found.scatter(1, own, -torch.inf).max(dim=1).values
+    lead = rest - found.gather(1, own).squeeze(1)
+    return lead if target is None else -lead
 
 
 def margin_and_gradient(
@@ -156,15 +273,44 @@ def margin_and_gradient(
     >>> margin_and_gradient(lambda x: 2 * x[:, 0], torch.ones(1, 3))
     (tensor([2.]), tensor([[2., 0., 0.]]))
     """
+    return _with_gradient(lambda points: margin(classifier, points, allow_nan=allow_nan), x)
+
+
+def wrongness_and_gradient(
+    classifier: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    target: Tensor | None = None,
+    allow_nan: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Return the `wrongness` at points and its gradient, as `margin_and_gradient` does.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import wrongness_and_gradient
+    >>> wrongness_and_gradient(lambda x: 2 * x[:, 0], torch.ones(1, 3), torch.tensor([1]))
+    (tensor([-2.]), tensor([[-2.,  0.,  0.]]))
+    """
+
+    def value(points: Tensor) -> Tensor:
+        return wrongness(classifier, points, y, target=target, allow_nan=allow_nan)
+
+    return _with_gradient(value, x)
+
+
+def _with_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return values ``(n,)`` at points and their gradient, None where there is none."""
     with torch.inference_mode(False), torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
         try:
-            values = margin(classifier, leaf, allow_nan=allow_nan)
+            values = function(leaf)
         except RuntimeError as error:
             if not any(words in str(error) for words in _NO_GRAPH):
                 raise
             with torch.no_grad():
-                values = margin(classifier, leaf, allow_nan=allow_nan)
+                values = function(leaf)
         gradient = None
         if values.requires_grad:
             ones = torch.ones_like(values)
@@ -172,21 +318,31 @@ def margin_and_gradient(
     return values.detach(), gradient
 
 
-def misclassified(margins: Tensor, y: Tensor | int) -> Tensor:
+def number_of_classes(found: Tensor) -> int:
+    """Return of how many classes the `outputs` ``(n,)`` or ``(n, K)`` of a classifier speak."""
+    return 2 if found.ndim == 1 else found.shape[1]
+
+
+def predicted(found: Tensor) -> Tensor:
+    """Return the classes ``(n,)``, int64, that `outputs` give; the first of equal logits."""
+    return (found > 0).long() if found.ndim == 1 else found.argmax(dim=1)
+
+
+def misclassified(found: Tensor, y: Tensor | int) -> Tensor:
     """Return which points a classifier gives to another class than their own.
 
     Parameters
     ----------
-    margins : Tensor
-        Margins, shape ``(n,)``.
+    found : Tensor
+        What `outputs` returns: margins, shape ``(n,)``, or logits, shape ``(n, K)``.
     y : Tensor or int
-        Labels, 0 or 1, shape ``(n,)`` or one for all.
+        Labels, shape ``(n,)`` or one for all.
 
     Returns
     -------
     Tensor
-        Shape ``(n,)``, bool. A margin of exactly 0 is class 0, as for argmax; NaN is no class, and
-        so an error for both.
+        Shape ``(n,)``, bool. As for argmax, of equal logits the first is the class, which for a
+        margin of exactly 0 is class 0; NaN is no class, and so an error for all.
 
     Examples
     --------
@@ -194,18 +350,29 @@ def misclassified(margins: Tensor, y: Tensor | int) -> Tensor:
     >>> from trueboundary.classifiers import misclassified
     >>> misclassified(torch.tensor([-1.0, 0.0, 1.0]), 0)
     tensor([False, False,  True])
+    >>> misclassified(torch.tensor([[1.0, 3.0, 3.0], [1.0, 0.0, 2.0]]), torch.tensor([1, 1]))
+    tensor([False,  True])
     """
-    is_one = margins > 0
-    wrong = is_one != torch.as_tensor(y, device=margins.device).bool()
-    return wrong | margins.isnan()
+    wrong = predicted(found) != torch.as_tensor(y, device=found.device)
+    return wrong | (found.isnan() if found.ndim == 1 else found.isnan().any(dim=1))
 
 
-def _speaks_by_its_margin(classifier: Classifier) -> TypeGuard[BinaryClassifier]:
-    """Whether calling a classifier gives its own margin: nothing hangs on or hides `forward`."""
+def _of_two(found: Tensor) -> Tensor:
+    """Return outputs that are margins, or say that there are none."""
+    if found.ndim == 2:
+        raise ValueError(
+            f"a margin is the difference of two logits, but this classifier has {found.shape[1]} "
+            "classes; see wrongness, or take a pair with as_classifier(classifier, classes=(0, 1))."
+        )
+    return found
+
+
+def _speaks_by_its_outputs(classifier: Classifier) -> TypeGuard[ClassifierModule]:
+    """Whether calling a classifier gives its own outputs: nothing hangs on or hides `forward`."""
     everywhere = nn.modules.module
     return (
-        isinstance(classifier, BinaryClassifier)
-        and type(classifier).forward is BinaryClassifier.forward
+        isinstance(classifier, ClassifierModule)
+        and type(classifier).forward is ClassifierModule.forward
         and type(classifier).__call__ is nn.Module.__call__
         and vars(classifier).keys().isdisjoint(("forward", "_call_impl", "_wrapped_call_impl"))
         and not (classifier._forward_hooks or classifier._forward_pre_hooks)
@@ -213,14 +380,14 @@ def _speaks_by_its_margin(classifier: Classifier) -> TypeGuard[BinaryClassifier]
     )
 
 
-def _logits(classifier: Classifier, x: Tensor) -> Tensor:
-    """Return what a classifier says of a copy of the points, ``(n,)``, ``(n, 1)`` or ``(n, 2)``."""
+def raw_outputs(classifier: Classifier, x: Tensor) -> Tensor:
+    """Return what a classifier says of a copy of the points, ``(n,)`` or ``(n, K)``, K >= 1."""
     points = x.clone()
     if isinstance(classifier, nn.Module):
         parameter = next(classifier.parameters(), None)
         if parameter is not None and parameter.dtype in _HALF:
             points = points.to(parameter.dtype)
-    call = classifier.margin if _speaks_by_its_margin(classifier) else classifier
+    call = classifier.outputs if _speaks_by_its_outputs(classifier) else classifier
     try:
         output = call(points)
     except RuntimeError as error:
@@ -237,108 +404,11 @@ def _logits(classifier: Classifier, x: Tensor) -> Tensor:
             f"a classifier must return a tensor of floating-point margins or logits, got {kind}."
         )
     n, shape = len(x), tuple(output.shape)
-    if n == 1 and shape in ((), (2,)):
+    if n == 1 and (shape == () or (len(shape) == 1 and shape[0] > 1)):
         output = output.reshape(1, *shape)
-    elif shape not in ((n,), (n, 1), (n, 2)):
+    elif shape != (n,) and (len(shape) != 2 or shape[0] != n or shape[1] == 0):
         raise ValueError(
-            f"a classifier of {n} points must return shape ({n},), ({n}, 1) or ({n}, 2), "
-            f"got {shape}; only two classes are supported."
+            f"a classifier of {n} points must return one margin for each, shape ({n},) or "
+            f"({n}, 1), or one logit per class, shape ({n}, K); got {shape}."
         )
     return output.float() if output.dtype in _HALF else output
-
-
-class CallableClassifier(BinaryClassifier):
-    """Any callable, seen as a `BinaryClassifier`; made by `as_classifier`.
-
-    Parameters
-    ----------
-    function : callable
-        What `margin` accepts.
-    outputs : {"logit", "probability", "log_probability"}
-        What it returns.
-    """
-
-    def __init__(self, function: Classifier, outputs: Outputs = "logit") -> None:
-        super().__init__()
-        self.function = function
-        self.outputs = outputs
-        if next(self.parameters(), None) is None:
-            self.placeholder = nn.Parameter(torch.zeros(()), requires_grad=False)
-
-    def margin(self, x: Tensor) -> Tensor:
-        """Return the margin of the wrapped callable, shape ``(n,)``."""
-        if self.outputs == "logit":
-            return margin(self.function, x, allow_nan=True)
-        output = _logits(self.function, x)
-        if self.outputs == "probability":
-            if not bool(((output >= 0) & (output <= 1)).all()):
-                raise ValueError(
-                    "expected probabilities between 0 and 1, got outputs from "
-                    f"{output.min().item():.4g} to {output.max().item():.4g}; "
-                    "outputs='logit' takes any number."
-                )
-            # The smallest normal number stands for 0, so that a margin is always finite.
-            log_one = output.clamp(min=torch.finfo(output.dtype).tiny).log()
-            log_zero = (1 - output).clamp(min=torch.finfo(output.dtype).tiny).log()
-        else:
-            if not bool((output <= 0).all()):
-                raise ValueError(
-                    f"expected log probabilities of at most 0, got {output.max().item():.4g}; "
-                    "outputs='logit' takes any number."
-                )
-            log_one = output.clamp(min=torch.finfo(output.dtype).min)
-            log_zero = (-torch.expm1(log_one)).clamp(min=torch.finfo(output.dtype).tiny).log()
-        if output.ndim == 2 and output.shape[1] == 2:
-            return log_one[:, 1] - log_one[:, 0]
-        return (log_one - log_zero).reshape(len(x))
-
-
-def as_classifier(classifier: Classifier, *, outputs: Outputs = "logit") -> BinaryClassifier:
-    """Return any classifier as a `BinaryClassifier`, itself if it is one already.
-
-    Parameters
-    ----------
-    classifier : callable
-        A module or function that `margin` accepts. A module keeps its parameters and its mode.
-    outputs : {"logit", "probability", "log_probability"}
-        What it returns: logits (or a margin), or the probability of class 1 or of both classes, or
-        its logarithm. The margin is the difference of the log probabilities; where a probability
-        has saturated at 0 or 1, it is as large as the dtype allows and has no gradient.
-
-    Returns
-    -------
-    BinaryClassifier
-        A module whose `margin` has shape ``(n,)`` and whose logits have shape ``(n, 2)``.
-
-    Raises
-    ------
-    ValueError
-        If the classifier's margin is known already.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from trueboundary.classifiers import as_classifier
-    >>> classifier = as_classifier(torch.nn.Linear(3, 1))
-    >>> classifier(torch.zeros(5, 3)).shape
-    torch.Size([5, 2])
-    >>> sigmoid = as_classifier(lambda x: torch.sigmoid(x[:, 0]), outputs="probability")
-    >>> sigmoid.margin(torch.tensor([[-2.0], [3.0]]))
-    tensor([-2.0000,  3.0000])
-    """
-    if outputs not in get_args(Outputs):
-        raise ValueError(
-            f"expected outputs 'logit', 'probability' or 'log_probability', got {outputs!r}."
-        )
-    if isinstance(classifier, BinaryClassifier):
-        if outputs != "logit":
-            raise ValueError(
-                f"a {type(classifier).__name__} gives its margin itself; leave outputs out."
-            )
-        return classifier
-    if not callable(classifier):
-        raise TypeError(f"a classifier must be callable, got {type(classifier).__name__}.")
-    adapted = CallableClassifier(classifier, outputs)
-    if isinstance(classifier, nn.Module):
-        adapted.training = classifier.training
-    return adapted

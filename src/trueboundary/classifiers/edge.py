@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trueboundary.classifiers.base import BinaryClassifier, CallableClassifier, Classifier
+from trueboundary.classifiers.adapters import CallableClassifier
+from trueboundary.classifiers.base import Classifier, ClassifierModule
 
 __all__ = ["ClassifierWarning", "dtype_of", "evaluated", "modules_of", "probability_doubts"]
 
@@ -372,7 +373,7 @@ def _sentence(classifier: Classifier, mark: str, outputs: str) -> str:
     """Return the sentence for outputs with a mark of what they may be instead of logits."""
     words = outputs.replace("_", " ")
     cure = f"give as_classifier(classifier, outputs={outputs!r})"
-    if isinstance(classifier, BinaryClassifier) and not isinstance(classifier, CallableClassifier):
+    if isinstance(classifier, ClassifierModule) and not isinstance(classifier, CallableClassifier):
         cure = f"let {type(classifier).__name__}.margin return log p - log(1 - p)"
     return (
         f"every output of the classifier {mark} but was taken for a logit, whose sign decides; "
@@ -383,6 +384,6 @@ def _sentence(classifier: Classifier, mark: str, outputs: str) -> str:
 def gives_one_number(classifier: Classifier) -> bool:
     """Whether a classifier's margin may be a single output of somebody else's."""
     if isinstance(classifier, CallableClassifier):
-        return classifier.outputs == "logit" and gives_one_number(classifier.function)
+        return classifier.returns == "logit" and gives_one_number(classifier.function)
     is_ours = type(classifier).__module__.partition(".")[0] == "trueboundary"
-    return not (is_ours and isinstance(classifier, BinaryClassifier))
+    return not (is_ours and isinstance(classifier, ClassifierModule))

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from trueboundary.classifiers.base import BinaryClassifier
+from trueboundary.classifiers.base import ClassifierModule
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Spec = dict[str, Any]
-_Class = TypeVar("_Class", bound=type[BinaryClassifier])
-_REGISTRY: dict[str, type[BinaryClassifier]] = {}
+_Class = TypeVar("_Class", bound=type[ClassifierModule])
+_REGISTRY: dict[str, type[ClassifierModule]] = {}
 
 
 def register(cls: _Class) -> _Class:
@@ -32,12 +32,12 @@ def register(cls: _Class) -> _Class:
     return cls
 
 
-def to_arrays(model: BinaryClassifier) -> tuple[Spec, dict[str, Array]]:
+def to_arrays(model: ClassifierModule) -> tuple[Spec, dict[str, Array]]:
     """Return a classifier as plain data, for storage without pickle.
 
     Parameters
     ----------
-    model : BinaryClassifier
+    model : ClassifierModule
         A classifier of a registered class.
 
     Returns
@@ -78,7 +78,7 @@ def to_arrays(model: BinaryClassifier) -> tuple[Spec, dict[str, Array]]:
     return spec, {key: value.detach().cpu().numpy().copy() for key, value in state.items()}
 
 
-def from_arrays(spec: Mapping[str, Any], arrays: Mapping[str, Array]) -> BinaryClassifier:
+def from_arrays(spec: Mapping[str, Any], arrays: Mapping[str, Array]) -> ClassifierModule:
     """Rebuild the classifier that `to_arrays` described, on the CPU and in eval mode.
 
     Parameters
@@ -90,7 +90,7 @@ def from_arrays(spec: Mapping[str, Any], arrays: Mapping[str, Array]) -> BinaryC
 
     Returns
     -------
-    BinaryClassifier
+    ClassifierModule
         A classifier that computes exactly what the stored one computed in eval mode.
 
     Raises

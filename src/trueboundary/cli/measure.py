@@ -15,7 +15,7 @@ from trueboundary.cli.paths import path
 from trueboundary.cli.typed_commands import Command
 
 if TYPE_CHECKING:
-    from trueboundary.classifiers.base import BinaryClassifier
+    from trueboundary.classifiers.base import ClassifierModule
     from trueboundary.problems import ConcentricSpheres
 
 app = typer.Typer(
@@ -38,7 +38,7 @@ Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the ra
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of sentences.")]
 
 #: A network and the spheres that it was trained on.
-_Subject = tuple["BinaryClassifier", "ConcentricSpheres"]
+_Subject = tuple["ClassifierModule", "ConcentricSpheres"]
 
 
 @app.command(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trueboundary.classifiers.base import BinaryClassifier
+from trueboundary.classifiers.base import ClassifierModule
 from trueboundary.problems import Problem
 
 _N_COMPARED = 100  # random points of each class at which margins are compared
@@ -27,7 +27,7 @@ def check_inputs(classifier: Any, problem: Any) -> None:
             f"{type(problem).__name__}."
         )
     # Modules of other people may call something else their dim.
-    dim = getattr(classifier, "dim", None) if isinstance(classifier, BinaryClassifier) else None
+    dim = getattr(classifier, "dim", None) if isinstance(classifier, ClassifierModule) else None
     if dim is not None and problem.event_shape != (dim,):
         raise ValueError(
             f"the classifier takes points of {dim} dimensions, but the problem's have shape "

@@ -38,7 +38,7 @@ from trueboundary.classifiers import (
     margin,
     to_arrays,
 )
-from trueboundary.classifiers.base import CallableClassifier
+from trueboundary.classifiers.adapters import CallableClassifier
 from trueboundary.classifiers.integrity import Disagreement, departure, require_agreement
 from trueboundary.densities import DiscreteTable
 from trueboundary.domains import Domain, Space

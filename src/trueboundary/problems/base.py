@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trueboundary._checks import check_integer
 from trueboundary._tensors import check_floating, drawing_device
-from trueboundary.classifiers.base import BinaryClassifier
+from trueboundary.classifiers.base import ClassifierModule
 from trueboundary.problems.seeding import block_generator
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ BLOCK_SIZE = 8192
 
 
 class Problem(ABC):
-    """Two class-conditional densities and a prior, known exactly.
+    """Class-conditional densities and their priors, known exactly.
 
     A subclass says how to draw from each class and which classifier is optimal; drawing labelled
     samples and streaming blocks follow from that.
@@ -33,9 +33,19 @@ class Problem(ABC):
         """Shape of one point."""
 
     @property
+    def n_classes(self) -> int:
+        """Number of classes K, at least 2; labels are 0 to K - 1."""
+        return 2
+
+    @property
     def prior(self) -> float:
-        """Probability of class 1."""
+        """Probability of class 1, where there are two classes."""
         return 0.5
+
+    @property
+    def priors(self) -> tuple[float, ...]:
+        """Probabilities of all classes, which add up to 1."""
+        return (1 - self.prior, self.prior)
 
     @abstractmethod
     def sample_class(
@@ -50,7 +60,7 @@ class Problem(ABC):
         """Draw `n` points of class `label`, shape ``(n, *event_shape)``."""
 
     @abstractmethod
-    def bayes_classifier(self, *, dtype: torch.dtype = torch.float32) -> BinaryClassifier:
+    def bayes_classifier(self, *, dtype: torch.dtype = torch.float32) -> ClassifierModule:
         """Return a classifier whose error rate no other classifier can beat."""
 
     @abstractmethod
@@ -87,12 +97,12 @@ class Problem(ABC):
         x : Tensor
             Points, shape ``(n, *event_shape)``.
         y : Tensor
-            Labels 0 or 1, int64, shape ``(n,)``, each drawn with probability `prior`.
+            Labels 0 to K - 1, int64, shape ``(n,)``, each drawn with the probability `priors`.
         """
         n = check_integer("n", n, minimum=1)
         y = self._sample_labels(n, generator=generator, device=device)
         x = torch.empty((n, *self.event_shape), dtype=check_floating(dtype), device=y.device)
-        for label in (0, 1):
+        for label in range(self.n_classes):
             chosen = y == label
             count = int(chosen.sum())
             if count:
@@ -131,8 +141,8 @@ class Problem(ABC):
             Seed of the stream.
         block_size : int
             Points per block.
-        label : {0, 1}, optional
-            Draw this class alone; both, with probability `prior`, by default.
+        label : int, optional
+            Draw this class alone; all, with the probabilities `priors`, by default.
         dtype, device
             Of the points.
         purpose : str
@@ -180,7 +190,7 @@ class Problem(ABC):
         purpose: str = "test",
     ) -> tuple[Tensor, Tensor]:
         """Draw block number `index` of the stream that `blocks` yields, in full."""
-        kind = purpose if label is None else f"{purpose}/class {check_label(label)}"
+        kind = purpose if label is None else f"{purpose}/class {check_label(label, self.n_classes)}"
         generator = block_generator(seed, index, purpose=kind, device=device)
         if label is None:
             return self.sample(block_size, generator=generator, dtype=dtype)
@@ -191,11 +201,15 @@ class Problem(ABC):
         self, n: int, *, generator: torch.Generator, device: torch.device | str | None
     ) -> Tensor:
         uniform = torch.rand(n, generator=generator, device=drawing_device(generator, device))
-        return (uniform < self.prior).long()
+        if self.n_classes == 2:
+            return (uniform < self.prior).long()
+        bounds = torch.tensor(self.priors, dtype=torch.float64).cumsum(0)[:-1]
+        return torch.bucketize(uniform, bounds.to(uniform), right=True)
 
 
-def check_label(label: int) -> int:
-    """Return `label` if it is 0 or 1, or raise."""
-    if check_integer("label", label, minimum=0) > 1:
-        raise ValueError(f"label must be 0 or 1, got {label}.")
+def check_label(label: int, n_classes: int = 2) -> int:
+    """Return `label` if it is one of a problem's classes, 0 to K - 1, or raise."""
+    if check_integer("label", label, minimum=0) >= n_classes:
+        known = "0 or 1" if n_classes == 2 else f"between 0 and {n_classes - 1}"
+        raise ValueError(f"label must be {known}, got {label}.")
     return int(label)

@@ -7,7 +7,7 @@ import json
 import torch
 from torch import Tensor
 
-from trueboundary.classifiers import BinaryClassifier, margin
+from trueboundary.classifiers import ClassifierModule, margin
 from trueboundary.problems import Problem
 from trueboundary.testing import _expect as expect
 
@@ -162,8 +162,8 @@ def _optimal_classifier(
 ) -> None:
     classifier = problem.bayes_classifier(dtype=dtype)
     expect.that(
-        isinstance(classifier, BinaryClassifier),
-        f"bayes_classifier: expected a BinaryClassifier, got {type(classifier).__name__}; "
+        isinstance(classifier, ClassifierModule),
+        f"bayes_classifier: expected a ClassifierModule, got {type(classifier).__name__}; "
         "as_classifier makes one of any function.",
     )
     classifier = classifier.to(device)

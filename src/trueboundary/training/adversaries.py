@@ -12,14 +12,14 @@ from torch import Tensor
 
 from trueboundary._checks import check_real
 from trueboundary.attacks import AttackResult
-from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork
+from trueboundary.classifiers import ClassifierModule, QuadraticNetwork
 
 
 class Adversary(Protocol):
     """Replaces a batch by points that are harder for the model as it stands."""
 
     def __call__(
-        self, model: BinaryClassifier, x: Tensor, y: Tensor, *, generator: torch.Generator
+        self, model: ClassifierModule, x: Tensor, y: Tensor, *, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return the points and labels to train on."""
 
@@ -63,7 +63,7 @@ class ExactWorstCase:
         check_real("radius", self.radius, above=1.0)
 
     def __call__(
-        self, model: BinaryClassifier, x: Tensor, y: Tensor, *, generator: torch.Generator
+        self, model: ClassifierModule, x: Tensor, y: Tensor, *, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return one point, shape ``(1, dim)``, or two, inner sphere first."""
         if not isinstance(model, QuadraticNetwork):
@@ -117,7 +117,7 @@ class OnManifoldAdversary:
     attack: Callable[..., AttackResult | Tensor]
 
     def __call__(
-        self, model: BinaryClassifier, x: Tensor, y: Tensor, *, generator: torch.Generator
+        self, model: ClassifierModule, x: Tensor, y: Tensor, *, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return the attacked points and their labels.
 

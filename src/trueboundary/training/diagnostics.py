@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trueboundary._checks import check_integer
-from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork, evaluated, margin
+from trueboundary.classifiers import ClassifierModule, QuadraticNetwork, evaluated, margin
 from trueboundary.problems.streams import Stream
 from trueboundary.training.adversaries import Adversary
 from trueboundary.training.loop import train
@@ -36,7 +36,7 @@ class LogitGap:
 
 
 @torch.no_grad()
-def train_eval_gap(model: BinaryClassifier, x: Tensor) -> LogitGap:
+def train_eval_gap(model: ClassifierModule, x: Tensor) -> LogitGap:
     """Measure how much batch normalisation's two modes differ on a batch.
 
     In train mode a network with batch normalisation uses the statistics of the batch, in eval
@@ -44,7 +44,7 @@ def train_eval_gap(model: BinaryClassifier, x: Tensor) -> LogitGap:
 
     Parameters
     ----------
-    model : BinaryClassifier
+    model : ClassifierModule
         The network.
     x : Tensor
         Points, shape ``(n, *event)``; `n` should be the batch size of training.

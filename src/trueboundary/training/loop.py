@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueboundary.classifiers import BinaryClassifier
+from trueboundary.classifiers import ClassifierModule
 from trueboundary.problems.seeding import block_generator
 from trueboundary.problems.streams import Stream
 from trueboundary.training.adversaries import Adversary
@@ -19,14 +19,14 @@ from trueboundary.training.checkpoints import Checkpoint, read_checkpoint, write
 from trueboundary.training.steps import AutogradStep, adam_of, set_rate, step_of
 from trueboundary.training.training_config import Array, TrainingConfig, TrainingResult
 
-Snapshot = Callable[[int, BinaryClassifier], Mapping[str, Any] | None]
+Snapshot = Callable[[int, ClassifierModule], Mapping[str, Any] | None]
 
 
 class Loss(Protocol):
     """What to minimise instead of the cross-entropy."""
 
     def __call__(
-        self, model: BinaryClassifier, x: Tensor, y: Tensor, *, generator: torch.Generator
+        self, model: ClassifierModule, x: Tensor, y: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the mean loss of a batch, a scalar."""
 
@@ -35,13 +35,13 @@ class Loss(Protocol):
 
 
 def train(
-    model: BinaryClassifier,
+    model: ClassifierModule,
     stream: Stream,
     config: TrainingConfig,
     *,
     checkpoint: Path | None = None,
     on_snapshot: Snapshot | None = None,
-    until: Callable[[BinaryClassifier], bool] | None = None,
+    until: Callable[[ClassifierModule], bool] | None = None,
     progress: Callable[[int], None] | None = None,
     adversary: Adversary | None = None,
     loss: Loss | None = None,
@@ -62,7 +62,7 @@ def train(
 
     Parameters
     ----------
-    model : BinaryClassifier
+    model : ClassifierModule
         The classifier; its parameters change, its train or eval mode is the same afterwards.
     stream : Stream
         Source of the batches, such as `OnlineStream` or `FiniteSample`.
@@ -138,7 +138,7 @@ class _Run:
 
     def __init__(
         self,
-        model: BinaryClassifier,
+        model: ClassifierModule,
         stream: Stream,
         config: TrainingConfig,
         adversary: Adversary | None,
@@ -199,7 +199,7 @@ class _Run:
         self.loss_sum.zero_()
 
     def take_snapshot(
-        self, on_snapshot: Snapshot | None, until: Callable[[BinaryClassifier], bool] | None
+        self, on_snapshot: Snapshot | None, until: Callable[[ClassifierModule], bool] | None
     ) -> None:
         """Call the user's functions if a snapshot is due."""
         if self.step not in self.config.snapshots:

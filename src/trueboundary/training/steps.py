@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork, ReLUNetwork
+from trueboundary.classifiers import ClassifierModule, QuadraticNetwork, ReLUNetwork
 from trueboundary.classifiers.integrity import departure
 
 #: Entries of a block of a matrix whose gradient is made and used up at once: a megabyte, which
@@ -105,7 +105,7 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
-def step_of(model: BinaryClassifier, optimizer: Optimizer) -> Step:
+def step_of(model: ClassifierModule, optimizer: Optimizer) -> Step:
     """Return the fastest step of the cross-entropy that is known for a model.
 
     Written out are the steps of `QuadraticNetwork` and `ReLUNetwork` as they were made: all
@@ -137,7 +137,7 @@ def step_of(model: BinaryClassifier, optimizer: Optimizer) -> Step:
 class AutogradStep:
     """A step of any model, on any loss."""
 
-    def __init__(self, model: BinaryClassifier, optimizer: Optimizer) -> None:
+    def __init__(self, model: ClassifierModule, optimizer: Optimizer) -> None:
         self._model, self._optimizer = model, optimizer
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
@@ -165,13 +165,13 @@ class RecordedStep:
     ----------
     step : callable
         The step to record. It must ask nothing of the card, and change tensors in place alone.
-    model : BinaryClassifier
+    model : ClassifierModule
         What the step changes.
     optimizer : Adam
         Its optimiser, whose rate is a tensor and whose moments are there already.
     """
 
-    def __init__(self, step: Step, model: BinaryClassifier, optimizer: Optimizer) -> None:
+    def __init__(self, step: Step, model: ClassifierModule, optimizer: Optimizer) -> None:
         self._step, self._model, self._optimizer = step, model, optimizer
         self._batch: tuple[Tensor, Tensor] | None = None
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from trueboundary._checks import check_integer, check_real
-from trueboundary.classifiers import BinaryClassifier
+from trueboundary.classifiers import ClassifierModule
 from trueboundary.training.steps import cross_entropy
 
 
@@ -114,7 +114,7 @@ class TRADES:
             check_real("step_size", self.step_size, above=0.0)
 
     def __call__(
-        self, model: BinaryClassifier, x: Tensor, y: Tensor, *, generator: torch.Generator
+        self, model: ClassifierModule, x: Tensor, y: Tensor, *, generator: torch.Generator
     ) -> Tensor:
         """Return the mean loss of a batch, a scalar."""
         if self.beta == 0:
@@ -124,7 +124,7 @@ class TRADES:
         divergences = divergence(margins, model.margin(x_adv))
         return cross_entropy(margins, y).mean() + self.beta * divergences.mean()
 
-    def perturb(self, model: BinaryClassifier, x: Tensor, *, generator: torch.Generator) -> Tensor:
+    def perturb(self, model: ClassifierModule, x: Tensor, *, generator: torch.Generator) -> Tensor:
         """Return the points that the search arrives at, of the shape of `x`, detached."""
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         delta = self._into_ball(self.noise_std * noise)
@@ -147,7 +147,7 @@ class TRADES:
         """Return the parameters in one line."""
         return repr(self)
 
-    def _step(self, model: BinaryClassifier, x: Tensor, delta: Tensor, reference: Tensor) -> Tensor:
+    def _step(self, model: ClassifierModule, x: Tensor, delta: Tensor, reference: Tensor) -> Tensor:
         # The divergence grows with the change of the margin, in either direction, so its gradient
         # points along that of the margin. Written out it would underflow to zero for a confident
         # classifier; its direction alone does not.

@@ -12,7 +12,7 @@ from trueboundary.zoo.zoo_index import DamagedZooError, Entry, card, find
 if TYPE_CHECKING:
     import numpy as np
 
-    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.classifiers import ClassifierModule
     from trueboundary.problems import Problem
 
     Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _Made = TypeVar("_Made")
 
 
-def load(name: str, *, archive: str | Path | None = None) -> BinaryClassifier:
+def load(name: str, *, archive: str | Path | None = None) -> ClassifierModule:
     """Return a trained classifier, on the CPU and in eval mode.
 
     Parameters
@@ -34,7 +34,7 @@ def load(name: str, *, archive: str | Path | None = None) -> BinaryClassifier:
 
     Returns
     -------
-    BinaryClassifier
+    ClassifierModule
         The classifier, with the parameters that were trained.
 
     Raises
@@ -97,7 +97,7 @@ def problem(name: str, *, archive: str | Path | None = None) -> Problem:
     return _made(entry, lambda: problem_from(card(entry.name).spec, arrays))
 
 
-def classifier_from(spec: dict[str, Any], arrays: Arrays) -> BinaryClassifier:
+def classifier_from(spec: dict[str, Any], arrays: Arrays) -> ClassifierModule:
     """Return the classifier that the spec of a card and the arrays of its file describe."""
     from trueboundary.classifiers import from_arrays
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.classifiers import ClassifierModule
     from trueboundary.problems import MixtureProblem
 
 Array = NDArray[np.float64]
@@ -129,7 +129,7 @@ class LearnedBoundary(RunConfig):
             arrays[f"distance_{label}"] = distance
         return RunResult({}, arrays)
 
-    def learn(self, problem: MixtureProblem) -> BinaryClassifier:
+    def learn(self, problem: MixtureProblem) -> ClassifierModule:
         """Return the classifier that the learner ends with."""
         import torch
 
@@ -146,7 +146,7 @@ class LearnedBoundary(RunConfig):
             return choose_gamma(x[::2], y[::2], x[1::2], y[1::2]).svm
         return self._descend(x, y)
 
-    def _descend(self, x: Tensor, y: Tensor) -> BinaryClassifier:
+    def _descend(self, x: Tensor, y: Tensor) -> ClassifierModule:
         from trueboundary.problems import ArraySample
         from trueboundary.training import TrainingConfig, train
 
@@ -157,7 +157,7 @@ class LearnedBoundary(RunConfig):
         train(model, sample, TrainingConfig(self.n_steps, learning_rate=rate))
         return model
 
-    def _start(self) -> BinaryClassifier:
+    def _start(self) -> ClassifierModule:
         import torch
 
         from trueboundary.classifiers import LinearSVM, ReLUNetwork

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
 
-    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.classifiers import ClassifierModule
 
 Array = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ def draw(problem: Any, n: int, label: int, seed: int, purpose: str) -> Tensor:
 
 
 def attacked_distances(
-    classifier: BinaryClassifier, x: Tensor, label: int, *, n_restarts: int = 1, seed: int = 0
+    classifier: ClassifierModule, x: Tensor, label: int, *, n_restarts: int = 1, seed: int = 0
 ) -> Array:
     """Return distances to the nearest errors that an attack finds and verifies.
 
@@ -47,7 +47,7 @@ def attacked_distances(
     return np.asarray(result.distance.double().numpy())
 
 
-def decisions(classifier: BinaryClassifier, points: NDArray[np.floating]) -> NDArray[np.int8]:
+def decisions(classifier: ClassifierModule, points: NDArray[np.floating]) -> NDArray[np.int8]:
     """Return the class that a classifier gives to points, shape ``(..., 2)`` to ``(...)``."""
     import torch
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trueboundary.attacks import Attack
-    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.classifiers import ClassifierModule
 
 Floats = NDArray[np.floating[Any]]
 AttackName = Literal["nearest", "cw", "cw-paper", "cw-box", "gradient", "gradient-fixed"]
@@ -167,7 +167,7 @@ class AttackedImages(Pieced, OfClassifier):
         """Return the attacked points in float32, and their labels."""
         return self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
 
-    def attack_points(self, model: BinaryClassifier, x: Tensor) -> dict[str, NDArray[Any]]:
+    def attack_points(self, model: ClassifierModule, x: Tensor) -> dict[str, NDArray[Any]]:
         """Attack the decision of `model` at each point."""
         import torch
 

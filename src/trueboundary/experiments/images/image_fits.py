@@ -15,7 +15,7 @@ from trueboundary.runs import Context, Run, RunConfig, RunResult
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.classifiers import ClassifierModule
     from trueboundary.data import ImageData, ImageSource
     from trueboundary.problems import ImageFit, ImageProblem
 
@@ -164,7 +164,7 @@ class ImageTask:
             raise ValueError("the density of real images is not known; choose another variant")
         return load_fit(fit).problem(self.variant, noise_std=self.noise_std)
 
-    def optimal_classifier(self, fit: Run) -> BinaryClassifier:
+    def optimal_classifier(self, fit: Run) -> ClassifierModule:
         """Return what decides best, from the finished run of `fit`."""
         return self.problem(fit).bayes_classifier()
 
@@ -240,7 +240,7 @@ class ManuscriptTask(ImageTask):
         outlier = Outlier(noise_std=self.outlier_std)
         return load_fit(fit).problem(self.variant, noise_std=self.noise_std, outlier=outlier)
 
-    def optimal_classifier(self, fit: Run) -> BinaryClassifier:
+    def optimal_classifier(self, fit: Run) -> ClassifierModule:
         """Return the classifier that the manuscript calls optimal."""
         return self.problem(fit).bayes_classifier(hardest_component=self.hardest_component)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.classifiers import ClassifierModule
     from trueboundary.problems import Stream
 
 Architecture = Literal["all-convolutional", "strided"]
@@ -187,13 +187,13 @@ class TrainedCNN(TrainedClassifier):
         x, y = self.task.points(fit, self.n_train, seed=self.seed, purpose="train")
         return ArraySample(x.to(self.device), y.to(self.device), self.batch_size, self.seed)
 
-    def _initial_model(self, image_shape: tuple[int, int, int]) -> BinaryClassifier:
+    def _initial_model(self, image_shape: tuple[int, int, int]) -> ClassifierModule:
         import torch
 
         from trueboundary.classifiers import AllConvolutionalNetwork, StridedConvolutionalNetwork
 
         generator = torch.Generator().manual_seed(self.seed)
-        model: BinaryClassifier = (
+        model: ClassifierModule = (
             StridedConvolutionalNetwork(image_shape, self.depth, self.width, generator=generator)
             if self.architecture == "strided"
             else AllConvolutionalNetwork(image_shape, self.width, generator=generator)
@@ -361,7 +361,7 @@ class OfClassifier(OnImages):
         """Return the mixtures and the classifier."""
         return {**super().needs()} | ({"classifier": self.classifier} if self.classifier else {})
 
-    def load(self, context: Context, model: str) -> BinaryClassifier:
+    def load(self, context: Context, model: str) -> ClassifierModule:
         """Return the stored `model` of the classifier, or the optimal one."""
         if self.classifier is None:
             return self.task.optimal_classifier(context.inputs["fit"])
@@ -414,7 +414,7 @@ def seconds_of_fits(task: ImageTask, n_train: int, n_gammas: int, n_others: int 
     return distances + n_gammas * n_pairs * RATES.kernel_fit
 
 
-def correct(model: BinaryClassifier, x: Tensor, y: Tensor) -> NDArray[np.bool_]:
+def correct(model: ClassifierModule, x: Tensor, y: Tensor) -> NDArray[np.bool_]:
     """Return whether `model` decides each point as its label says."""
     import torch
 
@@ -424,6 +424,6 @@ def correct(model: BinaryClassifier, x: Tensor, y: Tensor) -> NDArray[np.bool_]:
     return right
 
 
-def dtype_of(model: BinaryClassifier) -> torch.dtype:
+def dtype_of(model: ClassifierModule) -> torch.dtype:
     """Return the dtype that `model` computes in."""
     return next(model.parameters()).dtype

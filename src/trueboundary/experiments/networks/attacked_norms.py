@@ -16,7 +16,7 @@ from trueboundary.runs import Context, Pieced, Run, RunResult, joined
 from trueboundary.runs.config import Arrays
 
 if TYPE_CHECKING:
-    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.classifiers import ClassifierModule
 
 #: Halfway between the spheres.
 MIDDLE = 1.15
@@ -140,7 +140,7 @@ class NormAttack(Pieced, OfNetwork):
         found = [piece.arrays for piece in pieces.values()]
         return RunResult({"n_points": self.n_points}, joined(found))
 
-    def attack_norm(self, model: BinaryClassifier, index: int) -> Arrays:
+    def attack_norm(self, model: ClassifierModule, index: int) -> Arrays:
         """Attack `model` on the sphere of one norm: errors found and the worst margin."""
         import torch
 

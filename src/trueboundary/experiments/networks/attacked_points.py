@@ -12,7 +12,7 @@ from trueboundary.runs import Context, Pieced, Run, RunResult, joined, spans
 from trueboundary.runs.config import Arrays
 
 if TYPE_CHECKING:
-    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.classifiers import ClassifierModule
 
 Surface = Literal["sphere", "shell"]
 
@@ -98,7 +98,7 @@ class AttackedPoints(Pieced, OfNetwork):
         return RunResult({"n_points": self.n_points}, arrays)
 
     def attack(
-        self, model: BinaryClassifier, progress: Callable[[float], None] | None = None
+        self, model: ClassifierModule, progress: Callable[[float], None] | None = None
     ) -> Arrays:
         """Attack `model`: distances, norms of the errors found and passes, one row per point."""
         x, y = self.points()
@@ -110,7 +110,7 @@ class AttackedPoints(Pieced, OfNetwork):
         return joined(pieces)
 
     def attack_piece(
-        self, model: BinaryClassifier, x: Any, y: Any, first: int, stop: int
+        self, model: ClassifierModule, x: Any, y: Any, first: int, stop: int
     ) -> Arrays:
         """Attack `model` at the points `first` to `stop` of all points and labels."""
         import torch

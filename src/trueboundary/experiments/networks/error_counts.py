@@ -11,7 +11,7 @@ from trueboundary.experiments.networks.trained_networks import FINAL, SPHERES, O
 from trueboundary.runs import Context, Pieced, Run, RunResult, Tally, spans
 
 if TYPE_CHECKING:
-    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.classifiers import ClassifierModule
 
 #: Points per block of a problem's streams, repeated here because that module imports torch.
 BLOCK_POINTS = 8192
@@ -80,7 +80,7 @@ class ErrorCount(Pieced, OfNetwork):
 
     def count(
         self,
-        model: BinaryClassifier,
+        model: ClassifierModule,
         tally: Path | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> dict[Sphere, int]:

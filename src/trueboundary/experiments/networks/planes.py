@@ -14,7 +14,7 @@ from trueboundary.runs import spans
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.classifiers import ClassifierModule
 
 Array = NDArray[np.floating[Any]]
 
@@ -38,7 +38,7 @@ def polar_points(angles: Array, radii: Sequence[float] | Array) -> Array:
     return points
 
 
-def evaluate_plane(model: BinaryClassifier, plane: Array, points: Array) -> Array:
+def evaluate_plane(model: ClassifierModule, plane: Array, points: Array) -> Array:
     """Return margins (float32) at points ``(..., 2)`` of the plane of two orthonormal vectors."""
     import torch
 

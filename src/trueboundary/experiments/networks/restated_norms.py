@@ -10,7 +10,7 @@ from trueboundary.experiments.networks.trained_networks import SPHERES, OfNetwor
 from trueboundary.runs import Context, RunResult
 
 if TYPE_CHECKING:
-    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.classifiers import ClassifierModule
     from trueboundary.problems import Problem
 
 #: Points per batch of the new statistics, half of them of either class.
@@ -58,13 +58,13 @@ class RestatedCount(OfNetwork):
 
 
 def restate_norms(
-    model: BinaryClassifier, problem: Problem, n_points: int, *, seed: int = 0
+    model: ClassifierModule, problem: Problem, n_points: int, *, seed: int = 0
 ) -> None:
     """Give every batch normalisation of `model` the mean statistics of large fresh batches.
 
     Parameters
     ----------
-    model : BinaryClassifier
+    model : ClassifierModule
         Changed in place; evaluated as before otherwise.
     problem : Problem
         Where the points come from, half of each batch of either class.

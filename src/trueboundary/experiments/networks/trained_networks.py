@@ -20,7 +20,7 @@ from trueboundary.runs import Context, Run, RunConfig, RunResult
 from trueboundary.runs.config import Arrays, Model
 
 if TYPE_CHECKING:
-    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.classifiers import ClassifierModule
     from trueboundary.problems import ConcentricSpheres
 
 Architecture = Literal["relu", "quadratic", "perfect quadratic"]
@@ -194,7 +194,7 @@ class TrainedNetwork(RunConfig):
         kept = context.checkpoint / "snapshots"
         kept.mkdir(exist_ok=True)
 
-        def keep(step: int, network: BinaryClassifier) -> None:
+        def keep(step: int, network: ClassifierModule) -> None:
             _write_model(kept / snapshot_name(step), *to_arrays(network))
 
         result = train(
@@ -222,13 +222,13 @@ class TrainedNetwork(RunConfig):
             models=models,
         )
 
-    def _initial_model(self) -> BinaryClassifier:
+    def _initial_model(self) -> ClassifierModule:
         import torch
 
         from trueboundary.classifiers import QuadraticNetwork, ReLUNetwork
 
         generator = torch.Generator().manual_seed(self.seed)
-        model: BinaryClassifier
+        model: ClassifierModule
         if self.architecture == "relu":
             model = ReLUNetwork(self.dim, self.width, self.depth, generator=generator)
         elif self.architecture == "quadratic":
@@ -273,12 +273,12 @@ class OfNetwork(RunConfig):
         """Return the trained network."""
         return {"network": self.network}
 
-    def load(self, context: Context, name: str = FINAL) -> BinaryClassifier:
+    def load(self, context: Context, name: str = FINAL) -> ClassifierModule:
         """Return the network's stored model of that name; see `load_model`."""
         return load_model(context.inputs["network"], name, self.network.device)
 
 
-def load_model(run: Run, name: str, device: str = "cpu") -> BinaryClassifier:
+def load_model(run: Run, name: str, device: str = "cpu") -> ClassifierModule:
     """Return a stored model in evaluation mode."""
     from trueboundary.classifiers import from_arrays
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
-    from trueboundary.classifiers import BinaryClassifier
+    from trueboundary.classifiers import ClassifierModule
 
 Array = NDArray[np.floating[Any]]
 #: Slices in the order of the paper's figure, and one more that only numbers are given of.
@@ -111,7 +111,7 @@ class Slices(OfNetwork):
             context.progress((done + 1) / len(slices))
         return RunResult(shares | margins, arrays)
 
-    def _planes(self, model: BinaryClassifier) -> tuple[dict[str, Array], dict[str, float]]:
+    def _planes(self, model: ClassifierModule) -> tuple[dict[str, Array], dict[str, float]]:
         """Return pairs of orthonormal directions by slice, and the worst margins found."""
         import torch
 
@@ -137,7 +137,7 @@ class Slices(OfNetwork):
         }
 
     def _worst_points(
-        self, model: BinaryClassifier, basis: Array, generator: torch.Generator
+        self, model: ClassifierModule, basis: Array, generator: torch.Generator
     ) -> tuple[Array, Array]:
         """Return the points of the outer sphere where the search ended, and their margins.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from matplotlib.figure import Figure
 
-    from trueboundary.classifiers import BinaryClassifier, QuadraticNetwork
+    from trueboundary.classifiers import ClassifierModule, QuadraticNetwork
 
 Objective = Literal["cross-entropy", "exact worst case", "exact error"]
 
@@ -56,7 +56,7 @@ class ExactError:
 
     def __call__(
         self,
-        model: BinaryClassifier,
+        model: ClassifierModule,
         x: torch.Tensor,
         y: torch.Tensor,
         *,
