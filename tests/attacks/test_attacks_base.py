@@ -181,9 +181,70 @@ def test_samples_outside_the_domain_are_refused() -> None:
 
 def test_bad_output_of_a_classifier_is_named() -> None:
     with pytest.raises(ValueError, match="shape"):
-        Claims()(lambda x: x.new_zeros(len(x), 3), X, Y)
+        Claims()(lambda x: x.new_zeros(len(x), 3, 1), X, Y)
     with pytest.raises(TypeError, match="floating-point"):
         Claims()(lambda x: "cat", X, Y)  # type: ignore[arg-type,return-value]
+
+
+def three_corners(x: torch.Tensor) -> torch.Tensor:
+    """Return logits of three classes that meet at the origin, of directions 120 degrees apart."""
+    angle = 2 * math.pi / 3 * torch.arange(3).to(x)
+    return x @ torch.stack([angle.cos(), angle.sin()])
+
+
+def test_labels_and_targets_are_those_of_the_classifier() -> None:
+    x = torch.tensor([[2.0, 0.5]])
+    attack = NearestError()
+    for y, target, words in (
+        (3, None, r"labels from 0 to 2, got \[3\]"),
+        (-1, None, r"labels from 0 to 2, got \[-1\]"),
+        (0, 3, r"targets from 0 to 2, got \[3\]"),
+        (0, 0, "the label itself for 1 of 1"),
+        (0, "best", "a class, one per sample or 'each'"),
+        (0, torch.tensor([1, 2]), "one target or one per sample"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            attack(three_corners, x, torch.tensor([y]), target=target)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"got torch\.float32"):
+        attack(three_corners, x, torch.tensor([0]), target=torch.tensor(1.0))
+
+
+def test_targets_of_three_corners_are_at_their_distances() -> None:
+    x = torch.tensor([[2.0, 0.5], [1.0, -0.2], [-1.0, 0.1]], dtype=torch.float64)
+    y = torch.tensor([0, 0, 1])
+    logits = three_corners(x)
+    side = math.sqrt(3.0)  # between the directions of two classes
+    attack = NearestError()
+    untargeted = attack(three_corners, x, y)
+    others = [[1, 2], [1, 2], [0, 2]]
+    to_boundary = torch.stack([
+        (logits[i, y[i]] - logits[i, js]).amin() / side for i, js in enumerate(others)
+    ])  # fmt: skip
+    torch.testing.assert_close(untargeted.distance, to_boundary, rtol=1e-6, atol=0)
+    each = attack(three_corners, x, y, target="each")
+    torch.testing.assert_close(each.distance, to_boundary, rtol=1e-6, atol=0)
+    assert torch.equal(each.predicted, untargeted.predicted)
+    assert untargeted.predicted.tolist() == [1, 2, 2]
+    # Into class 1 from the second point: the corner where three classes meet is in the way.
+    goal = torch.tensor([2, 1, 0])
+    aimed = attack(three_corners, x, y, target=goal)
+    assert torch.equal(aimed.predicted, goal)
+    assert (aimed.distance >= each.distance - 1e-9).all()
+    grid = torch.cartesian_prod(*[torch.arange(-3, 3.001, 0.01, dtype=torch.float64)] * 2)
+    into = three_corners(grid).argmax(1)
+    for i, row in enumerate(goal.tolist()):
+        truth = (grid[into == row] - x[i]).norm(dim=1).min().item()
+        assert abs(aimed.distance[i].item() - truth) < 0.02
+    with pytest.raises(ValueError, match="a margin is the difference of two logits"):
+        _ = aimed.margin
+
+
+def test_a_sample_that_is_in_its_target_class_already_has_distance_zero() -> None:
+    x = torch.tensor([[2.0, 0.5], [2.0, 0.5]])
+    y = torch.tensor([1, 1])  # wrong to begin with: it is of class 0
+    result = NearestError()(three_corners, x, y, target=torch.tensor([0, 2]))
+    assert result.distance[0] == 0 < result.distance[1]
+    assert result.predicted.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("layer", [nn.BatchNorm1d(2), nn.Dropout(0.5)])

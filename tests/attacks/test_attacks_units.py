@@ -432,7 +432,7 @@ def test_every_median_of_the_same_distances_is_the_same(values: list[float], med
     n = len(distance)
     nothing, codes = torch.zeros(n, 1), torch.zeros(n, dtype=torch.int64)
     result = AttackResult(
-        nothing, distance, codes, distance, codes, codes, nothing, distance, distance
+        nothing, distance, codes, distance, codes, codes, nothing, distance, distance, codes, codes
     )
     upper = distance.numpy()
     measured = Distances(0, np.zeros(n), upper, np.zeros(n, dtype=np.bool_))

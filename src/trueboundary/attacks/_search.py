@@ -117,9 +117,9 @@ def climb_to_error(
     inside, reached = start.clone(), start.clone()
     status = torch.full_like(target.index, AttackStatus.BUDGET_SPENT.code)
     n_kicks = torch.zeros_like(target.index)
-    last, lengths = torch.zeros_like(start), torch.full_like(target.sign, math.nan)
+    last, lengths = torch.zeros_like(start), target.filled(math.nan)
     if step_size is not None:
-        lengths = torch.full_like(target.sign, step_size)
+        lengths = target.filled(step_size)
     active, part = torch.arange(start.shape[0], device=start.device), target
     for step in range(n_steps + 1):
         points = reached[active]
@@ -180,12 +180,12 @@ def find_crossing(
     """
     finest = 4 * torch.finfo(wrong.dtype).eps
     if tolerance is None:
-        tolerance = torch.full_like(target.sign, finest)
+        tolerance = target.filled(finest)
     best = wrong.clone()
     active, part = torch.arange(wrong.shape[0], device=wrong.device), target
-    low, high = torch.zeros_like(target.sign), torch.ones_like(target.sign)
+    low, high = target.filled(0.0), target.filled(1.0)
     value_low, value_high = part.wrongness(inside), part.wrongness(wrong)
-    last_side = torch.zeros_like(target.sign)
+    last_side = target.filled(0.0)
     budget = 2 ** (1 + tolerance.log2().ceil().neg()) * tolerance  # width left to bisection
     for _ in range(3 + math.ceil(-math.log2(finest))):
         fraction = _next_fraction(low, high, value_low, value_high, tolerance, budget)

@@ -5,8 +5,8 @@ reports is never taken at its word: `Attack.__call__` evaluates the classifier a
 reported point, in the dtype of the input, and recomputes success and distance from that.
 
 What counts as an error is said at `trueboundary.classifiers.margin`: a point that is reported as
-found has a margin strictly on the wrong side, so that whoever takes the sign or the argmax of the
-classifier's own output calls it wrong, too.
+found is strictly wrong, so that whoever takes the sign or the argmax of the classifier's own output
+calls it wrong, too.
 """
 
 from __future__ import annotations
@@ -15,21 +15,35 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from trueboundary._tensors import check_samples
+from trueboundary._tensors import check_labels, check_samples
 from trueboundary.attacks.results import AttackResult, AttackStatus
 from trueboundary.attacks.target import Search, Target
-from trueboundary.classifiers import Classifier, ClassifierWarning, evaluated, probability_doubts
+from trueboundary.classifiers import (
+    Classifier,
+    ClassifierWarning,
+    evaluated,
+    misclassified,
+    number_of_classes,
+    predicted,
+    probability_doubts,
+)
 from trueboundary.domains import Domain, Space, bound_to, norm, per_sample
 
 __all__ = ["Attack", "AttackWarning", "in_chunks"]
 
 _LONGEST_NUDGE = 1e-3  # as a fraction of the distance; see `_confirmed`
 _MOST_ROUNDINGS = 64  # of the point: a nudge may be as long, however short the distance
+_COLUMNS = tuple(f.name for f in fields(AttackResult) if f.name not in ("n_classes", "warnings"))
 _DEFAULT_SEED = 0  # used when no generator is given: a result never depends on global state
+
+
+Goal = int | Tensor | Literal["each"] | None
+"""What an attack may be asked to reach: a class, one per sample, each other class, or any."""
 
 
 class AttackWarning(UserWarning):
@@ -71,6 +85,7 @@ class Attack(ABC):
         y: Tensor,
         *,
         domain: Domain | None = None,
+        target: Goal = None,
         generator: torch.Generator | None = None,
     ) -> AttackResult:
         """Search an error near each sample.
@@ -78,17 +93,23 @@ class Attack(ABC):
         Parameters
         ----------
         classifier : callable
-            Maps ``(n, *event)`` to logits ``(n,)``, ``(n, 1)`` or ``(n, 2)``, each sample on its
-            own, differentiably and without randomness. A margin above 0 means class 1. Where it
-            is exactly 0 a sample of class 0 is right and one of class 1 is wrong, as for argmax;
-            the errors that an attack finds are strictly wrong for either.
+            Maps ``(n, *event)`` to margins ``(n,)`` or ``(n, 1)``, or to logits ``(n, K)``, each
+            sample on its own, differentiably and without randomness. A margin above 0 means class
+            1. Of equal logits the first decides whether a sample is right, as for argmax; the
+            errors that an attack finds are strictly wrong for every label.
         x : Tensor
-            Samples ``(n, *event)``, finite, in single or double precision. Margins may be of any
+            Samples ``(n, *event)``, finite, in single or double precision. Logits may be of any
             other precision: they are taken over into that of the samples.
         y : Tensor
-            Labels ``(n,)``, 0 or 1.
+            Labels ``(n,)``, 0 to K - 1.
         domain : Domain, optional
             Where the errors must lie; by default the attack's own.
+        target : int, Tensor or "each", optional
+            The class into which all samples, or each, are to be taken: then only points of that
+            class count as found, and only samples of that class as misclassified. ``"each"``
+            searches the way into every other class, one after the other, and keeps the nearest
+            error: K - 1 searches, for few classes. By default any other class counts, in one
+            search.
         generator : torch.Generator, optional
             Source of the one seed the attack uses; without it the seed is fixed. Each sample's
             random numbers depend on that seed and the sample's own bytes alone, so neither the
@@ -112,12 +133,17 @@ class Attack(ABC):
         where that may matter.
         """
         domain = self.default_domain if domain is None else domain
-        check_samples(x, y)
+        check_samples(x, y, n_classes=None)
+        goal = _checked_goal(target, y)
         seed = _draw_seed(generator)
         with evaluated(classifier) as doubts, torch.no_grad():
             x = x.detach()
+            y = y.to(x.device).long()
             domain = bound_to(domain, x)
-            result = self._attack(classifier, x, y.to(x.device), domain, seed)
+            if isinstance(goal, str):
+                result = self._each(classifier, x, y, domain, seed)
+            else:
+                result = self._attack(classifier, x, y, goal, domain, seed)
         for sentence in _probability_doubts(classifier, result, y):
             doubts += (sentence,)
             warnings.warn(sentence, ClassifierWarning, stacklevel=2)
@@ -131,26 +157,56 @@ class Attack(ABC):
             )
         return replace(result, warnings=doubts)
 
-    def _attack(
+    def _each(
         self, classifier: Classifier, x: Tensor, y: Tensor, domain: Domain, seed: int
+    ) -> AttackResult:
+        """Search the way into every other class; keep the nearest error of each sample."""
+        n_classes = 2
+        best: AttackResult | None = None
+        goal = -1
+        while (goal := goal + 1) < n_classes:
+            other = (y != goal).nonzero().squeeze(1)
+            if other.numel() == 0:
+                continue
+            goals = torch.full_like(other, goal)
+            found = self._attack(classifier, x[other], y[other], goals, domain.take(other), seed)
+            n_classes = found.n_classes
+            best = _empty(found, x, y) if best is None else best
+            _keep_nearest(best, found, other)
+        assert best is not None
+        return best
+
+    def _attack(
+        self,
+        classifier: Classifier,
+        x: Tensor,
+        y: Tensor,
+        goal: Tensor | None,
+        domain: Domain,
+        seed: int,
     ) -> AttackResult:
         n = x.shape[0]
         counts = torch.zeros(2, n, dtype=torch.int64, device=x.device)
-        sign = 1 - 2 * y.to(x.dtype)
         everything = torch.arange(n, device=x.device)
         cut_off = torch.zeros(n, dtype=torch.bool, device=x.device)
         target = Target(
-            classifier, x, sign, domain, seed, everything, counts[0], counts[1], cut_off
+            classifier, x, y, goal, domain, seed, everything, counts[0], counts[1], cut_off
         )
 
-        wrong_at_x = target.wrongness(x)
-        # As argmax has it, which calls a margin of exactly 0 class 0.
-        already = torch.where(y == 0, wrong_at_x > 0, wrong_at_x >= 0)
+        at_x = target.outputs(x)
+        n_classes = number_of_classes(at_x)
+        check_labels(y, n_classes)
+        if goal is not None:
+            check_labels(goal, n_classes, "targets")
+        wrong_at_x = target.in_points_dtype(target.lead_of(at_x))
+        known = ~wrong_at_x.isnan()
+        # As argmax has it, which gives the first of equal logits.
+        already = known & (misclassified(at_x, y) if goal is None else ~misclassified(at_x, goal))
         status = torch.full((n,), AttackStatus.NON_FINITE.code, device=x.device)
         endpoint = x.clone()  # (n, *event)
-        searched = ~wrong_at_x.isnan()
+        searched = known
         if not self.attacks_misclassified:
-            searched &= ~already
+            searched = searched & ~already
         keep = searched.nonzero().squeeze(1)
         if keep.numel() > 0:
             part = target.take(keep)
@@ -161,7 +217,8 @@ class Attack(ABC):
 
         # Nothing below trusts the search: success and distance come from the classifier alone.
         claimed = status == AttackStatus.FOUND.code
-        endpoint, wrong_at_endpoint = _confirmed(target, endpoint, claimed)
+        endpoint, at_endpoint = _confirmed(target, endpoint, claimed)
+        wrong_at_endpoint = target.in_points_dtype(target.lead_of(at_endpoint))
         error = wrong_at_endpoint > 0
         inside = domain.contains(endpoint)
         status[claimed & ~error] = AttackStatus.NOT_CONFIRMED.code
@@ -178,12 +235,15 @@ class Attack(ABC):
             x_adv=torch.where(per_sample(moved, x), endpoint, x),
             distance=distance,
             status=status,
-            margin=sign * torch.where(moved, wrong_at_endpoint, wrong_at_x),
+            wrongness=torch.where(moved, wrong_at_endpoint, wrong_at_x),
             n_forward=target.n_forward,
             n_backward=target.n_backward,
             endpoint=endpoint,
-            endpoint_margin=sign * wrong_at_endpoint,
-            start_margin=sign * wrong_at_x,
+            endpoint_wrongness=wrong_at_endpoint,
+            start_wrongness=wrong_at_x,
+            y=y,
+            predicted=torch.where(moved, _classes(at_endpoint), _classes(at_x)),
+            n_classes=n_classes,
         )
 
 
@@ -195,6 +255,7 @@ def in_chunks(
     *,
     chunk_size: int,
     domain: Domain | None = None,
+    target: Goal = None,
     generator: torch.Generator | None = None,
 ) -> AttackResult:
     """Run an attack on ``chunk_size`` samples at a time: the same result in less memory.
@@ -203,7 +264,7 @@ def in_chunks(
     ----------
     attack : Attack
         The attack to run.
-    classifier, x, y, domain, generator
+    classifier, x, y, domain, target, generator
         As in `Attack.__call__`.
     chunk_size : int
         Number of samples attacked together.
@@ -234,15 +295,18 @@ def in_chunks(
         if generator is not None and state is not None:
             generator.set_state(state)  # every chunk draws the same seed, as one call would
         results.append(
-            attack(classifier, x[chunk], y[chunk], domain=domain.take(chunk), generator=generator)
+            attack(
+                classifier,
+                x[chunk],
+                y[chunk],
+                domain=domain.take(chunk),
+                target=target[chunk] if isinstance(target, Tensor) and target.ndim else target,
+                generator=generator,
+            )
         )
-    columns = {
-        name: torch.cat([getattr(result, name) for result in results])
-        for name in (field.name for field in fields(AttackResult))
-        if name != "warnings"
-    }
+    columns = {name: torch.cat([getattr(part, name) for part in results]) for name in _COLUMNS}
     doubts = tuple(dict.fromkeys(doubt for result in results for doubt in result.warnings))
-    whole = AttackResult(**columns, warnings=doubts)
+    whole = AttackResult(**columns, n_classes=results[0].n_classes, warnings=doubts)
     # A chunk may hold too few samples of a class to tell probabilities.
     for sentence in set(_probability_doubts(classifier, whole, y)) - set(doubts):
         warnings.warn(sentence, ClassifierWarning, stacklevel=2)
@@ -256,7 +320,7 @@ def _checked(search: Search, target: Target, name: str) -> Search:
         raise TypeError(f"expected {name}.search to return a Search, got {type(search).__name__}")
     for what, value, wanted in (
         ("endpoint", search.endpoint, (tuple(target.x.shape), target.x.dtype)),
-        ("status", search.status, (tuple(target.sign.shape), torch.int64)),
+        ("status", search.status, (tuple(target.y.shape), torch.int64)),
     ):
         got = (tuple(value.shape), value.dtype)
         if got != wanted:
@@ -270,14 +334,15 @@ def _checked(search: Search, target: Target, name: str) -> Search:
 
 
 def _confirmed(target: Target, endpoint: Tensor, claimed: Tensor) -> tuple[Tensor, Tensor]:
-    """Evaluate the endpoints, all in one batch; return them and their wrongness.
+    """Evaluate the endpoints, all in one batch; return them and what the classifier says of them.
 
     Matrix products round differently in batches of different size, so an error found at the very
     boundary may fall on the right side here. It is then moved on along the path from its sample,
     from a few roundings up to a thousandth of the path, or some roundings of the point where that
     is more, until it is an error in this batch too.
     """
-    first = wrongness = target.wrongness(endpoint)
+    first = outputs = target.outputs(endpoint)
+    wrongness = target.in_points_dtype(target.lead_of(outputs))
     rounding = torch.finfo(endpoint.dtype).eps
     path = target.domain.distance(endpoint, target.x)
     longest = (_MOST_ROUNDINGS * rounding * norm(target.x) / path).clamp(min=_LONGEST_NUDGE)
@@ -286,20 +351,83 @@ def _confirmed(target: Target, endpoint: Tensor, claimed: Tensor) -> tuple[Tenso
     while bool(lost.any()):
         index = lost.nonzero().squeeze(1)
         part = target.take(index)
-        fraction = torch.full_like(part.sign, 1 + extra)
+        fraction = part.filled(1 + extra)
         endpoint = endpoint.clone()
         endpoint[index] = part.domain.interpolate(part.x, reached[index], fraction)
-        wrongness = target.wrongness(endpoint)
+        outputs = target.outputs(endpoint)
+        wrongness = target.in_points_dtype(target.lead_of(outputs))
         extra *= 4
         lost &= (wrongness <= 0) & (extra < longest)
     failed = claimed & ~(wrongness > 0)
     return (
         torch.where(per_sample(failed, endpoint), reached, endpoint),
-        torch.where(failed, first, wrongness),
+        torch.where(per_sample(failed, outputs), first, outputs),
     )
 
 
+def _classes(found: Tensor) -> Tensor:
+    """Return the predicted classes ``(n,)``, -1 where an output is NaN."""
+    is_nan = found.isnan() if found.ndim == 1 else found.isnan().any(dim=1)
+    return torch.where(is_nan, -1, predicted(found))
+
+
+def _checked_goal(target: Goal, y: Tensor) -> Tensor | Literal["each"] | None:
+    """Return the class that each sample is to be taken into, ``(n,)``, or say what is wrong."""
+    if target is None:
+        return None
+    if isinstance(target, str):
+        if target != "each":
+            raise ValueError(
+                f"expected target to be a class, one per sample or 'each', got {target!r}"
+            )
+        return target
+    goal = torch.as_tensor(target, device=y.device)
+    if goal.is_floating_point() or goal.is_complex() or goal.dtype == torch.bool:
+        raise TypeError(f"expected target to be a class or one per sample, got {goal.dtype}")
+    if goal.shape not in ((), y.shape):
+        raise ValueError(
+            f"expected one target or one per sample, shape ({len(y)},), got {tuple(goal.shape)}"
+        )
+    goal = goal.long().expand(y.shape)
+    n_same = int((goal == y).sum())
+    if n_same:
+        raise ValueError(
+            f"expected targets other than the labels, got the label itself for {n_same} of "
+            f"{len(y)} samples; leave these samples out"
+        )
+    return goal
+
+
+def _empty(like: AttackResult, x: Tensor, y: Tensor) -> AttackResult:
+    """Return a result of all samples in which nothing was found yet."""
+    columns: dict[str, Any] = {
+        name: torch.zeros(
+            (len(x), *getattr(like, name).shape[1:]),
+            dtype=getattr(like, name).dtype,
+            device=x.device,
+        )
+        for name in _COLUMNS
+    }
+    columns["distance"].fill_(math.inf)
+    columns["status"].fill_(-1)
+    columns["y"] = y
+    return AttackResult(**columns, n_classes=like.n_classes)
+
+
+def _keep_nearest(best: AttackResult, found: AttackResult, rows: Tensor) -> None:
+    """Write what was found to the rows where it is nearer, or the first word on them."""
+    nearer = (found.distance < best.distance[rows]) | (best.status[rows] < 0)
+    for name in _COLUMNS:
+        column, new = getattr(best, name), getattr(found, name)
+        if name in ("n_forward", "n_backward"):
+            column[rows] += new
+        elif name != "y":
+            column[rows[nearer]] = new[nearer]
+
+
 def _probability_doubts(classifier: Classifier, result: AttackResult, y: Tensor) -> tuple[str, ...]:
+    if result.n_classes > 2:
+        return ()
     is_zero = (y == 0).to(result.start_margin.device)
     return probability_doubts(
         classifier, result.start_margin[is_zero], result.start_margin[~is_zero]

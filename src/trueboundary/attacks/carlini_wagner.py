@@ -201,7 +201,7 @@ class CarliniWagnerL2(Attack):
         if bool(flat.any()):
             index = flat.nonzero().squeeze(1)
             part = target.take(index)
-            rate = _KICK * part.domain.reach(part.x, torch.zeros_like(part.sign))
+            rate = _KICK * part.domain.reach(part.x, part.filled(0.0))
             if self.learning_rate is not None:
                 rate = torch.full_like(rate, self.learning_rate)
             kick = per_sample(rate, part.x) * part.noise(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
@@ -33,9 +33,9 @@ class ComponentClassifier(Protocol):
     def component_gap(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the log-density gap between two components, ``(n,)``, differentiably.
 
-        The first is the most likely component of the sample's own class ``y (n,)``, the second
-        the most likely one of the other class, each at its point of ``x (n, *event)``. A gap
-        below 0 means that the other class owns the most likely component.
+        The first is the most likely component of the class ``y (n,)``, the second the most likely
+        one of all other classes, each at its point of ``x (n, *event)``. A gap below 0 means that
+        another class owns the most likely component.
         """
         ...
 
@@ -45,8 +45,9 @@ class LogDensityGradient(Attack):
     """Steps along the gradient of the log-density gap until the decision boundary is crossed.
 
     For a classifier with a method ``component_gap`` (see `ComponentClassifier`) the gap is that
-    between the most likely components of both classes, chosen anew at every step; for any other
-    it is the margin. Once across, the straight line back to the sample is followed to the boundary.
+    between the most likely components of the own class and of all others, chosen anew at every
+    step; for any other it is the wrongness. Once across, the straight line back to the sample is
+    followed to the boundary.
 
     Parameters
     ----------
@@ -116,9 +117,7 @@ class LogDensityGradient(Attack):
         reached = start.clone()
         status = torch.full_like(target.index, AttackStatus.BUDGET_SPENT.code)
         was_kicked = torch.zeros_like(target.index, dtype=torch.bool)
-        lengths = torch.full_like(
-            target.sign, math.nan if self.step_size is None else self.step_size
-        )
+        lengths = target.filled(math.nan if self.step_size is None else self.step_size)
         active, part = torch.arange(start.shape[0], device=start.device), target
         for _ in range(self.n_steps):
             points = reached[active]
@@ -191,12 +190,23 @@ def _margin_gap(target: Target) -> Target:
     return target
 
 
+@dataclass(frozen=True, eq=False)
+class _Components(Target):
+    """A target whose wrongness is minus the gap between components, on the same counters."""
+
+    def lead(self, points: Tensor) -> Tensor:
+        """Return minus the gap of each sample's class, or the gap of that it is to be taken into.
+
+        Its own component leads over those of all others where the gap is above 0.
+        """
+        classifier: Any = self.classifier
+        if self.goal is None:
+            return -classifier.component_gap(points, self.y)  # type: ignore[no-any-return]
+        return classifier.component_gap(points, self.goal)  # type: ignore[no-any-return]
+
+
 def _component_gap(target: Target) -> Target:
-    """Return the target whose wrongness is minus the gap, on the counters of this one."""
-    classifier: Any = target.classifier
-    labels = (target.sign < 0).long()
-    # A target multiplies by the sign of the class, which a gap does not have.
-    return replace(target, classifier=lambda x: -target.sign * classifier.component_gap(x, labels))
+    return _Components(**{f.name: getattr(target, f.name) for f in fields(target)})
 
 
 def _closing_length(

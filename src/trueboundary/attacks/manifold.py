@@ -7,7 +7,6 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
 from trueboundary._checks import check_integer
@@ -115,7 +114,7 @@ class ManifoldAttack(Attack):
         inside, reached, status = climb_to_error(
             target, start, n_steps=self.n_steps, step_size=self.step_size, stream=stream
         )
-        score = torch.full_like(target.sign, -math.inf)
+        score = target.filled(-math.inf)
         found = (status == AttackStatus.FOUND.code).nonzero().squeeze(1)
         if found.numel() > 0:
             part = target.take(found)

@@ -137,11 +137,11 @@ class NearestError(Attack):
             stop_at_error=True,
             first_step=_FIRST_STEP,
         )
-        score = torch.full_like(target.sign, -math.inf)
+        score = target.filled(-math.inf)
         found = (status == AttackStatus.FOUND.code).nonzero().squeeze(1)
         if found.numel() > 0:
             part = target.take(found)
-            coarse = torch.full_like(part.sign, _COARSE)
+            coarse = part.filled(_COARSE)
             error = find_crossing(part, part.x, reached[found], tolerance=coarse)
             error = self._refined(part, error, stream)
             reached[found] = error
@@ -214,7 +214,7 @@ def _slide(target: Target, start: Tensor, *, n_steps: int) -> _Boundary:
     """
     eps = torch.finfo(start.dtype).eps
     tolerance = eps**0.4
-    never = torch.full_like(target.sign, math.inf)
+    never = target.filled(math.inf)
     found = _Boundary(
         start.clone(),
         never,
@@ -354,7 +354,7 @@ def _confirmed(target: Target, found: _Boundary, error: Tensor) -> Tensor:
     seen = found.reached < reached
     wrong = torch.where(per_sample(seen, error), found.error, error)
     reached = torch.where(seen, found.reached, reached)
-    width, inside = torch.full_like(target.sign, 8 * eps), target.x.clone()
+    width, inside = target.filled(8 * eps), target.x.clone()
     rows = (found.length < reached).nonzero().squeeze(1)
     while rows.numel() > 0:  # outwards until it is an error
         part = target.take(rows)

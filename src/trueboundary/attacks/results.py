@@ -100,16 +100,23 @@ class AttackResult:
         error; 0 where the sample was misclassified to begin with, infinite where the attack failed.
     status : Tensor
         `AttackStatus.code` of each sample, ``(n,)`` int64.
-    margin : Tensor
-        Margin of the classifier at ``x_adv``, ``(n,)``.
+    wrongness : Tensor
+        `trueboundary.classifiers.wrongness` of each sample's class at ``x_adv``, ``(n,)``; of the
+        class that it was to be taken into, where there was one.
     n_forward, n_backward : Tensor
         Evaluations of the classifier and of its gradient spent on each sample, ``(n,)`` int64.
     endpoint : Tensor
         Where the search ended, ``(n, *event)``, an error or not: ``x_adv`` where it succeeded.
-    endpoint_margin : Tensor
-        Margin of the classifier at ``endpoint``, ``(n,)``.
-    start_margin : Tensor
-        Margin of the classifier at the sample itself, ``(n,)``.
+    endpoint_wrongness : Tensor
+        Wrongness at ``endpoint``, ``(n,)``.
+    start_wrongness : Tensor
+        Wrongness at the sample itself, ``(n,)``.
+    y : Tensor
+        Labels of the samples, ``(n,)`` int64.
+    predicted : Tensor
+        The class that the classifier gives to ``x_adv``, ``(n,)`` int64; -1 where it is NaN.
+    n_classes : int
+        Number of classes.
     warnings : tuple of str
         Reasons for doubt, each a sentence.
     """
@@ -117,13 +124,39 @@ class AttackResult:
     x_adv: Tensor
     distance: Tensor
     status: Tensor
-    margin: Tensor
+    wrongness: Tensor
     n_forward: Tensor
     n_backward: Tensor
     endpoint: Tensor
-    endpoint_margin: Tensor
-    start_margin: Tensor
+    endpoint_wrongness: Tensor
+    start_wrongness: Tensor
+    y: Tensor
+    predicted: Tensor
+    n_classes: int = 2
     warnings: tuple[str, ...] = ()
+
+    @property
+    def margin(self) -> Tensor:
+        """Margin of a classifier of two classes at ``x_adv``, ``(n,)``."""
+        return self._as_margin(self.wrongness)
+
+    @property
+    def endpoint_margin(self) -> Tensor:
+        """Margin of a classifier of two classes at ``endpoint``, ``(n,)``."""
+        return self._as_margin(self.endpoint_wrongness)
+
+    @property
+    def start_margin(self) -> Tensor:
+        """Margin of a classifier of two classes at the samples themselves, ``(n,)``."""
+        return self._as_margin(self.start_wrongness)
+
+    def _as_margin(self, wrongness: Tensor) -> Tensor:
+        if self.n_classes != 2:
+            raise ValueError(
+                f"a margin is the difference of two logits, but there are {self.n_classes} "
+                "classes; see wrongness."
+            )
+        return (1 - 2 * self.y.to(wrongness)) * wrongness
 
     @property
     def success(self) -> Tensor:

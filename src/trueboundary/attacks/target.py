@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from trueboundary.attacks.results import AttackStatus
-from trueboundary.classifiers import Classifier, margin, margin_and_gradient
-from trueboundary.domains import Domain, per_sample
+from trueboundary.classifiers import Classifier, outputs, value_and_gradient, wrongness_of
+from trueboundary.domains import Domain
 
 __all__ = ["Search", "Target"]
 
@@ -19,10 +19,11 @@ __all__ = ["Search", "Target"]
 class Target:
     """The samples under attack, as a search sees them: their wrongness, its gradient, their domain.
 
-    Wrongness is the margin signed so that what an attack may report as an error has wrongness
-    > 0: ``margin`` for class 0 and ``-margin`` for class 1, in the dtype of the points. A search
-    asks the classifier through `wrongness` and `wrongness_and_gradient` alone, which count, and
-    narrows the target with `take` to the samples that it still searches, so finished ones cost
+    Wrongness is what `trueboundary.classifiers.wrongness` says, so that what an attack may report
+    as an error has wrongness > 0: by how much the best other class leads over that of the sample,
+    or the class that it is to be taken into leads over all others, in the dtype of the points. A
+    search asks the classifier through `wrongness` and `wrongness_and_gradient` alone, which count,
+    and narrows the target with `take` to the samples that it still searches, so finished ones cost
     nothing.
 
     Attributes
@@ -31,8 +32,10 @@ class Target:
         The classifier, for attacks that need more of it than its margin.
     x : Tensor
         Samples, shape ``(n, *event)``, finite and in the domain; not to be written to.
-    sign : Tensor
-        1 for class 0 and -1 for class 1, shape ``(n,)``, in the dtype of the samples.
+    y : Tensor
+        Their labels, shape ``(n,)``, int64.
+    goal : Tensor or None
+        The class that each is to be taken into, shape ``(n,)``, int64; None where any other counts.
     domain : Domain
         Where errors count. Its methods move, project and measure points.
     seed : int
@@ -47,7 +50,8 @@ class Target:
 
     classifier: Classifier
     x: Tensor  # (n, *event)
-    sign: Tensor  # (n,)
+    y: Tensor  # (n,) int64
+    goal: Tensor | None  # (n,) int64
     domain: Domain
     seed: int
     index: Tensor  # (n,) int64, into the three below
@@ -60,36 +64,55 @@ class Target:
         return replace(
             self,
             x=self.x[keep],
-            sign=self.sign[keep],
+            y=self.y[keep],
+            goal=None if self.goal is None else self.goal[keep],
             domain=self.domain.take(keep),
             index=self.index[keep],
         )
 
+    def filled(self, value: float) -> Tensor:
+        """Return one number for each sample, ``(n,)``, in the dtype of the points."""
+        return torch.full_like(self.y, value, dtype=self.x.dtype)
+
+    def outputs(self, points: Tensor) -> Tensor:
+        """Return what the classifier says of one point per sample: ``(n,)`` or ``(n, K)``."""
+        self.n_forward[self.index] += 1
+        return outputs(self.classifier, points, allow_nan=True).detach()
+
     def wrongness(self, points: Tensor) -> Tensor:
         """Return the wrongness ``(n,)`` at one point per sample, ``(n, *event)``."""
         self.n_forward[self.index] += 1
-        return self._signed(margin(self.classifier, points, allow_nan=True))
+        return self.in_points_dtype(self.lead(points))
 
     def wrongness_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return the wrongness ``(n,)`` and its gradient ``(n, *event)``."""
         self.n_forward[self.index] += 1
         self.n_backward[self.index] += 1
-        values, gradient = margin_and_gradient(self.classifier, points, allow_nan=True)
+        values, gradient = value_and_gradient(self.lead, points)
         self.cut_off[self.index] |= gradient is None
         if gradient is None:
-            gradient = torch.zeros_like(points)
-        return self._signed(values), per_sample(self.sign, points) * gradient
+            return self.in_points_dtype(values), torch.zeros_like(points)
+        # A gradient may be expanded from one number; a search may write to what it gets.
+        return self.in_points_dtype(values), gradient.clone(memory_format=torch.contiguous_format)
 
-    def _signed(self, values: Tensor) -> Tensor:
-        """Return margins as wrongness in the dtype of the points, on the side where they were."""
+    def lead(self, points: Tensor) -> Tensor:
+        """Return the wrongness in the classifier's own dtype, uncounted, with a graph."""
+        return self.lead_of(outputs(self.classifier, points, allow_nan=True))
+
+    def lead_of(self, found: Tensor) -> Tensor:
+        """Return the wrongness that outputs of the classifier tell, in their dtype."""
+        return wrongness_of(found, self.y, self.goal)
+
+    def in_points_dtype(self, values: Tensor) -> Tensor:
+        """Return wrongness in the dtype of the points, on the side where it was."""
         values = values.detach()
-        limits = torch.finfo(self.sign.dtype)
-        cast = values.to(self.sign.dtype)
+        limits = torch.finfo(self.x.dtype)
+        cast = values.to(self.x.dtype)
         if cast.dtype != values.dtype:  # neither underflow nor overflow may change what is said
             cast = torch.where(cast == 0, values.sign().to(cast) * limits.tiny, cast)
             finite = cast.isfinite() | ~values.isfinite()
             cast = torch.where(finite, cast, values.sign().to(cast) * limits.max)
-        return self.sign * cast
+        return cast
 
     def noise(self, stream: int) -> Tensor:
         """Return standard normal noise ``(n, *event)``, a function of (seed, sample, stream).

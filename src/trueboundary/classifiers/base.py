@@ -273,7 +273,7 @@ def margin_and_gradient(
     >>> margin_and_gradient(lambda x: 2 * x[:, 0], torch.ones(1, 3))
     (tensor([2.]), tensor([[2., 0., 0.]]))
     """
-    return _with_gradient(lambda points: margin(classifier, points, allow_nan=allow_nan), x)
+    return value_and_gradient(lambda points: margin(classifier, points, allow_nan=allow_nan), x)
 
 
 def wrongness_and_gradient(
@@ -297,11 +297,16 @@ def wrongness_and_gradient(
     def value(points: Tensor) -> Tensor:
         return wrongness(classifier, points, y, target=target, allow_nan=allow_nan)
 
-    return _with_gradient(value, x)
+    return value_and_gradient(value, x)
 
 
-def _with_gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return values ``(n,)`` at points and their gradient, None where there is none."""
+def value_and_gradient(
+    function: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Return values ``(n,)`` of a function of points and its gradient, whatever autograd's mode.
+
+    The gradient is None where the values do not depend on the points for autograd.
+    """
     with torch.inference_mode(False), torch.enable_grad():
         leaf = x.detach().clone().requires_grad_()
         try:

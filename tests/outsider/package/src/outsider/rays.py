@@ -18,7 +18,7 @@ class RandomRays(Attack):
 
     def search(self, target: Target) -> Search:
         endpoint = target.x.clone()  # (n, *event)
-        nearest = torch.full_like(target.sign, torch.inf)  # (n,)
+        nearest = target.filled(torch.inf)  # (n,)
         for ray in range(self.n_rays):
             direction = unit(target.domain.tangent(target.x, target.noise(ray)))
             for step in range(1, self.n_lengths + 1):
