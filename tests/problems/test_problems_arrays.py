@@ -62,6 +62,13 @@ def test_arrays_and_tensors_are_the_same_set():
     assert one.batch(0)[1].dtype == two.batch(0)[1].dtype == torch.int64
 
 
+def test_the_number_of_classes_is_given_or_told_by_the_labels():
+    x = torch.zeros(4, 2)
+    assert ArraySample(x, torch.zeros(4), 2, 0).n_classes == 2
+    assert ArraySample(x, torch.tensor([0, 5, 1, 2]), 2, 0).n_classes == 6
+    assert ArraySample(x, torch.tensor([0, 5, 1, 2]), 2, 0, n_classes=10).n_classes == 10
+
+
 def test_the_description_depends_on_everything_that_matters():
     x, y = numbered(6)
     changed = x.clone()
@@ -87,7 +94,11 @@ def test_the_description_depends_on_everything_that_matters():
         ((torch.zeros(0, 2), torch.zeros(0), 1, 0), ValueError, "n > 0"),
         ((torch.zeros(3), torch.zeros(3), 1, 0), ValueError, "n, \\*event"),
         ((torch.zeros(3, 2), torch.zeros(2), 1, 0), ValueError, "each of 3 points"),
-        ((torch.zeros(3, 2), torch.tensor([0, 1, 2]), 1, 0), ValueError, "0 or 1"),
+        ((torch.zeros(3, 2), torch.tensor([0, 1, 2]), 1, 0, 2), ValueError, "labels 0 and 1, got"),
+        ((torch.zeros(3, 2), torch.tensor([0, 1, 3]), 1, 0, 3), ValueError, "labels from 0 to 2"),
+        ((torch.zeros(3, 2), torch.tensor([0, -1, 3]), 1, 0), ValueError, "labels from 0 to 3"),
+        ((torch.zeros(3, 2), torch.tensor([0, 0.5, 1]), 1, 0), ValueError, "whole numbers"),
+        ((torch.zeros(3, 2), torch.zeros(3), 1, 0, 1), ValueError, "n_classes must be at least 2"),
         ((torch.zeros(3, 2).int(), torch.zeros(3), 1, 0), TypeError, "float32"),
         ((torch.zeros(3, 2), torch.zeros(3), 0, 0), ValueError, "batch_size"),
         ((torch.zeros(3, 2), torch.zeros(3), 1, -1), ValueError, "seed"),

@@ -36,6 +36,7 @@ from trueboundary.classifiers.edge import (
 from trueboundary.classifiers.ellipsoid import Ellipsoid, max_margin_alpha
 from trueboundary.classifiers.quadratic import QuadraticNetwork
 from trueboundary.classifiers.relu import ReLUNetwork
+from trueboundary.classifiers.softmax import SoftmaxRegression
 from trueboundary.classifiers.sphere_rules import SphereBayes, TruncatedSum
 from trueboundary.classifiers.stored_classifiers import from_arrays, register, to_arrays
 from trueboundary.classifiers.svm import (
@@ -65,6 +66,7 @@ __all__ = [
     "Preprocessing",
     "QuadraticNetwork",
     "ReLUNetwork",
+    "SoftmaxRegression",
     "SphereBayes",
     "StridedConvolutionalNetwork",
     "TruncatedSum",

@@ -13,21 +13,27 @@ from torch.nn.functional import avg_pool2d, leaky_relu
 
 from trueboundary._checks import check_integer
 from trueboundary._tensors import check_floating
-from trueboundary.classifiers.base import BinaryClassifier
+from trueboundary.classifiers.base import ClassifierModule
 from trueboundary.classifiers.stored_classifiers import register
 
 _Layer = TypeVar("_Layer", nn.Conv2d, nn.Linear)
 _SLOPE = 0.2  # of LeakyReLU below zero, TensorFlow's default
 
 
-class _ImageNetwork(BinaryClassifier):
-    """A network with two class logits, on images or on their pixels in a row."""
+class _ImageNetwork(ClassifierModule):
+    """A network with one logit per class, on images or on their pixels in a row."""
 
     image_shape: tuple[int, int, int]
     convolution: nn.ModuleList
+    _n_classes: int
 
-    def margin(self, x: Tensor) -> Tensor:
-        """Return the difference of the two class logits, shape ``(n,)``.
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return self._n_classes
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return the difference of two class logits, ``(n,)``, or those of K >= 3, ``(n, K)``.
 
         Parameters
         ----------
@@ -38,11 +44,16 @@ class _ImageNetwork(BinaryClassifier):
         self._check_points(flat, math.prod(self.image_shape))
         images = flat.reshape(-1, *self.image_shape)
         logits = self._logits(images.contiguous(memory_format=torch.channels_last))
-        return logits[:, 1] - logits[:, 0]
+        return logits[:, 1] - logits[:, 0] if self.n_classes == 2 else logits
 
     @abstractmethod
     def _logits(self, images: Tensor) -> Tensor:
-        """Return the logits of the two classes, shape ``(n, 2)``."""
+        """Return the logits of all classes, shape ``(n, K)``."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the constructor's arguments, the generator apart."""
+        shape = {"image_shape": list(self.image_shape)}
+        return shape if self.n_classes == 2 else {**shape, "n_classes": self.n_classes}
 
     def _convolve(self, layer: int, y: Tensor) -> Tensor:
         """Apply one convolution and LeakyReLU."""
@@ -59,7 +70,7 @@ class _ImageNetwork(BinaryClassifier):
 
 @register
 class AllConvolutionalNetwork(_ImageNetwork):
-    """The all-convolutional network of CleverHans, for two classes.
+    """The all-convolutional network of CleverHans.
 
     At each of ``round(log2(height)) - 2`` scales, counted from ``s = 0``, there are a convolution
     to ``n_filters * 2**s`` channels, one to twice as many, and 2 x 2 average pooling. A last
@@ -76,6 +87,8 @@ class AllConvolutionalNetwork(_ImageNetwork):
         Channels, height and width; at least 6 x 6 pixels.
     n_filters : int
         Channels of the first convolution.
+    n_classes : int
+        Number of classes, at least 2.
     generator : torch.Generator
         Source of the initial values, on the CPU.
     dtype : torch.dtype
@@ -96,6 +109,9 @@ class AllConvolutionalNetwork(_ImageNetwork):
     (3, 37106)
     >>> network.margin(torch.zeros(5, 784)).shape
     torch.Size([5])
+    >>> ten = AllConvolutionalNetwork((1, 28, 28), n_filters=8, n_classes=10, generator=generator)
+    >>> ten.outputs(torch.zeros(5, 784)).shape
+    torch.Size([5, 10])
     """
 
     def __init__(
@@ -103,11 +119,13 @@ class AllConvolutionalNetwork(_ImageNetwork):
         image_shape: tuple[int, int, int],
         n_filters: int,
         *,
+        n_classes: int = 2,
         generator: torch.Generator,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.image_shape = _check_image_shape(image_shape)
+        self._n_classes = check_integer("n_classes", n_classes, minimum=2)
         self.n_filters = check_integer("n_filters", n_filters, minimum=1)
         self.n_scales = round(math.log2(self.image_shape[1])) - 2
         if self.n_scales < 1 or min(self.image_shape[1:]) < 2**self.n_scales:
@@ -120,12 +138,12 @@ class AllConvolutionalNetwork(_ImageNetwork):
             channels += [self.n_filters << scale, self.n_filters << (scale + 1)]
         self.convolution = nn.ModuleList(
             _convolution(n_in, n_out, 1.0, generator, check_floating(dtype))
-            for n_in, n_out in pairwise([*channels, 2])
+            for n_in, n_out in pairwise([*channels, self.n_classes])
         )
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments, the generator apart."""
-        return {"image_shape": list(self.image_shape), "n_filters": self.n_filters}
+        return {**super().arguments(), "n_filters": self.n_filters}
 
     def _logits(self, images: Tensor) -> Tensor:
         y = images
@@ -160,6 +178,8 @@ class StridedConvolutionalNetwork(_ImageNetwork):
         Channels of the first convolution (before any doubling); 4, 8, 16 or 32 in the paper.
     n_strided : int
         Number of convolutions with stride 2.
+    n_classes : int
+        Number of classes, at least 2.
     generator : torch.Generator
         Source of the initial values, on the CPU.
     dtype : torch.dtype
@@ -188,11 +208,13 @@ class StridedConvolutionalNetwork(_ImageNetwork):
         width: int = 8,
         *,
         n_strided: int = 4,
+        n_classes: int = 2,
         generator: torch.Generator,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         self.image_shape = _check_image_shape(image_shape)
+        self._n_classes = check_integer("n_classes", n_classes, minimum=2)
         self.depth = check_integer("depth", depth, minimum=1)
         self.width = check_integer("width", width, minimum=1)
         self.n_strided = check_integer("n_strided", n_strided, minimum=1)
@@ -215,13 +237,13 @@ class StridedConvolutionalNetwork(_ImageNetwork):
             for (n_in, n_out), stride in zip(pairwise(channels), strides, strict=True)
         )
         n_features = current * height * width_now
-        readout = nn.Linear(n_features, 2, device="meta", dtype=dtype)
+        readout = nn.Linear(n_features, self.n_classes, device="meta", dtype=dtype)
         self.readout = _initialise(readout, n_features, 1.0, generator)
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments, the generator apart."""
         return {
-            "image_shape": list(self.image_shape),
+            **super().arguments(),
             "depth": self.depth,
             "width": self.width,
             "n_strided": self.n_strided,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trueboundary._checks import check_integer
 from trueboundary._tensors import check_floating
-from trueboundary.classifiers.base import BinaryClassifier
+from trueboundary.classifiers.base import ClassifierModule
 from trueboundary.classifiers.integrity import Disagreement
 from trueboundary.classifiers.stored_classifiers import register
 
@@ -20,8 +20,8 @@ BatchNorm = Literal["before-activation", "after-activation"]
 
 
 @register
-class ReLUNetwork(BinaryClassifier):
-    """A fully connected ReLU network with one margin as its output.
+class ReLUNetwork(ClassifierModule):
+    """A fully connected ReLU network, with one margin for two classes or a logit for each of more.
 
     Each hidden layer is linear, batch normalisation, ReLU; the readout is linear alone. The
     initial values have the distribution that PyTorch gives a linear layer, uniform within
@@ -37,6 +37,8 @@ class ReLUNetwork(BinaryClassifier):
         Number of hidden layers.
     batch_norm : {"before-activation", "after-activation"} or None
         Where each hidden layer is normalised, if at all.
+    n_classes : int
+        Number of classes, at least 2.
     generator : torch.Generator
         Source of the initial values, on the CPU.
     dtype : torch.dtype
@@ -54,6 +56,9 @@ class ReLUNetwork(BinaryClassifier):
     >>> network = ReLUNetwork(500, 1000, 2, batch_norm=None, generator=generator)
     >>> sum(p.numel() for p in network.parameters())
     1503001
+    >>> network = ReLUNetwork(2, 8, 1, n_classes=3, generator=generator)
+    >>> network.outputs(torch.zeros(5, 2)).shape
+    torch.Size([5, 3])
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class ReLUNetwork(BinaryClassifier):
         depth: int,
         *,
         batch_norm: BatchNorm | None = "before-activation",
+        n_classes: int = 2,
         generator: torch.Generator,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -76,7 +82,9 @@ class ReLUNetwork(BinaryClassifier):
                 f"got {batch_norm!r}."
             )
         self.batch_norm = batch_norm
-        sizes = [self.dim, *[self.width] * self.depth, 1]
+        self._n_classes = check_integer("n_classes", n_classes, minimum=2)
+        n_outputs = 1 if self.n_classes == 2 else self.n_classes
+        sizes = [self.dim, *[self.width] * self.depth, n_outputs]
         self.linear = nn.ModuleList(
             _linear(n_in, n_out, generator, check_floating(dtype))
             for n_in, n_out in pairwise(sizes)
@@ -84,8 +92,13 @@ class ReLUNetwork(BinaryClassifier):
         n_norms = 0 if batch_norm is None else self.depth
         self.norm = nn.ModuleList(nn.BatchNorm1d(self.width, dtype=dtype) for _ in range(n_norms))
 
-    def margin(self, x: Tensor) -> Tensor:
-        """Return the margin, shape ``(n,)``."""
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return self._n_classes
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return the margin of two classes, shape ``(n,)``, or logits ``(n, K)`` of K >= 3."""
         self._check_points(x, self.dim)
         *hidden, readout = self.linear
         for layer, linear in enumerate(hidden):
@@ -95,7 +108,8 @@ class ReLUNetwork(BinaryClassifier):
             x = torch.relu(x)
             if self.batch_norm == "after-activation":
                 x = self.norm[layer](x)
-        return readout(x).squeeze(1)  # type: ignore[no-any-return]
+        found: Tensor = readout(x)
+        return found.squeeze(1) if self.n_classes == 2 else found
 
     @torch.no_grad()
     def folded(self) -> list[tuple[Tensor, Tensor]]:
@@ -140,12 +154,13 @@ class ReLUNetwork(BinaryClassifier):
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments, the generator apart."""
-        return {
+        arguments = {
             "dim": self.dim,
             "width": self.width,
             "depth": self.depth,
             "batch_norm": self.batch_norm,
         }
+        return arguments if self.n_classes == 2 else {**arguments, "n_classes": self.n_classes}
 
     @classmethod
     def from_arguments(cls, arguments: dict[str, Any]) -> Self:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trueboundary._checks import check_integer
-from trueboundary._tensors import check_floating
+from trueboundary._tensors import check_floating, check_labels
 from trueboundary.problems.seeding import block_generator
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -31,11 +31,14 @@ class ArraySample:
         Points, shape ``(n, *event)``, float32 or float64. A tensor is kept as it is and batches
         are drawn on its device; it must not be changed afterwards. An array is copied.
     y : Tensor or ndarray
-        Labels 0 or 1, shape ``(n,)``.
+        Labels 0 to K - 1, shape ``(n,)``.
     batch_size : int
         Points per batch.
     seed : int
         Seed of the order, at least 0.
+    n_classes : int, optional
+        Number of classes K, at least 2; by default as many as the labels tell, which is one more
+        than the largest.
 
     Examples
     --------
@@ -52,6 +55,7 @@ class ArraySample:
     y: Tensor
     batch_size: int
     seed: int
+    n_classes: int | None = None
     _orders: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False)
     _digest: str = field(default="", init=False, repr=False)
 
@@ -64,10 +68,17 @@ class ArraySample:
             raise ValueError(
                 f"y must hold one label for each of {len(x)} points, got shape {tuple(y.shape)}."
             )
-        if not bool(((y == 0) | (y == 1)).all()):
-            raise ValueError(f"labels must be 0 or 1, got {set(y.tolist())}.")
+        labels = y.to(device=x.device, dtype=torch.int64)
+        if self.n_classes is None:
+            n_classes = max(2, int(labels.max()) + 1)
+        else:
+            n_classes = check_integer("n_classes", self.n_classes, minimum=2)
+        if not bool((labels == y.to(x.device)).all()):
+            raise ValueError(f"labels must be whole numbers, got {sorted(set(y.tolist()))[:5]}.")
+        check_labels(labels, n_classes)
         object.__setattr__(self, "x", x)
-        object.__setattr__(self, "y", y.to(device=x.device, dtype=torch.int64))
+        object.__setattr__(self, "y", labels)
+        object.__setattr__(self, "n_classes", n_classes)
         for name, minimum in (("batch_size", 1), ("seed", 0)):
             value = check_integer(name, getattr(self, name), minimum=minimum)
             object.__setattr__(self, name, value)

@@ -86,6 +86,11 @@ class OnlineStream:
         check_floating(self.dtype)
         check_device(self.device)
 
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return self.problem.n_classes
+
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Return the points ``(batch_size, *event_shape)`` and labels of one step."""
         step = check_integer("step", step, minimum=0)
@@ -189,6 +194,11 @@ class FiniteSample:
         _check_integers(self, n_samples=1, batch_size=1, seed=0, max_bytes=1)
         check_floating(self.dtype)
         check_device(self.device)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return self.problem.n_classes
 
     @property
     def n_groups(self) -> int:

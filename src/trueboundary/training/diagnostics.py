@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from trueboundary._checks import check_integer
-from trueboundary.classifiers import ClassifierModule, QuadraticNetwork, evaluated, margin
+from trueboundary.classifiers import (
+    ClassifierModule,
+    QuadraticNetwork,
+    evaluated,
+    outputs,
+    predicted,
+)
 from trueboundary.problems.streams import Stream
 from trueboundary.training.adversaries import Adversary
 from trueboundary.training.loop import train
@@ -19,6 +25,9 @@ from trueboundary.training.training_config import TrainingConfig
 @dataclass(frozen=True)
 class LogitGap:
     """How far the margins in train mode are from those in eval mode.
+
+    A margin is the difference of two logits. Of more than two classes that of the pair counts
+    which differs most at each point.
 
     Attributes
     ----------
@@ -65,10 +74,11 @@ def train_eval_gap(model: ClassifierModule, x: Tensor) -> LogitGap:
     """
     # No copies: those of pruned networks, or of what else holds computed tensors, are impossible.
     with evaluated(model):
-        in_eval = margin(model, x)
-        in_train = margin(model.train(), x)
-    gap = (in_train - in_eval).abs()
-    disagreement = ((in_train > 0) != (in_eval > 0)).double().mean()
+        in_eval = outputs(model, x)
+        in_train = outputs(model.train(), x)
+    change = in_train - in_eval
+    gap = change.abs() if change.ndim == 1 else change.amax(dim=1) - change.amin(dim=1)
+    disagreement = (predicted(in_train) != predicted(in_eval)).double().mean()
     return LogitGap(gap.mean().item(), gap.max().item(), disagreement.item())
 
 

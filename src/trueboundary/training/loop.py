@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueboundary.classifiers import ClassifierModule
+from trueboundary.classifiers import ClassifierModule, evaluated, number_of_classes, outputs
 from trueboundary.problems.seeding import block_generator
 from trueboundary.problems.streams import Stream
 from trueboundary.training.adversaries import Adversary
@@ -92,7 +92,8 @@ def train(
     Raises
     ------
     ValueError
-        If the checkpoint belongs to another run.
+        If the checkpoint belongs to another run, or the model has outputs for another number of
+        classes than the stream.
     FloatingPointError
         If the loss is no longer finite.
 
@@ -113,6 +114,7 @@ def train(
     >>> network.ellipsoid().is_perfect()
     True
     """
+    _check_classes(model, stream)
     was_training = model.training
     model.train()
     try:
@@ -131,6 +133,22 @@ def train(
         return run.result(resumed_from)
     finally:
         model.train(was_training)
+
+
+def _check_classes(model: ClassifierModule, stream: Stream) -> None:
+    """Raise where the classes of a model and of a stream are known and differ in number."""
+    wanted = getattr(stream, "n_classes", None)  # a stream of somebody else need not say it
+    if wanted is None:
+        return
+    n = model.n_classes
+    if n is None:
+        with evaluated(model), torch.no_grad():
+            n = number_of_classes(outputs(model, stream.batch(0)[0][:1]))
+    if n != wanted:
+        raise ValueError(
+            f"this {type(model).__name__} tells {n} classes apart, but the points it is to be "
+            f"trained on have {wanted}; make one with n_classes={wanted}."
+        )
 
 
 class _Run:

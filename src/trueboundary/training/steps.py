@@ -52,20 +52,24 @@ class Step(Protocol):
         """Return the mean loss of the batch before the step, a scalar without a gradient."""
 
 
-def cross_entropy(margins: Tensor, y: Tensor) -> Tensor:
-    """Return the sigmoid cross-entropy of each margin, ``softplus(-m)`` or ``softplus(m)``.
+def cross_entropy(found: Tensor, y: Tensor) -> Tensor:
+    r"""Return the cross-entropy of each point, ``-log p_y`` of the class probabilities.
+
+    It is ``softplus(-m)`` or ``softplus(m)`` of a margin m, and
+    :math:`\operatorname{softplus}(\log \sum_{j \ne y} e^{f_j - f_y})` of logits f, in which
+    nothing cancels however small the loss is.
 
     Parameters
     ----------
-    margins : Tensor
-        Margins, shape ``(n,)``.
+    found : Tensor
+        `outputs` of a classifier: margins, shape ``(n,)``, or logits, shape ``(n, K)``.
     y : Tensor
-        Labels 0 or 1, shape ``(n,)``.
+        Labels 0 to K - 1, shape ``(n,)``.
 
     Returns
     -------
     Tensor
-        Losses in nats, shape ``(n,)``; accurate and differentiable at any size of margin.
+        Losses in nats, shape ``(n,)``; accurate and differentiable at any size of logits.
 
     Examples
     --------
@@ -73,8 +77,15 @@ def cross_entropy(margins: Tensor, y: Tensor) -> Tensor:
     >>> from trueboundary.training import cross_entropy
     >>> cross_entropy(torch.tensor([0.0, 1000.0]), torch.tensor([1, 0]))
     tensor([6.9315e-01, 1.0000e+03])
+    >>> cross_entropy(torch.tensor([[0.0, 0.0, 0.0], [70.0, 0.0, 0.0]]), torch.tensor([1, 0]))
+    tensor([1.0986e+00, 7.9509e-31])
     """
-    return softplus((1 - 2 * y) * margins)
+    if found.ndim == 1:
+        return softplus((1 - 2 * y) * found)
+    own = y.long()[:, None]
+    # Differences first: the logits themselves may be so large that their digits are gone.
+    lead = (found - found.gather(1, own)).scatter(1, own, -torch.inf)
+    return softplus(lead.logsumexp(dim=1))
 
 
 def is_recorded(device: torch.device) -> bool:
@@ -109,8 +120,8 @@ def step_of(model: ClassifierModule, optimizer: Optimizer) -> Step:
     """Return the fastest step of the cross-entropy that is known for a model.
 
     Written out are the steps of `QuadraticNetwork` and `ReLUNetwork` as they were made: all
-    parameters trained, no hook, no subclass, on one device, the CPU or a card. Any other model
-    takes `AutogradStep`; the losses agree to rounding.
+    parameters trained, no hook, no subclass, on one device, the CPU or a card, and two classes. Any
+    other model takes `AutogradStep`; the losses agree to rounding.
     """
     by_hand: dict[type, Callable[..., Step]] = {
         QuadraticNetwork: QuadraticStep,
@@ -128,7 +139,7 @@ def step_of(model: ClassifierModule, optimizer: Optimizer) -> Step:
     )
     if not usual or departure(model, tuple(by_hand)) is not None:
         return AutogradStep(model, optimizer)
-    if isinstance(model, ReLUNetwork) and not _as_made(model):
+    if isinstance(model, ReLUNetwork) and (model.n_classes > 2 or not _as_made(model)):
         return AutogradStep(model, optimizer)
     step = by_hand[type(model)](model, optimizer)
     return RecordedStep(step, model, optimizer) if is_recorded(devices.pop()) else step
@@ -142,7 +153,7 @@ class AutogradStep:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Take a step on the mean cross-entropy."""
-        return self.minimise(cross_entropy(self._model.margin(x), y).mean())
+        return self.minimise(cross_entropy(self._model.outputs(x), y).mean())
 
     def minimise(self, loss: Tensor) -> Tensor:
         """Take a step on a loss that was computed with a graph."""

@@ -1,4 +1,4 @@
-"""TRADES: training that trades accuracy for a margin that changes little nearby."""
+"""TRADES: training that trades accuracy for class probabilities that change little nearby."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from trueboundary.classifiers import ClassifierModule
 from trueboundary.training.steps import cross_entropy
 
 
-def divergence(margins: Tensor, others: Tensor) -> Tensor:
-    """Return the Kullback-Leibler divergence between the class probabilities of two margins.
+def divergence(found: Tensor, others: Tensor) -> Tensor:
+    r"""Return the Kullback-Leibler divergence between the class probabilities of two outputs.
 
-    With ``p = sigmoid(m)`` and ``q = sigmoid(m')``,
+    Of two margins m and m', with ``p = sigmoid(m)`` and ``q = sigmoid(m')``,
 
         ``KL(p || q) = softplus(m') - softplus(m) - p (m' - m)``.
 
+    Of logits f and g, with w the class that f is largest for, a and b what the logits f and g are
+    above that of w, and :math:`S(a) = \log(1 + \sum_{j \ne w} e^{a_j}) = -\log p_w`,
+
+        :math:`KL(p \,\|\, q) = S(b) - S(a) - \sum_{j \ne w} p_j (b_j - a_j)`.
+
     Parameters
     ----------
-    margins, others : Tensor
-        Margins m and m', shape ``(n,)``.
+    found, others : Tensor
+        Margins, shape ``(n,)``, or logits, shape ``(n, K)``.
 
     Returns
     -------
@@ -36,7 +41,15 @@ def divergence(margins: Tensor, others: Tensor) -> Tensor:
     >>> from trueboundary.training import divergence
     >>> divergence(torch.tensor([0.0, 40.0]), torch.tensor([0.0, -40.0]))
     tensor([ 0., 40.])
+    >>> divergence(torch.tensor([[0.0, 40.0, 0.0]]), torch.tensor([[0.0, -40.0, -40.0]]))
+    tensor([40.])
     """
+    if found.ndim == 2:
+        winner = found.argmax(dim=1)
+        change = _above(others, winner) - _above(found, winner)
+        gained = cross_entropy(others, winner) - cross_entropy(found, winner)
+        return gained - (found.softmax(dim=1) * change).sum(dim=1)
+    margins = found
     # Swapping the two classes changes nothing but the signs. With m negative no large numbers
     # cancel in the formula, so the result is accurate however confident the classifier is.
     sign = torch.where(margins > 0, -1.0, 1.0).to(margins)
@@ -47,7 +60,7 @@ def divergence(margins: Tensor, others: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TRADES:
-    """The loss of TRADES for two classes, to be given to `train`.
+    """The loss of TRADES, to be given to `train`.
 
     The loss of a point x with label y is
 
@@ -118,11 +131,11 @@ class TRADES:
     ) -> Tensor:
         """Return the mean loss of a batch, a scalar."""
         if self.beta == 0:
-            return cross_entropy(model.margin(x), y).mean()
+            return cross_entropy(model.outputs(x), y).mean()
         x_adv = self.perturb(model, x, generator=generator)
-        margins = model.margin(x)
-        divergences = divergence(margins, model.margin(x_adv))
-        return cross_entropy(margins, y).mean() + self.beta * divergences.mean()
+        found = model.outputs(x)
+        divergences = divergence(found, model.outputs(x_adv))
+        return cross_entropy(found, y).mean() + self.beta * divergences.mean()
 
     def perturb(self, model: ClassifierModule, x: Tensor, *, generator: torch.Generator) -> Tensor:
         """Return the points that the search arrives at, of the shape of `x`, detached."""
@@ -132,7 +145,7 @@ class TRADES:
         model.eval()
         try:
             with torch.no_grad():
-                reference = model.margin(x)
+                reference = model.outputs(x)
             for _ in range(self.n_steps):
                 delta = self._into_ball(delta + self._step(model, x, delta, reference))
         finally:
@@ -148,22 +161,44 @@ class TRADES:
         return repr(self)
 
     def _step(self, model: ClassifierModule, x: Tensor, delta: Tensor, reference: Tensor) -> Tensor:
-        # The divergence grows with the change of the margin, in either direction, so its gradient
-        # points along that of the margin. Written out it would underflow to zero for a confident
-        # classifier; its direction alone does not.
         with torch.enable_grad():
             point = (x + delta).requires_grad_()
-            margins = model.margin(point)
-            (gradient,) = torch.autograd.grad(margins.sum(), point)
-        side = torch.sign(margins.detach() - reference)
+            found = model.outputs(point)
+            (gradient,) = torch.autograd.grad(found, point, _uphill(found.detach(), reference))
         length = _norm(gradient)
         # A zero gradient stays zero; any other is scaled to the length of a step.
-        scale = self._step_length * _along(side, gradient) / length.clamp(min=_tiny(length))
-        return scale * gradient
+        step = torch.full_like(length, self._step_length)
+        return step / length.clamp(min=_tiny(length)) * gradient
 
     def _into_ball(self, delta: Tensor) -> Tensor:
         length = _norm(delta)
         return delta * (self.eps / length.clamp(min=self.eps))
+
+
+def _uphill(others: Tensor, found: Tensor) -> Tensor:
+    """Return in which direction of the `others` their divergence from outputs `found` grows.
+
+    The gradient itself, the change of the class probabilities, would underflow to zero for a
+    confident classifier; its direction alone does not.
+    """
+    if found.ndim == 1:  # it grows with the change of the margin, to either side
+        return torch.sign(others - found)
+    winner = found.argmax(dim=1)
+    own = winner[:, None]
+    # With p and q the probabilities, q - p = max(p, q) (1 - e^-|d|) sign(d) for d = log q / p.
+    gained = cross_entropy(others, winner) - cross_entropy(found, winner)
+    ratio = _above(others, winner) - _above(found, winner) - gained[:, None]
+    size = found.log_softmax(dim=1) + ratio.clamp(min=0) + (-torch.expm1(-ratio.abs())).log()
+    size = size.scatter(1, own, -torch.inf)
+    largest = size.max(dim=1, keepdim=True).values
+    rest = ratio.sign() * (size - largest).exp().where(largest > -torch.inf, 0)
+    # All probabilities add up to 1, and so their changes to 0.
+    return rest.scatter(1, own, -rest.sum(dim=1, keepdim=True))
+
+
+def _above(logits: Tensor, winner: Tensor) -> Tensor:
+    """Return what logits ``(n, K)`` are above that of a class ``(n,)``."""
+    return logits - logits.gather(1, winner[:, None])
 
 
 def _norm(x: Tensor) -> Tensor:
