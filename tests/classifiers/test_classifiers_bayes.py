@@ -4,6 +4,8 @@ import copy
 import json
 import math
 
+import mpmath
+import numpy as np
 import pytest
 import torch
 from torch.distributions import MultivariateNormal
@@ -182,6 +184,24 @@ def test_it_is_a_classifier_like_any_other():
         ((table(0), DiscreteTable(torch.ones(1, 1).double())), {}, ValueError, "share a space"),
         (PAIRS["gaussians"], {"prior": 1.0}, ValueError, "prior must lie strictly"),
         (PAIRS["gaussians"], {"prior": 0.0}, ValueError, "prior"),
+        ((gaussian(0),), {}, ValueError, "a density for each of two or more classes"),
+        ((*PAIRS["gaussians"], gaussian(1, dim=4)), {}, ValueError, "do not share a space"),
+        ((*PAIRS["gaussians"], UniformSphere(5)), {}, TypeError, "density_2 must be a"),
+        (PAIRS["gaussians"], {"prior": (0.2, 0.3, 0.5)}, ValueError, "expected 2 priors"),
+        ((*PAIRS["mixtures"], gaussian(0)), {"prior": 0.5}, ValueError, "expected 3 priors, one"),
+        ((*PAIRS["mixtures"], gaussian(0)), {"prior": (0.5, 0.5)}, ValueError, "expected 3 pri"),
+        (
+            (*PAIRS["mixtures"], gaussian(0)),
+            {"prior": (0.7, 0.7, -0.4)},
+            ValueError,
+            "prior must be a finite number above 0, got -0.4",
+        ),
+        (
+            (*PAIRS["mixtures"], gaussian(0)),
+            {"prior": (0.5, 0.25, 0.1)},
+            ValueError,
+            "priors that add up to 1, got a sum of 0.85",
+        ),
     ],
 )
 def test_bad_densities_and_priors_are_named(arguments, options, error, message):
@@ -195,8 +215,11 @@ def test_bad_points_and_labels_are_named():
         classifier.margin(points(dim=4))
     with pytest.raises(TypeError, match="convert the points"):
         classifier.float().margin(points())
-    for y in (torch.zeros(3, dtype=torch.int64), torch.full((20,), 2)):
-        with pytest.raises(ValueError, match="20 labels"):
+    for y, message in (
+        (torch.zeros(3, dtype=torch.int64), "20 labels"),
+        (torch.full((20,), 2), r"expected labels 0 and 1, got \[2\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
             classifier.component_gap(points().float(), y)
 
 
@@ -206,3 +229,177 @@ def test_low_rank_gaussians_count_as_one_component():
     classifier = BayesOptimal(zero, one)
     y = torch.ones(20, dtype=torch.int64)
     assert torch.equal(classifier.component_gap(points(), y), classifier.margin(points()))
+
+
+THREE = (mixture(0), mixture(1, n_components=2), mixture(5))
+PRIORS = (0.2, 0.5, 0.3)
+TEN = tuple(mixture(k, n_components=1 + k % 4) for k in range(10))
+
+
+def log_posteriors(densities, priors, x, combine):
+    """Return normalised log posteriors from dense covariances."""
+    joint = [
+        combine(dense_log_joint(d, x)) + math.log(p) for d, p in zip(densities, priors, strict=True)
+    ]
+    return torch.stack(joint, 1).log_softmax(1)
+
+
+class TestManyClasses:
+    @pytest.mark.parametrize("hardest", [False, True])
+    @pytest.mark.parametrize(("densities", "prior"), [(THREE, PRIORS), (TEN, None)])
+    def test_logits_are_log_posteriors(self, densities, prior, hardest):
+        x = points()
+        classifier = BayesOptimal(*densities, prior=prior, hardest_component=hardest)
+        logits = classifier.outputs(x)
+        priors = [0.1] * 10 if prior is None else prior
+        combine = (lambda j: j.amax(1)) if hardest else (lambda j: j.logsumexp(1))
+        expected = log_posteriors(densities, priors, x, combine)
+        torch.testing.assert_close(logits.log_softmax(1), expected, rtol=1e-10, atol=1e-10)
+        assert (logits.amax(1) == 0).all()
+        assert torch.equal(classifier(x), logits)
+
+    def test_two_of_three_are_the_two_alone(self):
+        """What the margin of a pair says, the logits of three classes say of the pair."""
+        x = points()
+        classifier = BayesOptimal(*THREE, prior=PRIORS)
+        logits = classifier.outputs(x)
+        for own, other in ((0, 1), (1, 0), (2, 0), (1, 2)):
+            pair = classifier.pair(own, other)
+            share = PRIORS[other] / (PRIORS[own] + PRIORS[other])
+            assert pair.prior == pytest.approx(share)
+            two = BayesOptimal(THREE[own], THREE[other], prior=share)
+            assert torch.equal(pair.margin(x), two.margin(x))
+            difference = logits[:, other] - logits[:, own]
+            torch.testing.assert_close(pair.margin(x), difference, rtol=1e-12, atol=1e-12)
+        two = BayesOptimal(*PAIRS["mixtures"], prior=0.3)
+        assert torch.equal(two.pair(0, 1).margin(x), two.margin(x))
+        with pytest.raises(ValueError, match="two different classes from 0 to 2, got 1 and 1"):
+            classifier.pair(1, 1)
+
+    def test_a_class_that_hardly_exists_changes_nothing(self):
+        zero, one = PAIRS["mixtures"]
+        x = points()
+        three = BayesOptimal(zero, one, mixture(9), prior=(0.7 - 1e-200, 0.3, 1e-200))
+        margin_of_two = BayesOptimal(zero, one, prior=0.3).margin(x)
+        logits = three.outputs(x)
+        torch.testing.assert_close(logits[:, 1] - logits[:, 0], margin_of_two)
+        assert torch.equal(three.predict(x), (margin_of_two > 0).long())
+
+    def test_component_gaps(self):
+        x, y = points(), torch.arange(20) % 3
+        classifier = BayesOptimal(*THREE, prior=PRIORS)
+        best = torch.stack(
+            [
+                dense_log_joint(d, x).amax(1) + math.log(p)
+                for d, p in zip(THREE, PRIORS, strict=True)
+            ],
+            1,
+        )
+        own = best[torch.arange(20), y]
+        others = best[torch.arange(20)[:, None], torch.stack([(y + 1) % 3, (y + 2) % 3], 1)]
+        gap = classifier.component_gap(x, y)
+        torch.testing.assert_close(gap, own - others.amax(1), rtol=1e-10, atol=1e-10)
+        into = classifier.component_gap(x, y, target=(y + 1) % 3)
+        expected = torch.maximum(own, others[:, 1]) - others[:, 0]
+        torch.testing.assert_close(into, expected, rtol=1e-10, atol=1e-10)
+        with pytest.raises(ValueError, match=r"expected labels from 0 to 2, got \[3\]"):
+            classifier.component_gap(x, torch.full((20,), 3))
+
+    def test_gradients_are_differences_of_scores(self):
+        x = points().requires_grad_()
+        logits = BayesOptimal(*THREE, prior=PRIORS).outputs(x)
+        (gradient,) = torch.autograd.grad((logits[:, 2] - logits[:, 0]).sum(), x)
+        expected = THREE[2].score(x.detach()) - THREE[0].score(x.detach())
+        torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-9)
+
+    def test_points_that_no_class_can_give_have_equal_logits(self):
+        tables = [table(k) for k in range(3)]
+        logits = BayesOptimal(*tables).outputs(torch.tensor([[0.0, 1.0], [9.0, 9.0]]))
+        logs = torch.stack([t.probabilities[0, 1].log() for t in tables])
+        torch.testing.assert_close(logits[0], (logs - logs.max()).float())
+        assert (logits[1] == 0).all()
+        sure = DiscreteTable(torch.tensor([[1.0, 0.0]]).double())
+        half = DiscreteTable(torch.tensor([[0.5, 0.5]]).double())
+        logits = BayesOptimal(sure, half, half).outputs(torch.tensor([[0.0, 1.0]]))
+        assert logits.tolist() == [[-math.inf, 0.0, 0.0]]
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_storage(self, dtype):
+        classifier = BayesOptimal(*THREE, prior=PRIORS, hardest_component=True).to(dtype)
+        spec, arrays = to_arrays(classifier)
+        again = from_arrays(json.loads(json.dumps(spec)), arrays)
+        assert (again.priors, again.hardest_component) == (PRIORS, True)
+        x = points().to(dtype)
+        assert again.outputs(x).dtype == dtype
+        torch.testing.assert_close(again.outputs(x), classifier.outputs(x), rtol=1e-6, atol=1e-12)
+
+    def test_no_conversion_costs_digits(self):
+        classifier = BayesOptimal(*THREE)
+        x = points()
+        expected = classifier.outputs(x)
+        converted = copy.deepcopy(classifier).float().to(torch.float16).double()
+        assert torch.equal(converted.outputs(x), expected)
+        x = x.float()
+        assert torch.equal(classifier.outputs(x), classifier.outputs(x.double()).float())
+
+
+def exact_log_joint(density, x):
+    """Return the log density of one point, to 40 digits, by the matrix inversion lemma."""
+    with mpmath.workdps(40):
+        parts = []
+        for k in range(density.n_components):
+            noise = mpmath.mpf(float(density.noise_variance[k, 0]))
+            offset = [
+                mpmath.mpf(a) - mpmath.mpf(b)
+                for a, b in zip(x.tolist(), density.means[k].tolist(), strict=True)
+            ]
+            columns = [[mpmath.mpf(v) for v in c] for c in density.loadings[k].T.tolist()]
+            inner = mpmath.matrix(
+                [[mpmath.fdot(a, b) / noise + (a is b) for b in columns] for a in columns]
+            )
+            pull = mpmath.matrix([mpmath.fdot(c, offset) / noise for c in columns])
+            square = mpmath.fdot(offset, offset) / noise
+            square -= (pull.T * mpmath.lu_solve(inner, pull))[0]
+            log_det = mpmath.log(mpmath.det(inner)) + len(offset) * mpmath.log(
+                2 * mpmath.pi * noise
+            )
+            weight = mpmath.mpf(float(density.log_weights[k]))
+            parts.append(weight - (square + log_det) / 2)
+        largest = max(parts)
+        return largest + mpmath.log(mpmath.fsum(mpmath.exp(part - largest) for part in parts))
+
+
+def test_many_classes_keep_the_digits_of_float64_where_float32_would_not():
+    """Log densities of 1e5 to 1e7 nats, at a noise of 0.001 in 784 dimensions."""
+    generator = torch.Generator().manual_seed(0)
+
+    def numbers(*shape):
+        return 0.1 * torch.randn(shape, generator=generator)
+
+    # All numbers are float32, so that only the arithmetic can lose digits.
+    single = [
+        MixtureOfFactorAnalyzers(
+            torch.tensor([0.5, 0.5]), 0.5 * numbers(2, 784), 0.3 * numbers(2, 784, 4), 1e-6
+        )
+        for _ in range(3)
+    ]
+    classifier = BayesOptimal(*(d.to(dtype=torch.float64) for d in single))
+    ends = [d.sample((1,), generator=generator) for d in single[:2]]
+    # A point of class 0, and the two floats on either side of the boundary on the way to class 1.
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        on_path = torch.lerp(*(end.double() for end in ends), middle).float()
+        low, high = (middle, high) if int(classifier.predict(on_path)) == 0 else (low, middle)
+    near = [torch.lerp(*(end.double() for end in ends), t).float() for t in (low, high)]
+    x = torch.cat([ends[0], *near])
+    log_joint = [[exact_log_joint(d, row) for d in classifier.densities] for row in x]
+    assert 1e5 < -max(log_joint[1]) < 1e7
+    exact = np.array([[float(v - max(row)) for v in row] for row in log_joint])
+    logits = classifier.outputs(x.double()).numpy()
+    np.testing.assert_allclose(logits, exact, rtol=0, atol=1e-7)
+    np.testing.assert_allclose(classifier.outputs(x).numpy(), exact, rtol=1e-6, atol=1e-7)
+    # What subtracting log densities in float32 would have given.
+    rounded = torch.stack([d.log_prob(x) for d in single], 1)
+    rounded = (rounded - rounded.amax(1, keepdim=True)).double().numpy()
+    assert np.abs(rounded - exact).max() > 1e-2

@@ -289,7 +289,7 @@ class TestStorage:
         ),
         (
             lambda f: ImageProblem(*f.mixtures, image_shape=SHAPE, class_names=("a",)),
-            "two names",
+            "2 names",
         ),
     ],
 )

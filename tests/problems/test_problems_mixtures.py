@@ -117,6 +117,32 @@ def test_subspace_distances_against_least_squares(problem, generator):
     torch.testing.assert_close(nearest[::2], other.amin(1)[::2], rtol=1e-12, atol=0)
 
 
+def test_three_classes(generator):
+    problem = MixtureProblem(*map(mixture, range(3)), prior=(0.2, 0.5, 0.3))
+    assert (problem.n_classes, problem.priors) == (3, (0.2, 0.5, 0.3))
+    spec, arrays = problem.to_arrays()
+    again = MixtureProblem.from_arrays(json.loads(json.dumps(spec)), arrays)
+    assert again.priors == problem.priors
+    assert problem.describe()["prior"] == [0.2, 0.5, 0.3]
+    x = torch.randn(9, 5, generator=generator, dtype=torch.float64)
+    y = torch.arange(9) % 3
+    nearest = other_subspace_distance(problem, x, y)
+    for label in range(3):
+        log_prob = again.density(label).log_prob(x)
+        torch.testing.assert_close(log_prob, problem.density(label).log_prob(x))
+    for row, label in enumerate(y.tolist()):
+        others = [
+            subspace_distances(problem.density(k), x[row : row + 1]).min()
+            for k in range(3)
+            if k != label
+        ]
+        torch.testing.assert_close(nearest[row], min(others), rtol=1e-12, atol=0)
+    with pytest.raises(ValueError, match="expected two classes, got 3"):
+        problem.prior  # noqa: B018
+    with pytest.raises(ValueError, match="label must be between 0 and 2, got 3"):
+        problem.density(3)
+
+
 def test_a_component_without_factors_is_a_point():
     outlier = MixtureOfFactorAnalyzers(
         torch.ones(1), torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2, 2), 0.25

@@ -33,6 +33,44 @@ def test_errors_are_those_of_the_classifier(prior):
         assert problem.error_rate(label) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("prior", [None, (0.2, 0.5, 0.3)])
+def test_three_classes_against_every_point(prior):
+    rng = np.random.default_rng(1)
+    tables = rng.dirichlet(np.full(56, 0.5), size=3).reshape(3, 7, 8)
+    problem = TableProblem(*(DiscreteTable(torch.from_numpy(t)) for t in tables), prior=prior)
+    priors = np.full(3, 1 / 3) if prior is None else np.array(prior)
+    predicted = (priors[:, None, None] * tables).argmax(0)
+    optimal = problem.bayes_classifier().predict(grid(7, 8).float())
+    np.testing.assert_array_equal(optimal.reshape(7, 8), predicted)
+    points = grid(7, 8)
+    for label in range(3):
+        np.testing.assert_array_equal(problem.errors(label), predicted != label)
+        rate = tables[label][predicted != label].sum()
+        assert problem.error_rate(label) == pytest.approx(rate)
+        errors = points[torch.from_numpy((predicted != label).ravel())]
+        expected = torch.cdist(points, errors).amin(1).reshape(7, 8)
+        np.testing.assert_allclose(problem.distance_table(label), expected)
+    description = problem.describe()
+    assert json.loads(json.dumps(description)) == description
+    with pytest.raises(ValueError, match="label must be between 0 and 2, got 3"):
+        problem.errors(3)
+
+
+def test_ties_are_errors_of_every_class_that_shares_them():
+    same = DiscreteTable(torch.full((2, 2), 0.25).double())
+    problem = TableProblem(same, same, same)
+    assert all(problem.errors(label).all() for label in range(3))
+
+
+def test_the_three_tables_meet_each_other():
+    problem = table_problem("three", size=50)
+    x = grid(50, 50)
+    predicted = problem.bayes_classifier().predict(x)
+    for label in range(3):
+        assert 1e-4 < problem.error_rate(label) < 0.1
+        assert (predicted == label).any()
+
+
 def test_error_rates_agree_with_sampling():
     problem = small_problem()
     for label, rate in enumerate(map(problem.error_rate, (0, 1))):
@@ -113,7 +151,7 @@ def test_bad_parameters_are_named():
         TableProblem(table, gaussian)
     with pytest.raises(ValueError, match="do not share a space"):
         TableProblem(table, DiscreteTable(torch.full((1, 4), 0.25)))
-    with pytest.raises(ValueError, match="panel must be c or g"):
+    with pytest.raises(ValueError, match="panel must be c, g or three"):
         table_problem("a")
     with pytest.raises(ValueError, match="leak"):
         table_problem("g", leak=0.0)

@@ -229,7 +229,7 @@ def fit_images(
     if not all(map(len, rows)):
         raise ValueError("y must hold the labels 0 and 1, and each at least once.")
     image_shape = _checked_shape(image_shape, x.shape[1])
-    class_names = _checked_names(class_names)
+    _checked_names(class_names, 2)
     sizes = _component_numbers(n_components, [len(r) for r in rows])
     unseen = None if held_out is None else _rows_by_class(*held_out)[1]
     if unseen is not None and unseen[0].shape[1] != x.shape[1]:

@@ -1,9 +1,9 @@
-"""Image problems: two classes of images drawn from known mixtures."""
+"""Image problems: classes of images drawn from known mixtures."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,28 +13,27 @@ from torch import Tensor
 from trueboundary._checks import check_integer
 from trueboundary.densities.stored_densities import SPEC_FILE, read_folder, write_folder
 from trueboundary.new_folders import new_folder
-from trueboundary.problems.mixtures import MixtureProblem, _stored_densities
+from trueboundary.problems.mixtures import GaussianDensity, MixtureProblem, _stored_densities
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Variant = Literal["symmetric", "asymmetric", "as-fitted"]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
 
-@dataclass(frozen=True, eq=False)
 class ImageProblem(MixtureProblem):
-    """Two classes of images, drawn from known mixtures.
+    """Classes of images, drawn from known mixtures.
 
     Points are flattened images, shape ``(dim,)``, in the order channels, height, width. They carry
     noise and are not clipped: only so is the classifier of `bayes_classifier` optimal.
 
     Parameters
     ----------
-    density_0, density_1, prior
+    *densities, prior
         As in `MixtureProblem`.
     image_shape : tuple of int
         Channels, height and width.
-    class_names : tuple of str
-        Names of class 0 and class 1.
+    class_names : tuple of str, optional
+        Names of the classes, their numbers by default.
     variant : {"symmetric", "asymmetric", "as-fitted"}
         How the fitted mixtures were changed.
     report : dict
@@ -56,17 +55,21 @@ class ImageProblem(MixtureProblem):
     ('symmetric', (1, 4, 4), ('0', '1'))
     """
 
-    image_shape: tuple[int, int, int] = (0, 0, 0)
-    class_names: tuple[str, str] = ("0", "1")
-    variant: Variant = "as-fitted"
-    report: dict[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "image_shape", _checked_shape(self.image_shape, self.dim))
-        object.__setattr__(self, "class_names", _checked_names(self.class_names))
-        object.__setattr__(self, "variant", check_variant(self.variant))
-        object.__setattr__(self, "report", dict(self.report or {}))
+    def __init__(
+        self,
+        *densities: GaussianDensity,
+        prior: float | Sequence[float] | None = None,
+        image_shape: tuple[int, int, int] = (0, 0, 0),
+        class_names: Sequence[str] | None = None,
+        variant: Variant = "as-fitted",
+        report: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(*densities, prior=prior)
+        self.image_shape = _checked_shape(image_shape, self.dim)
+        names = range(self.n_classes) if class_names is None else class_names
+        self.class_names = _checked_names(names, self.n_classes)
+        self.variant: Variant = check_variant(variant)
+        self.report: dict[str, Any] = dict(report or {})
 
     def images(self, x: Tensor) -> Tensor:
         """Return flat points ``(n, dim)`` as images, shape ``(n, channels, height, width)``."""
@@ -90,10 +93,8 @@ class ImageProblem(MixtureProblem):
     def from_arrays(cls, spec: dict[str, Any], arrays: dict[str, Array]) -> ImageProblem:
         """Rebuild the problem that `to_arrays` described; see `MixtureProblem.from_arrays`."""
         try:
-            zero, one = _stored_densities(spec, arrays, cls.__name__)
             return cls(
-                zero,
-                one,
+                *_stored_densities(spec, arrays, cls.__name__),
                 prior=spec["prior"],
                 image_shape=tuple(spec["image_shape"]),
                 class_names=tuple(spec["class_names"]),
@@ -150,14 +151,16 @@ def _checked_shape(shape: Any, dim: int) -> tuple[int, int, int]:
     return sides
 
 
-def _checked_names(names: Any) -> tuple[str, str]:
-    if isinstance(names, str) or len(names) != 2:
-        raise ValueError(f"class_names must be two names, got {names!r}.")
-    first, second = map(str, names)
+def _checked_names(names: Any, n_classes: int) -> tuple[str, ...]:
+    if isinstance(names, str) or len(names) != n_classes:
+        raise ValueError(
+            f"class_names must be {n_classes} names, one for each class, got {names!r}."
+        )
+    texts = tuple(map(str, names))
     try:
-        f"{first}{second}".encode()
+        "".join(texts).encode()
     except UnicodeEncodeError:
         raise ValueError(
             f"class_names must be texts, got {names!a}, which no file could hold."
         ) from None
-    return first, second
+    return texts

@@ -1,9 +1,9 @@
-"""Problems made of two known densities: Gaussians, mixtures of factor analyzers."""
+"""Problems made of known densities: Gaussians, mixtures of factor analyzers."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,12 @@ from torch import Tensor
 
 from trueboundary._checks import check_integer
 from trueboundary._tensors import check_floating, drawing_device
-from trueboundary.classifiers.bayes import BayesOptimal, check_densities, check_prior
+from trueboundary.classifiers.bayes import (
+    BayesOptimal,
+    check_densities,
+    check_priors,
+    prior_of_two,
+)
 from trueboundary.densities import (
     LowRankGaussian,
     MixtureOfFactorAnalyzers,
@@ -29,16 +34,23 @@ Array = np.ndarray[Any, np.dtype[Any]]
 GaussianDensity = LowRankGaussian | MixtureOfFactorAnalyzers
 
 
-@dataclass(frozen=True, eq=False)
 class MixtureProblem(Problem):
     """Each class is a Gaussian, or a mixture of Gaussians, with known parameters.
 
     Parameters
     ----------
-    density_0, density_1 : LowRankGaussian or MixtureOfFactorAnalyzers
-        Densities of the classes, of the same dimension, dtype and device.
-    prior : float
-        Probability of class 1, strictly between 0 and 1.
+    *densities : LowRankGaussian or MixtureOfFactorAnalyzers
+        Densities of the classes, two or more, of the same dimension, dtype and device.
+    prior : float or sequence of float, optional
+        Probabilities of all classes, positive and adding up to 1; of two classes that of class 1
+        is enough. All classes are equally probable by default.
+
+    Attributes
+    ----------
+    densities : tuple
+        Densities of the classes; `density` converts them.
+    density_0, density_1
+        The first two of them.
 
     References
     ----------
@@ -49,30 +61,60 @@ class MixtureProblem(Problem):
     >>> import torch
     >>> from trueboundary.densities import LowRankGaussian
     >>> from trueboundary.problems import MixtureProblem
-    >>> zero, one = (
-    ...     LowRankGaussian(torch.tensor([m, 0.0]), torch.zeros(2, 0), 0.25) for m in (-2.0, 2.0)
-    ... )
-    >>> problem = MixtureProblem(zero, one)
+    >>> means = torch.tensor([[-4.0, 0.0], [0.0, 0.0], [4.0, 0.0]])
+    >>> classes = [LowRankGaussian(mean, torch.zeros(2, 0), 0.25) for mean in means]
+    >>> problem = MixtureProblem(*classes, prior=(0.5, 0.25, 0.25))
     >>> x, y = problem.sample(100, generator=torch.Generator().manual_seed(0))
     >>> bool((problem.bayes_classifier().predict(x) == y).all())
     True
     """
 
-    density_0: GaussianDensity
-    density_1: GaussianDensity
-    prior: float = 0.5
-    _converted: dict[Any, GaussianDensity] = field(default_factory=dict, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        for name in ("density_0", "density_1"):
-            density = getattr(self, name)
+    def __init__(
+        self, *densities: GaussianDensity, prior: float | Sequence[float] | None = None
+    ) -> None:
+        for label, density in enumerate(densities):
             if not isinstance(density, (LowRankGaussian, MixtureOfFactorAnalyzers)):
                 raise TypeError(
-                    f"{name} must be a LowRankGaussian or a MixtureOfFactorAnalyzers, got "
-                    f"{type(density).__name__}."
+                    f"density_{label} must be a LowRankGaussian or a MixtureOfFactorAnalyzers, "
+                    f"got {type(density).__name__}."
                 )
-        check_densities(self.density_0, self.density_1)
-        object.__setattr__(self, "prior", check_prior(self.prior))
+        check_densities(*densities)
+        self._densities = densities
+        self._priors = check_priors(prior, len(densities))
+        self._converted: dict[Any, GaussianDensity] = {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.describe()})"
+
+    @property
+    def densities(self) -> tuple[GaussianDensity, ...]:
+        """Densities of all classes."""
+        return self._densities
+
+    @property
+    def density_0(self) -> GaussianDensity:
+        """Density of class 0."""
+        return self._densities[0]
+
+    @property
+    def density_1(self) -> GaussianDensity:
+        """Density of class 1."""
+        return self._densities[1]
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self._densities)
+
+    @property
+    def priors(self) -> tuple[float, ...]:
+        """Probabilities of all classes."""
+        return self._priors
+
+    @property
+    def prior(self) -> float:
+        """Probability of class 1, where there are two classes."""
+        return prior_of_two(self._priors)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -95,7 +137,7 @@ class MixtureProblem(Problem):
 
         Conversions are made once and kept.
         """
-        density = (self.density_0, self.density_1)[check_label(label)]
+        density = self._densities[check_label(label, self.n_classes)]
         dtype = density.dtype if dtype is None else check_floating(dtype)
         place = density.device if device is None else check_device(device)
         if (dtype, place) == (density.dtype, density.device):
@@ -128,41 +170,44 @@ class MixtureProblem(Problem):
         Parameters
         ----------
         dtype : torch.dtype
-            float32 or float64.
+            float32 or float64; three classes or more compute in float64 in either case.
         hardest_component : bool
             Decide by each class's most likely component, as Richardson and Weiss (2021) do.
         """
-        zero, one = (self.density(label, dtype=dtype) for label in (0, 1))
-        return BayesOptimal(zero, one, prior=self.prior, hardest_component=hardest_component)
+        check_floating(dtype)
+        densities = self._densities
+        if self.n_classes == 2:
+            densities = tuple(self.density(label, dtype=dtype) for label in (0, 1))
+        return BayesOptimal(*densities, prior=self._priors, hardest_component=hardest_component)
 
     def domain(self, label: int) -> Space:
         """Return all of space, since Gaussian noise leaves no point out."""
         from trueboundary.domains import Space
 
-        check_label(label)
+        check_label(label, self.n_classes)
         return Space()
 
     def describe(self) -> dict[str, Any]:
         """Return sizes, prior and a hash of all parameters, as plain values."""
-        densities = (self.density_0, self.density_1)
+        densities = self._densities
         return {
             "problem": type(self).__name__,
             "dim": self.dim,
             "n_components": [_n_components(density) for density in densities],
             "n_factors": [density.n_factors for density in densities],
-            "prior": self.prior,
+            "prior": stored_prior(self._priors),
             "digest": _digest(densities),
         }
 
     def to_arrays(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Return the problem as plain data, for storage without pickle.
 
-        That is what JSON can hold, and the parameters of both densities as arrays, named
+        That is what JSON can hold, and the parameters of all densities as arrays, named
         ``class_0.means`` and so on.
         """
-        spec: dict[str, Any] = {"class": type(self).__name__, "prior": self.prior}
+        spec: dict[str, Any] = {"class": type(self).__name__, "prior": stored_prior(self._priors)}
         arrays: dict[str, Array] = {}
-        for label, density in enumerate((self.density_0, self.density_1)):
+        for label, density in enumerate(self._densities):
             of_density, parts = density_to_arrays(density)
             spec[f"class_{label}"] = of_density
             arrays |= {f"class_{label}.{name}": part for name, part in parts.items()}
@@ -181,12 +226,14 @@ class MixtureProblem(Problem):
 
 
 def _stored_densities(
-    spec: dict[str, Any], arrays: dict[str, Array], name: str
-) -> tuple[GaussianDensity, GaussianDensity]:
+    spec: Mapping[str, Any], arrays: Mapping[str, Array], name: str
+) -> list[GaussianDensity]:
     if spec.get("class") != name:
         raise ValueError(f"not the description of a {name}: class is {spec.get('class')!r}.")
-    zero, one = (
-        density_from_arrays(
+    prior = spec.get("prior")
+    n_classes = len(prior) if isinstance(prior, list) else 2
+    return [
+        density_from_arrays(  # type: ignore[misc]  # the constructor refuses anything else
             spec.get(f"class_{label}", {}),
             {
                 key.removeprefix(f"class_{label}."): array
@@ -194,9 +241,8 @@ def _stored_densities(
                 if key.startswith(f"class_{label}.")
             },
         )
-        for label in (0, 1)
-    )
-    return zero, one  # type: ignore[return-value]  # the constructor refuses anything else
+        for label in range(n_classes)
+    ]
 
 
 def subspace_distances(density: GaussianDensity, x: Tensor) -> Tensor:
@@ -237,25 +283,31 @@ def subspace_distances(density: GaussianDensity, x: Tensor) -> Tensor:
 
 
 def other_subspace_distance(problem: MixtureProblem, x: Tensor, y: Tensor) -> Tensor:
-    """Return each point's distance to the nearest component subspace of the other class, float64.
+    """Return each point's distance to the nearest component subspace of other classes, float64.
 
     Half of it is about what an attack on the optimal classifier needs when all noise is equal and
     small (Richardson and Weiss 2021, Theorem 2). Points ``(n, dim)`` with labels ``(n,)`` have
     distances ``(n,)``.
     """
-    distance = torch.empty(len(x), dtype=torch.float64, device=x.device)
-    for label in (0, 1):
-        own = y == label
-        other = problem.density(1 - label, dtype=torch.float64)
-        distance[own] = subspace_distances(other, x[own]).amin(dim=1)
+    distance = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+    for label in range(problem.n_classes):
+        rest = y != label
+        density = problem.density(label, dtype=torch.float64)
+        found = subspace_distances(density, x[rest]).amin(dim=1)
+        distance[rest] = torch.minimum(distance[rest], found)
     return distance
+
+
+def stored_prior(priors: Sequence[float]) -> float | list[float]:
+    """Return the prior as it is written down: of two classes that of class 1, of more a list."""
+    return prior_of_two(priors) if len(priors) == 2 else list(priors)
 
 
 def _n_components(density: GaussianDensity) -> int:
     return density.n_components if isinstance(density, MixtureOfFactorAnalyzers) else 1
 
 
-def _digest(densities: tuple[GaussianDensity, GaussianDensity]) -> str:
+def _digest(densities: Sequence[GaussianDensity]) -> str:
     """Return a hash of all parameters, the same on every device."""
     digest = hashlib.blake2b(digest_size=16)
     for density in densities:

@@ -86,11 +86,13 @@ def planar_problem(panel: str, *, small_std: float = 0.02) -> MixtureProblem:
 
     Parameters
     ----------
-    panel : {"a", "b", "d", "e", "f", "h"}
+    panel : {"a", "b", "d", "e", "f", "h", "three"}
         Panel of Figure 2: spherical Gaussians of equal variance (a); elongated ones of equal
         smallest variance (b); two elongated Gaussians per class (d); a Gaussian that is narrow in
         one direction beside a spherical one (e) and beside an elongated one (f); the mixtures of
-        (d), narrow, with a rare broad Gaussian added to each class (h).
+        (d), narrow, with a rare broad Gaussian added to each class (h). The paper does not have
+        "three": an elongated Gaussian, two bars and a spherical Gaussian, each class with errors
+        into both of the others.
     small_std : float
         Smallest standard deviation in the lower row; the smaller, the nearer is the boundary.
 
@@ -131,9 +133,15 @@ def planar_problem(panel: str, *, small_std: float = 0.02) -> MixtureProblem:
         # other class must win, or leaving the bars would not change the decision.
         right, left = ((0.01, (m, 0.0), (3.0, 3.0), 0.0) for m in (0.5, -0.5))
         return MixtureProblem(_two_bars(-1.0, small_std, right), _two_bars(1.0, small_std, left))
+    if panel == "three":
+        return MixtureProblem(
+            planar_gaussian((0.0, 1.5), (1.0, 0.4)),
+            _two_bars(-0.75, 0.25),
+            planar_gaussian((0.5, -0.8), (0.6, 0.6)),
+        )
     raise ValueError(
-        f"panel must be one of {', '.join(PLANAR_PANELS)}, got {panel!r}; c and g are tables, see "
-        "table_problem."
+        f"panel must be one of {', '.join(PLANAR_PANELS)} and three, got {panel!r}; c and g are "
+        "tables, see table_problem."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +12,15 @@ from torch import Tensor
 
 from trueboundary._checks import check_integer
 from trueboundary._tensors import check_floating, drawing_device
-from trueboundary.classifiers.bayes import BayesOptimal, check_densities, check_prior
+from trueboundary.classifiers.bayes import (
+    BayesOptimal,
+    check_densities,
+    check_priors,
+    prior_of_two,
+)
 from trueboundary.densities import DiscreteTable
 from trueboundary.problems.base import Problem, check_label
+from trueboundary.problems.mixtures import stored_prior
 
 if TYPE_CHECKING:
     from trueboundary.domains import Space
@@ -23,9 +29,9 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 #: Panels of Figure 2 of Richardson and Weiss (2021) that are tables: c is symmetric, g is not.
 TABLE_PANELS = ("c", "g")
+_THREE = "three"
 
 
-@dataclass(frozen=True, eq=False)
 class TableProblem(Problem):
     """Each class is a table of probabilities of the integer points of a rectangle.
 
@@ -34,10 +40,18 @@ class TableProblem(Problem):
 
     Parameters
     ----------
+    *densities : DiscreteTable
+        Tables of the classes, two or more, of the same shape.
+    prior : float or sequence of float, optional
+        Probabilities of all classes, positive and adding up to 1; of two classes that of class 1
+        is enough. All classes are equally probable by default.
+
+    Attributes
+    ----------
+    densities : tuple of DiscreteTable
+        Tables of the classes.
     density_0, density_1 : DiscreteTable
-        Tables of the classes, of the same shape.
-    prior : float
-        Probability of class 1, strictly between 0 and 1.
+        The first two of them.
 
     References
     ----------
@@ -51,17 +65,50 @@ class TableProblem(Problem):
     ((2,), torch.Size([100, 100]))
     """
 
-    density_0: DiscreteTable
-    density_1: DiscreteTable
-    prior: float = 0.5
+    def __init__(
+        self, *densities: DiscreteTable, prior: float | Sequence[float] | None = None
+    ) -> None:
+        for label, density in enumerate(densities):
+            if not isinstance(density, DiscreteTable):
+                raise TypeError(
+                    f"density_{label} must be a DiscreteTable, got {type(density).__name__}."
+                )
+        check_densities(*densities)
+        self._densities = densities
+        self._priors = check_priors(prior, len(densities))
 
-    def __post_init__(self) -> None:
-        for name in ("density_0", "density_1"):
-            if not isinstance(getattr(self, name), DiscreteTable):
-                kind = type(getattr(self, name)).__name__
-                raise TypeError(f"{name} must be a DiscreteTable, got {kind}.")
-        check_densities(self.density_0, self.density_1)
-        object.__setattr__(self, "prior", check_prior(self.prior))
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.describe()})"
+
+    @property
+    def densities(self) -> tuple[DiscreteTable, ...]:
+        """Tables of all classes."""
+        return self._densities
+
+    @property
+    def density_0(self) -> DiscreteTable:
+        """Table of class 0."""
+        return self._densities[0]
+
+    @property
+    def density_1(self) -> DiscreteTable:
+        """Table of class 1."""
+        return self._densities[1]
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self._densities)
+
+    @property
+    def priors(self) -> tuple[float, ...]:
+        """Probabilities of all classes."""
+        return self._priors
+
+    @property
+    def prior(self) -> float:
+        """Probability of class 1, where there are two classes."""
+        return prior_of_two(self._priors)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -80,29 +127,35 @@ class TableProblem(Problem):
         """Draw points of class `label`, rows and columns ``(n, 2)`` as floating-point numbers."""
         n = check_integer("n", n, minimum=1)
         drawing_device(generator, device)
-        density = (self.density_0, self.density_1)[check_label(label)]
+        density = self._densities[check_label(label, self.n_classes)]
         points = density.sample(torch.Size((n,)), generator=generator)
         return points.to(check_floating(dtype))
 
     def bayes_classifier(self, *, dtype: torch.dtype = torch.float32) -> BayesOptimal:
         """Return the optimal classifier; it takes integer points only.
 
-        Its comparison is exact in float64; in float32 probabilities below 1e-38 are lost.
+        Its comparison is exact in float64, which three classes or more always compute in; two
+        classes in float32 lose probabilities below 1e-38.
         """
         check_floating(dtype)
-        zero, one = (
-            DiscreteTable(density.probabilities.to(dtype))
-            for density in (self.density_0, self.density_1)
-        )
-        return BayesOptimal(zero, one, prior=self.prior)
+        densities = self._densities
+        if self.n_classes == 2:
+            densities = tuple(DiscreteTable(d.probabilities.to(dtype)) for d in densities)
+        return BayesOptimal(*densities, prior=self._priors)
 
     def errors(self, label: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Return which points, as a table, the optimal classifier gives to another class.
 
-        Ties count as errors, of either class.
+        Ties count as errors, of every class that shares them.
         """
-        zero, one = self._joint()
-        return one >= zero if check_label(label) == 0 else zero >= one
+        label = check_label(label, self.n_classes)
+        joint = [
+            p * d.probabilities.double().numpy()
+            for p, d in zip(self._priors, self._densities, strict=True)
+        ]
+        own = joint.pop(label)
+        errors: np.ndarray[Any, np.dtype[np.bool_]] = np.max(joint, axis=0) >= own
+        return errors
 
     def error_rate(self, label: int) -> float:
         """Return the exact error rate of the optimal classifier on class `label`.
@@ -113,7 +166,7 @@ class TableProblem(Problem):
         >>> table_problem("g").error_rate(0) < 1e-6
         True
         """
-        density = (self.density_0, self.density_1)[check_label(label)]
+        density = self._densities[check_label(label, self.n_classes)]
         return float(density.probabilities.double().numpy()[self.errors(label)].sum())
 
     def distance_table(self, label: int) -> Floats:
@@ -141,7 +194,7 @@ class TableProblem(Problem):
         >>> table_problem("c").distance_share(0, 1.0) < 0.01
         True
         """
-        density = (self.density_0, self.density_1)[check_label(label)]
+        density = self._densities[check_label(label, self.n_classes)]
         near = self.distance_table(label) <= distance
         return float(density.probabilities.double().numpy()[near].sum())
 
@@ -149,24 +202,20 @@ class TableProblem(Problem):
         """Return all of space; of its points only those of the grid have a class."""
         from trueboundary.domains import Space
 
-        check_label(label)
+        check_label(label, self.n_classes)
         return Space()
 
     def describe(self) -> dict[str, Any]:
         """Return the shape, the prior and a hash of the tables, as plain values."""
         digest = hashlib.blake2b(digest_size=16)
-        for density in (self.density_0, self.density_1):
+        for density in self._densities:
             digest.update(density.probabilities.double().contiguous().numpy().data)
         return {
             "problem": type(self).__name__,
             "shape": list(self.density_0.probabilities.shape),
-            "prior": self.prior,
+            "prior": stored_prior(self._priors),
             "digest": digest.hexdigest(),
         }
-
-    def _joint(self) -> tuple[Floats, Floats]:
-        zero, one = (d.probabilities.double().numpy() for d in (self.density_0, self.density_1))
-        return (1 - self.prior) * zero, self.prior * one
 
 
 def table_problem(panel: str, *, size: int = 100, leak: float = 1e-9) -> TableProblem:
@@ -177,10 +226,11 @@ def table_problem(panel: str, *, size: int = 100, leak: float = 1e-9) -> TablePr
 
     Parameters
     ----------
-    panel : {"c", "g"}
+    panel : {"c", "g", "three"}
         Panel of Figure 2. In both, class 1 is a blob on a floor of small probability that no point
         falls below. In c, class 0 is another such blob, with the same floor; in g, its row is
-        almost always the same one.
+        almost always the same one. In "three", which the paper does not have, a third blob with
+        that floor joins those of c.
     size : int
         Rows and columns of the tables.
     leak : float
@@ -191,9 +241,10 @@ def table_problem(panel: str, *, size: int = 100, leak: float = 1e-9) -> TablePr
     Richardson and Weiss (2021), *A Bayes-Optimal View on Adversarial Examples*, Figure 2 and
     Observation 3.
     """
-    if panel not in TABLE_PANELS:
+    if panel not in (*TABLE_PANELS, _THREE):
         raise ValueError(
-            f"panel must be c or g, got {panel!r}; the others are Gaussian, see planar_problem."
+            f"panel must be c, g or three, got {panel!r}; the others are Gaussian, see "
+            "planar_problem."
         )
     size = check_integer("size", size, minimum=10)
     if not 0 < leak < 1:
@@ -209,7 +260,11 @@ def table_problem(panel: str, *, size: int = 100, leak: float = 1e-9) -> TablePr
     uniform = torch.full_like(blob_1, 1 / size**2)
     table_0 = blob_0 if panel == "g" else (1 - floor) * blob_0 + floor * uniform
     table_1 = (1 - floor) * blob_1 + floor * uniform
-    return TableProblem(DiscreteTable(table_0), DiscreteTable(table_1))
+    tables = [table_0, table_1]
+    if panel == _THREE:
+        blob = torch.outer(_bump(place, 0.5, 0.06), _bump(place, 0.8, 0.06))
+        tables.append((1 - floor) * blob + floor * uniform)
+    return TableProblem(*map(DiscreteTable, tables))
 
 
 def _bump(place: Tensor, centre: float, width: float) -> Tensor:

@@ -274,7 +274,7 @@ def without_broad_component(problem: MixtureProblem) -> MixtureProblem:
         weights = density.weights[:-1]
         others = (density.means[:-1], density.loadings[:-1], density.noise_variance[:-1])
         kept.append(MixtureOfFactorAnalyzers(weights / weights.sum(), *others))
-    return MixtureProblem(kept[0], kept[1], problem.prior)
+    return MixtureProblem(kept[0], kept[1], prior=problem.prior)
 
 
 def with_one_broad_component(problem: MixtureProblem) -> MixtureProblem:
@@ -289,7 +289,7 @@ def with_one_broad_component(problem: MixtureProblem) -> MixtureProblem:
         torch.cat([getattr(one, part)[:-1], getattr(zero, part)[-1:]])
         for part in ("weights", "means", "loadings", "noise_variance")
     ]
-    return MixtureProblem(zero, MixtureOfFactorAnalyzers(*changed), problem.prior)
+    return MixtureProblem(zero, MixtureOfFactorAnalyzers(*changed), prior=problem.prior)
 
 
 def _mixtures_of(problem: MixtureProblem) -> list[MixtureOfFactorAnalyzers]:
@@ -315,7 +315,7 @@ def two_tables_per_class(problem: TableProblem) -> TableProblem:
         table = density.probabilities
         shift = -(len(table) // 5)  # the copies of both classes stay apart
         mixed.append(DiscreteTable((table + torch.roll(table, shift, 0)) / 2))
-    return TableProblem(mixed[0], mixed[1], problem.prior)
+    return TableProblem(mixed[0], mixed[1], prior=problem.prior)
 
 
 def _distribution(problem: TableProblem, label: int) -> tuple[Array, Array]:
