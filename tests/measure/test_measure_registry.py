@@ -138,9 +138,9 @@ def test_what_is_registered_twice_or_is_none_is_refused() -> None:
     ("rates", "error", "sentence"),
     [
         (ExactRates((1.0, 0.0), "x"), ValueError, "none above 0, got \\(1.0, 0.0\\)"),
-        (ExactRates((math.nan, -1.0), "x"), ValueError, "natural logarithms of two error rates"),
-        (ExactRates((-1.0,), "x"), ValueError, "two error rates"),  # type: ignore[arg-type]
-        (ExactRates(("a", "b"), "x"), ValueError, "two error rates"),  # type: ignore[arg-type]
+        (ExactRates((math.nan, -1.0), "x"), ValueError, "natural logarithms of 2 error rates"),
+        (ExactRates((-1.0,), "x"), ValueError, "2 error rates"),  # type: ignore[arg-type]
+        (ExactRates(("a", "b"), "x"), ValueError, "2 error rates"),  # type: ignore[arg-type]
         ((-1.0, -2.0), TypeError, "to return ExactRates, .* got tuple"),
         ({}, TypeError, "got dict"),
         (None, TypeError, "expected say_rates to return ExactRates"),

@@ -165,7 +165,9 @@ def test_unknown_densities_ask_for_a_move():
     with pytest.raises(TypeError, match="pass an InvariantMove of your own"):
         move_for(torch.distributions.Normal(0.0, 1.0), 0)
     with pytest.raises(ValueError, match="label must be 0 or 1"):
-        move_for(UniformSphere(3), 2)
+        move_for(ConcentricSpheres(3), 2)
+    with pytest.raises(ValueError, match="label must be at least 0"):
+        move_for(UniformSphere(3), -1)
 
 
 def test_moves_without_states_say_so(generator):

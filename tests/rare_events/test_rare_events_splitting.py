@@ -510,7 +510,7 @@ def test_bad_arguments():
         estimate(cap(3, 0.1), sphere, score=lambda x: x[:, 0] * math.nan)
     with pytest.raises(ValueError, match="seeds must be points of shape"):
         estimate(cap(3, 1e-3), sphere, seeds=torch.ones(2, 4))
-    with pytest.raises(ValueError, match="label must be 0 or 1"):
+    with pytest.raises(ValueError, match="expected labels 0 and 1, got"):
         estimate(cap(3, 0.1), sphere, label=2)
     with pytest.raises(TypeError, match=r"must be a torch\.Generator"):
         estimate_error_rate(cap(3, 0.1), sphere, 0, generator=7)

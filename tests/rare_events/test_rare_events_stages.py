@@ -224,8 +224,8 @@ def test_the_points_have_the_dtype_of_the_network():
 
 
 def test_bad_stages():
-    with pytest.raises(ValueError, match="label must be 0 or 1"):
-        SplittingStages(cap(0.1), SPHERE, 2)
+    with pytest.raises(ValueError, match="label must be at least 0"):
+        SplittingStages(cap(0.1), SPHERE, -1)
     with pytest.raises(ValueError, match="expected score"):
         SplittingStages(cap(0.1), SPHERE, 0, score="logit")
     with pytest.raises(TypeError, match="no move"):

@@ -45,7 +45,7 @@ class ClassifierModule(nn.Module, ABC):
         Those of two classes are ``[-m/2, +m/2]``, whose difference is the margin m and whose
         softmax is its sigmoid.
         """
-        found = self.outputs(x)
+        found = _own_outputs(self)(x)
         if found.ndim == 2:
             return found
         half = found / 2
@@ -372,6 +372,19 @@ def _of_two(found: Tensor) -> Tensor:
     return found
 
 
+def _own_outputs(classifier: ClassifierModule) -> Classifier:
+    """Return the method that gives a module's outputs: its margin where somebody wrote one.
+
+    Whoever changes the margin of a classifier of two classes in a subclass means to be heard.
+    """
+    own_margin = getattr(classifier.margin, "__func__", None) is not ClassifierModule.margin
+    return (
+        classifier.margin
+        if own_margin and classifier.n_classes in (2, None)
+        else classifier.outputs
+    )
+
+
 def _speaks_by_its_outputs(classifier: Classifier) -> TypeGuard[ClassifierModule]:
     """Whether calling a classifier gives its own outputs: nothing hangs on or hides `forward`."""
     everywhere = nn.modules.module
@@ -392,7 +405,7 @@ def raw_outputs(classifier: Classifier, x: Tensor) -> Tensor:
         parameter = next(classifier.parameters(), None)
         if parameter is not None and parameter.dtype in _HALF:
             points = points.to(parameter.dtype)
-    call = classifier.outputs if _speaks_by_its_outputs(classifier) else classifier
+    call = _own_outputs(classifier) if _speaks_by_its_outputs(classifier) else classifier
     try:
         output = call(points)
     except RuntimeError as error:

@@ -36,9 +36,9 @@ def check_inputs(classifier: Any, problem: Any) -> None:
 
 
 def compared_points(problem: Problem) -> list[npt.NDArray[np.float64]]:
-    """Return random points of either class at which margins are compared with what was read."""
+    """Return random points of each class at which margins are compared with what was read."""
     blocks = (
         problem.block(0, seed=0, label=label, dtype=torch.float64, purpose="compare")[0]
-        for label in (0, 1)
+        for label in range(problem.n_classes)
     )
     return [x[:_N_COMPARED].flatten(1).numpy(force=True) for x in blocks]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,12 @@ from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import table_errors
 from trueboundary.measure.proofs import Proof, default_proof
 from trueboundary.plurals import plural
-from trueboundary.problems import Problem, TableProblem, output_doubts
+from trueboundary.problems import (
+    Problem,
+    TableProblem,
+    check_number_of_classes,
+    output_doubts,
+)
 from trueboundary.theory.intervals import censored_median, t_interval
 
 __all__ = ["Distances", "distances", "distances_from"]
@@ -41,7 +46,7 @@ class Distances:
     Attributes
     ----------
     label : int
-        The class, 0 or 1.
+        The class, 0 to K - 1.
     lower, upper : ndarray of shape (n,)
         Proven lower bounds (0 where there is no certificate) and distances at which an error was
         found (infinite where none was). 0 for points that are errors themselves.
@@ -53,6 +58,8 @@ class Distances:
         For each point why no error was found from it, empty where one was.
     warnings : tuple of str
         Reasons for doubt, each a sentence.
+    other : ndarray of int, shape (n,)
+        The class on the other side of the error that was found, -1 where none was or nothing tells.
     """
 
     label: int
@@ -62,6 +69,11 @@ class Distances:
     method: str = ""
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    other: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        if not len(self.other):
+            object.__setattr__(self, "other", np.full(len(self.upper), -1))
 
     @property
     def n(self) -> int:
@@ -142,7 +154,7 @@ def distances(
     domain: Domain | None = None,
     seed: int = 0,
     device: str = "cpu",
-) -> tuple[Distances, Distances]:
+) -> tuple[Distances, ...]:
     """Bracket the distance from random points of each class to the nearest error.
 
     Parameters
@@ -176,7 +188,7 @@ def distances(
     Returns
     -------
     tuple of Distances
-        For class 0 and class 1. On a `TableProblem` both bounds are exact.
+        One for each class. On a `TableProblem` both bounds are exact.
 
     Raises
     ------
@@ -209,12 +221,13 @@ def distances(
     check_device(device)
     n_points = check_integer("n_points", n_points, minimum=1)
     with evaluated(classifier) as sentences:
-        doubts = sentences + output_doubts(
-            classifier, problem, dtype=dtype_of(classifier), device=device
+        dtype = dtype_of(classifier)
+        check_number_of_classes(classifier, problem, dtype=dtype, device=device)
+        doubts = sentences + output_doubts(classifier, problem, dtype=dtype, device=device)
+        measured = _measured(
+            classifier, problem, n_points, attack, certificate, domain, seed, device
         )
-        both = _measured(classifier, problem, n_points, attack, certificate, domain, seed, device)
-    zero, one = (replace(found, warnings=doubts + found.warnings) for found in both)
-    return zero, one
+    return tuple(replace(found, warnings=doubts + found.warnings) for found in measured)
 
 
 def _measured(
@@ -226,16 +239,16 @@ def _measured(
     domain: Domain | None,
     seed: int,
     device: str,
-) -> tuple[Distances, Distances]:
+) -> tuple[Distances, ...]:
+    labels = range(problem.n_classes)
     if isinstance(problem, TableProblem) and attack is None and certificate is None:
         if domain is not None and not isinstance(domain, Space):
             raise ValueError(
                 f"tables have all their points in space, got the domain {domain.describe()}; "
                 "leave it out."
             )
-        zero, one = (_on_table(classifier, problem, label, n_points, seed) for label in (0, 1))
-        return zero, one
-    zero, one = (
+        return tuple(_on_table(classifier, problem, label, n_points, seed) for label in labels)
+    return tuple(
         _proven_and_found(
             classifier,
             partial(_drawn, problem, label, n_points, seed, device),
@@ -245,9 +258,8 @@ def _measured(
             domain=problem.domain(label) if domain is None else domain,
             seed=seed,
         )
-        for label in (0, 1)
+        for label in labels
     )
-    return zero, one
 
 
 def _drawn(
@@ -374,7 +386,8 @@ def _bracket(
         for found, reason in zip(result.success.tolist(), result.messages(), strict=True)
     )
     method = f"{below} below, {type(attack).__name__} above"
-    return Distances(label, lower, upper, exact, method, reasons, doubts)
+    other = torch.where(result.success, result.predicted, -1).numpy(force=True)
+    return Distances(label, lower, upper, exact, method, reasons, doubts, other)
 
 
 def _check_order(lower: Floats, upper: Floats, x: Tensor, proof: str, attack: str) -> None:

@@ -21,8 +21,9 @@ from trueboundary.classifiers import (
     SphereBayes,
     TruncatedSum,
     dtype_of,
-    margin,
     misclassified,
+    outputs,
+    predicted,
 )
 from trueboundary.classifiers.ellipsoid import Ellipsoid
 from trueboundary.classifiers.integrity import Disagreement
@@ -88,10 +89,26 @@ class OneByOne:
         self, index: int, n: int, *, seed: int, label: int, device: torch.device | str
     ) -> int:
         """Return the number of errors among the first points of a block."""
+        return _n_errors(self.classifier, self._points(index, n, seed, label, device), label)
+
+    @torch.no_grad()
+    def by_class(
+        self, index: int, n: int, *, seed: int, label: int, device: torch.device | str
+    ) -> Tensor:
+        """Return how many of the first points of a block each class gets, int64, ``(K,)``.
+
+        A point without a class, whose output is NaN, counts for none.
+        """
+        found = outputs(self.classifier, self._points(index, n, seed, label, device))
+        return predicted(found).cpu().bincount(minlength=self.problem.n_classes)
+
+    def _points(
+        self, index: int, n: int, seed: int, label: int, device: torch.device | str
+    ) -> Tensor:
         x, _ = self.problem.block(
             index, seed=seed, label=label, dtype=dtype_of(self.classifier), device=device
         )
-        return _n_errors(self.classifier, x[:n], label)
+        return x[:n]
 
 
 class InEigenbasis:
@@ -218,9 +235,11 @@ def _of_ellipsoid(
 
 @register_block_counter(ReLUNetwork, Problem)  # type: ignore[type-abstract]
 def _of_relu(network: ReLUNetwork, problem: Problem) -> BlockCounter | str:
+    if network.n_classes > 2:
+        return "a screen bounds the one margin of two classes"
     return why_not_screened(network) or Screened(network, problem)
 
 
 @torch.no_grad()
 def _n_errors(classifier: Classifier, x: Tensor, label: int) -> int:
-    return int(misclassified(margin(classifier, x), label).sum())
+    return int(misclassified(outputs(classifier, x), label).sum())

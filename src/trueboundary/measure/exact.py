@@ -18,8 +18,8 @@ from trueboundary.classifiers import (
     SphereBayes,
     TruncatedSum,
     dtype_of,
-    margin,
     misclassified,
+    outputs,
 )
 from trueboundary.classifiers.ellipsoid import Ellipsoid
 from trueboundary.classifiers.integrity import Disagreement, require_agreement
@@ -94,24 +94,22 @@ def table_errors(
     classifier: Classifier, problem: TableProblem, label: int
 ) -> npt.NDArray[np.bool_]:
     """Return which integer points a classifier gives to another class than `label`."""
-    shape = problem.density_0.probabilities.shape
+    shape = problem.densities[0].probabilities.shape
     points = torch.cartesian_prod(*(torch.arange(size) for size in shape)).to(dtype_of(classifier))
     with torch.no_grad():
-        margins = torch.cat(
-            [margin(classifier, block) for block in torch.split(points, BLOCK_SIZE)]
-        )
-    errors: npt.NDArray[np.bool_] = misclassified(margins, label).reshape(shape).numpy(force=True)
+        found = torch.cat([outputs(classifier, block) for block in torch.split(points, BLOCK_SIZE)])
+    errors: npt.NDArray[np.bool_] = misclassified(found, label).reshape(shape).numpy(force=True)
     return errors
 
 
 @register_exact_rate(object, TableProblem)
 def _on_table(classifier: Classifier, problem: TableProblem) -> ExactRates:
     found = []
-    for label, density in enumerate((problem.density_0, problem.density_1)):
+    for label, density in enumerate(problem.densities):
         table = density.probabilities.double().numpy(force=True)
         share = float(table[table_errors(classifier, problem, label)].sum()) / float(table.sum())
         found.append(math.log(min(share, 1.0)) if share > 0 else -math.inf)
-    return ExactRates((found[0], found[1]), "the table's points can be looked at one by one")
+    return ExactRates(tuple(found), "the table's points can be looked at one by one")
 
 
 def _of_ellipsoid(ellipsoid: Ellipsoid, problem: ConcentricSpheres) -> ExactRates:
@@ -134,9 +132,9 @@ def _is_its_pair(classifier: BayesOptimal, problem: MixtureProblem) -> bool:
     Log densities in many dimensions are large, and in float32 their differences stray from the
     exact rule's by more than an exact error rate should hide.
     """
-    if dtype_of(classifier) != torch.float64:
+    if dtype_of(classifier) != torch.float64 or problem.n_classes > 2:
         return False
-    own, true = classifier.densities, (problem.density_0, problem.density_1)
+    own, true = classifier.densities, problem.densities
     same = all(
         isinstance(a, LowRankGaussian)
         and isinstance(b, LowRankGaussian)

@@ -15,14 +15,20 @@ from trueboundary.attacks import AttackStatus, AttackWarning
 from trueboundary.classifiers import Classifier, dtype_of, evaluated
 from trueboundary.devices import check_device
 from trueboundary.measure._inputs import check_inputs
-from trueboundary.measure.counting import block_counter
+from trueboundary.measure.counting import OneByOne, block_counter
 from trueboundary.measure.exact import exact_error_rates
 from trueboundary.measure.registered import ExactRates, known_exact_rates
 from trueboundary.plurals import plural
-from trueboundary.problems import Problem, TableProblem, output_doubts
+from trueboundary.problems import (
+    Problem,
+    TableProblem,
+    check_number_of_classes,
+    output_doubts,
+)
 from trueboundary.problems.base import BLOCK_SIZE
 from trueboundary.problems.seeding import block_generator
 from trueboundary.rare_events import (
+    ClassRate,
     RareEventWarning,
     Splitting,
     SplittingResult,
@@ -63,7 +69,7 @@ class ErrorRate:
     Attributes
     ----------
     label : int
-        The class, 0 or 1.
+        The class, 0 to K - 1.
     value : float
         The error rate. Where it is exact, 0 may also stand for less than the smallest float64 (see
         `log10`); where it is sampled, 0 only says that no error was seen, and `high` is what is
@@ -87,6 +93,9 @@ class ErrorRate:
         Reasons for doubt, each a sentence.
     splitting : SplittingResult or None
         The run of splitting, where there was one, whether it reached an error or not.
+    into : tuple of ClassRate
+        For three classes and more, at which rate the points go to each class that gets some of the
+        errors, with intervals like `low` and `high`; empty where nothing tells.
     """
 
     label: int
@@ -101,11 +110,18 @@ class ErrorRate:
     n_evaluations: int = 0
     warnings: tuple[str, ...] = ()
     splitting: SplittingResult | None = None
+    into: tuple[ClassRate, ...] = ()
 
     def __str__(self) -> str:
         """Say the error rate in one line."""
         doubts = "".join(f"; warning: {sentence}" for sentence in self.warnings)
-        return f"class {self.label}: {self._estimate()}{doubts}"
+        return f"class {self.label}: {self._estimate()}{self._into()}{doubts}"
+
+    def _into(self) -> str:
+        """Say which classes most of the errors go to."""
+        most = sorted(self.into, key=lambda rate: -rate.value)[:3]
+        named = ", ".join(f"{rate.label} ({rate.value:.3g})" for rate in most)
+        return f"; most into {named}" if most else ""
 
     def _estimate(self) -> str:
         if self.method == "exact":
@@ -137,13 +153,13 @@ def error_rate(
     confidence: float = 0.95,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> tuple[ErrorRate, ErrorRate]:
+) -> tuple[ErrorRate, ...]:
     """Return the error rate of a classifier on each class of a problem.
 
     Parameters
     ----------
     classifier : callable
-        Maps points ``(n, *event)`` to ``(n,)``, ``(n, 1)`` or ``(n, 2)`` logits. Modules are
+        Maps points ``(n, *event)`` to margins ``(n,)`` or logits ``(n, K)``. Modules are
         evaluated in eval mode and left in the mode they came in; the result says so where that may
         matter.
     problem : Problem
@@ -171,14 +187,15 @@ def error_rate(
     Returns
     -------
     tuple of ErrorRate
-        For class 0 and class 1.
+        One for each class.
 
     Raises
     ------
     TypeError
         If splitting was asked for and knows no move for the problem's density.
     ValueError
-        If the method is not available for this classifier.
+        If the method is not available for this classifier, or it has more or fewer classes than
+        the problem.
 
     Warns
     -----
@@ -211,13 +228,12 @@ def error_rate(
     check_device(device)
     splitting = replace(splitting or Splitting(), confidence=confidence)
     with evaluated(classifier) as sentences:
-        doubts = output_doubts(classifier, problem, dtype=dtype_of(classifier), device=device)
-        zero, one = _measured(
-            classifier, problem, method, n_points, seed, splitting, device, progress
-        )
+        dtype = dtype_of(classifier)
+        check_number_of_classes(classifier, problem, dtype=dtype, device=device)
+        doubts = output_doubts(classifier, problem, dtype=dtype, device=device)
+        rates = _measured(classifier, problem, method, n_points, seed, splitting, device, progress)
     doubts = sentences + doubts
-    zero, one = (replace(rate, warnings=doubts + rate.warnings) for rate in (zero, one))
-    return zero, one
+    return tuple(replace(rate, warnings=doubts + rate.warnings) for rate in rates)
 
 
 def _measured(
@@ -229,11 +245,12 @@ def _measured(
     splitting: Splitting,
     device: str,
     progress: Progress | None,
-) -> tuple[ErrorRate, ErrorRate]:
+) -> tuple[ErrorRate, ...]:
+    labels = range(problem.n_classes)
     if method in (None, "exact"):
         exact = exact_error_rates(classifier, problem)
         if isinstance(exact, ExactRates):
-            return _exact(0, exact), _exact(1, exact)
+            return tuple(_exact(label, exact) for label in labels)
         if method == "exact":
             raise ValueError(
                 f"exact error rates are known for {known_exact_rates()}; got "
@@ -242,10 +259,10 @@ def _measured(
             )
     run = _Run(classifier, problem, n_points, seed, splitting, device, progress or (lambda _: None))
     if method == "splitting":
-        return run.split(0, "asked for"), run.split(1, "asked for")
+        return tuple(run.split(label, "asked for") for label in labels)
     reason = str(exact) if method is None else "asked for"
-    zero, one = run.sample(0, reason), run.sample(1, reason)
-    return (zero, one) if method == "sampling" else (run.look_deeper(zero), run.look_deeper(one))
+    sampled = [run.sample(label, reason) for label in labels]
+    return tuple(sampled if method == "sampling" else map(run.look_deeper, sampled))
 
 
 def _exact(label: int, exact: ExactRates) -> ErrorRate:
@@ -268,18 +285,38 @@ class _Run:
 
     def sample(self, label: int, reason: str) -> ErrorRate:
         """Count errors among random points."""
+        n_classes, confidence = self.problem.n_classes, self.splitting.confidence
         count = block_counter(self.classifier, self.problem)
+        into = [0] * n_classes
         n_errors = n_seen = 0
         for index in range(-(-self.n_points // BLOCK_SIZE)):
             n = min(BLOCK_SIZE, self.n_points - n_seen)
-            n_errors += count(index, n, seed=self.seed, label=label, device=self.device)
+            if n_classes > 2 and isinstance(count, OneByOne):
+                found = count.by_class(index, n, seed=self.seed, label=label, device=self.device)
+                into = [before + new for before, new in zip(into, found.tolist(), strict=True)]
+                n_errors = n_seen + n - into[label]
+            else:
+                n_errors += count(index, n, seed=self.seed, label=label, device=self.device)
             n_seen += n
-            self.progress((label + n_seen / self.n_points) / 2)
-        low, high = clopper_pearson(n_errors, n_seen, self.splitting.confidence)
+            self.progress((label + n_seen / self.n_points) / n_classes)
+        low, high = clopper_pearson(n_errors, n_seen, confidence)
         value = n_errors / n_seen
-        log10 = math.log10(value) if value > 0 else -math.inf
         return ErrorRate(
-            label, value, low, high, log10, "sampling", reason, n_seen, n_errors, n_seen
+            label,
+            value,
+            low,
+            high,
+            math.log10(value) if value > 0 else -math.inf,
+            "sampling",
+            reason,
+            n_seen,
+            n_errors,
+            n_seen,
+            into=tuple(
+                ClassRate(other, n / n_seen, *clopper_pearson(n, n_seen, confidence))
+                for other, n in enumerate(into)
+                if n and other != label
+            ),
         )
 
     def split(self, label: int, reason: str) -> ErrorRate:
@@ -321,6 +358,7 @@ class _Run:
             n_evaluations=result.n_evaluations,
             warnings=doubts,
             splitting=result,
+            into=result.into,
         )
 
     def _seeds(

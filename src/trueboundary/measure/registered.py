@@ -31,9 +31,9 @@ __all__ = [
 
 
 class ExactRates(NamedTuple):
-    """Natural logarithms of the error rates on class 0 and class 1, and why they are exact."""
+    """Natural logarithms of the error rates on all classes, and why they are exact."""
 
-    log_errors: tuple[float, float]
+    log_errors: tuple[float, ...]
     reason: str
 
 
@@ -238,10 +238,10 @@ def exact_rates_for(classifier: Any, problem: Problem) -> ExactRates | str:
         )
     logs = found.log_errors
     real = all(isinstance(log, (int, float)) and log <= 0 for log in logs)  # false for NaN, too
-    if len(logs) != 2 or not real:
+    if len(logs) != problem.n_classes or not real:
         raise ValueError(
-            f"expected {name} to return the natural logarithms of two error rates, none above 0, "
-            f"got {logs}."
+            f"expected {name} to return the natural logarithms of {problem.n_classes} error rates, "
+            f"none above 0, got {logs}."
         )
     return found
 

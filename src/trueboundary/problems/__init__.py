@@ -14,7 +14,7 @@ from trueboundary.problems.mixtures import (
     other_subspace_distance,
     subspace_distances,
 )
-from trueboundary.problems.outputs import output_doubts
+from trueboundary.problems.outputs import check_number_of_classes, output_doubts
 from trueboundary.problems.planar import (
     PLANAR_PANELS,
     planar_gaussian,
@@ -43,6 +43,7 @@ __all__ = [
     "Stream",
     "TableProblem",
     "block_generator",
+    "check_number_of_classes",
     "fit_image_problem",
     "fit_images",
     "other_subspace_distance",

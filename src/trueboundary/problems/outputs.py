@@ -6,11 +6,19 @@ import warnings
 
 import torch
 
-from trueboundary.classifiers import Classifier, ClassifierWarning, margin, probability_doubts
+from trueboundary.classifiers import (
+    Classifier,
+    ClassifierModule,
+    ClassifierWarning,
+    margin,
+    number_of_classes,
+    outputs,
+    probability_doubts,
+)
 from trueboundary.classifiers.edge import gives_one_number
 from trueboundary.problems.base import Problem
 
-__all__ = ["output_doubts"]
+__all__ = ["check_number_of_classes", "output_doubts"]
 
 _N_POINTS = 256  # of each class
 
@@ -53,7 +61,7 @@ def output_doubts(
     ...     len(output_doubts(sigmoid, ConcentricSpheres(dim=5)))
     1
     """
-    if not gives_one_number(classifier):
+    if problem.n_classes > 2 or not gives_one_number(classifier):
         return ()
     margins = []
     for label in (0, 1):
@@ -72,3 +80,48 @@ def output_doubts(
     for sentence in doubts:
         warnings.warn(sentence, ClassifierWarning, stacklevel=3)
     return doubts
+
+
+def check_number_of_classes(
+    classifier: Classifier,
+    problem: Problem,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Raise unless a classifier speaks of as many classes as a problem has.
+
+    Parameters
+    ----------
+    classifier, problem, dtype, device
+        As for `output_doubts`; two points are classified, unless the classifier says it itself.
+
+    Raises
+    ------
+    ValueError
+        With one sentence that names both numbers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.problems import ConcentricSpheres, check_number_of_classes
+    >>> try:
+    ...     check_number_of_classes(torch.nn.Linear(5, 10), ConcentricSpheres(dim=5))
+    ... except ValueError as error:
+    ...     print(error)
+    the classifier has 10 classes and the problem has 2; give as_classifier(classifier, classes=...)
+    """
+    n = classifier.n_classes if isinstance(classifier, ClassifierModule) else None
+    if n is None:
+        x, _ = problem.block(
+            0, seed=0, block_size=2, label=0, dtype=dtype, device=device, purpose="outputs"
+        )
+        with torch.no_grad():
+            n = number_of_classes(outputs(classifier, x, allow_nan=True))
+    if n != problem.n_classes:
+        cure = "give as_classifier(classifier, classes=...)"
+        if n < problem.n_classes:
+            cure = f"a problem of {problem.n_classes} classes asks for as many logits"
+        raise ValueError(
+            f"the classifier has {n} classes and the problem has {problem.n_classes}; {cure}"
+        )

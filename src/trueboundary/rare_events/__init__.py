@@ -22,6 +22,7 @@ from trueboundary.rare_events.splitting import (
     estimate_error_rate,
 )
 from trueboundary.rare_events.splitting_results import (
+    ClassRate,
     RareEventWarning,
     Splitting,
     SplittingResult,
@@ -29,6 +30,7 @@ from trueboundary.rare_events.splitting_results import (
 )
 
 __all__ = [
+    "ClassRate",
     "GaussianMove",
     "InvariantMove",
     "MixtureMove",

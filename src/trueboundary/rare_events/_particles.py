@@ -39,6 +39,14 @@ class System:
             ]
         )
 
+    def classes(self, states: Tensor) -> Tensor:
+        """Return the predicted class of each state, int64, shape ``(n,)``."""
+        parts = [
+            self.score.classes(self.move.points(states[start : start + self.batch_size]))
+            for start in range(0, len(states), self.batch_size)
+        ]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+
     def sweep(self, states: Tensor, scores: Tensor, level: float, step: float) -> float:
         """Move every state once, in place, within ``score >= level``; return the acceptance.
 
@@ -167,13 +175,29 @@ def _run_group(
         len(set(family[left].tolist()))
         for family, left in zip(ancestors.view(n_replicates, -1), alive, strict=True)
     ]
+    errors = states[alive.flatten()]
+    into = _shares(system, errors, alive.sum(dim=1).tolist()) if system.score.n_classes > 2 else ()
     return Replicates(
         tuple(log_values.tolist()),
         tuple(acceptance),
         tuple(families),
         first_errors,
-        states[alive.flatten()],
+        errors,
         system.score.n_evaluations - n_before,
+        into,
+    )
+
+
+def _shares(system: System, errors: Tensor, sizes: list[int]) -> tuple[tuple[float, ...], ...]:
+    """Return which share of each replicate's errors, listed one after the other, each class gets.
+
+    Together with the share of particles that are errors they make the replicate's estimate of the
+    probability of an error into each class, as unbiased as that of any error.
+    """
+    n_classes = system.score.n_classes
+    return tuple(
+        tuple((classes.bincount(minlength=n_classes).double() / max(1, len(classes))).tolist())
+        for classes in torch.split(system.classes(errors).cpu(), sizes)
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trueboundary._checks import check_integer
 from trueboundary._tensors import check_floating
 from trueboundary.densities import (
     DiscreteTable,
@@ -341,7 +342,7 @@ def move_for(
     ----------
     source : Problem, Distribution or InvariantMove
         A problem or density of this package, or a move of one's own, returned as it is.
-    label : {0, 1}
+    label : int
         The class, for problems.
     dtype : torch.dtype
         Of the points; float32 or float64.
@@ -360,7 +361,7 @@ def move_for(
     >>> move_for(ConcentricSpheres(dim=3), 1).density
     UniformSphere(dim=3, radius=1.3)
     """
-    label, dtype = check_label(label), check_floating(dtype)
+    label, dtype = class_of(source, label), check_floating(dtype)
     if isinstance(source, InvariantMove):
         return source
     density = _density_of(source, label) if isinstance(source, Problem) else source
@@ -377,6 +378,13 @@ def move_for(
         "expected a sphere, a low-rank Gaussian, a mixture of factor analyzers or a table, or "
         "pass an InvariantMove of your own as the source."
     )
+
+
+def class_of(source: Any, label: int) -> int:
+    """Return a label if it is a class of the source, as far as that knows its classes, or raise."""
+    if isinstance(source, Problem):
+        return check_label(label, source.n_classes)
+    return check_integer("label", label, minimum=0)
 
 
 def _density_of(problem: Problem, label: int) -> Any:

@@ -101,6 +101,9 @@ class Replicates:
         errors found otherwise makes use.
     n_evaluations : int
         Points classified.
+    into : tuple of tuple of float
+        For each replicate, which share of its errors goes to each class; empty for two classes, of
+        which errors have no choice.
 
     Examples
     --------
@@ -118,6 +121,7 @@ class Replicates:
     n_first_errors: int
     survivors: Tensor
     n_evaluations: int
+    into: tuple[tuple[float, ...], ...] = ()
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -148,6 +152,7 @@ class Replicates:
             n_first_errors=sum(part.n_first_errors for part in parts),
             survivors=torch.cat([part.survivors.to(parts[0].survivors.device) for part in parts]),
             n_evaluations=sum(part.n_evaluations for part in parts),
+            into=tuple(shares for part in parts for shares in part.into),
         )
 
     def thinned(self, n_survivors: int) -> Replicates:
@@ -163,6 +168,7 @@ class Replicates:
             "n_first_errors": np.array(self.n_first_errors, dtype=np.int64),
             "survivors": self.survivors.cpu().numpy(),
             "n_evaluations": np.array(self.n_evaluations, dtype=np.int64),
+            **({"into": np.array(self.into, dtype=np.float64)} if self.into else {}),
         }
 
     @classmethod
@@ -175,6 +181,7 @@ class Replicates:
             int(arrays["n_first_errors"]),
             torch.from_numpy(arrays["survivors"].copy()),
             int(arrays["n_evaluations"]),
+            tuple(tuple(row) for row in arrays["into"].tolist()) if "into" in arrays else (),
         )
 
 

@@ -14,10 +14,10 @@ from trueboundary._checks import check_integer
 from trueboundary._tensors import check_floating
 from trueboundary.classifiers import Classifier, dtype_of, evaluated
 from trueboundary.devices import check_device
-from trueboundary.problems.base import Problem, check_label
+from trueboundary.problems.base import Problem
 from trueboundary.problems.outputs import output_doubts
 from trueboundary.rare_events._particles import System, run_pilot, run_replicates
-from trueboundary.rare_events.moves import move_for
+from trueboundary.rare_events.moves import class_of, move_for
 from trueboundary.rare_events.replicates import Pilot, Replicates
 from trueboundary.rare_events.representation import check_seeds, unrepresented_groups
 from trueboundary.rare_events.scores import Score, ScoreFunction
@@ -55,14 +55,14 @@ def estimate_error_rate(
     Parameters
     ----------
     classifier : callable
-        Maps points ``(n, *event)`` to ``(n,)``, ``(n, 1)`` or ``(n, 2)`` logits. Modules are
+        Maps points ``(n, *event)`` to margins ``(n,)`` or logits ``(n, K)``. Modules are
         evaluated in eval mode and left in the mode they came in; the result says so where that may
         matter.
     source : Problem, Distribution or InvariantMove
         What the points are drawn from: a problem or a density of this package, or a move of one's
         own that leaves another density unchanged.
-    label : {0, 1}
-        Class of the points; an error is a point that is given to the other class.
+    label : int
+        Class of the points; an error is a point that is given to another class.
     generator : torch.Generator
         Source of all random numbers; its device is where points live.
     splitting : Splitting, optional
@@ -192,7 +192,7 @@ class SplittingStages:
         device: torch.device | str = "cpu",
     ) -> None:
         self.classifier = classifier
-        self.label = check_label(label)
+        self.label = class_of(source, label)
         self.splitting = splitting or Splitting()
         self.score = score
         self.score_name = ScoreFunction(classifier, self.label, score).name

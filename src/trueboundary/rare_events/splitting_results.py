@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
@@ -13,11 +14,20 @@ from trueboundary.plurals import plural
 from trueboundary.rare_events.replicates import Pilot, Replicates
 from trueboundary.theory.intervals import Interval, clopper_pearson, t_interval
 
-__all__ = ["RareEventWarning", "Splitting", "SplittingResult", "log_normal_interval"]
+__all__ = ["ClassRate", "RareEventWarning", "Splitting", "SplittingResult", "log_normal_interval"]
 
 _LOG_NORMAL_FROM = 0.3  # relative spread of the replicates
 _HARDLY_MOVING = 0.02  # acceptance
 _SPREAD_FACTOR = 3.0  # how much wider than ideal is worth a warning
+
+
+class ClassRate(NamedTuple):
+    """The probability that a point is given to one class, with an interval."""
+
+    label: int
+    value: float
+    low: float
+    high: float
 
 
 class RareEventWarning(UserWarning):
@@ -133,6 +143,9 @@ class SplittingResult:
         The score that guided the particles.
     warnings : tuple of str
         Reasons to doubt the result, in words.
+    into : tuple of ClassRate
+        For three classes and more, the rates of errors into each class that gets some, with
+        intervals like that of the whole; empty where no error was reached.
     """
 
     value: float
@@ -154,6 +167,7 @@ class SplittingResult:
     label: int
     score: str
     warnings: tuple[str, ...] = ()
+    into: tuple[ClassRate, ...] = ()
 
     @property
     def interval(self) -> Interval:
@@ -235,7 +249,28 @@ def estimate(
         label=label,
         score=score,
         warnings=warnings,
+        into=_into(replicates, n_independent, confidence, is_plain_sampling) if reached else (),
     )
+
+
+def _into(
+    replicates: Replicates, n_independent: int, confidence: float, is_plain_sampling: bool
+) -> tuple[ClassRate, ...]:
+    """Return the rates of errors into each class that gets some of them."""
+    if not replicates.into:
+        return ()
+    parts = replicates.values[:, None] * np.array(replicates.into)  # (n_replicates, K)
+    rates = []
+    for label, values in enumerate(parts.T):
+        if not values.any():
+            continue
+        mean = float(values.mean())
+        if is_plain_sampling:
+            interval = clopper_pearson(round(mean * n_independent), n_independent, confidence)
+        else:
+            interval = t_interval(values, confidence)
+        rates.append(ClassRate(label, mean, max(interval.low, 0.0), interval.high))
+    return tuple(rates)
 
 
 def log_normal_interval(values: np.typing.ArrayLike, confidence: float = 0.95) -> Interval:
