@@ -7,8 +7,10 @@ import torch
 
 from trueboundary.attacks import Space
 from trueboundary.classifiers import TruncatedSum
+from trueboundary.densities import MixtureOfFactorAnalyzers
 from trueboundary.problems import (
     ConcentricSpheres,
+    MixtureProblem,
     OnlineStream,
     Problem,
     planar_problem,
@@ -40,6 +42,22 @@ class TwoGaussians(Problem):
         return {"problem": "TwoGaussians"}
 
 
+def ten_mixtures():
+    """Ten classes of one to three components in five dimensions, some rare."""
+    generator = torch.Generator().manual_seed(0)
+
+    def numbers(*shape):
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    return MixtureProblem(
+        *(
+            MixtureOfFactorAnalyzers(numbers(n).softmax(0), numbers(n, 5), numbers(n, 5, 2), 0.04)
+            for n in (1, 2, 3, 1, 2, 3, 1, 2, 3, 1)
+        ),
+        prior=[0.04, 0.06] * 3 + [0.2, 0.15, 0.3, 0.05],
+    )
+
+
 PROBLEMS = [
     ConcentricSpheres(2),
     ConcentricSpheres(50, 1.7),
@@ -47,6 +65,9 @@ PROBLEMS = [
     planar_problem("a"),
     planar_problem("h"),
     table_problem("g"),
+    planar_problem("three"),
+    table_problem("three", size=30),
+    ten_mixtures(),
 ]
 
 

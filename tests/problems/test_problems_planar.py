@@ -9,6 +9,7 @@ import torch
 from trueboundary.measure import error_rate
 from trueboundary.problems import (
     PLANAR_PANELS,
+    MixtureProblem,
     planar_gaussian,
     planar_mixture,
     planar_problem,
@@ -91,3 +92,40 @@ def test_bad_parameters_are_named():
         planar_problem("e", small_std=0.0)
     with pytest.raises(ValueError, match="add up to one"):
         planar_mixture([(0.5, (0.0, 0.0), (1.0, 1.0), 0.0)])
+
+
+def dense_density(density, points):
+    """Return the density at points by the formula of a dense Gaussian, in NumPy."""
+    n_components = getattr(density, "n_components", 1)
+    total = np.zeros(len(points))
+    for k in range(n_components):
+        component = density.component(k) if n_components > 1 else density
+        covariance = component.covariance_matrix.numpy()
+        offset = points - component.mean.numpy()
+        squares = (offset @ np.linalg.inv(covariance) * offset).sum(1)
+        weight = density.weights[k].item() if n_components > 1 else 1.0
+        total += weight * np.exp(-squares / 2) / (2 * np.pi * np.linalg.det(covariance) ** 0.5)
+    return total
+
+
+@pytest.mark.parametrize("prior", [None, (0.2, 0.5, 0.3)])
+def test_the_errors_of_three_classes_are_those_integrated_on_a_grid(prior):
+    problem = MixtureProblem(*planar_problem("three").densities, prior=prior)
+    side = np.linspace(-7, 7, 1401)
+    grid = np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 2)
+    densities = np.stack([dense_density(d, grid) for d in problem.densities])
+    joint = np.array(problem.priors)[:, None] * densities
+    winner = joint.argmax(0)
+    cell = (side[1] - side[0]) ** 2
+    np.testing.assert_allclose(densities.sum(1) * cell, 1, atol=1e-6)
+    optimal = problem.bayes_classifier().predict(torch.from_numpy(grid))
+    assert (optimal.numpy() == winner).all()
+    # Into which class the errors of each fall: every entry by sampling, against the integral.
+    for label in range(3):
+        shares = [densities[label][winner == into].sum() * cell for into in range(3)]
+        x, _ = next(problem.blocks(100_000, seed=0, block_size=100_000, label=label))
+        counts = torch.bincount(problem.bayes_classifier().predict(x), minlength=3)
+        for into, share in enumerate(shares):
+            assert share > 1e-4  # each class meets both of the others
+            error = 4 * (share * (1 - share) / 100_000) ** 0.5
+            assert counts[into] / 100_000 == pytest.approx(share, abs=error)

@@ -147,15 +147,98 @@ class IsNotFinite(Squares):
         return Space()
 
 
+class ThreeSquares(Squares):
+    """A sound problem of three classes: a third square overlaps the second."""
+
+    n_classes = 3
+    priors = (0.5, 0.3, 0.2)
+
+    def bayes_classifier(self, *, dtype: torch.dtype = torch.float32) -> Any:
+        def logits(x: Tensor) -> Tensor:
+            inside = torch.stack(
+                [((x >= 0.5 * k) & (x <= 1 + 0.5 * k)).all(dim=1) for k in range(3)], dim=1
+            )
+            return inside * torch.tensor(self.priors, dtype=x.dtype)
+
+        return as_classifier(logits)
+
+
+def test_a_sound_problem_of_three_classes_passes() -> None:
+    check_problem(ThreeSquares())
+
+
+class HasTwoPriors(ThreeSquares):
+    priors = (0.5, 0.5)  # type: ignore[assignment]
+
+
+class HasOnePrior(Squares):
+    n_classes = 1
+    priors = (1.0,)  # type: ignore[assignment]
+
+
+class HasPriorsOfMoreThanAll(ThreeSquares):
+    priors = (0.5, 0.3, 0.3)
+
+
+class DrawsAnotherShareOfTheThird(ThreeSquares):
+    def _sample_labels(self, n: int, **options: Any) -> Tensor:
+        y = super()._sample_labels(n, **options)
+        return torch.where(y == 2, torch.arange(n) % 2, y)
+
+
+class HasAFourthLabel(ThreeSquares):
+    def sample(self, n: int, **options: Any) -> tuple[Tensor, Tensor]:
+        x, y = super().sample(n, **options)
+        return x, y + 1
+
+
+class LeavesTheLastDomain(ThreeSquares):
+    def domain(self, label: int) -> Domain:
+        return Box(0.0, 1.5)
+
+
+class StreamsAllClasses(ThreeSquares):
+    def block(self, index: int, *, label: int | None = None, **options: Any) -> Any:
+        return super().block(index, label=None, **options)
+
+
+class ClassifiesTwoOfThree(ThreeSquares):
+    def bayes_classifier(self, *, dtype: torch.dtype = torch.float32) -> Any:
+        return as_classifier(lambda x: x.amax(dim=1) - 1)
+
+
+class ForgetsTheThird(ThreeSquares):
+    def bayes_classifier(self, *, dtype: torch.dtype = torch.float32) -> Any:
+        optimal = super().bayes_classifier(dtype=dtype)
+        return as_classifier(
+            lambda x: optimal.outputs(x) * torch.tensor([1.0, 1.0, 0.0], dtype=x.dtype)
+        )
+
+
+class MixesUpTwoOfThree(ThreeSquares):
+    def bayes_classifier(self, *, dtype: torch.dtype = torch.float32) -> Any:
+        return as_classifier(super().bayes_classifier(dtype=dtype), classes=(0, 2, 1))
+
+
 BROKEN = {
-    HasAnotherPrior: "class 1 with probability 0.3",
+    HasTwoPriors: "priors: expected 3 positive numbers",
+    HasOnePrior: "n_classes: expected an integer of at least 2, got 1",
+    HasPriorsOfMoreThanAll: "priors: expected 3 positive numbers that add up to 1",
+    DrawsAnotherShareOfTheThird: "class . with probability",
+    HasAFourthLabel: "labels from 0 to 2",
+    LeavesTheLastDomain: r"every point in domain\(2\)",
+    StreamsAllClasses: "class 2 alone",
+    ClassifiesTwoOfThree: r"shape \(8192, 3\) in torch.float32, got \(8192,\)",
+    ForgetsTheThird: "no rule beats it",
+    MixesUpTwoOfThree: "no rule beats it",
+    HasAnotherPrior: "class 0 with probability 0.7",
     LabelsAtRandom: "labelled points and sample_class",
     ForgetsThePrior: "no rule beats it",
     LooksAtOneCoordinate: "a Gaussian fitted to each class is right",
     KnowsNothing: "a Gaussian fitted to each class is right",
     HasAPlainFunction: "as_classifier makes one",
     IsOfOnePrecision: r"in torch\.float64 .* got .* in torch\.float32",
-    ClassifiesInDoublePrecision: "margins in torch.float32",
+    ClassifiesInDoublePrecision: r"in torch\.float32, got \(8192,\) in torch\.float64",
     HasAnotherShape: r"points of shape \(8192, 3\)",
     LeavesItsDomain: r"every point in domain\(0\)",
     DrawsFromTorch: "same seed|random state",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from trueboundary.classifiers import ClassifierModule, margin
+from trueboundary.classifiers import ClassifierModule, outputs, predicted, wrongness_of
 from trueboundary.problems import Problem
 from trueboundary.testing import _expect as expect
 
@@ -18,12 +20,12 @@ _FOUR = 4.0  # standard errors, of the few numbers that are compared
 
 
 def check_problem(problem: Problem, *, seed: int = 0, device: torch.device | str = "cpu") -> None:
-    """Check that samples, prior, domains and the optimal classifier belong to one another.
+    """Check that samples, priors, domains and the optimal classifier belong to one another.
 
-    In both precisions: shapes, dtypes and labels; the prior; that labelled samples are those of
-    their class and lie in its domain; that streams are reproducible and a long one begins like a
-    short one; that random numbers come from the generator alone; and that neither a shifted
-    threshold nor a Gaussian fitted to each class beats the optimal classifier.
+    Of all classes, in both precisions: shapes, dtypes and labels; the priors; that labelled
+    samples are those of their class and lie in its domain; that streams are reproducible and a
+    long one begins like a short one; that random numbers come from the generator alone; and that
+    neither a shifted logit nor a Gaussian fitted to each class beats the optimal classifier.
 
     Parameters
     ----------
@@ -66,7 +68,15 @@ def _description(problem: Problem) -> None:
         description.get("problem") == name,
         f"describe: expected the class name {name!r} as 'problem', got {description!r}.",
     )
-    expect.that(0 < problem.prior < 1, f"expected a prior between 0 and 1, got {problem.prior}.")
+    n_classes, priors = problem.n_classes, problem.priors
+    expect.that(
+        isinstance(n_classes, int) and n_classes >= 2,
+        f"n_classes: expected an integer of at least 2, got {n_classes!r}.",
+    )
+    expect.that(
+        len(priors) == n_classes and min(priors) > 0 and abs(sum(priors) - 1) < 1e-6,
+        f"priors: expected {n_classes} positive numbers that add up to 1, got {priors}.",
+    )
 
 
 def _samples(problem: Problem, seed: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -78,7 +88,7 @@ def _samples(problem: Problem, seed: int, dtype: torch.dtype, device: torch.devi
         problem.sample_class(
             _N, label, generator=torch.Generator(device).manual_seed(seed + 2 + label), dtype=dtype
         )
-        for label in (0, 1)
+        for label in range(problem.n_classes)
     ]
     for label, alone in enumerate(of_class):
         _expect_points(alone, problem, dtype, device, f"sample_class({label})")
@@ -90,15 +100,18 @@ def _samples(problem: Problem, seed: int, dtype: torch.dtype, device: torch.devi
         )
     x, y = draw(seed)
     _expect_points(x, problem, dtype, device, "sample")
+    known = bool(((y >= 0) & (y < problem.n_classes)).all())
     expect.that(
-        y.shape == (_N,) and y.dtype == torch.int64 and bool(((y == 0) | (y == 1)).all()),
-        f"sample: expected int64 labels 0 and 1, one per point, got {tuple(y.shape)} in {y.dtype}.",
+        y.shape == (_N,) and y.dtype == torch.int64 and known,
+        f"sample: expected int64 labels from 0 to {problem.n_classes - 1}, one per point, got "
+        f"{tuple(y.shape)} in {y.dtype}.",
     )
-    share, p = float(y.double().mean()), problem.prior
-    expect.that(
-        abs(share - p) < _FOUR * (p * (1 - p) / _N) ** 0.5,
-        f"sample: expected class 1 with probability {p}, got {share:.4f} of {_N} points.",
-    )
+    for label, p in enumerate(problem.priors):
+        share = float((y == label).double().mean())
+        expect.that(
+            abs(share - p) < _FOUR * (p * (1 - p) / _N) ** 0.5,
+            f"sample: expected class {label} with probability {p}, got {share:.4f} of {_N} points.",
+        )
     again, other = draw(seed), draw(seed + 1)
     expect.equal(again[0], x, "sample: points of the same seed")
     expect.equal(again[1], y, "sample: labels of the same seed")
@@ -138,7 +151,7 @@ def _expect_one_law(first: Tensor, second: Tensor, what: str) -> None:
 
 
 def _streams(problem: Problem, seed: int, dtype: torch.dtype, device: torch.device) -> None:
-    for label in (None, 1):
+    for label in (None, problem.n_classes - 1):
         long, again, short = (
             list(
                 problem.blocks(
@@ -172,14 +185,28 @@ def _optimal_classifier(
         for index in (0, 1)
     )
     with torch.no_grad():
-        m = margin(classifier, x)  # (n,)
-    expect.that(m.dtype == dtype, f"bayes_classifier: expected margins in {dtype}, got {m.dtype}.")
-    wrong = (m > 0).long() != y
-    for shift in (-2.0, -0.5, 0.5, 2.0):
-        other = (m > shift * m.std()).long() != y
-        _expect_no_better(wrong, other, f"its margin shifted by {shift:g} standard deviations")
-    fitted = _fitted_gaussians(seen, of_seen, x, problem.prior)
-    _expect_no_better(wrong, (fitted > 0).long() != y, "a Gaussian fitted to each class")
+        found = outputs(classifier, x)
+    wanted = (_N,) if problem.n_classes == 2 else (_N, problem.n_classes)
+    expect.that(
+        (tuple(found.shape), found.dtype) == (wanted, dtype),
+        f"bayes_classifier: expected margins or logits of shape {wanted} in {dtype}, got "
+        f"{tuple(found.shape)} in {found.dtype}.",
+    )
+    wrong = predicted(found) != y
+    for label in range(problem.n_classes) if found.ndim == 2 else (1,):
+        lead = found
+        if found.ndim == 2:
+            lead = -wrongness_of(found, torch.full_like(y, label))
+        for shift in (-2.0, -0.5, 0.5, 2.0):
+            moved = found.clone()
+            (moved if found.ndim == 1 else moved[:, label]).sub_(shift * lead.std())
+            _expect_no_better(
+                wrong,
+                predicted(moved) != y,
+                f"its logit of class {label} shifted by {shift:g} standard deviations",
+            )
+    fitted = _fitted_gaussians(seen, of_seen, x, problem.priors)
+    _expect_no_better(wrong, fitted.argmax(dim=1) != y, "a Gaussian fitted to each class")
 
 
 def _expect_no_better(wrong: Tensor, other: Tensor, what: str) -> None:
@@ -194,17 +221,16 @@ def _expect_no_better(wrong: Tensor, other: Tensor, what: str) -> None:
     )
 
 
-def _fitted_gaussians(x: Tensor, y: Tensor, points: Tensor, prior: float) -> Tensor:
-    """Return the log odds ``(n,)`` of a Gaussian fitted to each class."""
+def _fitted_gaussians(x: Tensor, y: Tensor, points: Tensor, priors: Sequence[float]) -> Tensor:
+    """Return the logits ``(n, K)`` of a Gaussian fitted to each class."""
     x, points = x.flatten(1).double(), points.flatten(1).double()
     logs = []
-    for label in (0, 1):
+    for label, prior in enumerate(priors):
         own = x[y == label]
         mean, cov = own.mean(dim=0), torch.cov(own.T).reshape(x.shape[1], -1)
         ridge = 1e-6 * cov.diag().mean() * torch.eye(len(cov)).to(cov)
         root = torch.linalg.cholesky(cov + ridge)
         white = torch.linalg.solve_triangular(root, (points - mean).T, upper=False)  # (d, n)
-        logs.append(-0.5 * (white**2).sum(dim=0) - root.diag().log().sum())
-    odds = torch.tensor(prior / (1 - prior), dtype=torch.float64).log()
-    log_odds: Tensor = logs[1] - logs[0] + odds.to(points)
-    return log_odds
+        log_density = -0.5 * (white**2).sum(dim=0) - root.diag().log().sum()
+        logs.append(log_density + math.log(prior))
+    return torch.stack(logs, dim=1)
