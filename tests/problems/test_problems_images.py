@@ -186,6 +186,7 @@ def test_mistakes_are_found_before_the_first_class_is_fitted(monkeypatch):
         (lambda: fit_image_problem(x, y, **options, class_names=("a", "\udcff")), "class_names"),
         (lambda: fit_image_problem(x, y, **options, class_names="ab"), "class_names"),
         (lambda: fit_image_problem(x, y, **{**options, "n_components": (1, 9999)}), "as many im"),
+        (lambda: fit_image_problem(x, y, **options, class_names=("a",)), "two classes or more"),
         (lambda: fit_image_problem(with_nan, y, **options), "must be finite"),
         (lambda: fit_images(x, y, **options, held_out=(x[:, :3], y)), "held-out images"),
         (lambda: fit_images(x, y, **options, held_out=(x, y + 5)), "labels 0 and 1"),
@@ -216,6 +217,66 @@ def test_held_out_images_are_scored_by_the_mixture_of_their_class():
             "log_likelihood": pytest.approx(expected),
         }
     assert fit.report == same.report
+
+
+@pytest.fixture(scope="module")
+def three():
+    """Blobs at two places, and their mean pictures upside down."""
+    x, y = toy_images()
+    rows = np.random.default_rng(1).choice(len(x), 100, replace=False)
+    x = np.concatenate([x, 1 - x[rows]])
+    y = np.concatenate([y, np.full(100, 2)])
+    names = ("left", "right", "dark")
+    return fit_images(
+        x, y, image_shape=SHAPE, n_components=(2, 3, 1), n_factors=4, class_names=names
+    )
+
+
+class TestThreeClasses:
+    def test_every_class_is_fitted_as_if_there_were_no_others(self, fit, three):
+        assert [m.n_components for m in three.mixtures] == [2, 3, 1]
+        assert [c["n_images"] for c in three.report["classes"]] == [150, 150, 100]
+        for ours, alone in zip(three.mixtures, fit.mixtures, strict=False):
+            assert torch.equal(ours.means, alone.means)
+            assert torch.equal(ours.loadings, alone.loadings)
+
+    def test_outliers_take_one_direction_for_each_pair_of_classes(self, three):
+        outlier = Outlier(noise_std=0.4, rank=7, step=2.0, weight=0.05)
+        problem = three.problem("asymmetric", outlier=outlier)
+        for density, row, sign in zip(problem.densities, (6, 6, 7), (-1, 1, -1), strict=True):
+            shift = 2.0 * np.sqrt(three.variances[row]) * three.directions[row]
+            np.testing.assert_allclose(density.means[-1], three.mean + sign * shift)
+            assert density.weights[-1].item() == pytest.approx(0.05)
+
+    def test_more_classes_than_directions_are_refused(self, three):
+        three.problem("asymmetric", outlier=Outlier(rank=63))
+        with pytest.raises(ValueError, match="at most 63 here, since 3 classes take 2 of the 64"):
+            three.problem("asymmetric", outlier=Outlier(rank=64))
+
+    def test_one_spectrum_for_all(self, three):
+        problem = three.problem(equalise_spectrum=True)
+        spectra = torch.cat([torch.linalg.svdvals(d.loadings) for d in problem.densities])
+        assert len(spectra) == 6
+        torch.testing.assert_close(spectra, spectra[:1].expand_as(spectra))
+
+    def test_the_problem_has_names_and_equal_priors_and_an_accurate_optimum(self, three, generator):
+        problem = three.problem()
+        assert problem.class_names == ("left", "right", "dark")
+        assert problem.priors == (1 / 3,) * 3
+        x, y = problem.sample(300, generator=generator)
+        assert (problem.bayes_classifier().predict(x) == y).double().mean() > 0.99
+
+    def test_storage(self, three, tmp_path):
+        problem = three.problem("asymmetric", outlier=Outlier(rank=20))
+        again = ImageProblem.load(problem.save(tmp_path / "problem"))
+        assert again.class_names == problem.class_names
+        x = problem.sample(9, generator=torch.Generator().manual_seed(0))[0]
+        expected = problem.bayes_classifier().outputs(x)
+        torch.testing.assert_close(again.bayes_classifier().outputs(x), expected)
+        spec, arrays = three.to_arrays()
+        fit = ImageFit.from_arrays(json.loads(json.dumps(spec)), arrays)
+        assert fit.class_names == three.class_names
+        assert len(fit.mixtures) == 3
 
 
 class TestStorage:
@@ -275,13 +336,31 @@ class TestStorage:
         (lambda _: fit_images(np.zeros((4, 2, 2)), np.zeros(4), image_shape=(1, 2, 2)), "flatten"),
         (
             lambda _: fit_images(np.zeros((4, 4)), np.zeros(4), image_shape=(1, 2, 2)),
-            "at least once",
+            "images of two classes or more, got '0' alone",
+        ),
+        (
+            lambda _: fit_images(np.zeros((4, 4)), np.ones(4), image_shape=(1, 2, 2)),
+            r"labels 0 and 1, and each at least once, but class '0' \(label 0\) has no images",
+        ),
+        (
+            lambda _: fit_images(np.zeros((4, 4)), np.array([0, 3, 1, 1]), image_shape=(1, 2, 2)),
+            r"labels 0 to 3, and each at least once, but class '2' \(label 2\) has no images",
+        ),
+        (
+            lambda _: fit_images(np.zeros((4, 4)), np.array([0, -1, 1, 1]), image_shape=(1, 2, 2)),
+            "labels 0 and 1, and each at least once, got -1",
+        ),
+        (
+            lambda _: fit_images(
+                np.zeros((4, 4)), np.arange(4), image_shape=(1, 2, 2), class_names=tuple("abc")
+            ),
+            "labels 0 to 2, and each at least once, got 3",
         ),
         (
             lambda _: fit_images(
                 np.zeros((4, 4)), np.arange(4) % 2, image_shape=(1, 2, 2), n_components=(1, 2, 3)
             ),
-            "one number or two",
+            "one number or 2, one for each class",
         ),
         (
             lambda f: ImageProblem(*f.mixtures, image_shape=(3, 8, 10)),

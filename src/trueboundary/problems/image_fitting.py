@@ -1,8 +1,9 @@
-"""Realistic image problems: mixtures fitted to two classes of images, then taken as the truth."""
+"""Realistic image problems: mixtures fitted to classes of images, then taken as the truth."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -37,7 +38,11 @@ class Outlier:
     """The broad component that an asymmetric problem adds to each class.
 
     It is a spherical Gaussian. Its mean is the mean of all images, minus (class 0) or plus
-    (class 1) a step along one of their principal directions.
+    (class 1) a step along one of their principal directions: of two classes, that is the rule of
+    Richardson and Weiss (2021). Further pairs of classes take the directions that follow: classes
+    2 and 3 step back and forth along that of the next rank, and so on, each step of the same
+    number of standard deviations along its own direction. More classes than there are directions
+    for are refused.
 
     Parameters
     ----------
@@ -45,9 +50,9 @@ class Outlier:
         Its standard deviation. Richardson and Weiss (2021) print 0.5 as a standard deviation in
         the journal version of their paper, which their measurements support.
     rank : int
-        Number of the principal direction, 1 for that of the largest variance.
+        Number of the principal direction of classes 0 and 1, 1 for that of the largest variance.
     step : float
-        Length of the step, in standard deviations of the images along that direction; not stated
+        Length of the step, in standard deviations of the images along its direction; not stated
         in the paper.
     weight : float
         Mixing weight, "low" in the paper; the other components share the rest.
@@ -73,7 +78,7 @@ class Outlier:
 
 @dataclass(frozen=True, eq=False)
 class ImageFit:
-    """Mixtures fitted to the images of two classes: what all variants are made from.
+    """Mixtures fitted to the images of several classes: what all variants are made from.
 
     Made by `fit_images`.
 
@@ -84,9 +89,9 @@ class ImageFit:
     image_shape : tuple of int
         Channels, height and width.
     class_names : tuple of str
-        Names of class 0 and class 1.
+        Names of the classes.
     mean : ndarray
-        Mean of all images of both classes, shape ``(dim,)``.
+        Mean of all images of all classes, shape ``(dim,)``.
     directions : ndarray
         Their leading principal directions, as rows, shape ``(at most 64, dim)``.
     variances : ndarray
@@ -95,9 +100,9 @@ class ImageFit:
         How the fit went, as plain values.
     """
 
-    mixtures: tuple[MixtureOfFactorAnalyzers, MixtureOfFactorAnalyzers]
+    mixtures: tuple[MixtureOfFactorAnalyzers, ...]
     image_shape: tuple[int, int, int]
-    class_names: tuple[str, str]
+    class_names: tuple[str, ...]
     mean: Array
     directions: Array
     variances: Array
@@ -123,7 +128,7 @@ class ImageFit:
             0.001 and 0.05 in the earlier one.
         equalise_spectrum : bool
             Give the loadings of all components the same singular values: of each rank, the
-            quadratic mean over the components of both classes. Theorem 2 of the journal version
+            quadratic mean over the components of all classes. Theorem 2 of the journal version
             needs it; the fitted mixtures do not have it.
         outlier : Outlier, optional
             The broad component of "asymmetric"; that of the paper by default.
@@ -132,18 +137,18 @@ class ImageFit:
         settings = variant_settings(
             variant, noise_std=noise_std, equalise_spectrum=equalise_spectrum, outlier=outlier
         )
-        zero, one = self.mixtures
+        mixtures = list(self.mixtures)
         if variant != "as-fitted":
             if equalise_spectrum:
-                zero, one = _equalised(zero, one)
-            zero, one = (_with_noise(mixture, settings["noise_std"]) for mixture in (zero, one))
+                mixtures = _equalised(mixtures)
+            mixtures = [_with_noise(mixture, settings["noise_std"]) for mixture in mixtures]
         if variant == "asymmetric":
-            shift = self._outlier_shift(outlier)
-            zero = _with_outlier(zero, self.mean - shift, outlier)
-            one = _with_outlier(one, self.mean + shift, outlier)
+            means = self._outlier_means(outlier)
+            mixtures = [
+                _with_outlier(*of_class, outlier) for of_class in zip(mixtures, means, strict=True)
+            ]
         return ImageProblem(
-            zero,
-            one,
+            *mixtures,
             image_shape=self.image_shape,
             class_names=self.class_names,
             variant=variant,
@@ -160,20 +165,25 @@ class ImageFit:
     @classmethod
     def from_arrays(cls, spec: dict[str, Any], arrays: dict[str, Array]) -> ImageFit:
         """Rebuild the fit that `to_arrays` described."""
-        zero, one = _stored_densities(spec, arrays, cls.__name__)
+        mixtures = tuple(_stored_densities(spec, arrays, cls.__name__))
         return cls(
-            cast("tuple[MixtureOfFactorAnalyzers, MixtureOfFactorAnalyzers]", (zero, one)),
+            cast("tuple[MixtureOfFactorAnalyzers, ...]", mixtures),
             tuple(spec["image_shape"]),
             tuple(spec["class_names"]),
             **{name: np.array(arrays[name]) for name in _DIRECTIONS},
             report=spec["report"],
         )
 
-    def _outlier_shift(self, outlier: Outlier) -> Array:
-        _check_rank(outlier, len(self.directions))
-        row = outlier.rank - 1
-        shift: Array = outlier.step * np.sqrt(self.variances[row]) * self.directions[row]
-        return shift
+    def _outlier_means(self, outlier: Outlier) -> list[Array]:
+        """Return the means of all classes' outliers, by the rule of `Outlier`."""
+        n_classes = len(self.mixtures)
+        _check_rank(outlier, len(self.directions), n_classes)
+        means = []
+        for label in range(n_classes):
+            row = outlier.rank - 1 + label // 2
+            shift = outlier.step * np.sqrt(self.variances[row]) * self.directions[row]
+            means.append(self.mean + shift if label % 2 else self.mean - shift)
+        return means
 
 
 def fit_images(
@@ -181,9 +191,9 @@ def fit_images(
     y: Array,
     *,
     image_shape: tuple[int, int, int],
-    n_components: int | tuple[int, int] | None = 25,
+    n_components: int | Sequence[int] | None = 25,
     n_factors: int = 6,
-    class_names: tuple[str, str] = ("0", "1"),
+    class_names: Sequence[str] | None = None,
     reg_covar: float = 1e-4,
     tol: float = 1e-3,
     max_iter: int = 100,
@@ -197,16 +207,16 @@ def fit_images(
     x : ndarray
         Flat images, shape ``(n, dim)``, float32 or float64.
     y : ndarray
-        Labels 0 or 1, shape ``(n,)``.
+        Labels 0 to K - 1 of two or more classes, shape ``(n,)``.
     image_shape : tuple of int
         Channels, height and width.
-    n_components : int, tuple of int or None
+    n_components : int, sequence of int or None
         Components per class: 25 for MNIST in the paper. None stands for its rule for faces, one
         for each thousand images of the class, at least one.
     n_factors : int
         Factors per component: 6 for MNIST and 10 for faces in the paper.
-    class_names : tuple of str
-        Names of the classes.
+    class_names : sequence of str, optional
+        Names of the classes; their labels, up to the largest in `y`, by default.
     reg_covar : float
         Floor on the noise variances while fitting; pixels that never change would else drive them
         to zero. By default the square of the usual `noise_std`.
@@ -225,20 +235,23 @@ def fit_images(
     seed = check_integer("seed", seed, minimum=0)
     if seed > LARGEST_FIT_SEED:
         raise ValueError(f"seed must be at most {LARGEST_FIT_SEED:,} for a fit, got {seed}.")
-    x, rows = _rows_by_class(x, y)
-    if not all(map(len, rows)):
-        raise ValueError("y must hold the labels 0 and 1, and each at least once.")
+    x, y = _checked_images(x, y)
+    names = _names_of_classes(class_names, y)
+    n_images = [int((y == label).sum()) for label in range(len(names))]
+    _check_classes(y, names, n_images)
     image_shape = _checked_shape(image_shape, x.shape[1])
-    _checked_names(class_names, 2)
-    sizes = _component_numbers(n_components, [len(r) for r in rows])
-    unseen = None if held_out is None else _rows_by_class(*held_out)[1]
-    if unseen is not None and unseen[0].shape[1] != x.shape[1]:
-        raise ValueError(
-            f"the held-out images must have {x.shape[1]} pixels, got {unseen[0].shape[1]}."
-        )
+    sizes = _component_numbers(n_components, n_images)
+    unseen = None if held_out is None else _checked_images(*held_out)
+    if unseen is not None:
+        _check_classes(unseen[1], names)
+        if unseen[0].shape[1] != x.shape[1]:
+            raise ValueError(
+                f"the held-out images must have {x.shape[1]} pixels, got {unseen[0].shape[1]}."
+            )
     options = {"n_factors": n_factors, "reg_covar": reg_covar, "tol": tol, "max_iter": max_iter}
     mixtures, reports = [], []
-    for label, (of_class, size) in enumerate(zip(rows, sizes, strict=True)):
+    for label, size in enumerate(sizes):
+        of_class = x[y == label]  # one class after the other, not a second copy of all
         estimator = MixtureOfFactorAnalyzersEM(
             size,
             noise="diagonal",
@@ -259,14 +272,14 @@ def fit_images(
                 "notes": [str(warning.message) for warning in caught],
             }
         )
-        if unseen is not None and len(unseen[label]):
-            likelihood = estimator.score(unseen[label])
-            n_unseen = len(unseen[label])
-            reports[-1]["held_out"] = {"n_images": n_unseen, "log_likelihood": likelihood}
+        if unseen is not None and np.any(unseen[1] == label):
+            of_class = unseen[0][unseen[1] == label]
+            likelihood = estimator.score(of_class)
+            reports[-1]["held_out"] = {"n_images": len(of_class), "log_likelihood": likelihood}
     return ImageFit(
-        (mixtures[0], mixtures[1]),
+        tuple(mixtures),
         image_shape,
-        class_names,
+        names,
         *_principal_directions(x, seed),
         {**options, "seed": seed, "classes": reports},
     )
@@ -302,7 +315,8 @@ def fit_image_problem(
         variant, noise_std=noise_std, equalise_spectrum=equalise_spectrum, outlier=outlier
     )
     if variant == "asymmetric" and np.ndim(x) == 2:
-        _check_rank(outlier, _n_directions(*np.shape(x)))
+        names = _names_of_classes(fit_options.get("class_names"), np.asarray(y))
+        _check_rank(outlier, _n_directions(*np.shape(x)), len(names))
     fit = fit_images(x, y, image_shape=image_shape, **fit_options)
     return fit.problem(
         variant, noise_std=noise_std, equalise_spectrum=equalise_spectrum, outlier=outlier
@@ -329,26 +343,27 @@ def _check_std(name: str, value: Any) -> float:
     return std
 
 
-def _component_numbers(
-    n_components: int | tuple[int, int] | None, n_images: list[int]
-) -> tuple[int, int]:
+def _component_numbers(n_components: Any, n_images: list[int]) -> list[int]:
     if n_components is None:
-        zero, one = (max(1, round(n / 1000)) for n in n_images)
-        return zero, one
-    pair = n_components if isinstance(n_components, tuple) else (n_components, n_components)
-    if len(pair) != 2:
-        raise ValueError(f"n_components must be one number or two, got {n_components!r}.")
-    zero, one = (check_integer("n_components", n, minimum=1) for n in pair)
-    for number, n in zip((zero, one), n_images, strict=True):
+        return [max(1, round(n / 1000)) for n in n_images]
+    if not isinstance(n_components, Sequence):
+        n_components = [n_components] * len(n_images)
+    if len(n_components) != len(n_images):
+        raise ValueError(
+            f"n_components must be one number or {len(n_images)}, one for each class, got "
+            f"{n_components!r}."
+        )
+    numbers = [check_integer("n_components", n, minimum=1) for n in n_components]
+    for number, n in zip(numbers, n_images, strict=True):
         if number > n:
             raise ValueError(
                 f"n_components={number} needs at least as many images of the class, got {n}."
             )
-    return zero, one
+    return numbers
 
 
-def _rows_by_class(x: Array, y: Array) -> tuple[Array, list[Array]]:
-    """Return images as an array and split by class, or say what is wrong with them."""
+def _checked_images(x: Array, y: Array) -> tuple[Array, Array]:
+    """Return images and labels as arrays, or say what is wrong with them."""
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim != 2 or y.shape != x.shape[:1]:
         raise ValueError(
@@ -356,17 +371,43 @@ def _rows_by_class(x: Array, y: Array) -> tuple[Array, list[Array]]:
         )
     if x.size and not np.isfinite([x.min(), x.max()]).all():
         raise ValueError("x must be finite, got infinities or NaN.")
-    rows = [x[y == label] for label in (0, 1)]
-    if sum(map(len, rows)) != len(x):
-        raise ValueError("y must hold the labels 0 and 1, and each at least once.")
-    return x, rows
+    return x, y
 
 
-def _check_rank(outlier: Outlier, n_directions: int) -> None:
-    if outlier.rank > n_directions:
+def _names_of_classes(class_names: Sequence[str] | None, y: Array) -> tuple[str, ...]:
+    """Return the names of all classes, by default those of the labels up to the largest."""
+    if class_names is not None:
+        return _checked_names(class_names, len(class_names))
+    largest = y.max(initial=0)
+    # More classes than images would have one without, whatever their number.
+    return tuple(map(str, range(1 + int(min(max(largest, 0), y.size)))))
+
+
+def _check_classes(y: Array, names: Sequence[str], n_images: Sequence[int] | None = None) -> None:
+    """Raise unless labels are those of two classes or more, of all if numbers are given."""
+    n_classes = len(names)
+    if n_classes < 2:
         raise ValueError(
-            f"outlier rank must be at most {n_directions} here, the number of principal "
-            f"directions kept, got {outlier.rank}."
+            f"a problem needs images of two classes or more, got {', '.join(map(repr, names))} "
+            "alone."
+        )
+    known = "0 and 1" if n_classes == 2 else f"0 to {n_classes - 1}"
+    wanted = f"y must hold the labels {known}, and each at least once"
+    others = np.unique(y[~np.isin(y, np.arange(n_classes))])
+    if len(others):
+        raise ValueError(f"{wanted}, got {', '.join(map(str, others[:5]))}.")
+    if n_images is not None and not all(n_images):
+        label = n_images.index(0)
+        raise ValueError(f"{wanted}, but class {names[label]!r} (label {label}) has no images.")
+
+
+def _check_rank(outlier: Outlier, n_directions: int, n_classes: int) -> None:
+    most = n_directions - (n_classes - 1) // 2
+    if outlier.rank > most:
+        raise ValueError(
+            f"outlier rank must be at most {most} here, since {n_classes} classes take "
+            f"{(n_classes + 1) // 2} of the {n_directions} principal directions kept, got "
+            f"{outlier.rank}."
         )
 
 
@@ -409,13 +450,11 @@ def _with_outlier(
     )
 
 
-def _equalised(
-    *mixtures: MixtureOfFactorAnalyzers,
-) -> tuple[MixtureOfFactorAnalyzers, MixtureOfFactorAnalyzers]:
+def _equalised(mixtures: Sequence[MixtureOfFactorAnalyzers]) -> list[MixtureOfFactorAnalyzers]:
     """Give the loadings of all components the same singular values."""
     parts = [torch.linalg.svd(mixture.loadings, full_matrices=False) for mixture in mixtures]
     common = torch.cat([spectrum for _, spectrum, _ in parts]).square().mean(dim=0).sqrt()
-    zero, one = (
+    return [
         MixtureOfFactorAnalyzers(
             None,
             mixture.means,
@@ -424,5 +463,4 @@ def _equalised(
             log_weights=mixture.log_weights,
         )
         for mixture, (left, _, right) in zip(mixtures, parts, strict=True)
-    )
-    return zero, one
+    ]
