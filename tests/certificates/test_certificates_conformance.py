@@ -1,6 +1,7 @@
 """What every certificate must do; a new certificate joins by one line in ``CERTIFICATES``."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from trueboundary.certificates import (
     Certificate,
     Certified,
     EllipsoidCertificate,
+    LinearCertificate,
     LipschitzMixtureCertificate,
     MixtureCertificate,
     RelaxationCertificate,
@@ -44,6 +46,28 @@ def sequence() -> nn.Sequential:
         linear.load_state_dict({"weight": weight, "bias": bias})
         layers += [linear, nn.ReLU()]
     return nn.Sequential(*layers[:-1])
+
+
+def layers(n_classes: int, *widths: int, dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    """Return a network on the plane, linear without hidden layers."""
+    generator = torch.Generator().manual_seed(n_classes)
+    parts: list[nn.Module] = [nn.Flatten()]
+    for n_in, n_out in pairwise((2, *widths, n_classes)):
+        linear = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu").to(dtype)
+        for parameter, size in ((linear.weight, 1.0), (linear.bias, 0.3)):
+            nn.init.normal_(parameter, std=size, generator=generator)
+        parts += [linear, nn.ReLU()]
+    return nn.Sequential(*parts[:-1])
+
+
+def seen(classifier: nn.Module, n: int = 24) -> tuple[Tensor, Tensor]:
+    """Return points of the plane with the labels that a classifier gives, every eighth wrong."""
+    dtype = next(classifier.parameters()).dtype
+    x = 2 * torch.randn(n, 2, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    logits = classifier(x)
+    y = logits.argmax(dim=1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+    y[::8] = (y[::8] + 1) % max(2, logits.shape[1])
+    return x, y
 
 
 def rbf() -> RBFSVM:
@@ -221,6 +245,20 @@ WRONG = {
     "single precision": (InSingle(), "must have shape .* torch.float64"),
     "errors that are not exact": (HalvesErrors(), "an error must have distance 0"),
 }
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 3, 10])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_conformance_of_linear_layers(n_classes: int, dtype: torch.dtype) -> None:
+    rule = layers(n_classes, dtype=dtype)
+    for classifier in (rule, rule[1]):
+        check_certificate(LinearCertificate(), classifier, seen(rule), attacks=())
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 10])
+def test_conformance_of_networks(n_classes: int) -> None:
+    network = layers(n_classes, 12, 8)
+    check_certificate(RelaxationCertificate(), network, seen(network), attacks=())
 
 
 @pytest.mark.parametrize(("certificate", "sentence"), WRONG.values(), ids=WRONG)

@@ -299,10 +299,10 @@ def test_distances_on_the_sphere_are_chords_at_any_radius() -> None:
 
 
 BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"network": "abc"}, TypeError, "ReLUNetwork, a Sequential or a sequence"),
-    ({"network": 3}, TypeError, "ReLUNetwork, a Sequential or a sequence"),
+    ({"network": "abc"}, TypeError, "ReLUNetwork, a Linear, a Sequential or a sequence"),
+    ({"network": 3}, TypeError, "ReLUNetwork, a Linear, a Sequential or a sequence"),
     ({"network": []}, ValueError, "at least one layer"),
-    ({"network": random_layers(6, 4, 1, 0)[:1]}, ValueError, "one output"),
+    ({"network": random_layers(6, 4, 1, 0)[:1]}, ValueError, "4 classes has no margin"),
     ({"network": [(torch.ones(2, 6), torch.ones(3))]}, ValueError, "bias"),
     (
         {"network": [(torch.ones(2, 6), torch.ones(2)), (torch.ones(1, 3), torch.ones(1))]},
@@ -344,3 +344,82 @@ def test_bad_labels_and_tolerances() -> None:
     for tolerance in (0.0, 1.0, math.nan):
         with pytest.raises(ValueError, match="tolerance"):
             RelaxationCertificate(tolerance=tolerance)
+
+
+# ------------------------------------------------------------- three classes and more
+
+
+def logits(layers: list[tuple[Tensor, Tensor]], x: Tensor) -> Tensor:
+    *hidden, (weight, bias) = layers
+    for w, b in hidden:
+        x = torch.relu(x @ w.double().T + b.double())
+    return x @ weight.double().T + bias.double()
+
+
+def wrongnesses(found: Tensor, y: Tensor) -> Tensor:
+    own = torch.nn.functional.one_hot(y, found.shape[1]).bool()
+    return found.masked_fill(own, -math.inf).max(dim=1).values - found[own]
+
+
+@pytest.mark.parametrize("region", ["ball", "cap"])
+@pytest.mark.parametrize("n_classes", [3, 10])
+def test_no_sample_of_a_region_is_more_wrong_than_its_bound(region: str, n_classes: int) -> None:
+    *hidden, (weight, _) = random_layers(5, 12, 2, 3)
+    generator = torch.Generator().manual_seed(4)
+    top = torch.randn(n_classes, weight.shape[1], generator=generator).double()
+    layers = [*hidden, (top, torch.randn(n_classes, generator=generator).double())]
+    x = torch.randn(6, 5, generator=generator).double()
+    y = torch.arange(6) % n_classes
+    for size in (0.05, 0.3, 1.0):
+        lower, upper = bounds(layers, x, size, y=y, region=region)  # type: ignore[arg-type]
+        loose_lower, loose_upper = interval_bounds(layers, x, size, y=y, region=region)  # type: ignore[arg-type]
+        assert bool((loose_lower <= lower).all() and (upper <= loose_upper).all())
+        steps = torch.randn(6, 4000, 5, generator=generator).double()
+        if region == "cap":
+            pole = (x / x.norm(dim=1, keepdim=True))[:, None]
+            steps = steps - (steps * pole).sum(2, keepdim=True) * pole
+            angle = size * torch.rand(6, 4000, 1, generator=generator).double().sqrt()
+            steps = steps / steps.norm(dim=2, keepdim=True)
+            seen = x.norm(dim=1)[:, None, None] * (angle.cos() * pole + angle.sin() * steps)
+        else:
+            steps = steps / steps.norm(dim=2, keepdim=True)
+            seen = x[:, None] + size * torch.rand(6, 4000, 1, generator=generator) ** 0.3 * steps
+        found = wrongnesses(logits(layers, seen.reshape(-1, 5)), y.repeat_interleave(4000)).reshape(
+            6, 4000
+        )
+        assert bool((found <= upper[:, None] + 1e-12).all())
+        assert bool((found >= lower[:, None] - 1e-12).all())
+
+
+def test_all_pairs_at_once_are_the_pairs_one_by_one() -> None:
+    *hidden, (weight, _) = random_layers(5, 12, 2, 3)
+    generator = torch.Generator().manual_seed(4)
+    top = torch.randn(4, weight.shape[1], generator=generator).double()
+    bias = torch.randn(4, generator=generator).double()
+    x = torch.randn(8, 5, generator=generator).double()
+    y = logits([*hidden, (top, bias)], x).argmax(dim=1)
+    together = bounds([*hidden, (top, bias)], x, 0.2, y=y)[1]
+    certified = RelaxationCertificate(1e-9)
+    network = sequence(*hidden, (top, bias))
+    radius = certified(network, x, y).distance
+    for row in range(8):
+        own, worst, least = int(y[row]), -math.inf, math.inf
+        for other in set(range(4)) - {own}:
+            pair = [*hidden, (top[[own, other]], bias[[own, other]])]
+            _, upper = bounds(pair, x[row : row + 1], 0.2)  # of f_other - f_own
+            worst = max(worst, float(upper))
+            alone = certified(sequence(*pair), x[row : row + 1], torch.tensor([0])).distance
+            least = min(least, float(alone))
+        assert float(together[row]) == pytest.approx(worst, abs=1e-12)
+        assert float(radius[row]) == pytest.approx(least, rel=1e-6)
+
+
+def test_labels_bound_the_wrongness_of_two_classes_by_the_margin() -> None:
+    layers, x = random_layers(6, 4, 2, 0), torch.eye(6).double()[:5]
+    lower, upper = bounds(layers, x, 0.1)
+    y = torch.tensor([0, 1, 0, 1, 1])
+    wrong_lower, wrong_upper = bounds(layers, x, 0.1, y=y)
+    one = y == 1
+    assert torch.equal(wrong_lower, torch.where(one, -upper, lower))
+    assert torch.equal(wrong_upper, torch.where(one, -lower, upper))
+    assert torch.equal(certified_at(layers, x, y, 0.1), wrong_upper < 0)

@@ -260,12 +260,12 @@ def test_a_wrapper_that_turns_margins_into_others_gets_no_proof():
     inner, _ = tb.distances(wrapped, SPHERES, n_points=3)
     assert inner.method.startswith("RelaxationCertificate")
     # A wrapper whose class was changed, so that it reads its function as something else.
-    original = type(wrapped).margin
+    original = type(wrapped).outputs
     try:
-        type(wrapped).margin = lambda self, x: original(self, x) - 0.5
+        type(wrapped).outputs = lambda self, x: original(self, x) - 0.5
         inner, _ = tb.distances(wrapped, SPHERES, n_points=3)
     finally:
-        type(wrapped).margin = original
+        type(wrapped).outputs = original
     assert "points differ" in inner.method
 
 

@@ -19,6 +19,7 @@ from trueboundary.certificates.ellipsoid_exact import (
     nearest_ellipsoid_error,
 )
 from trueboundary.certificates.gaussian_pair_exact import nearest_pair_error
+from trueboundary.certificates.linear_exact import LinearCertificate
 from trueboundary.certificates.mixture_bounds import LipschitzMixtureCertificate
 from trueboundary.certificates.mixture_exact import MixtureBracket, MixtureCertificate, bracket
 from trueboundary.certificates.quadric import NearestErrors, QuadricProjection, project_quadric
@@ -36,6 +37,7 @@ __all__ = [
     "CertificateResult",
     "Certified",
     "EllipsoidCertificate",
+    "LinearCertificate",
     "LipschitzMixtureCertificate",
     "MixtureBracket",
     "MixtureCertificate",

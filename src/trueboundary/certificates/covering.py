@@ -22,7 +22,12 @@ import torch
 
 from trueboundary import _checks
 from trueboundary.certificates.base import FloatArray
-from trueboundary.certificates.relaxation import bounds_in_blocks, prepare, require_same_margins
+from trueboundary.certificates.relaxation import (
+    classes_of,
+    own_leads,
+    prepare,
+    require_same_outputs,
+)
 
 __all__ = ["SphereProof", "prove_sphere_error_free"]
 
@@ -89,7 +94,7 @@ def prove_sphere_error_free(
     radius : float
         The sphere's radius.
     label : int
-        The class of its points, 0 or 1.
+        The class of its points, 0 to K - 1.
     max_cells : int
         Largest number of cells to bound.
 
@@ -113,9 +118,11 @@ def prove_sphere_error_free(
     """
     radius = _checks.positive("radius", radius)
     max_cells = _checks.check_integer("max_cells", max_cells, minimum=1)
-    if label not in (0, 1):
-        raise ValueError(f"label must be 0 or 1, got {label!r}.")
     layers = prepare(network)
+    n_classes = classes_of(layers)
+    if label not in range(n_classes):
+        known = "0 or 1" if n_classes == 2 else f"from 0 to {n_classes - 1}"
+        raise ValueError(f"label must be {known}, got {label!r}.")
     dim, device = layers[0].weight.shape[1], layers[0].weight.device
     if not 2 <= dim <= _MAX_DIM:
         raise ValueError(f"the network must have 2 to {_MAX_DIM} inputs, got {dim}.")
@@ -134,13 +141,13 @@ def prove_sphere_error_free(
         centres, angles = _caps(low[worst], high[worst])
         x = torch.from_numpy(radius * centres).to(device)
         if n_cells == 0:
-            require_same_margins(network, layers, x)
-        on_caps = bounds_in_blocks(layers, x, angles, "cap", relaxed=True)
-        margin = _worst_margin(on_caps, label)
+            require_same_outputs(network, layers, x)
+        labels = np.full(n_now, label)
+        margin = own_leads(layers, x, labels, angles, "cap", relaxed=True)
         n_cells += n_now
         smallest = min(smallest, float(margin[margin > 0].min(initial=np.inf)))
         open_ = margin <= 0
-        at_centre = _worst_margin(bounds_in_blocks(layers, x, 0.0, "cap", relaxed=False), label)
+        at_centre = own_leads(layers, x, labels, 0.0, "cap", relaxed=False)
         if (at_centre <= 0).any():
             error = radius * centres[np.argmin(at_centre)]
             n_open = int(open_.sum()) + int(rest.sum())
@@ -194,10 +201,3 @@ def _halve(low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
     first_high[rows, side] = cut
     second_low[rows, side] = cut
     return np.concatenate([low, second_low]), np.concatenate([first_high, high])
-
-
-def _worst_margin(extremes: tuple[torch.Tensor, torch.Tensor], label: int) -> FloatArray:
-    """Return the smallest margin on the right side."""
-    lower, upper = extremes
-    margin: FloatArray = (lower if label == 1 else -upper).numpy(force=True)
-    return margin

@@ -10,7 +10,9 @@ until they are linear functions of the point. Their extremes are exact on
                                                            else r (cos t w_x + sin t w_p),
 
 with w_x the part of w along x and w_p the length of the rest. The inputs of each hidden layer are
-bounded in the same way, layer by layer.
+bounded in the same way, layer by layer. Of three classes and more what is bounded are the leads of
+the own logit over the others: all at once, as the outputs of a last layer whose rows are the
+differences of the network's own.
 
 All bounds are computed in float64 and are proven up to its rounding errors (of the order of 1e-15
 of the sums they come from), which are not tracked. They hold for the network evaluated in exact
@@ -25,7 +27,7 @@ Robustness Certification with General Activation Functions*. Caps are an additio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -51,28 +53,37 @@ _MAX_SECANTS = 200
 
 
 def bounds(
-    network: Any, x: Tensor, size: float | npt.ArrayLike, *, region: Region = "ball"
+    network: Any,
+    x: Tensor,
+    size: float | npt.ArrayLike,
+    *,
+    y: Tensor | None = None,
+    region: Region = "ball",
 ) -> tuple[Tensor, Tensor]:
-    """Bound a ReLU network's margin around each point, by linear relaxation.
+    """Bound a ReLU network's margin or wrongness around each point, by linear relaxation.
 
     Parameters
     ----------
     network : ReLUNetwork, Sequential or sequence of (Tensor, Tensor)
         A network whose class has a method ``folded()``, seen in eval mode; or ``Linear`` layers, or
-        pairs ``(n_out, n_in)``, ``(n_out,)``, with a ReLU between each two. One output; of two the
-        margin is their difference.
+        pairs ``(n_out, n_in)``, ``(n_out,)``, with a ReLU between each two. A ``Sequential`` may
+        begin with a ``Flatten``. One output; of two the margin is their difference; more are the
+        logits of as many classes.
     x : Tensor of shape (n, d)
         Centres of the regions.
     size : float or array of shape (n,)
         Euclidean radius of the ball, or angular radius of the cap in radians, at most pi.
+    y : Tensor of shape (n,), optional
+        Labels, 0 to K - 1. With them what is bounded is the wrongness of the points, the largest
+        other logit minus the own one; three classes and more have nothing else.
     region : {"ball", "cap"}
         All points within `size`, or those of the sphere through the centre.
 
     Returns
     -------
     lower, upper : Tensor of shape (n,), float64
-        The margin lies between them everywhere in the region. They are nowhere looser than
-        `interval_bounds`.
+        The margin, or the wrongness, lies between them everywhere in the region. They are nowhere
+        looser than `interval_bounds`.
 
     Raises
     ------
@@ -80,7 +91,8 @@ def bounds(
         If `network` is none of these, or may compute something else than its layers do: a subclass
         that inherits ``folded()``, hooks, patched methods.
     ValueError
-        If the network's margins are not those of its layers.
+        If the network's outputs are not those of its layers, or there are more than two and no
+        labels.
 
     Examples
     --------
@@ -94,13 +106,18 @@ def bounds(
     >>> lower.numpy().round(4), upper.numpy().round(4)
     (array([2.2929]), array([3.7071]))
     """
-    return _bounds(network, x, size, region, relaxed=True)
+    return _bounds(network, x, size, y, region, relaxed=True)
 
 
 def interval_bounds(
-    network: Any, x: Tensor, size: float | npt.ArrayLike, *, region: Region = "ball"
+    network: Any,
+    x: Tensor,
+    size: float | npt.ArrayLike,
+    *,
+    y: Tensor | None = None,
+    region: Region = "ball",
 ) -> tuple[Tensor, Tensor]:
-    """Bound a ReLU network's margin around each point by interval arithmetic, for comparison.
+    """Bound a ReLU network's margin or wrongness by interval arithmetic, for comparison.
 
     The inputs of the first hidden layer are bounded exactly; from there on each unit's interval is
     carried forward on its own. Far cheaper than `bounds`, and far looser; called and answering as
@@ -114,7 +131,7 @@ def interval_bounds(
     >>> interval_bounds(layers, torch.tensor([[3.0, 4.0]]), 1.0)
     (tensor([5.], dtype=torch.float64), tensor([9.], dtype=torch.float64))
     """
-    return _bounds(network, x, size, region, relaxed=False)
+    return _bounds(network, x, size, y, region, relaxed=False)
 
 
 def certified_at(
@@ -123,7 +140,7 @@ def certified_at(
     """Say for each point whether it is proven that no error lies within a given size.
 
     One evaluation of `bounds`, where the largest certified radius takes about ten. True where it is
-    proven, (n,); False says nothing. Called as `bounds`, with labels 0 or 1.
+    proven, (n,); False says nothing. Called as `bounds`, with labels 0 to K - 1.
 
     Examples
     --------
@@ -133,9 +150,8 @@ def certified_at(
     >>> certified_at(layers, torch.tensor([[2.0, 2.0]]), torch.tensor([1]), 1.0)
     tensor([True])
     """
-    check_samples(x, y)
-    lower, upper = bounds(network, x, size, region=region)
-    return torch.where(y.to(lower.device) == 1, lower, -upper) > 0
+    check_samples(x, y, n_classes=None)
+    return bounds(network, x, size, y=y, region=region)[1] < 0
 
 
 @dataclass(frozen=True)
@@ -175,20 +191,18 @@ class RelaxationCertificate(Certificate):
         _checks.open_fraction("tolerance", self.tolerance)
 
     def certify(self, subject: Subject) -> Certified:
-        """Bound the margin on larger and larger balls, or caps."""
+        """Bound the leads of the own logit on larger and larger balls, or caps."""
         layers = prepare(subject.classifier)
-        points, labels = _points(subject.x, layers, subject.classifier), subject.labels
+        points, labels = points_beside(subject.x, layers, subject.classifier), subject.labels
         on_sphere = isinstance(subject.domain, Sphere)
         region: Region = "cap" if on_sphere else "ball"
         points = subject.domain.project(points)
         centre = _Region.build(points, 0.0, region)
 
         def bound(rows: npt.NDArray[np.intp], sizes: FloatArray) -> FloatArray:
-            lower, upper = bounds_in_blocks(layers, points[rows], sizes, region, relaxed=True)
-            return _own_bound(lower, upper, labels[rows])
+            return own_leads(layers, points[rows], labels[rows], sizes, region, relaxed=True)
 
-        margins = _own_bound(*_extremes(layers, centre, relaxed=False), labels)
-        guess = margins / np.maximum(_slopes(layers, points), 1e-300)
+        margins, guess = _first_guess(layers, centre, labels)
         radii = points.norm(dim=1).numpy(force=True)
         if on_sphere:
             guess = guess / radii
@@ -276,30 +290,97 @@ class _Relaxation:
 
 @torch.no_grad()
 def _bounds(
-    network: Any, x: Tensor, size: float | npt.ArrayLike, region: Region, *, relaxed: bool
-) -> tuple[Tensor, Tensor]:
-    layers = prepare(network)
-    points = _points(x, layers, network)
-    return bounds_in_blocks(layers, points, size, region, relaxed=relaxed)
-
-
-@torch.no_grad()
-def bounds_in_blocks(
-    layers: list[Layer],
-    points: Tensor,
-    size: float | npt.ArrayLike | Tensor,
+    network: Any,
+    x: Tensor,
+    size: float | npt.ArrayLike,
+    y: Tensor | None,
     region: Region,
     *,
     relaxed: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Return the extremes of all points, block by block."""
+    layers = prepare(network)
+    n_classes = classes_of(layers)
+    if y is not None:
+        check_samples(x, y, n_classes)
+    elif n_classes > 2:
+        raise ValueError(
+            f"a network of {n_classes} classes has no margin to bound; give the labels of the "
+            "points, y."
+        )
+    points = points_beside(x, layers, network)
     whole = _Region.build(points, size, region)
+    if y is None:
+        lower, upper = bounds_in_blocks(layers, whole, relaxed=relaxed)
+        return lower.squeeze(1), upper.squeeze(1)
+    low, high = _smallest_leads(layers, whole, y.to(points.device).long(), relaxed)
+    return -high, -low
+
+
+def classes_of(layers: list[Layer]) -> int:
+    """Return the number of classes that layers tell apart; one output is a margin of two."""
+    return max(2, len(layers[-1].bias))
+
+
+def led_by(layers: list[Layer], label: int) -> list[Layer]:
+    """Return layers whose outputs are the leads of one of K logits over the others, (n, K - 1)."""
+    top = layers[-1]
+    others = torch.arange(len(top.bias), device=top.bias.device) != label
+    weight = top.weight[label] - top.weight[others]
+    return [*layers[:-1], Layer(weight, weight.abs(), top.bias[label] - top.bias[others])]
+
+
+def _by_label(
+    layers: list[Layer], regions: _Region, labels: Tensor
+) -> Iterator[tuple[Tensor, _Region, list[Layer]]]:
+    """Yield for each label its rows, their regions, and the layers that tell its leads."""
+    for label in sorted(set(labels.tolist())):
+        rows = (labels == label).nonzero().squeeze(1)
+        part = _Region(regions.centre[rows], regions.size[rows], regions.kind)
+        yield rows, part, led_by(layers, label)
+
+
+@torch.no_grad()
+def own_leads(
+    layers: list[Layer],
+    points: Tensor,
+    labels: npt.NDArray[np.int64],
+    size: float | npt.ArrayLike,
+    region: Region,
+    *,
+    relaxed: bool,
+) -> FloatArray:
+    """Return lower bounds (n,) of the smallest lead of the own class, positive without an error."""
+    whole = _Region.build(points, size, region)
+    found = _smallest_leads(layers, whole, torch.from_numpy(labels).to(points.device), relaxed)[0]
+    return np.asarray(found.numpy(force=True))
+
+
+def _smallest_leads(
+    layers: list[Layer], regions: _Region, labels: Tensor, relaxed: bool
+) -> tuple[Tensor, Tensor]:
+    """Bound the smallest lead of the own class over another, (n,) each."""
+    if classes_of(layers) == 2:  # the margin's bounds serve both labels
+        low, high = (part.squeeze(1) for part in bounds_in_blocks(layers, regions, relaxed=relaxed))
+        one = labels == 1
+        return torch.where(one, low, -high), torch.where(one, high, -low)
+    lower, upper = torch.empty_like(regions.size), torch.empty_like(regions.size)
+    for rows, part, leads in _by_label(layers, regions, labels):
+        low, high = bounds_in_blocks(leads, part, relaxed=relaxed)
+        lower[rows], upper[rows] = low.min(dim=1).values, high.min(dim=1).values
+    return lower, upper
+
+
+@torch.no_grad()
+def bounds_in_blocks(
+    layers: list[Layer], regions: _Region, *, relaxed: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the extremes of all outputs, (n, m) each, block by block."""
     widest = max(layer.weight.numel() for layer in layers)
     at_once = max(1, _BLOCK // widest)
     parts = [
-        _extremes(layers, _Region(centre, sizes, region), relaxed=relaxed)
+        _extremes(layers, _Region(centre, sizes, regions.kind), relaxed=relaxed)
         for centre, sizes in zip(
-            torch.split(whole.centre, at_once), torch.split(whole.size, at_once), strict=True
+            torch.split(regions.centre, at_once), torch.split(regions.size, at_once), strict=True
         )
     ]
     return torch.cat([low for low, _ in parts]), torch.cat([high for _, high in parts])
@@ -307,7 +388,7 @@ def bounds_in_blocks(
 
 @torch.no_grad()
 def _extremes(layers: list[Layer], region: _Region, *, relaxed: bool) -> tuple[Tensor, Tensor]:
-    """Bound the inputs of each layer in turn, and the margin in the end: (n,) each."""
+    """Bound the inputs of each layer in turn, and the outputs in the end: (n, m) each."""
     first = layers[0]
     low, high = (bound + first.bias for bound in region.extremes(first.weight))
     relaxations: list[_Relaxation] = []
@@ -320,7 +401,7 @@ def _extremes(layers: list[Layer], region: _Region, *, relaxed: bool) -> tuple[T
             # Relaxed bounds are mostly tighter but not always; both hold.
             relaxed_low, relaxed_high = _backward(layers[: depth + 1], relaxations, region)
             low, high = torch.maximum(low, relaxed_low), torch.minimum(high, relaxed_high)
-    return low.squeeze(1), high.squeeze(1)
+    return low, high
 
 
 def _backward(
@@ -353,17 +434,41 @@ def _backward(
 
 
 @torch.no_grad()
+def _first_guess(
+    layers: list[Layer], centre: _Region, labels: npt.NDArray[np.int64]
+) -> tuple[FloatArray, FloatArray]:
+    """Return the smallest leads (n,) at the points, and where they would end if all were linear."""
+    if classes_of(layers) == 2:
+        low, high = (
+            bound.squeeze(1).numpy(force=True) for bound in _extremes(layers, centre, relaxed=False)
+        )
+        own: FloatArray = np.where(labels == 1, low, -high)
+        return own, own / np.maximum(_slopes(layers, centre.centre)[:, 0], 1e-300)
+    smallest, guess = np.empty(len(labels)), np.empty(len(labels))
+    y = torch.from_numpy(labels).to(centre.centre.device)
+    for rows, part, leads in _by_label(layers, centre, y):
+        at = rows.numpy(force=True)
+        leading = _extremes(leads, part, relaxed=False)[0].numpy(force=True)
+        smallest[at] = leading.min(axis=1)
+        guess[at] = (leading / np.maximum(_slopes(leads, part.centre), 1e-300)).min(axis=1)
+    return smallest, guess
+
+
+@torch.no_grad()
 def _slopes(layers: list[Layer], points: Tensor) -> FloatArray:
-    """Return the length of the margin's gradient at each point, to start the search from."""
+    """Return the lengths (n, m) of the outputs' gradients at each point, to start a search from."""
     active, z = [], points
     for layer in layers[:-1]:
         z = z @ layer.weight.T + layer.bias
         active.append(z > 0)
         z = z.clamp(min=0)
-    gradient = layers[-1].weight.expand(len(points), -1)
-    for layer, on in zip(layers[-2::-1], active[::-1], strict=True):
-        gradient = (gradient * on) @ layer.weight
-    length: FloatArray = gradient.norm(dim=1).numpy(force=True)
+    lengths = []
+    for row in layers[-1].weight:
+        gradient = row.expand(len(points), -1)
+        for layer, on in zip(layers[-2::-1], active[::-1], strict=True):
+            gradient = (gradient * on) @ layer.weight
+        lengths.append(gradient.norm(dim=1))
+    length: FloatArray = torch.stack(lengths, dim=1).numpy(force=True)
     return length
 
 
@@ -418,24 +523,21 @@ def _largest_sizes(
     return low
 
 
-def _own_bound(lower: Tensor, upper: Tensor, labels: npt.NDArray[np.int64]) -> FloatArray:
-    """Return a lower bound of the margin on the label's own side, positive without an error."""
-    own = np.where(labels == 1, lower.numpy(force=True), -upper.numpy(force=True))
-    return np.asarray(own, dtype=np.float64)
-
-
 def prepare(network: Any) -> list[Layer]:
-    """Return the layers in float64, or say why they are no ReLU network with one output."""
+    """Return the layers in float64, or say why they are no ReLU network.
+
+    One output in the last is a margin, which two become; more are logits of as many classes.
+    """
     if hasattr(network, "folded"):
         require_own(network, "folded", "a proof of a ReLU network")
         pairs = network.folded()
-    elif isinstance(network, nn.Sequential):
+    elif isinstance(network, nn.Sequential | nn.Linear):
         pairs = linear_layers(network)
     elif isinstance(network, Sequence) and all(len(layer) == 2 for layer in network):
         pairs = network
     else:
         raise TypeError(
-            "expected a ReLUNetwork, a Sequential or a sequence of (weight, bias) layers, "
+            "expected a ReLUNetwork, a Linear, a Sequential or a sequence of (weight, bias), "
             f"got {type(network).__name__}."
         )
     layers: list[Layer] = []
@@ -453,20 +555,27 @@ def prepare(network: Any) -> list[Layer]:
         if not bool(w.isfinite().all() and b.isfinite().all()):
             raise ValueError("the network's weights must be finite, got NaN or infinite entries.")
         layers.append(Layer(w, w.abs(), b))
-    if not layers or len(layers[-1].bias) != 1:
-        raise ValueError("the network must have at least one layer, and one output in the last.")
+    if not layers or len(layers[-1].bias) == 0:
+        raise ValueError("the network must have at least one layer, and an output in the last.")
+    top = layers[-1]
+    if len(top.bias) == 2:
+        weight = top.weight[1:] - top.weight[:1]
+        layers[-1] = Layer(weight, weight.abs(), top.bias[1:] - top.bias[:1])
     return layers
 
 
-def linear_layers(network: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
-    """Return the layers of a plain sequence, or say why they are no linear ones with ReLU between.
+def linear_layers(network: nn.Sequential | nn.Linear) -> list[tuple[Tensor, Tensor]]:
+    """Return a linear layer, or those of a plain sequence with a ReLU between each two.
 
-    Two logits become the one margin that is their difference.
+    A sequence may begin by flattening the points; whatever else it holds is said.
     """
-    doubt = departure(network, (nn.Sequential,))
-    linears = [layer for layer in list(network)[::2] if type(layer) is nn.Linear]
-    between = [layer for layer in list(network)[1::2] if type(layer) is nn.ReLU]
-    if doubt is None and (len(linears), len(network)) != (len(between) + 1, 2 * len(between) + 1):
+    doubt = departure(network, (nn.Sequential, nn.Linear))
+    parts = list(network) if isinstance(network, nn.Sequential) else [network]
+    if parts and _flattens(parts[0]):
+        parts = parts[1:]
+    linears = [layer for layer in parts[::2] if type(layer) is nn.Linear]
+    between = [layer for layer in parts[1::2] if type(layer) is nn.ReLU]
+    if doubt is None and (len(linears), len(parts)) != (len(between) + 1, 2 * len(between) + 1):
         doubt = "has others"
     if doubt is not None:
         raise TypeError(
@@ -477,39 +586,44 @@ def linear_layers(network: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
     for linear in linears:
         weight, bias = linear.weight.detach().double(), linear.bias
         layers.append((weight, weight.new_zeros(len(weight)) if bias is None else bias.double()))
-    last, offset = layers[-1]
-    if len(last) == 2:
-        layers[-1] = (last[1:] - last[:1], offset[1:] - offset[:1])
     return layers
 
 
-def _points(x: Tensor, layers: list[Layer], network: Any) -> Tensor:
-    """Return points (n, d) in float64 beside the layers, which must give the network's margins."""
+def _flattens(layer: nn.Module) -> bool:
+    """Whether a layer makes a row of each point."""
+    return type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1)
+
+
+def points_beside(x: Tensor, layers: list[Layer], network: Any) -> Tensor:
+    """Return points (n, d) in float64 beside the layers, which must give the network's outputs."""
     check_points(x)
     points, dim = x.detach().flatten(1).to(layers[0].weight), layers[0].weight.shape[1]
     if points.shape[1] != dim:
         raise ValueError(f"the network takes points of {dim} numbers, got shape {tuple(x.shape)}.")
-    require_same_margins(network, layers, points)
+    require_same_outputs(network, layers, points)
     return points
 
 
 @torch.no_grad()
-def require_same_margins(network: Any, layers: list[Layer], points: Tensor) -> None:
-    """Raise if a module's margins at points are not those of the layers read from it."""
-    if isinstance(network, nn.Module):
-        last = network[-1] if isinstance(network, nn.Sequential) else None
-        logits = last if isinstance(last, nn.Linear) and last.out_features == 2 else None
-        z, off = points, points.abs()
-        for depth, layer in enumerate(layers):
-            z = z.clamp(min=0) if depth else z
-            terms = z.abs() @ layer.magnitude.T + layer.bias.abs()
-            off = off @ layer.magnitude.T + math.sqrt(z.shape[1]) * terms
-            if depth == len(layers) - 1 and logits is not None:
-                # What the margin's two logits share rounds as well.
-                off = off + z.abs() @ logits.weight[:1].double().abs().T
-                off = off + (0.0 if logits.bias is None else logits.bias[0].abs())
-            z = z @ layer.weight.T + layer.bias
-        margins, rounding = (part.squeeze(1).numpy(force=True) for part in (z, off))
-        require_agreement(
-            network, points.numpy(force=True), margins, rounding, "a proof of a ReLU network"
-        )
+def require_same_outputs(network: Any, layers: list[Layer], points: Tensor) -> None:
+    """Raise if a module's outputs at points are not those of the layers read from it."""
+    if not isinstance(network, nn.Module):
+        return
+    last = network[-1] if isinstance(network, nn.Sequential) else network
+    logits = last if isinstance(last, nn.Linear) and last.out_features == 2 else None
+    z, off = points, points.abs()
+    for depth, layer in enumerate(layers):
+        z = z.clamp(min=0) if depth else z
+        terms = z.abs() @ layer.magnitude.T + layer.bias.abs()
+        off = off @ layer.magnitude.T + math.sqrt(z.shape[1]) * terms
+        if depth == len(layers) - 1 and logits is not None:
+            # What the margin's two logits share rounds as well.
+            off = off + z.abs() @ logits.weight[:1].double().abs().T
+            off = off + (0.0 if logits.bias is None else logits.bias[0].abs())
+        z = z @ layer.weight.T + layer.bias
+    if classes_of(layers) == 2:
+        z, off = z.squeeze(1), off.squeeze(1)
+    expected, rounding = (part.numpy(force=True) for part in (z, off))
+    require_agreement(
+        network, points.numpy(force=True), expected, rounding, "a proof of a ReLU network"
+    )

@@ -28,6 +28,7 @@ from scipy import special
 from scipy.spatial.distance import cdist
 
 from trueboundary.certificates.base import Certificate, Certified, FloatArray, Subject
+from trueboundary.certificates.linear_exact import signed_distances
 from trueboundary.classifiers.integrity import require_agreement, require_kind
 from trueboundary.classifiers.svm import RBFSVM, LinearSVM
 
@@ -98,13 +99,9 @@ class _Linear:
 
     def project(self, x: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return distances to the hyperplane, and its points nearest to x."""
-        peak = np.abs(self.weight).max()  # else squares of small weights would vanish
-        if peak == 0:  # one class everywhere
-            return np.full_like(values, np.inf), np.full_like(x, np.nan)
-        unit = self.weight / peak
-        length = np.linalg.norm(unit)
-        scaled = values / peak / length
-        return np.abs(scaled), x - scaled[:, None] * (unit / length)
+        away, unit = signed_distances(values[:, None], self.weight[None])
+        with np.errstate(invalid="ignore"):  # one class everywhere
+            return np.abs(away[:, 0]), x - away * unit
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from trueboundary.classifiers.base import Classifier, margin
+from trueboundary.classifiers.base import Classifier, outputs
 from trueboundary.classifiers.edge import evaluated
 
 __all__ = [
@@ -36,7 +36,7 @@ _ALLOWANCE = 16.0
 
 
 class Disagreement(ValueError):
-    """A classifier's margins are not those of what was read from its parameters."""
+    """A classifier's outputs are not those of what was read from its parameters."""
 
 
 def alteration(module: nn.Module) -> str | None:
@@ -134,7 +134,7 @@ def require_own(thing: Any, method: str, who: str) -> None:
 def require_agreement(
     classifier: Any, points: Floats, expected: Floats, rounding: Floats, who: str
 ) -> None:
-    """Raise `Disagreement` if margins differ from those read from it; see `disagreement`."""
+    """Raise `Disagreement` if outputs differ from those read from it; see `disagreement`."""
     doubt = disagreement(classifier, points, expected, rounding)
     if doubt is not None:
         raise Disagreement(
@@ -147,7 +147,7 @@ def require_agreement(
 def disagreement(
     classifier: Classifier, points: Floats, expected: Floats, rounding: Floats
 ) -> str | None:
-    """Say where a classifier's margins are others than those that were read from its parameters.
+    """Say where a classifier's outputs are others than those that were read from its parameters.
 
     Parameters
     ----------
@@ -155,30 +155,35 @@ def disagreement(
         Any classifier; a module is judged in eval mode, and left in the mode it is in.
     points : ndarray of shape (n, d)
         Points in float64; the classifier gets them in its own dtype.
-    expected : ndarray of shape (n,)
-        Margins of what was read, computed in float64.
-    rounding : ndarray of shape (n,)
-        By how many units of relative rounding the classifier's margins may be off.
+    expected : ndarray of shape (n,) or (n, K)
+        Outputs of what was read, computed in float64: margins, or logits of K >= 3 classes.
+    rounding : ndarray of the same shape
+        By how many units of relative rounding the classifier's outputs may be off.
 
     Returns
     -------
     str or None
-        The rest of a sentence that begins with the classifier's name, None if all margins agree.
+        The rest of a sentence that begins with the classifier's name, None if all outputs agree.
     """
     if len(points) == 0:
         return None
     parameters = classifier.parameters() if isinstance(classifier, nn.Module) else iter(())
     like = next((p for p in parameters if p.is_floating_point()), torch.empty(0).double())
     with evaluated(classifier):
-        own = margin(classifier, torch.from_numpy(points).to(like)).double().numpy(force=True)
+        own = outputs(classifier, torch.from_numpy(points).to(like)).double().numpy(force=True)
+    if own.shape != expected.shape:
+        classes = [2 if found.ndim == 1 else found.shape[1] for found in (own, expected)]
+        return f"tells {classes[0]} classes apart where its parameters tell {classes[1]}"
     allowed = _ALLOWANCE * torch.finfo(like.dtype).eps * rounding
     wrong = ~(np.abs(own - expected) <= allowed)
     if not wrong.any():
         return None
-    first = int(np.flatnonzero(wrong)[0])
+    first = tuple(np.argwhere(wrong)[0])
+    what = "margin" if own.ndim == 1 else f"logit of class {first[1]}"
+    n_wrong = int(wrong.reshape(len(points), -1).any(axis=1).sum())
     return (
-        f"gives point {first} the margin {own[first]:.6g} where its parameters give "
-        f"{expected[first]:.6g} ({int(wrong.sum())} of {len(points)} points differ)"
+        f"gives point {first[0]} the {what} {own[first]:.6g} where its parameters give "
+        f"{expected[first]:.6g} ({n_wrong} of {len(points)} points differ)"
     )
 
 

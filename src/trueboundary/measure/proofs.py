@@ -19,6 +19,7 @@ from trueboundary.certificates import (
     Certificate,
     CertificateResult,
     EllipsoidCertificate,
+    LinearCertificate,
     MixtureCertificate,
     RelaxationCertificate,
     SVMCertificate,
@@ -35,7 +36,7 @@ from trueboundary.classifiers import (
     TruncatedSum,
     dtype_of,
     from_arrays,
-    margin,
+    outputs,
     to_arrays,
 )
 from trueboundary.classifiers.adapters import CallableClassifier
@@ -55,15 +56,15 @@ def _of_ellipsoid(classifier: QuadraticNetwork | SphereBayes | TruncatedSum) -> 
     return EllipsoidCertificate() if has_ellipsoid(classifier) else ""
 
 
-@register_certificate(ReLUNetwork, nn.Sequential)
+@register_certificate(ReLUNetwork, nn.Sequential, nn.Linear)
 def _of_layers(network: nn.Module) -> Certificate | str:
     try:
-        prepare(network)
+        layers = prepare(network)
     except Disagreement as error:  # layers were replaced
         return str(error).rstrip(".")
     except (TypeError, ValueError):  # other layers, or other outputs
         return ""
-    return RelaxationCertificate()
+    return LinearCertificate() if len(layers) == 1 else RelaxationCertificate()
 
 
 @register_certificate(BayesOptimal)
@@ -108,7 +109,7 @@ class Proof:
         if self.classifier is not self.subject:  # a wrapper, which may turn margins into others
             points = x.flatten(1).double().numpy(force=True)
             with torch.no_grad():
-                own = margin(self.subject, x.to(dtype_of(self.subject))).double()
+                own = outputs(self.subject, x.to(dtype_of(self.subject))).double()
             numbers = own.numpy(force=True)
             require_agreement(self.classifier, points, numbers, np.abs(numbers), self.name)
         return self.certificate(self.subject, x, y, domain=domain)
@@ -123,11 +124,14 @@ class Proof:
         module = self.subject
         if not isinstance(module, nn.Module):
             return self.classifier
+        twin: nn.Module
         first = next(module.parameters(), None)
         if first is None or (first.dtype == torch.float64 and not module.training):
             return self.classifier
-        if type(module) is nn.Sequential:
-            twin: nn.Module = nn.Sequential(*map(_float64_layer, module))
+        if type(module) is nn.Linear:
+            twin = _float64_layer(module)
+        elif type(module) is nn.Sequential:
+            twin = nn.Sequential(*map(_float64_layer, module))
         else:
             try:
                 spec, arrays = to_arrays(module)  # type: ignore[arg-type]
@@ -143,16 +147,29 @@ def default_proof(classifier: Classifier) -> tuple[Proof | None, str]:
     Where no certificate is known for its class, there is nothing to say.
     """
     inner: Any = classifier
+    turned = ""
     while isinstance(inner, CallableClassifier):
+        turned = turned or _turned(inner)
         inner = inner.function
     certificate = certificate_for(inner)
     if isinstance(certificate, str):
         return None, certificate
+    if turned:
+        return None, f"{turned} that as_classifier puts around this {type(inner).__name__}"
     if isinstance(classifier, CallableClassifier):
         doubt = departure(classifier, (CallableClassifier,))
         if doubt is not None:
             return None, f"this {type(inner).__name__} {doubt}"
     return Proof(certificate, inner, classifier), ""
+
+
+def _turned(wrapper: CallableClassifier) -> str:
+    """Say what of a wrapper makes other outputs of a classifier's, or other points for it."""
+    if wrapper.preprocess is not None:
+        return "no proof is known through the preprocessing"
+    if wrapper.classes is not None:
+        return f"no proof is known of the choice of classes {wrapper.classes}"
+    return "" if wrapper.returns == "logit" else f"no proof is known of outputs={wrapper.returns!r}"
 
 
 def certified_distances(

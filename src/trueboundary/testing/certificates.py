@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from trueboundary.attacks import Attack, NearestError
 from trueboundary.certificates import Certificate, CertificateResult
-from trueboundary.classifiers import Classifier, dtype_of, evaluated, margin
+from trueboundary.classifiers import (
+    Classifier,
+    dtype_of,
+    evaluated,
+    number_of_classes,
+    outputs,
+    wrongness,
+)
 from trueboundary.domains import Box, Domain, Shell, Space, Sphere, norm, per_sample
 from trueboundary.problems import Problem
 from trueboundary.testing import _expect as expect
@@ -49,7 +56,8 @@ def check_certificate(
     certificate : Certificate
         The certificate.
     classifier : callable
-        A classifier that it can read; one in two or three dimensions says most.
+        A classifier that it can read, of any number of classes; one in two or three dimensions says
+        most.
     points : Problem or tuple of Tensor
         What to draw points from, or points ``(n, *event)`` and their labels ``(n,)``, of which some
         should be classified right.
@@ -96,20 +104,26 @@ class _Check:
         self.certificate, self.classifier, self.x, self.y = certificate, classifier, x, y
         self.name = type(certificate).__name__
         self.home: Domain = Space() if Space in certificate.domains else Sphere()
+        with evaluated(classifier), torch.no_grad():
+            first = x[:1].to(dtype_of(classifier, default=torch.float64))
+            self.n_classes = number_of_classes(outputs(classifier, first))
         self.right = self.wrongness(x, y) < 0
         expect.that(self.right.any(), "expected points of which some are classified right.")
 
     def wrongness(self, points: Tensor, y: Tensor) -> Tensor:
-        """Return margins (n,), positive where strictly wrong."""
+        """Return how wrong points are (n,), positive where strictly wrong."""
         if len(points) == 0:
             return points.new_zeros(0)
         dtype = dtype_of(self.classifier, default=torch.float64)
         with evaluated(self.classifier), torch.no_grad():
+            at_once = max(1, _EVALUATIONS // points[0].numel())
             parts = [
-                margin(self.classifier, part.to(dtype)).double()
-                for part in torch.split(points, max(1, _EVALUATIONS // points[0].numel()))
+                wrongness(self.classifier, part.to(dtype), labels).double()
+                for part, labels in zip(
+                    torch.split(points, at_once), torch.split(y, at_once), strict=True
+                )
             ]
-        return (1 - 2 * y.double()) * torch.cat(parts)
+        return torch.cat(parts)
 
     def ask(self, x: Any, y: Any, domain: Any) -> CertificateResult:
         return self.certificate(self.classifier, x, y, domain=domain)
@@ -143,8 +157,9 @@ class _Check:
 
     def errors(self, domain: Domain, where: str) -> None:
         """Expect points that are errors to be their own nearest ones, as exact as can be."""
-        wrong = self.wrongness(self.x, 1 - self.y) > 0
-        found = self.ask(self.x, 1 - self.y, domain)
+        others = (self.y + 1) % self.n_classes
+        wrong = self.wrongness(self.x, others) > 0
+        found = self.ask(self.x, others, domain)
         kept = (found.distance == 0) & found.exact
         kept &= (found.nearest == self.x.double()).flatten(1).all(1)
         n = int((wrong & ~kept).sum())
@@ -243,7 +258,7 @@ class _Check:
             self.ask(points, self.y, domain) for points in (rounded, rounded.double())
         )
         self._agree(single, double, torch.arange(n), f"{where}: the dtype of the points")
-        labels = self.ask(self.x, self.y.bool(), domain)
+        labels = self.ask(self.x, self.y.bool() if self.n_classes == 2 else self.y.int(), domain)
         self._agree(labels, result, torch.arange(n), f"{where}: the dtype of the labels")
 
     def _agree(
@@ -285,8 +300,8 @@ class _Check:
             refused(ValueError, partial(self.ask, spoiled, y, self.home), f"a point with {bad}")
         far = Box(float(x.max()) + 1, float(x.max()) + 2)
         for what, error, points, labels, domain in (
-            ("labels of 2", ValueError, x, y + 2, self.home),
-            ("labels of -1", ValueError, x, y - 2, self.home),
+            ("labels beyond the last class", ValueError, x, y + self.n_classes, self.home),
+            ("negative labels", ValueError, x, y - self.n_classes, self.home),
             ("labels that are not whole", TypeError, x, y + 0.5, self.home),
             ("too few labels", ValueError, x, y[:-1], self.home),
             ("labels of two axes", ValueError, x, y[:, None], self.home),
@@ -313,9 +328,9 @@ def _points(
         points.sample_class(
             n_points, label, generator=torch.Generator().manual_seed(seed + label), dtype=dtype
         )
-        for label in (0, 1)
+        for label in range(points.n_classes)
     ]
-    return torch.cat(drawn), torch.arange(2).repeat_interleave(n_points)
+    return torch.cat(drawn), torch.arange(points.n_classes).repeat_interleave(n_points)
 
 
 def _domains(x: Tensor) -> dict[str, Domain]:
