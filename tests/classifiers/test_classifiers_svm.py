@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -16,6 +17,7 @@ from sklearn.tree import DecisionTreeClassifier
 from trueboundary.classifiers import (
     RBFSVM,
     LinearSVM,
+    OneAgainstRestSVM,
     choose_gamma,
     fit_linear_svm,
     fit_rbf_path,
@@ -354,7 +356,7 @@ def test_bad_arguments():
         RBFSVM(torch.zeros(2, 3), torch.ones(2), 0.0, 1.0)
     with pytest.raises(ValueError, match="gamma"):
         RBFSVM(torch.zeros(2, 3), torch.tensor([1.0, -1.0]), 0.0, 0.0)
-    with pytest.raises(ValueError, match="both present"):
+    with pytest.raises(ValueError, match="all present"):
         fit_rbf_svm(X, np.zeros(len(X)), gamma=1.0)
     with pytest.raises(ValueError, match="finite"):
         fit_linear_svm(X * np.nan, Y, random_state=0)
@@ -366,3 +368,92 @@ def test_bad_arguments():
         MACHINE.margin(torch.zeros(1, 5))
     with pytest.raises(ValueError, match=r"\(n, 5\)"):
         MACHINE.margin(torch.zeros(1, 4, dtype=torch.float64))
+
+
+def corners(n=150, n_classes=3, seed=0):
+    """Return points around the corners of a simplex, one class for each."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % n_classes
+    return np.eye(n_classes)[y] + 0.4 * rng.normal(size=(n, n_classes)), y
+
+
+@pytest.mark.parametrize("n_classes", [3, 10])
+@pytest.mark.parametrize("gamma", [0.3, 20.0])
+def test_one_against_rest_agrees_with_scikit_learn(n_classes, gamma):
+    x, y = corners(200, n_classes)
+    others = corners(200, n_classes, seed=1)[0]
+    expected = OneVsRestClassifier(SVC(gamma=gamma)).fit(x, y)
+    svm = fit_rbf_svm(x, y, gamma=gamma)
+    assert isinstance(svm, OneAgainstRestSVM)
+    assert svm.n_classes == n_classes
+    points = torch.from_numpy(others)
+    np.testing.assert_allclose(
+        svm.decision_function(points).numpy(), expected.decision_function(others), atol=1e-9
+    )
+    np.testing.assert_array_equal(svm.predict(points).numpy(), expected.predict(others))
+
+
+def test_the_machine_of_a_pair_decides_between_its_classes():
+    x, y = corners()
+    svm, points = fit_rbf_svm(x, y, gamma=2.0), torch.from_numpy(corners(seed=1)[0])
+    logits = svm.outputs(points)
+    for own, other in [(0, 1), (2, 0), (1, 2)]:
+        between = svm.pair(own, other)
+        difference = logits[:, other] - logits[:, own]
+        torch.testing.assert_close(between.decision_function(points), difference)
+        assert torch.equal(between.margin(points) > 0, difference > 0)
+
+
+def test_gradients_of_one_against_rest_agree_with_finite_differences():
+    x, y = corners()
+    svm = fit_rbf_svm(x, y, gamma=2.0)
+    assert torch.autograd.gradcheck(svm.outputs, torch.from_numpy(x[:4]).requires_grad_())
+
+
+def test_where_the_data_lie_costs_no_digits_of_one_against_rest():
+    x, y = corners()
+    points = torch.from_numpy(corners(seed=1)[0])
+    near, far = (fit_rbf_svm(x + offset, y, gamma=2.0) for offset in (0.0, 1024.0))
+    expected = near.outputs(points)
+    torch.testing.assert_close(far.outputs(points + 1024.0), expected, rtol=0, atol=1e-9)
+
+
+def test_one_against_rest_is_stored_exactly():
+    x, y = corners()
+    svm = fit_rbf_svm(x, y, gamma=2.0)
+    again = from_arrays(*to_arrays(svm))
+    points = torch.from_numpy(corners(seed=1)[0])
+    assert torch.equal(again.outputs(points), svm.outputs(points))
+    images = points.reshape(-1, 1, 3, 1)
+    assert torch.equal(svm.outputs(images), svm.outputs(points))
+
+
+@pytest.mark.parametrize("in_product", [True, False])
+def test_a_gamma_is_chosen_for_three_classes(monkeypatch, in_product):
+    if not in_product:
+        monkeypatch.setattr(svm_module, "_MOST_IN_PRODUCT", 10)
+    x, y = corners(90)
+    other, y_other = corners(90, seed=1)
+    gammas = [0.01, 1.0, 300.0]
+    path = choose_gamma(x, y, other, y_other, gammas=gammas, min_accuracy=0.8)
+    expected = [
+        OneVsRestClassifier(SVC(gamma=gamma)).fit(x, y).score(other, y_other) for gamma in gammas
+    ]
+    np.testing.assert_allclose(path.validation_accuracy, expected)
+    assert path.gamma == 1.0
+    assert path.svm.n_classes == 3
+    assert path.n_support[path.chosen] == path.svm.support_vectors.shape[0]
+
+
+def test_what_one_against_rest_refuses():
+    x, y = corners()
+    with pytest.raises(ValueError, match="at least 0 and 1 and all present"):
+        fit_rbf_svm(x, np.where(y == 1, 3, y), gamma=1.0)
+    with pytest.raises(ValueError, match="a LinearSVM is of two classes, got labels of 3"):
+        fit_linear_svm(x, y, random_state=0)
+    with pytest.raises(ValueError, match="the same classes in y and y_validation, got 3 and 2"):
+        choose_gamma(x, y, x[y < 2], y[y < 2])
+    with pytest.raises(ValueError, match="expected 3 classes or more, got 2"):
+        OneAgainstRestSVM(torch.eye(3), torch.ones(2, 3), torch.zeros(2), 1.0)
+    with pytest.raises(ValueError, match=r"dual_coef \(n_classes, n_support\)"):
+        OneAgainstRestSVM(torch.eye(3), torch.ones(3, 2), torch.zeros(3), 1.0)

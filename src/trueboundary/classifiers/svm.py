@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trueboundary._checks import check_integer, check_real
-from trueboundary.classifiers.base import BinaryClassifier
+from trueboundary.classifiers.base import BinaryClassifier, ClassifierModule, predicted
 from trueboundary.classifiers.stored_classifiers import register
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -32,8 +32,8 @@ _MOST_IN_PRODUCT = 12_000
 _COARSE, _N_FINE, _FARTHEST = 4.0, 4, 4
 
 
-class _SupportVectorMachine(BinaryClassifier):
-    """What the two kinds share; points may have any event shape of `dim` numbers in all."""
+class _OfAnyShape(ClassifierModule):
+    """What all kinds share; points may have any event shape of `dim` numbers in all."""
 
     dim: int
 
@@ -44,7 +44,7 @@ class _SupportVectorMachine(BinaryClassifier):
 
 
 @register
-class LinearSVM(_SupportVectorMachine):
+class LinearSVM(_OfAnyShape, BinaryClassifier):
     """A linear classifier, ``f(x) = w . x + b``.
 
     Parameters
@@ -94,7 +94,7 @@ class LinearSVM(_SupportVectorMachine):
 
 
 @register
-class RBFSVM(_SupportVectorMachine):
+class RBFSVM(_OfAnyShape, BinaryClassifier):
     """A support vector machine with a Gaussian kernel, and a margin that attacks can climb.
 
     Its decision function is
@@ -240,6 +240,123 @@ class RBFSVM(_SupportVectorMachine):
         return torch.stack(parts).logsumexp(0)
 
 
+@register
+class OneAgainstRestSVM(_OfAnyShape):
+    """Gaussian-kernel machines of K >= 3 classes, each trained to tell one class from the rest.
+
+    The logit of a class is the decision function of its machine,
+
+        ``f_k(x) = b_k + sum_i a_ki exp(-gamma ||x - s_i||**2)``,
+
+    as scikit-learn's OneVsRestClassifier decides. All machines have one gamma, and one list of
+    support vectors with a coefficient for each machine, 0 where it is none of its own: every
+    kernel value is computed once. Between two classes the sign of an `RBFSVM` decides; see `pair`.
+
+    Far from all support vectors the logits become the constants b_k without a gradient, more than
+    ``26 / sqrt(gamma)`` away in float64, in which the parameters are unless converted.
+
+    Parameters
+    ----------
+    support_vectors : Tensor
+        The s_i, shape ``(n_support, dim)``.
+    dual_coef : Tensor
+        The a_ki, shape ``(n_classes, n_support)``.
+    bias : Tensor
+        The b_k, shape ``(n_classes,)``.
+    gamma : float
+        Inverse squared width of the kernel, positive.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.classifiers import OneAgainstRestSVM
+    >>> svm = OneAgainstRestSVM(torch.eye(3), 2 * torch.eye(3) - 1, torch.zeros(3), gamma=1.0)
+    >>> svm.predict(torch.eye(3, dtype=torch.float64))
+    tensor([0, 1, 2])
+    >>> svm.pair(0, 2).predict(torch.eye(3, dtype=torch.float64)[[0, 2]])
+    tensor([0, 1])
+    """
+
+    def __init__(
+        self, support_vectors: Tensor, dual_coef: Tensor, bias: Tensor, gamma: float
+    ) -> None:
+        super().__init__()
+        shape = (len(bias), len(support_vectors))
+        if support_vectors.ndim != 2 or bias.ndim != 1 or dual_coef.shape != shape:
+            raise ValueError(
+                "expected support_vectors (n_support, dim), dual_coef (n_classes, n_support) and "
+                f"bias (n_classes,), got {tuple(support_vectors.shape)}, {tuple(dual_coef.shape)} "
+                f"and {tuple(bias.shape)}."
+            )
+        if len(bias) < 3:
+            raise ValueError(f"expected 3 classes or more, got {len(bias)}; two are an RBFSVM.")
+        self.gamma = check_real("gamma", gamma, above=0.0)
+        self.dim = support_vectors.shape[1]
+        self.support_vectors = _frozen(support_vectors)
+        self.dual_coef = _frozen(dual_coef)
+        self.bias = _frozen(bias)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.bias)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return the decision function of every class, shape ``(n, K)``."""
+        centre = self.support_vectors.mean(dim=0)  # as in RBFSVM
+        x = self._flat(x) - centre
+        shared = self.gamma * x.square().sum(1, keepdim=True)
+        found = self.bias.expand(len(x), -1)
+        for rows, coef in zip(
+            torch.split(self.support_vectors, _CHUNK),
+            torch.split(self.dual_coef, _CHUNK, dim=1),
+            strict=True,
+        ):
+            rows = rows - centre
+            constant = -self.gamma * rows.square().sum(1)
+            exponent = torch.addmm(constant, x, rows.T, alpha=2 * self.gamma) - shared
+            found = found + exponent.exp() @ coef.T
+        return found
+
+    def decision_function(self, x: Tensor) -> Tensor:
+        """Return the same as `outputs`, under the name that scikit-learn gives it."""
+        return self.outputs(x)
+
+    def pair(self, own: int, other: int) -> RBFSVM:
+        """Return what decides between two classes, 0 for `own` and 1 for `other`.
+
+        Its decision function is ``f_other - f_own``.
+
+        Raises
+        ------
+        ValueError
+            If the two differ by coefficients of one sign alone, or by none, so that they are no
+            machine of two classes.
+        """
+        coef = (self.dual_coef[other] - self.dual_coef[own]).detach()
+        bias = float(self.bias[other] - self.bias[own])
+        kept = coef != 0
+        return RBFSVM(self.support_vectors[kept], coef[kept], bias, self.gamma).eval()
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the numbers that fix the shape, and gamma."""
+        n_classes, n_support = self.dual_coef.shape
+        return {
+            "dim": self.dim,
+            "n_support": n_support,
+            "n_classes": n_classes,
+            "gamma": self.gamma,
+        }
+
+    @classmethod
+    def from_arguments(cls, arguments: dict[str, Any]) -> Self:
+        """Build machines of the given shape, with coefficients 0."""
+        n_classes, n_support = arguments["n_classes"], arguments["n_support"]
+        support = torch.zeros(n_support, arguments["dim"])
+        coef = torch.zeros(n_classes, n_support)
+        return cls(support, coef, torch.zeros(n_classes), arguments["gamma"])
+
+
 def from_sklearn(estimator: Any, x_check: Array | Tensor) -> LinearSVM | RBFSVM:
     """Turn a fitted scikit-learn classifier into an exact, differentiable module.
 
@@ -345,6 +462,11 @@ def fit_linear_svm(
     from sklearn.svm import LinearSVC  # slow to import, and only fitting needs it
 
     points, labels = _training_set(x, y)
+    if labels.max() > 1:
+        raise ValueError(
+            f"a LinearSVM is of two classes, got labels of {labels.max() + 1}; train a "
+            "SoftmaxRegression."
+        )
     estimator = LinearSVC(
         C=check_real("C", C, above=0.0),
         max_iter=check_integer("max_iter", max_iter, minimum=1),
@@ -353,17 +475,19 @@ def fit_linear_svm(
     return _linear_from_sklearn(estimator.fit(points, labels), points[:_N_CHECKED])
 
 
-def fit_rbf_svm(x: Array | Tensor, y: Array | Tensor, *, gamma: float, C: float = 1.0) -> RBFSVM:
+def fit_rbf_svm(
+    x: Array | Tensor, y: Array | Tensor, *, gamma: float, C: float = 1.0
+) -> RBFSVM | OneAgainstRestSVM:
     """Fit scikit-learn's SVC with a Gaussian kernel and return it as a module.
 
-    Nothing about it is random.
+    Of more than two classes each is told from the rest. Nothing about it is random.
 
     Parameters
     ----------
     x : Tensor or ndarray
         Points, shape ``(n, *event)``.
     y : Tensor or ndarray
-        Labels 0 or 1, shape ``(n,)``, both present.
+        Labels 0 to K - 1, shape ``(n,)``, all present.
     gamma : float
         Inverse squared width of the kernel, positive; see `choose_gamma`.
     C : float
@@ -371,8 +495,8 @@ def fit_rbf_svm(x: Array | Tensor, y: Array | Tensor, *, gamma: float, C: float 
 
     Returns
     -------
-    RBFSVM
-        The fitted classifier.
+    RBFSVM or OneAgainstRestSVM
+        The fitted classifier, of two classes or of more.
 
     Examples
     --------
@@ -387,7 +511,7 @@ def fit_rbf_svm(x: Array | Tensor, y: Array | Tensor, *, gamma: float, C: float 
 
 def fit_rbf_path(
     x: Array | Tensor, y: Array | Tensor, *, gammas: Iterable[float], C: float = 1.0
-) -> Iterator[RBFSVM]:
+) -> Iterator[RBFSVM | OneAgainstRestSVM]:
     """Fit one machine after the other as `fit_rbf_svm` does, in less time than one by one.
 
     Parameters
@@ -399,7 +523,7 @@ def fit_rbf_path(
 
     Returns
     -------
-    iterator of RBFSVM
+    iterator of RBFSVM or OneAgainstRestSVM
         The machines in the order of `gammas`, each fitted when it is asked for.
 
     Notes
@@ -437,7 +561,7 @@ class GammaPath:
         Validation accuracy that the chosen gamma had to reach.
     chosen : int
         Its index.
-    svm : RBFSVM
+    svm : RBFSVM or OneAgainstRestSVM
         Its machine, the one that `fit_rbf_svm` gives.
     """
 
@@ -447,7 +571,7 @@ class GammaPath:
     n_support: Array
     threshold: float
     chosen: int
-    svm: RBFSVM
+    svm: RBFSVM | OneAgainstRestSVM
 
     @property
     def gamma(self) -> float:
@@ -489,7 +613,7 @@ def choose_gamma(
     Parameters
     ----------
     x, y : Tensor or ndarray
-        Training points ``(n, *event)`` and labels 0 or 1.
+        Training points ``(n, *event)`` and labels 0 to K - 1.
     x_validation, y_validation : Tensor or ndarray
         Points and labels to choose by.
     gammas : sequence of float, optional
@@ -526,6 +650,11 @@ def choose_gamma(
     """
     points, labels = _training_set(x, y)
     points_validation, labels_validation = _training_set(x_validation, y_validation)
+    if labels.max() != labels_validation.max():
+        raise ValueError(
+            f"expected the same classes in y and y_validation, got {labels.max() + 1} and "
+            f"{labels_validation.max() + 1}."
+        )
     C = check_real("C", C, above=0.0)
     if gammas is None:
         variance = float(points.var())
@@ -544,7 +673,7 @@ def choose_gamma(
         """Return the validation accuracy at one of the grid, which is fitted once."""
         if index not in tried:
             fit = fits.fit(float(grid[index]))
-            right = (fits.decisions(fit) > 0) == np.concatenate([labels, labels_validation])
+            right = fits.decided(fit) == np.concatenate([labels, labels_validation])
             train, validation = right[: len(labels)].mean(), right[len(labels) :].mean()
             tried[index] = fit, float(train), float(validation)
         return tried[index][2]
@@ -568,7 +697,7 @@ def choose_gamma(
         gammas=grid[indices],
         train_accuracy=np.array(train),
         validation_accuracy=np.array(validation),
-        n_support=np.array([np.count_nonzero(fit.coef) for fit in path], dtype=np.int64),
+        n_support=np.array([np.count_nonzero(fit.is_support) for fit in path], dtype=np.int64),
         threshold=max(min_accuracy, needed(validation)),
         chosen=chosen,
         svm=path[chosen].machine(points),
@@ -603,17 +732,30 @@ def _search(
 
 
 class _Fit(NamedTuple):
-    """What a fit found, without the support vectors, of which a path would hold too many."""
+    """What a fit found, without the support vectors, of which a path would hold too many.
+
+    There is one machine for two classes, and one for each of more.
+    """
 
     gamma: float
-    coef: Array  # of every point, 0 where it is no support vector
-    bias: float
+    coef: Array  # of every point, 0 where it is no support vector; (n,) or (K, n)
+    bias: Array  # () or (K,)
     checks: Array  # what scikit-learn decides at the first points
 
-    def machine(self, points: Array) -> RBFSVM:
+    @property
+    def is_support(self) -> Array:
+        """Whether points are support vectors, shape ``(n,)``."""
+        return np.asarray(np.atleast_2d(self.coef != 0).any(axis=0))
+
+    def machine(self, points: Array) -> RBFSVM | OneAgainstRestSVM:
         """Return the machine, compared with scikit-learn's."""
-        support, coef = points[self.coef != 0], self.coef[self.coef != 0]
-        svm = RBFSVM(torch.from_numpy(support), torch.from_numpy(coef), self.bias, self.gamma)
+        kept = self.is_support
+        support, coef = (torch.from_numpy(part) for part in (points[kept], self.coef[..., kept]))
+        svm: RBFSVM | OneAgainstRestSVM
+        if coef.ndim == 1:
+            svm = RBFSVM(support, coef, float(self.bias), self.gamma)
+        else:
+            svm = OneAgainstRestSVM(support, coef, torch.from_numpy(self.bias), self.gamma)
         _check_agreement("SVC", svm, points[: len(self.checks)], self.checks)
         return svm.eval()
 
@@ -649,22 +791,32 @@ class _Fits:
         if self._squares is not None:
             kernel = "precomputed"
             rows = torch.mul(self._squares, -gamma, out=self._kernel).exp_().numpy()
-        n = len(self._labels)
-        machine = SVC(kernel=kernel, C=self._C, gamma=gamma, cache_size=_CACHE_MIB)
-        machine.fit(rows[:n], self._labels)
-        coef = np.zeros(n)
-        coef[machine.support_] = machine.dual_coef_[0]
-        checks = machine.decision_function(rows[: min(n, _N_CHECKED)])
-        return _Fit(gamma, coef, _intercept(machine), checks)
+        n, n_classes = len(self._labels), int(self._labels.max()) + 1
+        # What one machine tells from the rest: class 1 of two, and each of more.
+        machines = []
+        for label in [1] if n_classes == 2 else range(n_classes):
+            machine = SVC(kernel=kernel, C=self._C, gamma=gamma, cache_size=_CACHE_MIB)
+            machine.fit(rows[:n], (self._labels == label).astype(np.int64))
+            coef = np.zeros(n)
+            coef[machine.support_] = machine.dual_coef_[0]
+            checks = machine.decision_function(rows[: min(n, _N_CHECKED)])
+            machines.append((coef, np.array(_intercept(machine)), checks))
+        if n_classes == 2:
+            return _Fit(gamma, *machines[0])
+        coefs, biases, checks = map(np.stack, zip(*machines, strict=True))
+        return _Fit(gamma, coefs, biases, checks.T)
 
     @torch.no_grad()
-    def decisions(self, fit: _Fit) -> Array:
-        """Return what the latest fit decides at all points, those to fit to first."""
+    def decided(self, fit: _Fit) -> Array:
+        """Return the classes that the latest fit gives all points, those to fit to first."""
         if self._kernel is not None:
-            return self._kernel.numpy() @ fit.coef + fit.bias
-        svm = fit.machine(self._all[: len(self._labels)])
-        chunks = torch.split(torch.from_numpy(self._all), _CHUNK)
-        return torch.cat([svm.margin(chunk) for chunk in chunks]).numpy()
+            found = torch.from_numpy(self._kernel.numpy() @ fit.coef.T + fit.bias)
+        else:
+            svm = fit.machine(self._all[: len(self._labels)])
+            chunks = torch.split(torch.from_numpy(self._all), _CHUNK)
+            found = torch.cat([svm.outputs(chunk) for chunk in chunks])
+        decided: Array = predicted(found).numpy()
+        return decided
 
 
 def _squared_distances(points: Array, n: int) -> Tensor:
@@ -725,19 +877,22 @@ def _matrix(name: str, x: Array | Tensor) -> Array:
 def _training_set(x: Array | Tensor, y: Array | Tensor) -> tuple[Array, Array]:
     points = _matrix("x", x)
     labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
-    if labels.shape != (len(points),) or set(np.unique(labels).tolist()) != {0, 1}:
+    present = np.unique(labels).tolist()
+    if labels.shape != (len(points),) or present != list(range(max(2, len(present)))):
         raise ValueError(
-            f"y must hold labels 0 and 1, both present, one for each of {len(points)} points, got "
-            f"{np.unique(labels).tolist()} of shape {labels.shape}."
+            "y must hold labels 0 to K - 1, at least 0 and 1 and all present, one for each of "
+            f"{len(points)} points, got {present} of shape {labels.shape}."
         )
     return points, labels.astype(np.int64)
 
 
 @torch.no_grad()
-def _check_agreement(name: str, svm: LinearSVM | RBFSVM, x: Array, decisions: Array) -> None:
+def _check_agreement(
+    name: str, svm: LinearSVM | RBFSVM | OneAgainstRestSVM, x: Array, decisions: Array
+) -> None:
     """Check the module at the points `x` against what the estimator called `name` decides there."""
     expected = np.asarray(decisions, dtype=np.float64)
-    if expected.shape != (len(x),):
+    if expected.shape != (len(x),) and not isinstance(svm, OneAgainstRestSVM):
         raise ValueError(
             f"{name}.decision_function returns shape {expected.shape} for "
             f"{len(x)} points, so that it has no single margin; use the estimator of one class."
