@@ -372,6 +372,18 @@ def test_pairs_follow_the_order_asked_for() -> None:
     np.testing.assert_array_equal(data.pairs(0, 2)[1], 1 - y)
 
 
+def test_problems_of_more_classes_follow_the_order_asked_for() -> None:
+    data = small()
+    x, y = data.pairs("cow", "ant", "bee")
+    order = {"cow": 0, "ant": 1, "bee": 2}
+    assert y.tolist() == [order[data.class_names[label]] for label in data.labels]
+    np.testing.assert_array_equal(x, data.flat())
+    with pytest.raises(ValueError, match="different classes, got 'cow' twice"):
+        data.pairs("cow", "ant", "cow")
+    with pytest.raises(ValueError, match="needs two different classes, got 1"):
+        data.pairs("cow")
+
+
 def test_parts_keep_names_and_notes() -> None:
     part = small().part("test")
     assert part.labels.tolist() == [1, 2]
@@ -386,7 +398,7 @@ def test_parts_keep_names_and_notes() -> None:
         ("ant", "anty", ValueError, "no class 'anty'; did you mean 'ant'"),
         ("ant", "xyz", ValueError, "no class 'xyz'; it has ant, bee, cow"),
         (0, 3, ValueError, "labels run from 0 to 2 here, got 3"),
-        (1, "bee", ValueError, "two different classes, got 1 twice"),
+        (1, "bee", ValueError, "different classes, got 1 twice"),
         (0, True, TypeError, "a name or a label, got True"),
         (0, 1.0, TypeError, r"a name or a label, got 1\.0"),
     ],

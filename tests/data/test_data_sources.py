@@ -17,6 +17,7 @@ from trueboundary.data import (
     find_data,
     image_source,
     image_sources,
+    parse_classes,
     parse_pair,
     register_image_source,
     sources,
@@ -159,6 +160,38 @@ def test_synthetic_images_are_those_they_were() -> None:
     bar = np.exp(-((np.arange(8)[:, None] - first) ** 2) / 2) + noise
     np.testing.assert_array_equal(x[0], bar.clip(0, 1).astype(np.float32).ravel())
     assert y.tolist() == [0] * 150 + [1] * 150
+
+
+def test_problems_of_more_classes_have_names() -> None:
+    digits = tuple("0123456789")
+    for name, classes, words in [
+        ("mnist", digits, "MNIST"),
+        ("mnist/0-6", ("0", "6"), "MNIST 0/6"),
+        ("mnist/3-1-2", ("3", "1", "2"), "MNIST 3/1/2"),
+        ("cifar10/cat-dog-ship", ("cat", "dog", "ship"), "cat/dog/ship"),
+        ("celeba/Male", ("not Male", "Male"), "Male"),
+        ("synthetic", ("lying", "standing"), "bars"),
+        ("synthetic/0-1-2", ("0", "1", "2"), "bars"),
+    ]:
+        source, found = parse_classes(name)
+        assert (found, source.words(found)) == (classes, words)
+    source, found = parse_classes("cifar10")
+    assert (len(found), source.words(found)) == (10, "CIFAR-10")
+    for name in ("mnist/0", "mnist/0-1-1", "mnist/0--1", "celeba", "celeba/a-b-c", "x"):
+        with pytest.raises(ValueError, match="named like mnist/0-6"):
+            parse_classes(name)
+
+
+def test_synthetic_images_of_more_classes_can_be_told_apart() -> None:
+    source = image_source("synthetic")
+    x, y = source.load(("a", "b", "c"), "train").pairs("a", "b", "c")
+    assert np.bincount(y).tolist() == [150] * 3
+    # Along the bar of a class nothing changes: neighbours that way are alike.
+    images = x.reshape(-1, 8, 8)
+    along = np.abs(np.diff(images, axis=2)).mean(axis=(1, 2))
+    across = np.abs(np.diff(images, axis=1)).mean(axis=(1, 2))
+    ratio = along / across
+    assert ratio[y == 0].max() < ratio[y != 0].min()
 
 
 class Pets(ImageSource):

@@ -70,10 +70,10 @@ def test_wrong_faces_are_refused_before_anything_runs(
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        ("cifar10/cat-cat", "a pair needs two different classes, got 'cat' twice"),
+        ("cifar10/cat-cat", "a problem needs different classes, got 'cat' twice"),
         ("cifar10/cat-dig", "no class 'dig'; did you mean 'dog'?"),
         ("cifar10/cat-ship", "class 'ship' has no images here"),
-        ("mnist/3-3", "a pair needs two different classes, got '3' twice"),
+        ("mnist/3-3", "a problem needs different classes, got '3' twice"),
         ("mnist/3-x", "no class 'x'"),
     ],
 )

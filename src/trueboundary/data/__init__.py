@@ -17,6 +17,7 @@ from trueboundary.data.sources import (
     find_data,
     image_source,
     image_sources,
+    parse_classes,
     parse_pair,
     register_image_source,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "load_idx_folder",
     "load_image_folder",
     "load_mnist",
+    "parse_classes",
     "parse_pair",
     "read_idx",
     "register_image_source",

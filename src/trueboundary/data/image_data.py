@@ -132,13 +132,13 @@ class ImageData(Images):
             np.any(self.labels == self.class_names.index(name))
         )
 
-    def pairs(self, a: str | int, b: str | int) -> tuple[Floats, Labels]:
-        """Return the images of two classes as a problem with labels 0 and 1.
+    def pairs(self, *classes: str | int) -> tuple[Floats, Labels]:
+        """Return the images of two classes or more as a problem with labels 0 to K - 1.
 
         Parameters
         ----------
-        a, b : str or int
-            Name or label of the class that becomes 0 and of the one that becomes 1.
+        *classes : str or int
+            Name or label of the class that becomes 0, of the one that becomes 1, and so on.
 
         Returns
         -------
@@ -147,16 +147,21 @@ class ImageData(Images):
         y : numpy.ndarray
             int64, shape `(n,)`.
         """
-        first, second = self._label(a), self._label(b)
-        if first == second:
-            raise ValueError(f"a pair needs two different classes, got {a!r} twice.")
-        for name, label in ((a, first), (b, second)):
+        labels = [self._label(name) for name in classes]
+        if len(labels) < 2:
+            raise ValueError(f"a problem needs two different classes, got {len(labels)}.")
+        for place, (name, label) in enumerate(zip(classes, labels, strict=True)):
+            if label in labels[:place]:
+                first = classes[labels.index(label)]
+                raise ValueError(f"a problem needs different classes, got {first!r} twice.")
             if not np.any(self.labels == label):
                 raise ValueError(
                     f"class {name!r} has no images here; try another class or another part."
                 )
-        chosen = self._select((self.labels == first) | (self.labels == second))
-        return chosen.flat(), (chosen.labels == second).astype(np.int64)
+        codes = np.full(len(self.class_names), -1, dtype=np.int64)
+        codes[labels] = np.arange(len(labels))
+        y = codes[self.labels]
+        return self._select(y >= 0).flat(), y[y >= 0]
 
     def _label(self, name: str | int) -> int:
         if isinstance(name, str):

@@ -36,6 +36,7 @@ from trueboundary.data.locations import (
 from trueboundary.data.mnist import MNIST_CLASSES, MNIST_VARIABLE, load_mnist
 
 Pair = tuple[str, str]
+Classes = tuple[str, ...]
 
 #: Environment variable that names files with sources of the user's own, separated as in PATH.
 SOURCES_VARIABLE = "TRUEBOUNDARY_SOURCES"
@@ -45,7 +46,7 @@ PARTS = ("train", "test")
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One kind of images, whose pairs of classes are problems.
+    """One kind of images, of which two classes or more are a problem.
 
     A subclass states what differs from the defaults below and says in `load` how its images are
     read.
@@ -94,13 +95,13 @@ class ImageSource:
     n_images: ClassVar[int] = 10_000
     image_shape: ClassVar[tuple[int, int, int]] = (32, 32, 3)
 
-    def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
-        """Return the images of one part, those of the two classes at least.
+    def load(self, classes: Classes, part: str, size: int | None = None) -> ImageData:
+        """Return the images of one part, those of some classes at least.
 
         Parameters
         ----------
-        pair : tuple of str
-            The classes that are wanted.
+        classes : tuple of str
+            The classes that are wanted, two at least.
         part : {"train", "test"}
             Which images.
         size : int, optional
@@ -119,9 +120,22 @@ class ImageSource:
         first, _, second = classes.partition("-")
         return (first, second) if first and second else None
 
-    def words(self, pair: Pair) -> str:
-        """Return how figures and texts call a pair."""
-        return f"{self.title} {'/'.join(pair)}"
+    def classes(self, text: str) -> Classes | None:
+        """Return the classes that a name means after the slash, all if there is nothing there.
+
+        None for no name; of a pair those of `pair`.
+        """
+        names = tuple(text.split("-"))
+        if not text and len(self.class_names) > 2:
+            return self.class_names
+        if len(names) <= 2:
+            return self.pair(text)
+        return names if all(names) and len(set(names)) == len(names) else None
+
+    def words(self, classes: Classes) -> str:
+        """Return how figures and texts call some classes."""
+        is_all = len(classes) > 2 and classes == self.class_names
+        return self.title if is_all else f"{self.title} {'/'.join(classes)}"
 
     def content(self) -> str:
         """Return a fingerprint of the images where one name may stand for different ones.
@@ -139,13 +153,13 @@ class ImageSource:
             return ""
         return hashlib.blake2b(text, digest_size=8).hexdigest()
 
-    def check(self, pairs: Iterable[Pair], size: int | None = None) -> None:
+    def check(self, problems: Iterable[Classes], size: int | None = None) -> None:
         """Raise unless the images have these classes and sizes; images not here pass."""
         location = self.location()
         if location is None or location.found:
-            for pair in pairs:
+            for classes in problems:
                 for part in PARTS:
-                    self.load(pair, part, size).pairs(*pair)
+                    self.load(classes, part, size).pairs(*classes)
 
     @property
     def is_brought(self) -> bool:
@@ -193,18 +207,18 @@ class MNISTSource(ImageSource):
     n_components, n_factors = 25, 6
     n_images, image_shape = 12_000, (28, 28, 1)
 
-    def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
+    def load(self, classes: Classes, part: str, size: int | None = None) -> ImageData:
         """Return the digits, downloaded if need be."""
         # Its notes tell by which route it came here, which its verified content does not depend on.
         whole = load_mnist() if self.place is None else load_idx_folder(self.place)
         return replace(whole.part(part), notes=())
 
-    def check(self, pairs: Iterable[Pair], size: int | None = None) -> None:
+    def check(self, problems: Iterable[Classes], size: int | None = None) -> None:
         """Raise unless these are digits; MNIST is not read, for it may have to be downloaded."""
         n = len(self.class_names)
         one_each = {"all": (np.zeros((n, 1, 1, 1), np.uint8), np.arange(n))}
-        for pair in pairs:
-            ImageData.of_parts(one_each, self.class_names).pairs(*pair)
+        for classes in problems:
+            ImageData.of_parts(one_each, self.class_names).pairs(*classes)
 
     def location(self) -> DataLocation:
         """Return where MNIST is or will be."""
@@ -228,17 +242,21 @@ class CelebASource(ImageSource):
     is_private = True
     n_images, image_shape = 160_000, (64, 64, 3)
 
-    def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
+    def load(self, classes: Classes, part: str, size: int | None = None) -> ImageData:
         """Return the faces with and without an attribute."""
-        return _faces(self.path(), part, self.size if size is None else size).attribute(pair[1])
+        return _faces(self.path(), part, self.size if size is None else size).attribute(classes[1])
 
     def pair(self, classes: str) -> Pair | None:
         """Return the classes of an attribute."""
         return (f"not {classes}", classes) if classes and "-" not in classes else None
 
-    def words(self, pair: Pair) -> str:
+    def classes(self, text: str) -> Pair | None:
+        """Return the classes of an attribute, which are always two."""
+        return self.pair(text)
+
+    def words(self, classes: Classes) -> str:
         """Return the attribute in words."""
-        return pair[1].replace("_", " ")
+        return classes[1].replace("_", " ")
 
     def content(self) -> str:
         """Return the fingerprint of the faces on this machine; empty where there are none."""
@@ -246,10 +264,10 @@ class CelebASource(ImageSource):
         found = location is not None and location.found
         return fingerprint_celeba(self.path()) if found else ""
 
-    def check(self, pairs: Iterable[Pair], size: int | None = None) -> None:
+    def check(self, problems: Iterable[Classes], size: int | None = None) -> None:
         """Read the text files and one face of each part."""
         if (location := self.location()) is not None and location.found:
-            attributes = [attribute for _, attribute in pairs]
+            attributes = [attribute for _, attribute in problems]
             size = self.size if size is None else size
             for part in PARTS:
                 load_celeba(self.path(), attributes=attributes, size=size, split=part, n_images=1)
@@ -264,17 +282,20 @@ class CIFAR10Source(ImageSource):
     option = "--cifar10"
     files = CIFAR10_PLACES
 
-    def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
+    def load(self, classes: Classes, part: str, size: int | None = None) -> ImageData:
         """Return the images of all ten classes."""
         return _cifar10(self.path()).part(part)
 
-    def words(self, pair: Pair) -> str:
+    def words(self, classes: Classes) -> str:
         """Return the classes, whose names say enough."""
-        return "/".join(pair)
+        return self.title if classes == self.class_names else "/".join(classes)
 
 
 class SyntheticSource(ImageSource):
-    """Soft bars, lying (0) or standing (1), at random places, with noise: for trying things out."""
+    """Soft bars, lying (0) or standing (1), at random places, with noise: for trying things out.
+
+    Of more than two classes the k-th bar is turned by k / K of half a circle.
+    """
 
     name, title, example = "synthetic", "bars", "synthetic"
     class_names = ("lying", "standing")
@@ -283,23 +304,28 @@ class SyntheticSource(ImageSource):
     is_made_up = True
     licence = "MIT, as trueboundary."
 
-    def load(self, pair: Pair, part: str, size: int | None = None) -> ImageData:
-        """Return 150 bars of each class, under whichever two names are asked for."""
+    def load(self, classes: Classes, part: str, size: int | None = None) -> ImageData:
+        """Return 150 bars of each class, under whichever names are asked for."""
         n, side = 150, 8
         rng = np.random.default_rng(PARTS.index(part))
-        y = np.repeat([0, 1], n)
+        y = np.repeat(np.arange(len(classes)), n)
         places = rng.uniform(2, side - 3, size=(len(y), 1, 1))
         rows, columns = np.mgrid[:side, :side]
-        across = np.where(y[:, None, None] == 0, rows, columns) - places
+        if len(classes) == 2:
+            across = np.where(y[:, None, None] == 0, rows, columns) - places
+        else:  # turned about the middle
+            angle, middle = np.pi * y[:, None, None] / len(classes), (side - 1) / 2
+            across = np.cos(angle) * (rows - middle) + np.sin(angle) * (columns - middle)
+            across = across - (places - middle)
         noise = 0.02 * rng.normal(size=across.shape)
         images = (np.exp(-(across**2) / 2) + noise).clip(0, 1).astype(np.float32)
-        return ImageData.of_parts({part: (images[..., None], y)}, pair)
+        return ImageData.of_parts({part: (images[..., None], y)}, classes)
 
     def pair(self, classes: str) -> Pair | None:
         """Return the one pair that there is."""
         return None if classes else ("lying", "standing")
 
-    def words(self, pair: Pair) -> str:
+    def words(self, classes: Classes) -> str:
         """Return what the images show."""
         return self.title
 
@@ -383,13 +409,45 @@ def parse_pair(name: str) -> tuple[ImageSource, Pair]:
     ('cat', 'dog') cat/dog
     ('lying', 'standing') bars
     """
-    start, _, classes = name.partition("/")
-    known = image_sources()
-    pair = known[start].pair(classes) if start in known else None
-    if pair is None:
-        *most, last = (source.example or f"{source.name}/A-B" for source in known.values())
-        raise ValueError(f"a data set is named like {', '.join(most)} or {last}, got {name!r}")
-    return known[start], pair
+    source, text = _parse(name)
+    pair = None if source is None else source.pair(text)
+    if source is None or pair is None:
+        raise ValueError(_unknown(name))
+    return source, pair
+
+
+def parse_classes(name: str) -> tuple[ImageSource, Classes]:
+    """Return the source and the classes, two or more, that a name of images stands for.
+
+    It is that of a pair, or the source's alone for all of its classes, or some of them.
+
+    Examples
+    --------
+    >>> from trueboundary.data import parse_classes
+    >>> for name in ("mnist", "mnist/0-6-8", "mnist/0-6"):
+    ...     source, classes = parse_classes(name)
+    ...     print(len(classes), source.words(classes))
+    10 MNIST
+    3 MNIST 0/6/8
+    2 MNIST 0/6
+    """
+    source, text = _parse(name)
+    classes = None if source is None else source.classes(text)
+    if source is None or classes is None:
+        raise ValueError(_unknown(name))
+    return source, classes
+
+
+def _parse(name: str) -> tuple[ImageSource | None, str]:
+    """Return the source that a name begins with, if there is one, and what follows the slash."""
+    start, _, text = name.partition("/")
+    return image_sources().get(start), text
+
+
+def _unknown(name: str) -> str:
+    known = image_sources().values()
+    *most, last = (source.example or f"{source.name}/A-B" for source in known)
+    return f"a data set is named like {', '.join(most)} or {last}, got {name!r}"
 
 
 def find_data() -> dict[str, DataLocation]:

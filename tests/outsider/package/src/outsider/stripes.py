@@ -12,7 +12,7 @@ class Stripes(ImageSource):
     class_names = ("upright", "level")
     n_components, n_factors = 1, 2
 
-    def load(self, pair: tuple[str, str], part: str, size: int | None = None) -> ImageData:
+    def load(self, classes: tuple[str, ...], part: str, size: int | None = None) -> ImageData:
         rng = np.random.default_rng(["train", "test"].index(part))
         labels = np.repeat([0, 1], 100)
         wave = np.sin(np.arange(6) + rng.uniform(0, 1, size=(200, 1)))  # (n, 6)
