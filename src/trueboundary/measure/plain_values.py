@@ -37,6 +37,7 @@ def rate_values(rate: ErrorRate) -> dict[str, Any]:
         "n_errors": rate.n_errors,
         "n_evaluations": rate.n_evaluations,
         "warnings": list(rate.warnings),
+        **({"into": [part._asdict() for part in rate.into]} if rate.into else {}),
         "splitting": None
         if run is None
         else {
