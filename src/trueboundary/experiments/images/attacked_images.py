@@ -41,7 +41,8 @@ class AttackedImages(Pieced, OfClassifier):
 
     Success is a changed decision, as in the journal version of the paper: a point that is
     misclassified to begin with is attacked like any other. All classifiers are attacked at the
-    same points, given task, number and seed.
+    same points, given task, number and seed. Of more than two classes the one that is ``reached``
+    is kept as well.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ class AttackedImages(Pieced, OfClassifier):
         model = self.load(context, self.model)
         x, labels = x.to(dtype_of(model)), y.numpy()
         hidden = self.task.variant == "real" and self.task.fit.source.is_private
-        kept = _first_of_each(labels, 0 if hidden else self.n_kept)
+        kept = _first_of_each(labels, 0 if hidden else self.n_kept, self.task.fit.n_classes)
         stop = min(stop, len(x))
         parts = []
         for first, last in spans(stop, _PIECE_POINTS, start=start):
@@ -186,6 +187,9 @@ class AttackedImages(Pieced, OfClassifier):
         else:
             result = attack(model, x, predicted)
             distance = result.distance.double()
+        if self.task.fit.n_classes > 2:  # of two classes the other one is reached
+            with torch.no_grad():
+                found["reached"] = model.predict(result.x_adv).numpy()
         return found | {
             "predicted": predicted.numpy(),
             "distance": distance.numpy(),
@@ -273,6 +277,6 @@ def accuracy_under_attack(correct: NDArray[np.bool_], distance: Floats) -> float
     return float((correct != changed).mean()) if len(correct) else math.nan
 
 
-def _first_of_each(labels: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Return the places of the first `n` points of class 0, then of class 1."""
-    return np.concatenate([np.flatnonzero(labels == label)[:n] for label in (0, 1)])
+def _first_of_each(labels: NDArray[np.int64], n: int, n_classes: int) -> NDArray[np.int64]:
+    """Return the places of the first `n` points of class 0, then of class 1, and so on."""
+    return np.concatenate([np.flatnonzero(labels == label)[:n] for label in range(n_classes)])

@@ -45,6 +45,6 @@ def check_images(configs: Iterable[RunConfig]) -> None:
 # A sweep asks the same for each of its points.
 @lru_cache(maxsize=64)
 def _check(
-    source: ImageSource, _: Path | None, pairs: tuple[tuple[str, str], ...], size: int
+    source: ImageSource, _: Path | None, pairs: tuple[tuple[str, ...], ...], size: int
 ) -> None:
     source.check(pairs, size)

@@ -1,4 +1,4 @@
-"""Mixtures fitted to the images of a pair of classes, and the problems made from them."""
+"""Mixtures fitted to the images of some classes, and the problems made from them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ FIT = "fit"
 
 @dataclass(frozen=True)
 class FittedMixtures(RunConfig):
-    """One mixture of factor analyzers per class, fitted to the training images of a pair.
+    """One mixture of factor analyzers per class, fitted to the training images of some classes.
 
     Parameters
     ----------
     dataset : str
         Name of a source of images, see `trueboundary.data.image_sources`.
     pair : tuple of str
-        Names of the classes 0 and 1; for faces ``("not Male", "Male")``.
+        Names of the classes 0 to K - 1, mostly two; for faces ``("not Male", "Male")``.
     n_components : int or None
         Components per class; None for one per thousand images.
     n_factors : int
@@ -54,7 +54,7 @@ class FittedMixtures(RunConfig):
     version: ClassVar[int] = 2  # 1 measured float32 images from a rounded mean
 
     dataset: str
-    pair: tuple[str, str]
+    pair: tuple[str, ...]
     n_components: int | None = 25
     n_factors: int = 6
     max_iter: int = 100
@@ -75,7 +75,7 @@ class FittedMixtures(RunConfig):
         return image_source(self.dataset)
 
     def images(self, part: str) -> ImageData:
-        """Return the images of one part, those of the pair at least."""
+        """Return the images of one part, those of the classes at least."""
         return self.source.load(self.pair, part, self.face_size)
 
     def in_words(self) -> str:
@@ -84,8 +84,18 @@ class FittedMixtures(RunConfig):
 
     def cost(self) -> float:
         """Return about the time of all iterations."""
-        per_component = self.source.n_images * self.n_pixels * (self.n_factors + 2) * RATES.em
+        per_component = self.n_images * self.n_pixels * (self.n_factors + 2) * RATES.em
         return RATES.run + self.max_iter * self.usual_components * per_component
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.pair)
+
+    @property
+    def n_images(self) -> int:
+        """About how many training images there are."""
+        return self.source.n_images * self.n_classes // 2
 
     @property
     def n_pixels(self) -> int:
@@ -109,8 +119,8 @@ class FittedMixtures(RunConfig):
 
     @property
     def n_parameters(self) -> int:
-        """About how many numbers describe both mixtures; what an evaluation costs."""
-        return 2 * self.usual_components * self.n_pixels * (self.n_factors + 1)
+        """About how many numbers describe all mixtures; what an evaluation costs."""
+        return self.n_classes * self.usual_components * self.n_pixels * (self.n_factors + 1)
 
     def compute(self, context: Context) -> RunResult:
         """Fit; the run ends well without its images, and says so."""
@@ -175,12 +185,12 @@ class ImageTask:
 
     def available(self, n: int) -> int:
         """Return about how many of `n` test points there are; a sixth of real images are kept."""
-        return min(n, self.fit.source.n_images // 6) if self.variant == "real" else n
+        return min(n, self.fit.n_images // 6) if self.variant == "real" else n
 
     def seconds_of_points(self, n: int) -> float:
         """Return about the time to draw `n` points, or to read the images themselves."""
         if self.variant == "real":
-            return self.fit.source.n_images * self.fit.n_pixels * RATES.reading
+            return self.fit.n_images * self.fit.n_pixels * RATES.reading
         return n * self.fit.n_pixels * RATES.random_number
 
     def image_shape(self, fit: Run) -> tuple[int, int, int]:

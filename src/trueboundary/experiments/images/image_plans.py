@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trueboundary.experiments.images.attacked_images import AttackedImages, AttackName
 from trueboundary.experiments.images.image_fits import FittedMixtures, ImageTask, ImageVariant
@@ -16,6 +16,9 @@ from trueboundary.experiments.images.trained_classifiers import (
 )
 from trueboundary.experiments.networks.trained_networks import FINAL
 from trueboundary.runs import RunConfig
+
+if TYPE_CHECKING:
+    from trueboundary.data import ImageSource
 
 Settings = Mapping[str, Any]
 
@@ -33,10 +36,10 @@ def words_of(name: str) -> str:
     >>> words_of("mnist/0-6"), words_of("celeba/Wearing_Lipstick"), words_of("synthetic")
     ('MNIST 0/6', 'Wearing Lipstick', 'bars')
     """
-    from trueboundary.data import parse_pair
+    from trueboundary.data import parse_classes
 
-    source, pair = parse_pair(name)
-    return source.words(pair)
+    source, classes = parse_classes(name)
+    return source.words(classes)
 
 
 def image_task(
@@ -47,7 +50,7 @@ def image_task(
     variant: ImageVariant = "symmetric",
     noise_std: float | None = None,
 ) -> ImageTask:
-    """Return a task with mixtures of the sizes that are usual for the images called `name`.
+    """Return the task of a pair, with mixtures of the sizes usual for the images called `name`.
 
     The settings have ``max_iter``, and ``noise_std`` unless it is given. Where they have
     ``n_components`` (0 for one per thousand images), ``n_factors`` or ``face_size``, these replace
@@ -55,11 +58,28 @@ def image_task(
     """
     from trueboundary.data import parse_pair
 
-    source, pair = parse_pair(name)
+    return _task(parse_pair(name), settings, seed, variant, noise_std)
+
+
+def task_of_classes(name: str, settings: Settings, seed: int) -> ImageTask:
+    """Return the symmetric task of any number of classes, as `image_task` does that of a pair."""
+    from trueboundary.data import parse_classes
+
+    return _task(parse_classes(name), settings, seed)
+
+
+def _task(
+    named: tuple[ImageSource, tuple[str, ...]],
+    settings: Settings,
+    seed: int,
+    variant: ImageVariant = "symmetric",
+    noise_std: float | None = None,
+) -> ImageTask:
+    source, classes = named
     size = 64 if source.size is None else settings.get("face_size", source.size)
     fit = FittedMixtures(
         source.name,
-        pair,
+        classes,
         settings.get("n_components", source.n_components) or None,
         settings.get("n_factors", source.n_factors),
         max_iter=settings["max_iter"],
@@ -71,12 +91,14 @@ def image_task(
 
 
 def planned_cnn(
-    task: ImageTask, settings: Settings, seed: int, device: str
+    task: ImageTask, settings: Settings, seed: int, device: str, *, beta: float = 0.0
 ) -> TrainedCNN | NarrowestCNN:
     """Return the network of CleverHans, trained on as many points as the SVMs.
 
-    Of several ``filters`` the narrowest network is taken that is accurate.
+    Of several ``filters`` the narrowest network is taken that is accurate. Trained by TRADES with a
+    weight `beta`, it takes ``trades_steps``.
     """
+    n_steps = settings["trades_steps" if beta else "n_steps"]
     n_train = settings["n_train"]
     networks = [
         TrainedCNN(
@@ -84,8 +106,9 @@ def planned_cnn(
             n_train,
             seed,
             width=width,
-            n_steps=settings["n_steps"],
+            n_steps=n_steps,
             learning_rate=settings.get("learning_rate", 1e-3),
+            beta=beta,
             device=device,
         )
         for width in settings["filters"]

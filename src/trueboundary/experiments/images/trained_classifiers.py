@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -185,7 +185,8 @@ class TrainedCNN(TrainedClassifier):
             problem = self.task.problem(fit)
             return OnlineStream(problem, self.batch_size, self.seed, device=self.device)
         x, y = self.task.points(fit, self.n_train, seed=self.seed, purpose="train")
-        return ArraySample(x.to(self.device), y.to(self.device), self.batch_size, self.seed)
+        x, y = x.to(self.device), y.to(self.device)
+        return ArraySample(x, y, self.batch_size, self.seed, n_classes=self.task.fit.n_classes)
 
     def _initial_model(self, image_shape: tuple[int, int, int]) -> ClassifierModule:
         import torch
@@ -193,10 +194,11 @@ class TrainedCNN(TrainedClassifier):
         from trueboundary.classifiers import AllConvolutionalNetwork, StridedConvolutionalNetwork
 
         generator = torch.Generator().manual_seed(self.seed)
+        options: Any = {"n_classes": self.task.fit.n_classes, "generator": generator}
         model: ClassifierModule = (
-            StridedConvolutionalNetwork(image_shape, self.depth, self.width, generator=generator)
+            StridedConvolutionalNetwork(image_shape, self.depth, self.width, **options)
             if self.architecture == "strided"
-            else AllConvolutionalNetwork(image_shape, self.width, generator=generator)
+            else AllConvolutionalNetwork(image_shape, self.width, **options)
         )
         return model.to(self.device)
 
@@ -261,8 +263,62 @@ class NarrowestCNN(TrainedClassifier):
 
 
 @dataclass(frozen=True)
+class TrainedSoftmax(TrainedClassifier):
+    """A softmax regression, the linear classifier of any number of classes.
+
+    Its points are those of a `TrainedCNN` with the same task, number and seed, and it is trained by
+    Adam as that is.
+
+    Parameters
+    ----------
+    n_steps, batch_size, learning_rate
+        Training by Adam, from all parameters 0.
+    """
+
+    n_steps: int = 1000
+    batch_size: int = 50
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        self.check_at_least(1, "n_train", "n_steps", "batch_size")
+
+    @property
+    def name(self) -> str:
+        """What it is."""
+        return "softmax regression"
+
+    def cost(self) -> float:
+        """Return about the time of all steps."""
+        per_step = RATES.training_step + 3 * self.seconds_of_passes(1, self.batch_size)
+        return RATES.run + self.task.seconds_of_points(self.n_train) + self.n_steps * per_step
+
+    def seconds_of_passes(self, n_calls: int, n_points: int) -> float:
+        """Return about the time to decide `n_points` in all, in a number of calls."""
+        products = n_points * self.task.fit.n_pixels * self.task.fit.n_classes
+        return n_calls * RATES.layer_call + products * RATES.product
+
+    def measure(self, context: Context) -> RunResult:
+        """Train."""
+        from trueboundary.classifiers import SoftmaxRegression, to_arrays
+        from trueboundary.problems import ArraySample
+        from trueboundary.training import TrainingConfig, train
+
+        fit, n_classes = context.inputs["fit"], self.task.fit.n_classes
+        x, y = self.task.points(fit, self.n_train, seed=self.seed, purpose="train")
+        model = SoftmaxRegression(x.shape[1], n_classes)
+        result = train(
+            model,
+            ArraySample(x, y, self.batch_size, self.seed, n_classes=n_classes),
+            TrainingConfig(n_steps=self.n_steps, learning_rate=self.learning_rate),
+            progress=lambda step: context.progress(step / self.n_steps),
+        )
+        summary = {"available": True, "final_loss": float(result.losses[-1])}
+        return RunResult(summary, models={FINAL: to_arrays(model)})
+
+
+@dataclass(frozen=True)
 class TrainedSVM(TrainedClassifier):
-    """A support vector machine.
+    """A support vector machine; with a Gaussian kernel, more than two classes one against the rest.
 
     Its points are those of a `TrainedCNN` with the same task, number and seed.
 
@@ -295,7 +351,10 @@ class TrainedSVM(TrainedClassifier):
         if self.kernel == "linear":
             return start + self.n_train * n_pixels * RATES.linear_fit
         n_validation = min(self.n_train, _N_VALIDATION)
-        return start + seconds_of_fits(self.task, self.n_train, _USUAL_GAMMAS, n_validation)
+        # Of two classes there is one machine, and one of each of more.
+        n_machines = 1 if self.task.fit.n_classes == 2 else self.task.fit.n_classes
+        n_fits = n_machines * _USUAL_GAMMAS
+        return start + seconds_of_fits(self.task, self.n_train, n_fits, n_validation)
 
     def seconds_of_passes(self, n_calls: int, n_points: int) -> float:
         """Return about the time to decide `n_points`; two of three training points support it."""
@@ -404,7 +463,9 @@ class Accuracy(OfClassifier):
         x, y = self.task.points(fit, self.n_points, seed=self.seed, purpose="test")
         right = correct(model, x, y)
         summary = {"available": True, "n_points": len(x), "n_correct": int(right.sum())}
-        return RunResult(summary, {"correct": right})
+        # Of two classes the one that a wrong decision goes to is the other.
+        of_many = {"label": y.numpy()} if self.task.fit.n_classes > 2 else {}
+        return RunResult(summary, {"correct": right, **of_many})
 
 
 def seconds_of_fits(task: ImageTask, n_train: int, n_gammas: int, n_others: int = 0) -> float:
