@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, replace
 
@@ -101,7 +102,14 @@ class Target:
 
     def lead_of(self, found: Tensor) -> Tensor:
         """Return the wrongness that outputs of the classifier tell, in their dtype."""
+        if found.ndim == 1:
+            return self._sign.to(found) * found
         return wrongness_of(found, self.y, self.goal)
+
+    @functools.cached_property
+    def _sign(self) -> Tensor:
+        """What turns the margins of two classes into `wrongness_of` them, at the cost of one."""
+        return 1 - 2 * self.y.to(self.x.dtype)
 
     def in_points_dtype(self, values: Tensor) -> Tensor:
         """Return wrongness in the dtype of the points, on the side where it was."""
