@@ -32,7 +32,7 @@ def digits(setup: Setup) -> tuple[str, tuple[Tensor, Tensor], tuple[Tensor, Tens
     folder = Path(os.environ.get("TRUEBOUNDARY_MNIST", cache_folder() / "mnist"))
     if folder.is_dir() and not setup.tiny:
         data = load_mnist()
-        parts = (data.part(name).pairs(0, 6) for name in ("train", "test"))
+        parts = (data.part(name).of_classes(0, 6) for name in ("train", "test"))
         train, test = ((torch.from_numpy(x).double(), torch.from_numpy(y)) for x, y in parts)
         return "MNIST 0/6", train, test
     from sklearn.datasets import load_digits

@@ -1,6 +1,8 @@
-"""Counts in words, for every room."""
+"""Counts and lists in words, for every room."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 def plural(n: int, noun: str, several: str | None = None) -> str:
@@ -21,3 +23,15 @@ def plural(n: int, noun: str, several: str | None = None) -> str:
     ('1 claim', '3,000 claims', '2 classes')
     """
     return f"{n:,} {noun if n == 1 else several or f'{noun}s'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as an enumeration.
+
+    Examples
+    --------
+    >>> listed(["cats"]), listed(["cats", "dogs", "mice"])
+    ('cats', 'cats, dogs and mice')
+    """
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save as format_safetensors
 
-from trueboundary.cli import main
+from trueboundary.cli import dataset, main
 from trueboundary.data import encode_idx
 from trueboundary.datasets import card_text, load_dataset, make_dataset, measure_card
 from trueboundary.problems import fit_image_problem
@@ -237,6 +238,26 @@ class TestMakeAndLoad:
         assert [(part["n_images"], part["held_out"]["n_images"]) for part in fit] == [(30, 10)] * 2
 
 
+@pytest.mark.parametrize(
+    ("typed", "classes", "rest"),
+    [
+        ("mnist --out d --classes 0 6", ["0", "6"], ["mnist", "--out", "d"]),
+        ("mnist --classes 0 6 7 --out d", ["0", "6", "7"], ["mnist", "--out", "d"]),
+        ("--classes 0 6 7 --out=d mnist", ["0", "6", "7"], ["--out=d", "mnist"]),
+        ("--out d --classes 0 6 mnist", ["0", "6"], ["mnist", "--out", "d"]),
+        ("mnist --classes=0 6 --seed 1", ["0", "6"], ["mnist", "--seed", "1"]),
+        ("mnist --classes 0 -1 --equalise-spectrum", ["0", "-1"], ["mnist", "--equalise-spectrum"]),
+        ("--equalise-spectrum --classes a b c", ["a", "b"], ["c", "--equalise-spectrum"]),
+        ("--classes a b c -- mnist", ["a", "b", "c"], ["--", "mnist"]),
+        ("mnist --out d", [], ["mnist", "--out", "d"]),
+    ],
+)
+def test_classes_are_names_up_to_the_next_option(typed, classes, rest):
+    command = typer.main.get_command(dataset.app).commands["make"]
+    expected = [word for name in classes for word in ("--classes", name)]
+    assert command._one_name_each(typed.split()) == expected + rest
+
+
 class TestMistakes:
     def expect(self, capsys, status, *words):
         errors = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
@@ -300,11 +321,39 @@ class TestMistakes:
         write_images(Path("photos"))
         self.expect(capsys, small("--classes", "dark", "lihgt"), "did you mean 'light'")
 
-    def test_more_classes_than_two(self, capsys):
+    def test_one_class_alone(self, capsys):
+        write_images(Path("photos"))
+        shutil.rmtree("photos/dark")
+        self.expect(capsys, small(), "at least two subfolders, one per class, got 1")
+
+    def test_a_class_without_images(self, capsys):
         write_images(Path("photos"))
         Path("photos/other").mkdir()
-        Image.new("RGB", (8, 8)).save("photos/other/1.png")
-        self.expect(capsys, small(), "--classes A B", "dark, light, other")
+        self.expect(capsys, small(), "photos/other holds no images; fill it or remove it")
+        labels = np.arange(20, dtype=np.uint8) % 2 * 2
+        Path("digits").mkdir()
+        Path("digits/train-images-idx3-ubyte").write_bytes(
+            encode_idx(np.zeros((20, 8, 8), np.uint8))
+        )
+        Path("digits/train-labels-idx1-ubyte").write_bytes(encode_idx(labels))
+        self.expect(capsys, small(images="digits"), "class '1' has no images here")
+
+    def test_a_class_named_twice(self, capsys):
+        write_images(Path("photos"))
+        self.expect(capsys, small("--classes", "dark", "dark"), "classes, got 'dark' twice")
+        twice = small("--classes", "dark", "light", "--classes", "dark", "light")
+        self.expect(capsys, twice, "--classes is given twice; give all names at once")
+
+    def test_classes_of_a_pair_that_is_named_already(self, capsys):
+        status = small("--classes", "0", "6", "8", images="mnist/0-6")
+        self.expect(capsys, status, "names its two classes already; leave --classes out")
+
+    def test_more_outliers_than_directions(self, capsys):
+        write_images(Path("photos"))
+        write_images(Path("more"))
+        Path("more/dark").rename("photos/other")
+        status = small("--variant", "asymmetric", "--outlier-rank", "53")
+        self.expect(capsys, status, "at most 52 here, since 3 classes take 2 of the 53")
 
     def test_an_unknown_variant(self, capsys):
         write_images(Path("photos"))
@@ -340,7 +389,7 @@ class TestMistakes:
         [
             (
                 ["--classes", "0", "--out", "d"],
-                "--classes takes two names, as in --classes cats do",
+                "--classes takes two names or more, as in --classes cats do",
             ),
             (["--classes", "0", "--out=d"], "got only '0' before --out=d"),
             (["--classes=0", "--out", "d"], "got only '0' before --out"),

@@ -117,7 +117,7 @@ def test_attributes_become_problems(tmp_path: Path) -> None:
     assert male.labels.tolist() == [0, 1, 0, 1, 0, 1]
     assert male.class_names == ("not Male", "Male")
     assert faces.attribute("Smiling").labels.tolist() == [0, 0, 0, 0, 1, 1]
-    x, y = male.part("train").pairs("not Male", "Male")
+    x, y = male.part("train").of_classes("not Male", "Male")
     assert x.shape == (3, 3 * 16 * 16)
     assert x.dtype == np.float32
     assert y.tolist() == [0, 1, 0]

@@ -365,23 +365,23 @@ def test_floats_share_no_memory_with_the_data() -> None:
 
 def test_pairs_follow_the_order_asked_for() -> None:
     data = small()
-    x, y = data.pairs("cow", 0)
+    x, y = data.of_classes("cow", 0)
     assert y.tolist() == [0, 1, 0]
     assert y.dtype == np.int64
     np.testing.assert_array_equal(x, data.flat()[[0, 1, 3]])
-    np.testing.assert_array_equal(data.pairs(0, 2)[1], 1 - y)
+    np.testing.assert_array_equal(data.of_classes(0, 2)[1], 1 - y)
 
 
 def test_problems_of_more_classes_follow_the_order_asked_for() -> None:
     data = small()
-    x, y = data.pairs("cow", "ant", "bee")
+    x, y = data.of_classes("cow", "ant", "bee")
     order = {"cow": 0, "ant": 1, "bee": 2}
     assert y.tolist() == [order[data.class_names[label]] for label in data.labels]
     np.testing.assert_array_equal(x, data.flat())
     with pytest.raises(ValueError, match="different classes, got 'cow' twice"):
-        data.pairs("cow", "ant", "cow")
-    with pytest.raises(ValueError, match="needs two different classes, got 1"):
-        data.pairs("cow")
+        data.of_classes("cow", "ant", "cow")
+    with pytest.raises(ValueError, match="needs two classes or more"):
+        data.of_classes("cow")
 
 
 def test_parts_keep_names_and_notes() -> None:
@@ -405,12 +405,21 @@ def test_parts_keep_names_and_notes() -> None:
 )
 def test_pairs_that_do_not_exist(a: Any, b: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        small().pairs(a, b)
+        small().of_classes(a, b)
+
+
+def test_several_classes_are_numbered_as_they_are_named() -> None:
+    x, y = small().of_classes("cow", "ant", "bee")
+    whole, labels = small().flat(), small().labels
+    np.testing.assert_array_equal(x, whole)
+    np.testing.assert_array_equal(y, np.array([1, 2, 0])[labels])
+    with pytest.raises(ValueError, match=r"two classes or more, got \['ant'\]"):
+        small().of_classes("ant")
 
 
 def test_pairs_and_parts_without_images() -> None:
     with pytest.raises(ValueError, match="class 'ant' has no images here"):
-        small().part("test").pairs("ant", "cow")
+        small().part("test").of_classes("ant", "cow")
     with pytest.raises(ValueError, match="no split 'trian'; did you mean 'train'"):
         small().part("trian")
 

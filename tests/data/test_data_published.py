@@ -483,7 +483,7 @@ def test_experiments_find_a_pair_of_cifar10_by_its_variable(
         source.load(pair, "train")
     write_cifar(tmp_path, cifar_batches(binary=False), binary=False, packed=True)
     monkeypatch.setenv("TRUEBOUNDARY_CIFAR10", str(tmp_path))
-    x, y = source.load(pair, "train").pairs(*pair)
+    x, y = source.load(pair, "train").of_classes(*pair)
     assert x.shape == (6, 3072)
     assert y.tolist() == [0, 0, 1, 0, 1, 1]  # of the labels 2 3 4, 3 4 5, 4 5 6
 

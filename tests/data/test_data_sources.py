@@ -78,7 +78,7 @@ class TestASourceOfOnesOwn:
         assert problem.image_shape == (1, 9, 9)
         assert load_fit(Run({}, result, {}, tmp_path)).class_names == ("thin", "thick")
         assert words_of(NAME) == "rings thin/thick"
-        x, y = task.fit.images("test").pairs(*task.fit.pair)
+        x, y = task.fit.images("test").of_classes(*task.fit.pair)
         predicted = problem.bayes_classifier().predict(torch.from_numpy(x))
         assert (predicted.numpy() == y).mean() > 0.9
 
@@ -153,7 +153,7 @@ def test_keys_of_runs_are_those_they_were() -> None:
 def test_synthetic_images_are_those_they_were() -> None:
     source = image_source("synthetic")
     pair = ("0", "6")  # experiments of MNIST's pairs are tried out with bars
-    x, y = source.load(pair, "test").pairs(*pair)
+    x, y = source.load(pair, "test").of_classes(*pair)
     rng = np.random.default_rng(1)
     first = rng.uniform(2, 5, size=(300, 1, 1))[0, 0, 0]
     noise = 0.02 * rng.normal(size=(300, 8, 8))[0]
@@ -184,7 +184,7 @@ def test_problems_of_more_classes_have_names() -> None:
 
 def test_synthetic_images_of_more_classes_can_be_told_apart() -> None:
     source = image_source("synthetic")
-    x, y = source.load(("a", "b", "c"), "train").pairs("a", "b", "c")
+    x, y = source.load(("a", "b", "c"), "train").of_classes("a", "b", "c")
     assert np.bincount(y).tolist() == [150] * 3
     # Along the bar of a class nothing changes: neighbours that way are alike.
     images = x.reshape(-1, 8, 8)

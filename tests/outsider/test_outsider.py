@@ -67,7 +67,7 @@ def test_its_images_are_a_problem_with_a_proven_optimum() -> None:
     source, pair = parse_pair("stripes/upright-level")
     images = source.load(pair, "train")
     problem = fit_image_problem(
-        *images.pairs(*pair),
+        *images.of_classes(*pair),
         image_shape=images.event_shape,
         class_names=pair,
         n_components=source.n_components,

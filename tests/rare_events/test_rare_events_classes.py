@@ -28,7 +28,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def two_caps(rates):
-    """A classifier of four classes: 0 but for two opposite caps of known measure, into classes 1 and 3."""
+    """Four classes: 0 but for two opposite caps of known measure, which are 1 and 3."""
     first, second = (caps.threshold(DIM, rate) for rate in rates)
 
     def logits(x):

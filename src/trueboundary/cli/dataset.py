@@ -28,8 +28,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-Pair = tuple[str, str]
+ClassNames = tuple[str, ...]
 
+_CLASSES = "--classes"
 _ONE_SIZE = "--size is for image folders and CelebA; these images have one size"
 # The largest grey images that get the numbers of components and factors of MNIST's digits.
 _SMALL_SIDE = 32
@@ -37,7 +38,7 @@ _SMALL_SIDE = 32
 
 @dataclass(frozen=True)
 class _Images:
-    """The images of two classes, ready to be fitted, and some that are kept from the fit.
+    """The images of all classes, ready to be fitted, and some that are kept from the fit.
 
     `usual` are the numbers of components (None: one per thousand images) and factors.
     """
@@ -46,41 +47,61 @@ class _Images:
     y: Any
     held_out: Any
     image_shape: tuple[int, int, int]
-    class_names: tuple[str, str]
+    class_names: ClassNames
     source: str
     notes: tuple[str, ...]
     usual: tuple[int | None, int]
 
 
 class _MakeCommand(Command):
-    """A command that notices when an option of two values takes another option for one."""
+    """A command whose ``--classes`` takes names up to the next option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        options = {
-            name for option in self.params for name in (*option.opts, *option.secondary_opts)
+        return super().parse_args(ctx, self._one_name_each(args))
+
+    def _one_name_each(self, args: list[str]) -> list[str]:
+        """Return ``--classes A B C`` as ``--classes A --classes B --classes C``, or refuse one."""
+        n_values = {
+            name: 0 if getattr(option, "is_flag", False) else option.nargs
+            for option in self.params
+            for name in (*option.opts, *option.secondary_opts)
+            if name.startswith("--")
         }
-        for option in self.params:
-            if option.nargs != 2 or not option.opts[0].startswith("-"):
-                continue
-            for place, typed in enumerate(args):
-                name, has_value, value = typed.partition("=")
-                if name not in option.opts:
-                    continue
-                values = ([value] if has_value else []) + args[place + 1 : place + 3]
-                taken = [value for value in values[:2] if value.partition("=")[0] in options]
-                if taken or len(values) < 2:
-                    got = values[0] if values[0] not in taken else "none"
+        words, names, others, has_images = list(args), list[str](), list[str](), False
+        while words:
+            word = words.pop(0)
+            name, has_value, value = word.partition("=")
+            end = next((i for i, later in enumerate(words) if later.startswith("--")), len(words))
+            if name == _CLASSES:
+                if names:
+                    raise UserError(f"{_CLASSES} is given twice; give all names at once")
+                names = [value] * bool(has_value) + words[:end]
+                if len(names) < 2:
                     raise UserError(
-                        f"{name} takes two names, as in {name} cats dogs; got only {got!r}"
-                        + (f" before {taken[0]}" if taken else "")
+                        f"{_CLASSES} takes two names or more, as in {_CLASSES} cats dogs; got only "
+                        f"{names[0] if names else 'none'!r}"
+                        + (f" before {words[end]}" if words[end:] else "")
                     )
-        return super().parse_args(ctx, args)
+            elif word == "--":
+                end, has_images = len(words), True
+                others += [word, *words]
+            elif name in n_values:
+                end = 0 if has_value else n_values[name]
+                others += [word, *words[:end]]
+            else:
+                end, has_images = 0, has_images or not word.startswith("-")
+                others.append(word)
+            words = words[end:]
+        # The images may stand last, where they would be taken for one more name.
+        last = [names.pop()] if len(names) > 2 and not has_images else []
+        return [*(part for name in names for part in (_CLASSES, name)), *last, *others]
 
 
 @app.command(
     "make",
     cls=_MakeCommand,
-    epilog="[bold]Example[/]\n\n  trueboundary dataset make mnist --classes 0 6 --out digits\n\n"
+    epilog="[bold]Example[/]\n\n  trueboundary dataset make mnist --out digits\n\n"
+    "  trueboundary dataset make mnist --classes 0 6 --out zeros-and-sixes\n\n"
     "  trueboundary dataset make celeba --celeba DIR --attribute Smiling --out faces",
 )
 def make(
@@ -98,8 +119,10 @@ def make(
         typer.Option(parser=path_option, help="Folder for the data set; must be new or empty."),
     ],
     classes: Annotated[
-        tuple[str, str] | None,
-        typer.Option(help="The two classes by name; not needed where there are just two."),
+        list[str] | None,
+        typer.Option(
+            metavar="A B ...", help="Two classes or more by name; by default, all that there are."
+        ),
     ] = None,
     variant: Annotated[
         str, typer.Option(help="symmetric, asymmetric or as-fitted.")
@@ -152,7 +175,7 @@ def make(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fit and of the images.")] = 0,
 ) -> None:  # fmt: skip
-    """Fit mixtures to the images of two classes and draw a data set from them."""
+    """Fit a mixture to the images of each class and draw a data set from them."""
     from trueboundary.new_folders import check_new_folder
     from trueboundary.problems.image_fitting import (
         LARGEST_FIT_SEED,
@@ -198,7 +221,7 @@ def make(
 
         outlier = Outlier(outlier_std, outlier_rank, outlier_step, outlier_weight)
         _say(f"reading {images}")
-        found = _read(images, classes, size, celeba, attribute, seed, held_out)
+        found = _read(images, tuple(classes or ()), size, celeba, attribute, seed, held_out)
         check_room(place, n_train + n_test, math.prod(found.image_shape))
         n_components, n_factors = _sizes(found, components, factors)
         _say(f"fitting mixtures to {plural(len(found.x), 'image')}")
@@ -278,45 +301,49 @@ def _of_source(source: ImageSource) -> Iterator[None]:
 
 def _read(
     images: str,
-    classes: Pair | None,
+    chosen: ClassNames,
     size: int | None,
     celeba: Path | None,
     attribute: str | None,
     seed: int,
     held_out: float,
 ) -> _Images:
-    import numpy as np
+    from trueboundary.datasets import against
 
-    source, pair = _named(images, celeba, attribute)
+    source, named = _named(images, celeba, attribute)
     if source is None:
         train, test, origin = _from_folder(typed_path(images), size)
-        pair = classes or _only_two(train.class_names)
+        classes = chosen or train.class_names
     else:
         if size is not None and source.size is None:
             raise UserError(_ONE_SIZE)
-        if classes is not None and pair is not None:
-            raise UserError(f"{images} names its two classes already; leave --classes out")
-        pair = pair or classes or _only_two(source.class_names)
+        if chosen and named is not None:
+            raise UserError(f"{images} names its two classes already; leave {_CLASSES} out")
+        classes = named or chosen or source.class_names
+        if not classes:
+            raise UserError(f"name the classes of {source.title} with {_CLASSES} A B ...")
         with _of_source(source):
-            source.check([pair], size)  # what is wrong is said before all images are read
-            train = source.load(pair, "train", size)
-            test = source.load(pair, "test", size) if held_out > 0 else None
+            source.check([classes], size)  # what is wrong is said before all images are read
+            train = source.load(classes, "train", size)
+            test = source.load(classes, "test", size) if held_out > 0 else None
         origin = source.title
         if source.size is not None:
             origin += f" at {train.event_shape[1]} x {train.event_shape[2]}"
-    x, y = train.pairs(*pair)
-    kept = _kept_from_fit(y, held_out, seed)
-    unseen: Any = (x[kept], y[kept])
+    x, y = train.of_classes(*classes)
+    n_images = len(x)
+    unseen: Any = (x[:0], y[:0])
     # A class without test images has the share of its other ones.
-    if test is not None and held_out > 0 and all(map(test.has, pair)):
-        unseen, kept = test.pairs(*pair), np.zeros(len(y), bool)
+    if test is not None and held_out > 0 and all(map(test.has, classes)):
+        unseen = test.of_classes(*classes)
+    elif (kept := _kept_from_fit(y, held_out, seed)).any():
+        unseen, x, y = (x[kept], y[kept]), x[~kept], y[~kept]
     return _Images(
-        x=x[~kept],
-        y=y[~kept],
+        x=x,
+        y=y,
         held_out=unseen if len(unseen[0]) else None,
         image_shape=train.event_shape,
-        class_names=pair,
-        source=f"{origin}, {pair[0]} against {pair[1]}, {plural(len(x), 'image')}",
+        class_names=classes,
+        source=f"{origin}, {against(classes)}, {plural(n_images, 'image')}",
         notes=train.notes,
         usual=_usual_sizes(source, train.event_shape),
     )
@@ -324,13 +351,14 @@ def _read(
 
 def _named(
     images: str, celeba: Path | None, attribute: str | None
-) -> tuple[ImageSource | None, Pair | None]:
+) -> tuple[ImageSource | None, ClassNames | None]:
     """Return the source that is meant, None for a folder of other images, and the pair if named."""
     from trueboundary.data import image_sources, parse_pair
     from trueboundary.data.sources import CelebASource
 
     known, path = image_sources(), typed_path(images)
-    source, pair = known.get(images.lower()), None
+    source: ImageSource | None = known.get(images.lower())
+    pair: ClassNames | None = None
     if celeba is not None:
         source = CelebASource(celeba)
     elif source is None and path.exists():
@@ -365,12 +393,6 @@ def _from_folder(path: Path, size: int | None) -> tuple[ImageData, ImageData | N
     return whole if train is None else train, test, origin
 
 
-def _only_two(class_names: tuple[str, ...]) -> Pair:
-    if len(class_names) != 2:
-        raise UserError(f"name two classes with --classes A B (there are {', '.join(class_names)})")
-    return class_names[0], class_names[1]
-
-
 def _usual_sizes(source: ImageSource | None, shape: tuple[int, int, int]) -> tuple[int | None, int]:
     """Return the source's numbers of components and factors, or those of images that look alike."""
     from trueboundary.data.sources import ImageSource, MNISTSource
@@ -387,7 +409,7 @@ def _kept_from_fit(y: Any, share: float, seed: int) -> Any:
 
     kept = np.zeros(len(y), bool)
     rng = np.random.default_rng(seed)
-    for label in (0, 1):
+    for label in range(int(y.max()) + 1):
         of_class = np.flatnonzero(y == label)
         wanted = max(1, round(share * len(of_class))) if share > 0 else 0
         kept[rng.permutation(of_class)[: min(wanted, len(of_class) - 1)]] = True

@@ -60,7 +60,7 @@ def load_cifar10(path: str | Path) -> ImageData:
     --------
     >>> from trueboundary.data import load_cifar10
     >>> data = load_cifar10("cifar-10-python.tar.gz")  # doctest: +SKIP
-    >>> x, y = data.part("train").pairs("cat", "dog")  # doctest: +SKIP
+    >>> x, y = data.part("train").of_classes("cat", "dog")  # doctest: +SKIP
     """
     place, contents = _locate(existing(Path(path), "CIFAR-10"))
     batches = []

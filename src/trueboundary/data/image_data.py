@@ -82,7 +82,7 @@ class ImageData(Images):
     ... )
     >>> data
     ImageData(3 images of 2 x 2 x 1, 2 classes, train: 2, test: 1)
-    >>> x, y = data.part("train").pairs("cat", "dog")
+    >>> x, y = data.part("train").of_classes("cat", "dog")
     >>> x.shape, y.tolist()
     ((2, 4), [0, 1])
     """
@@ -132,13 +132,13 @@ class ImageData(Images):
             np.any(self.labels == self.class_names.index(name))
         )
 
-    def pairs(self, *classes: str | int) -> tuple[Floats, Labels]:
-        """Return the images of two classes or more as a problem with labels 0 to K - 1.
+    def of_classes(self, *names: str | int) -> tuple[Floats, Labels]:
+        """Return the images of two classes or more as a problem with labels 0, 1 and so on.
 
         Parameters
         ----------
-        *classes : str or int
-            Name or label of the class that becomes 0, of the one that becomes 1, and so on.
+        *names : str or int
+            Names or labels of the classes, in the order of their new labels.
 
         Returns
         -------
@@ -147,21 +147,23 @@ class ImageData(Images):
         y : numpy.ndarray
             int64, shape `(n,)`.
         """
-        labels = [self._label(name) for name in classes]
+        labels = [self._label(name) for name in names]
         if len(labels) < 2:
-            raise ValueError(f"a problem needs two different classes, got {len(labels)}.")
-        for place, (name, label) in enumerate(zip(classes, labels, strict=True)):
+            raise ValueError(f"a problem needs two classes or more, got {list(names)}.")
+        for place, (name, label) in enumerate(zip(names, labels, strict=True)):
             if label in labels[:place]:
-                first = classes[labels.index(label)]
+                first = names[labels.index(label)]
                 raise ValueError(f"a problem needs different classes, got {first!r} twice.")
             if not np.any(self.labels == label):
                 raise ValueError(
                     f"class {name!r} has no images here; try another class or another part."
                 )
-        codes = np.full(len(self.class_names), -1, dtype=np.int64)
-        codes[labels] = np.arange(len(labels))
-        y = codes[self.labels]
-        return self._select(y >= 0).flat(), y[y >= 0]
+        renumbered = np.full(len(self.class_names), -1, np.int64)
+        renumbered[labels] = np.arange(len(labels))
+        y = renumbered[self.labels]
+        # All of them need no copy.
+        chosen = self if (y >= 0).all() else self._select(y >= 0)
+        return chosen.flat(), y[y >= 0]
 
     def _label(self, name: str | int) -> int:
         if isinstance(name, str):

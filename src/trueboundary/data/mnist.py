@@ -103,7 +103,7 @@ def load_mnist(cache: str | Path | None = None) -> ImageData:
     --------
     >>> from trueboundary.data import load_mnist
     >>> data = load_mnist()  # doctest: +SKIP
-    >>> x, y = data.part("train").pairs(0, 6)  # doctest: +SKIP
+    >>> x, y = data.part("train").of_classes(0, 6)  # doctest: +SKIP
     >>> x.shape  # doctest: +SKIP
     (11841, 784)
     """

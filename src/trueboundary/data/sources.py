@@ -36,7 +36,8 @@ from trueboundary.data.locations import (
 from trueboundary.data.mnist import MNIST_CLASSES, MNIST_VARIABLE, load_mnist
 
 Pair = tuple[str, str]
-Classes = tuple[str, ...]
+#: Names of two classes or more.
+ClassNames = tuple[str, ...]
 
 #: Environment variable that names files with sources of the user's own, separated as in PATH.
 SOURCES_VARIABLE = "TRUEBOUNDARY_SOURCES"
@@ -95,7 +96,7 @@ class ImageSource:
     n_images: ClassVar[int] = 10_000
     image_shape: ClassVar[tuple[int, int, int]] = (32, 32, 3)
 
-    def load(self, classes: Classes, part: str, size: int | None = None) -> ImageData:
+    def load(self, classes: ClassNames, part: str, size: int | None = None) -> ImageData:
         """Return the images of one part, those of some classes at least.
 
         Parameters
@@ -120,7 +121,7 @@ class ImageSource:
         first, _, second = classes.partition("-")
         return (first, second) if first and second else None
 
-    def classes(self, text: str) -> Classes | None:
+    def classes(self, text: str) -> ClassNames | None:
         """Return the classes that a name means after the slash, all if there is nothing there.
 
         None for no name; of a pair those of `pair`.
@@ -132,7 +133,7 @@ class ImageSource:
             return self.pair(text)
         return names if all(names) and len(set(names)) == len(names) else None
 
-    def words(self, classes: Classes) -> str:
+    def words(self, classes: ClassNames) -> str:
         """Return how figures and texts call some classes."""
         is_all = len(classes) > 2 and classes == self.class_names
         return self.title if is_all else f"{self.title} {'/'.join(classes)}"
@@ -153,13 +154,13 @@ class ImageSource:
             return ""
         return hashlib.blake2b(text, digest_size=8).hexdigest()
 
-    def check(self, problems: Iterable[Classes], size: int | None = None) -> None:
+    def check(self, problems: Iterable[ClassNames], size: int | None = None) -> None:
         """Raise unless the images have these classes and sizes; images not here pass."""
         location = self.location()
         if location is None or location.found:
             for classes in problems:
                 for part in PARTS:
-                    self.load(classes, part, size).pairs(*classes)
+                    self.load(classes, part, size).of_classes(*classes)
 
     @property
     def is_brought(self) -> bool:
@@ -207,18 +208,18 @@ class MNISTSource(ImageSource):
     n_components, n_factors = 25, 6
     n_images, image_shape = 12_000, (28, 28, 1)
 
-    def load(self, classes: Classes, part: str, size: int | None = None) -> ImageData:
+    def load(self, classes: ClassNames, part: str, size: int | None = None) -> ImageData:
         """Return the digits, downloaded if need be."""
         # Its notes tell by which route it came here, which its verified content does not depend on.
         whole = load_mnist() if self.place is None else load_idx_folder(self.place)
         return replace(whole.part(part), notes=())
 
-    def check(self, problems: Iterable[Classes], size: int | None = None) -> None:
+    def check(self, problems: Iterable[ClassNames], size: int | None = None) -> None:
         """Raise unless these are digits; MNIST is not read, for it may have to be downloaded."""
         n = len(self.class_names)
         one_each = {"all": (np.zeros((n, 1, 1, 1), np.uint8), np.arange(n))}
         for classes in problems:
-            ImageData.of_parts(one_each, self.class_names).pairs(*classes)
+            ImageData.of_parts(one_each, self.class_names).of_classes(*classes)
 
     def location(self) -> DataLocation:
         """Return where MNIST is or will be."""
@@ -242,7 +243,7 @@ class CelebASource(ImageSource):
     is_private = True
     n_images, image_shape = 160_000, (64, 64, 3)
 
-    def load(self, classes: Classes, part: str, size: int | None = None) -> ImageData:
+    def load(self, classes: ClassNames, part: str, size: int | None = None) -> ImageData:
         """Return the faces with and without an attribute."""
         return _faces(self.path(), part, self.size if size is None else size).attribute(classes[1])
 
@@ -254,7 +255,7 @@ class CelebASource(ImageSource):
         """Return the classes of an attribute, which are always two."""
         return self.pair(text)
 
-    def words(self, classes: Classes) -> str:
+    def words(self, classes: ClassNames) -> str:
         """Return the attribute in words."""
         return classes[1].replace("_", " ")
 
@@ -264,7 +265,7 @@ class CelebASource(ImageSource):
         found = location is not None and location.found
         return fingerprint_celeba(self.path()) if found else ""
 
-    def check(self, problems: Iterable[Classes], size: int | None = None) -> None:
+    def check(self, problems: Iterable[ClassNames], size: int | None = None) -> None:
         """Read the text files and one face of each part."""
         if (location := self.location()) is not None and location.found:
             attributes = [attribute for _, attribute in problems]
@@ -282,11 +283,11 @@ class CIFAR10Source(ImageSource):
     option = "--cifar10"
     files = CIFAR10_PLACES
 
-    def load(self, classes: Classes, part: str, size: int | None = None) -> ImageData:
+    def load(self, classes: ClassNames, part: str, size: int | None = None) -> ImageData:
         """Return the images of all ten classes."""
         return _cifar10(self.path()).part(part)
 
-    def words(self, classes: Classes) -> str:
+    def words(self, classes: ClassNames) -> str:
         """Return the classes, whose names say enough."""
         return self.title if classes == self.class_names else "/".join(classes)
 
@@ -304,7 +305,7 @@ class SyntheticSource(ImageSource):
     is_made_up = True
     licence = "MIT, as trueboundary."
 
-    def load(self, classes: Classes, part: str, size: int | None = None) -> ImageData:
+    def load(self, classes: ClassNames, part: str, size: int | None = None) -> ImageData:
         """Return 150 bars of each class, under whichever names are asked for."""
         n, side = 150, 8
         rng = np.random.default_rng(PARTS.index(part))
@@ -325,7 +326,7 @@ class SyntheticSource(ImageSource):
         """Return the one pair that there is."""
         return None if classes else ("lying", "standing")
 
-    def words(self, classes: Classes) -> str:
+    def words(self, classes: ClassNames) -> str:
         """Return what the images show."""
         return self.title
 
@@ -416,7 +417,7 @@ def parse_pair(name: str) -> tuple[ImageSource, Pair]:
     return source, pair
 
 
-def parse_classes(name: str) -> tuple[ImageSource, Classes]:
+def parse_classes(name: str) -> tuple[ImageSource, ClassNames]:
     """Return the source and the classes, two or more, that a name of images stands for.
 
     It is that of a pair, or the source's alone for all of its classes, or some of them.

@@ -5,11 +5,12 @@ a sheet of samples, and a card with the accuracy and the proven robustness of th
 classifier. The folder is complete or not there, and every file is known by its checksum.
 """
 
-from trueboundary.datasets.cards import card_text, few_images, measure_card
+from trueboundary.datasets.cards import against, card_text, few_images, measure_card
 from trueboundary.datasets.dataset_folders import Dataset, check_room, load_dataset, make_dataset
 
 __all__ = [
     "Dataset",
+    "against",
     "card_text",
     "check_room",
     "few_images",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trueboundary.measure import distances, error_rate
 from trueboundary.plain_text import markdown
-from trueboundary.plurals import plural
+from trueboundary.plurals import listed, plural
 from trueboundary.problems.images import ImageProblem
 from trueboundary.problems.mixtures import other_subspace_distance
 from trueboundary.theory.intervals import censored_median, clopper_pearson, t_interval
@@ -124,6 +124,17 @@ def measure_card(
         "half_subspace_distance": {"n_points": len(subspace), "mean": float(subspace.mean())},
         "out_of_range": float(((x < 0) | (x > 1)).double().mean()),
     }
+
+
+def against(names: Sequence[str]) -> str:
+    """Return what a problem of classes of these names is called.
+
+    Examples
+    --------
+    >>> against(["0", "6"]), against(["cats", "dogs", "mice"])
+    ('0 against 6', 'cats, dogs and mice')
+    """
+    return " against ".join(names) if len(names) == 2 else listed(names)
 
 
 def few_images(name: str, images_per_component: float, n_factors: int) -> str | None:

@@ -131,7 +131,7 @@ class FittedMixtures(RunConfig):
         except FileNotFoundError as error:
             return without_data(str(error))
         fit = fit_images(
-            *data.pairs(*self.pair),
+            *data.of_classes(*self.pair),
             image_shape=data.event_shape,
             n_components=self.n_components,
             n_factors=self.n_factors,
@@ -212,7 +212,7 @@ class ImageTask:
             generator = block_generator(seed, 0, purpose=f"image {purpose}")
             return self.problem(fit).sample(n, generator=generator)
         part = "test" if purpose == "test" else "train"
-        x, y = self.fit.images(part).pairs(*self.fit.pair)
+        x, y = self.fit.images(part).of_classes(*self.fit.pair)
         generator = block_generator(seed, 0, purpose=f"image {part}")
         chosen = torch.randperm(len(x), generator=generator)
         if part == "train":
