@@ -252,13 +252,31 @@ WRONG = {
 def test_conformance_of_linear_layers(n_classes: int, dtype: torch.dtype) -> None:
     rule = layers(n_classes, dtype=dtype)
     for classifier in (rule, rule[1]):
-        check_certificate(LinearCertificate(), classifier, seen(rule), attacks=())
+        check_certificate(LinearCertificate(), classifier, seen(rule))
+
+
+@pytest.mark.parametrize("hardest", [False, True])
+@pytest.mark.parametrize("n_classes", [3, 10])
+def test_conformance_of_optimal_classifiers(n_classes: int, hardest: bool) -> None:
+    generator = torch.Generator().manual_seed(n_classes)
+    means = 3 * torch.randn(n_classes, 2, generator=generator, dtype=torch.float64)
+    problem = (
+        planar_problem("three")
+        if n_classes == 3
+        else MixtureProblem(*(planar_gaussian(mean, (0.8, 0.3)) for mean in means.tolist()))
+    )
+    classifier = optimal(problem, hardest=hardest)
+    n_points = 2 if n_classes == 3 else 1
+    check_certificate(MixtureCertificate(), classifier, problem, n_points=n_points)
+    check_certificate(
+        LipschitzMixtureCertificate(), classifier, problem, n_points=n_points, attacks=()
+    )
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 10])
 def test_conformance_of_networks(n_classes: int) -> None:
     network = layers(n_classes, 12, 8)
-    check_certificate(RelaxationCertificate(), network, seen(network), attacks=())
+    check_certificate(RelaxationCertificate(), network, seen(network))
 
 
 @pytest.mark.parametrize(("certificate", "sentence"), WRONG.values(), ids=WRONG)

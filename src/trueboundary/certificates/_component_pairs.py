@@ -1,8 +1,14 @@
-"""Pairwise distances between points and the components of two mixtures."""
+"""Pairwise distances between points and the components of mixtures.
+
+A point of one class is held against the components of all other classes at once: an error of the
+most likely component's rule has some component of any of them above all own ones. Where sums over
+components decide, each other class has its own.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,7 +31,7 @@ from trueboundary.certificates.quadric import project_quadric
 from trueboundary.certificates.trust_region import trust_region_minimum
 from trueboundary.theory.log_ratios import LogRatio, LowRankNormal, log_ratio
 
-__all__ = ["BLOCK", "Classes", "IntArray", "PairSearch"]
+__all__ = ["BLOCK", "Against", "Classes", "IntArray", "PairSearch"]
 
 IntArray = npt.NDArray[np.intp]
 
@@ -42,10 +48,13 @@ _N_SHIFTS = 8  # how often weight is shifted between own components, at each poi
 
 @dataclass(eq=False)
 class Classes:
-    """Both classes in float64: densities, and the quadratic functions of pairs of components."""
+    """All classes in float64: densities, and the quadratic functions of pairs of components.
 
-    sides: tuple[_Prepared, _Prepared]
-    normals: tuple[list[LowRankNormal], list[LowRankNormal]]
+    Components are numbered through all classes, those of class c from ``first[c]`` on.
+    """
+
+    sides: tuple[_Prepared, ...]
+    normals: tuple[list[LowRankNormal], ...]
     hardest_component: bool
     kept: dict[tuple[int, int], LogRatio] = field(default_factory=dict)
 
@@ -53,48 +62,56 @@ class Classes:
     def build(cls, classifier: Any, user: str) -> Classes:
         """Prepare a BayesOptimal classifier, or say what `user` needs instead."""
         require_mixtures(classifier, user)
-        zero, one = prepare(classifier)
-        return cls((zero, one), (_normals(zero), _normals(one)), classifier.hardest_component)
+        sides = prepare(classifier)
+        return cls(sides, tuple(map(_normals, sides)), classifier.hardest_component)
 
-    def check_margins(self, classifier: Any, x: FloatArray, user: str) -> None:
-        """Raise if the classifier's margins at points are not those of the components."""
+    def check_outputs(self, classifier: Any, x: FloatArray, user: str) -> None:
+        """Raise if the classifier's outputs at points are not those of the components."""
         for start in range(0, len(x), BLOCK):
             points = x[start : start + BLOCK]
-            zero, one = (side.at(points) for side in self.sides)
-            require_same_odds(classifier, points, zero, one, user)
+            require_same_odds(classifier, points, [side.at(points) for side in self.sides], user)
 
     @property
-    def dim(self) -> int:
-        return int(self.sides[0].density.means.shape[1])
+    def n_classes(self) -> int:
+        return len(self.sides)
 
-    @property
+    @cached_property
+    def first(self) -> IntArray:
+        """Number of the first component of each class."""
+        return np.cumsum([0, *(len(side.peak) for side in self.sides)])
+
+    @cached_property
+    def all_normals(self) -> list[LowRankNormal]:
+        return [normal for of_class in self.normals for normal in of_class]
+
+    @cached_property
+    def offsets(self) -> FloatArray:
+        """Log weights and log priors of all components."""
+        return np.concatenate([side.peak - side.centre for side in self.sides])
+
+    @cached_property
     def isotropic(self) -> bool:
         """Whether every component's noise is the same in all coordinates."""
-        return all(normal.isotropic for side in self.normals for normal in side)
+        return all(normal.isotropic for normal in self.all_normals)
 
     @property
     def single(self) -> bool:
-        """Whether both classes have one component only."""
+        """Whether all classes have one component only."""
         return all(len(side.peak) == 1 for side in self.sides)
 
-    def offset(self, label: int, k: int) -> float:
-        """Return the log weight and log prior of a component."""
-        side = self.sides[label]
-        return float(side.peak[k] - side.centre[k])
-
-    def ratio(self, label: int, k: int, j: int) -> LogRatio:
-        """Return a_k - b_j for a point of class `label`, whose own component is k."""
-        key = (k, j) if label == 0 else (j, k)
+    def ratio(self, own: int, other: int) -> LogRatio:
+        """Return a - b for two components of different classes, by their numbers."""
+        key = (min(own, other), max(own, other))
         if key not in self.kept:
             made = log_ratio(
-                [self.normals[0][key[0]], self.normals[1][key[1]]],
-                offset=self.offset(0, key[0]) - self.offset(1, key[1]),
+                [self.all_normals[index] for index in key],
+                offset=float(self.offsets[key[0]]) - float(self.offsets[key[1]]),
             )
             if len(self.kept) * made.basis.size > _CACHE_NUMBERS:
                 self.kept.clear()
             self.kept[key] = made
         ratio = self.kept[key]
-        return ratio if label == 0 else ratio.negated()
+        return ratio if own < other else ratio.negated()
 
     def joint(self, label: int, x: FloatArray) -> FloatArray:
         """Return joint log densities (n, K) of the components of one class."""
@@ -103,11 +120,61 @@ class Classes:
         joint: FloatArray = logs.numpy() + (side.peak - side.centre)
         return joint
 
-    def lead(self, own: FloatArray, other: FloatArray) -> FloatArray:
-        """Return the margin in favour of the own class, from joint log densities (..., K)."""
-        if self.hardest_component:
-            return np.asarray(own.max(axis=-1) - other.max(axis=-1))
-        return np.asarray(log_sum_exp(own) - log_sum_exp(other))
+    def against(self, label: int) -> Against:
+        """Return one class and all components of the others."""
+        return Against(self, label)
+
+    def level(self, joint: FloatArray) -> FloatArray:
+        """Return the log density of a class from joint log densities (..., K), by the rule."""
+        return joint.max(axis=-1) if self.hardest_component else log_sum_exp(joint)
+
+
+@dataclass(frozen=True, eq=False)
+class Against:
+    """One class, and the components of all others, each with its class and its number."""
+
+    classes: Classes
+    label: int
+
+    @cached_property
+    def rivals(self) -> list[int]:
+        """The other classes."""
+        return [label for label in range(self.classes.n_classes) if label != self.label]
+
+    @cached_property
+    def numbers(self) -> IntArray:
+        """Numbers of the others' components."""
+        first = self.classes.first
+        return np.concatenate([np.arange(first[c], first[c + 1]) for c in self.rivals])
+
+    @cached_property
+    def parts(self) -> list[slice]:
+        """Where each other class's components stand among all of the others'."""
+        sizes = [len(self.classes.sides[c].peak) for c in self.rivals]
+        ends = np.cumsum(sizes).tolist()
+        return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+    @property
+    def own(self) -> list[LowRankNormal]:
+        return self.classes.normals[self.label]
+
+    @cached_property
+    def others(self) -> list[LowRankNormal]:
+        return [self.classes.all_normals[number] for number in self.numbers]
+
+    def ratio(self, k: int, j: int) -> LogRatio:
+        """Return a_k - b_j of an own component and one of the others."""
+        start = int(self.classes.first[self.label])
+        return self.classes.ratio(start + k, int(self.numbers[j]))
+
+    def joint(self, x: FloatArray) -> FloatArray:
+        """Return joint log densities (n, K) of the own components."""
+        return self.classes.joint(self.label, x)
+
+    def largest_sum(self, *terms: FloatArray) -> FloatArray:
+        """Return the sums of terms (n, K) over the components of the class that has the largest."""
+        sums = [sum(each[:, part].sum(axis=1) for each in terms) for part in self.parts]
+        return np.asarray(np.max(sums, axis=0))
 
 
 def _normals(side: _Prepared) -> list[LowRankNormal]:
@@ -119,7 +186,7 @@ def _normals(side: _Prepared) -> list[LowRankNormal]:
 class _Tried:
     """Functions a - b tried so far, in eigencoordinates padded to a common size.
 
-    Row i belongs to point `row[i]` and to component `other[i]` of the other class. a is the own
+    Row i belongs to point `row[i]` and to component `other[i]` of the other classes. a is the own
     component `own[i]`, or, where that is -1, the mean of several with weights `weights[i]`; `bonus`
     is the entropy of these, by which the sum over components exceeds their mean at least.
     """
@@ -153,15 +220,16 @@ class PairSearch:
     """Pairwise distances of points of one class, tried only where they can matter.
 
     `reach[i, j]` is a lower bound of the distance from point i to where component j of the other
-    class is at least as likely as every own component; `leader[i, j]` is the index in `tried` of
+    classes is at least as likely as every own component; `leader[i, j]` is the index in `tried` of
     the function that gives it, -1 where it is still the Lipschitz bound. `tight` tells for which
     points the smallest of them is attained.
     """
 
     def __init__(
-        self, pair: Classes, label: int, x: FloatArray, own: _Components, other: _Components
+        self, against: Against, x: FloatArray, own: _Components, other: _Components
     ) -> None:
-        self.pair, self.label, self.x = pair, label, x
+        self.against, self.x = against, x
+        self.hardest_component = against.classes.hardest_component
         self.own, self.other = own, other
         # Rounded against the own class, so that what follows from them is rounded down.
         self.joint_own, self.joint_other = own.joint - own.doubt, other.joint + other.doubt
@@ -191,7 +259,7 @@ class PairSearch:
             ready = ~stale & ~nowhere
             waiting, rows, j = todo[stale], todo[ready], j[ready]
             leader = self.leader[rows, j]
-            joint = self.pair.joint(self.label, self._move(leader))
+            joint = self.against.joint(self._move(leader))
             level = (self.tried.weights[leader] * joint).sum(axis=1)
             rival = joint.argmax(axis=1)
             above = joint.max(axis=1) - level > _TIE * (1 + np.abs(level))
@@ -225,10 +293,10 @@ class PairSearch:
 
     def _blend_size(self, n_components: Any) -> IntArray:
         """Return how many coordinates a blend of so many components has."""
-        normals = (self.pair.normals[0][0], self.pair.normals[1][0])
-        n_factors = max(normal.loadings.shape[1] for normal in normals)
-        dim = normals[0].mean.size
-        if not self.pair.isotropic:
+        classes = self.against.classes
+        n_factors = max(of_class[0].loadings.shape[1] for of_class in classes.normals)
+        dim = classes.normals[0][0].mean.size
+        if not classes.isotropic:
             return np.full_like(n_components, dim)
         return np.asarray(np.minimum(n_components * (n_factors + 1), dim))
 
@@ -241,7 +309,7 @@ class PairSearch:
         local /= local.sum(axis=1, keepdims=True)
         blend, local = balance(expansion, local)
         self._add_blends(rows, own, other, local, blend, expansion)
-        if not self.pair.hardest_component:
+        if not self.hardest_component:
             self._share(rows, own, other, blend, expansion)
 
     def _share(
@@ -269,7 +337,7 @@ class PairSearch:
         self._add_blends(rows, own, other, shares, blend, expansion)
 
     def _expand(self, rows: IntArray, own: list[IntArray], other: IntArray) -> Expansion:
-        mine, theirs = self.pair.normals[self.label], self.pair.normals[1 - self.label]
+        mine, theirs = self.against.own, self.against.others
         components = [[*(mine[k] for k in ks), theirs[j]] for ks, j in zip(own, other, strict=True)]
         values = np.column_stack(
             [
@@ -314,7 +382,7 @@ class PairSearch:
     def _pairs(self, rows: IntArray, own: IntArray, other: IntArray) -> _Tried:
         """Project points onto the boundaries of pairs of components."""
         groups = _groups(own, other)
-        ratios = [self.pair.ratio(self.label, int(own[g[0]]), int(other[g[0]])) for g in groups]
+        ratios = [self.against.ratio(int(own[g[0]]), int(other[g[0]])) for g in groups]
         size = max((r.n_coordinates for r in ratios), default=1)
         curvature, gradient = np.zeros((len(rows), size)), np.zeros((len(rows), size))
         value = self.joint_own[rows, own] - self.joint_other[rows, other]
@@ -367,7 +435,7 @@ class PairSearch:
             if k < 0:
                 out[group] = [self.points[int(i)] for i in at]
                 continue
-            ratio = self.pair.ratio(self.label, k, j)
+            ratio = self.against.ratio(k, j)
             step = tried.displacement[at, : ratio.n_coordinates]
             out[group] = ratio.move(self.x[tried.row[at]], step)
         return out
@@ -403,7 +471,7 @@ class PairSearch:
                 self._add_blends(part, own, j, local, blend, expansion)
 
     def sum_radius(self) -> FloatArray:
-        """Return the radii within which the sum over own components is proven to be larger."""
+        """Return the radii within which no other class's sum over components reaches the own."""
         high = self._sum_reach()
         endless = np.isinf(high)  # each other component alone loses everywhere; their sum may not
         ball = np.where(endless, self._far(), high)
@@ -414,9 +482,10 @@ class PairSearch:
         # A function that falls below zero somewhere proves nothing beyond all balls.
         index = np.flatnonzero(~endless[row] | np.isinf(self.tried.distance))
         np.maximum.at(outermost, (row[index], other[index]), self._minimum(index, ball))
-        everywhere = endless & (np.exp(np.minimum(-outermost, 1.0)).sum(axis=1) < 1)
+        largest_sum = self.against.largest_sum
+        everywhere = endless & (largest_sum(np.exp(np.minimum(-outermost, 1.0))) < 1)
         active = outermost < _NEGLIGIBLE
-        rest = np.where(active, 0.0, np.exp(-np.maximum(outermost, 0.0))).sum(axis=1)
+        rest = np.where(active, 0.0, np.exp(-np.maximum(outermost, 0.0)))
         index = np.flatnonzero(active[row, other])
         low = np.zeros(len(ball))
         for _ in range(_BISECTIONS):
@@ -425,7 +494,7 @@ class PairSearch:
             np.maximum.at(lead, (row[index], other[index]), self._minimum(index, middle))
             # The exponent is cut off: any positive one is too much already.
             terms = np.where(active, np.exp(np.minimum(-lead, 1.0)), 0.0)
-            proven = terms.sum(axis=1) + rest < 1
+            proven = largest_sum(terms, rest) < 1
             low, ball = np.where(proven, middle, low), np.where(proven, ball, middle)
         return np.where(everywhere, np.inf, low)
 

@@ -12,6 +12,7 @@ import torch
 
 from trueboundary.certificates._component_pairs import BLOCK, Classes, IntArray
 from trueboundary.certificates.base import BoolArray, FloatArray
+from trueboundary.classifiers import wrongness
 
 __all__ = ["Rays"]
 
@@ -31,14 +32,15 @@ _SETTLED = 1e-3  # share of a bracket: turns that close less are the last, unles
 class Rays:
     """Errors on rays from the points, confirmed by the classifier in float64."""
 
-    pair: Classes
+    classes: Classes
     classifier: Any
     x: FloatArray
     labels: npt.NDArray[np.int64]
-    sides: tuple[_Side, _Side] = field(init=False)
+    sides: tuple[_Side, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        sides = tuple(_Side.of(self.pair, label, self.x) for label in (0, 1))
+        n_classes = self.classes.n_classes
+        sides = tuple(_Side.of(self.classes, label, self.x) for label in range(n_classes))
         object.__setattr__(self, "sides", sides)
 
     def follow(
@@ -51,20 +53,20 @@ class Rays:
         return shorter
 
     def aim_at_means(self, upper: FloatArray, nearest: FloatArray) -> None:
-        """Where no error was found yet, follow the rays to the other class's means."""
-        for label in (0, 1):
-            for mean in self.pair.sides[1 - label].density.means.numpy():
+        """Where no error was found yet, follow the rays to the other classes' means."""
+        for label in range(self.classes.n_classes):
+            for normal in self.classes.against(label).others:
                 rows = np.flatnonzero(np.isinf(upper) & (self.labels == label))
                 if rows.size:
-                    self.follow(rows, mean - self.x[rows], upper, nearest)
+                    self.follow(rows, normal.mean - self.x[rows], upper, nearest)
 
     def step_inside(
         self, lower: FloatArray, aim: FloatArray, upper: FloatArray, nearest: FloatArray
     ) -> None:
         """Where brackets are wide, aim a little inside the corner that a projection `aim` lies in.
 
-        Where several own components tie with one of the other class, errors can be a wedge that
-        the ray through its tip does not enter. The shortest step that puts all of them behind, to
+        Where several own components tie with one of another class, errors can be a wedge that the
+        ray through its tip does not enter. The shortest step that puts all of them behind, to
         first order, does.
         """
         for depth in _DEPTHS:
@@ -78,23 +80,40 @@ class Rays:
         self, points: FloatArray, labels: npt.NDArray[np.int64], depth: float
     ) -> FloatArray:
         """Return the shortest steps after which tied own components are `depth` nats behind."""
-        joint = [self.pair.joint(label, points) for label in (0, 1)]
+        joint = np.column_stack([self.classes.joint(c, points) for c in range(len(self.sides))])
         steps = np.zeros_like(points)
-        for i, (point, label) in enumerate(zip(points, labels.tolist(), strict=True)):
-            own, other = joint[label][i], joint[1 - label][i]
-            j = int(other.argmax())
-            tied = np.flatnonzero(own > other[j] - depth - 1.0)
-            if tied.size == 0:
-                continue
-            own_slopes = [self._slope(label, int(k), point) for k in tied]
-            slopes = np.stack(own_slopes) - self._slope(1 - label, j, point)
-            behind = np.minimum(other[j] - own[tied] - depth, 0.0)
-            steps[i] = np.linalg.lstsq(slopes, behind, rcond=1e-10)[0]
+        for label in np.unique(labels).tolist():
+            first, last = self.classes.first[label : label + 2]
+            numbers = self.classes.against(label).numbers
+            for i in np.flatnonzero(labels == label):
+                own, other, point = joint[i, first:last], joint[i, numbers], points[i]
+                j = int(other.argmax())
+                tied = np.flatnonzero(own > other[j] - depth - 1.0)
+                if tied.size == 0:
+                    continue
+                own_slopes = [self._slope(int(first + k), point) for k in tied]
+                slopes = np.stack(own_slopes) - self._slope(int(numbers[j]), point)
+                behind = np.minimum(other[j] - own[tied] - depth, 0.0)
+                steps[i] = np.linalg.lstsq(slopes, behind, rcond=1e-10)[0]
         return steps
 
-    def _slope(self, label: int, k: int, point: FloatArray) -> FloatArray:
-        normal = self.pair.normals[label][k]
+    def _slope(self, number: int, point: FloatArray) -> FloatArray:
+        normal = self.classes.all_normals[number]
         return -normal.precision_times((point - normal.mean)[:, None])[:, 0]
+
+    def other_class(self, points: FloatArray) -> npt.NDArray[np.int64]:
+        """Return the likeliest class but the own at points (n, d), -1 for NaN."""
+        other = np.full(len(points), -1)
+        rows = np.flatnonzero(np.isfinite(points).all(axis=1))
+        if len(self.sides) == 2:
+            other[rows] = 1 - self.labels[rows]
+            return other
+        for part in _blocks(rows.size):
+            at = rows[part]
+            logits = self.classifier.outputs(torch.from_numpy(points[at])).numpy(force=True)
+            logits[np.arange(at.size), self.labels[at]] = -np.inf
+            other[at] = logits.argmax(axis=1)
+        return other
 
     def _follow(
         self, rows: IntArray, way: FloatArray, upper: FloatArray, nearest: FloatArray
@@ -110,8 +129,9 @@ class Rays:
             if at.size == 0:
                 break
             reached = x[at] + ((1 + nudge) * stretch[at])[:, None] * way[at]
-            margin = self.classifier.margin(torch.from_numpy(reached)).detach().numpy()
-            wrong = np.where(labels[at] == 1, margin <= 0, margin >= 0)
+            y = torch.from_numpy(labels[at])
+            found = wrongness(self.classifier, torch.from_numpy(reached), y)
+            wrong = found.numpy(force=True) >= 0
             hit, points = at[wrong], reached[wrong]
             distance = np.linalg.norm(points - x[hit], axis=1)
             nearer = distance < upper[rows[hit]]
@@ -126,15 +146,18 @@ class Rays:
 
         Along a ray every log density is a parabola.
         """
-        sign = np.where(self.labels[rows] == 1, 1.0, -1.0)
-        zero, one = (side.along(rows, way) for side in self.sides)
-        combine = _largest if self.pair.hardest_component else _log_sum
+        labels = self.labels[rows]
+        sides = [side.along(rows, way) for side in self.sides]
+        combine = _largest if self.classes.hardest_component else _log_sum
 
         def lead(at: IntArray, stretch: FloatArray) -> tuple[FloatArray, FloatArray]:
-            (value_0, slope_0), (value_1, slope_1) = (
-                combine(*side.take(at).at(stretch)) for side in (zero, one)
-            )
-            return sign[at] * (value_1 - value_0), sign[at] * (slope_1 - slope_0)
+            found = (combine(*side.take(at).at(stretch)) for side in sides)
+            value, slope = (np.stack(part) for part in zip(*found, strict=True))
+            place = labels[at], np.arange(at.size)
+            own, own_slope = value[place], slope[place]
+            value[place] = -np.inf  # of the others the likeliest counts
+            first = value.argmax(axis=0), place[1]
+            return own - value[first], own_slope - slope[first]
 
         low, high = np.zeros(len(rows)), np.ones(len(rows))
         # An exact projection can miss the boundary by its rounding, and what lies behind it can be
@@ -206,9 +229,8 @@ class Rays:
         """Return unit vectors along which the own class loses fastest."""
         with torch.enable_grad():
             leaf = torch.from_numpy(points).requires_grad_()
-            total = self.classifier.margin(leaf).sum()
-            gradient = torch.autograd.grad(total, leaf)[0].numpy()
-        downhill = np.where(labels[:, None] == 1, -gradient, gradient)
+            total = wrongness(self.classifier, leaf, torch.from_numpy(labels)).sum()
+            downhill = torch.autograd.grad(total, leaf)[0].numpy()
         length = np.linalg.norm(downhill, axis=1, keepdims=True)
         unit: FloatArray = downhill / np.where(length > 0, length, 1.0)
         return unit
@@ -240,9 +262,9 @@ class _Side:
     coordinates: FloatArray
 
     @classmethod
-    def of(cls, pair: Classes, label: int, x: FloatArray) -> _Side:
-        normals = pair.normals[label]
-        joint = np.concatenate([pair.joint(label, x[rows]) for rows in _blocks(len(x))])
+    def of(cls, classes: Classes, label: int, x: FloatArray) -> _Side:
+        normals = classes.normals[label]
+        joint = np.concatenate([classes.joint(label, x[rows]) for rows in _blocks(len(x))])
         precision = np.column_stack([1 / normal.noise_variance for normal in normals])
         means = np.column_stack([normal.mean for normal in normals])
         bases = [normal.factor for normal in normals]

@@ -1,20 +1,21 @@
-r"""Certified radii of the optimal classifier of two mixtures, at the cost of a few evaluations.
+r"""Certified radii of the optimal classifier of mixtures, at the cost of a few evaluations.
 
 For a Gaussian with covariance :math:`\Sigma` the Mahalanobis distance
 :math:`M(x) = \|\Sigma^{-1/2} (x - \mu)\|` is Lipschitz with constant
 :math:`L = \lambda_{\min}(\Sigma)^{-1/2}`, the inverse of its smallest standard deviation. Within
 the radius r no joint log density :math:`c_k - M_k^2 / 2` of the own class can therefore fall below
-:math:`c_k - (M_k + L_k r)^2 / 2`, and none of the other class can rise above
-:math:`c_j - ((M_j - L_j r)_+)^2 / 2`. As long as the own class still wins with these, no point of
-the ball is an error. With :math:`Q = \min_z \|\mu + A z - x\|^2 + \sigma^2 \|z\|^2`, which is
-:math:`\sigma^2 M^2`, and one small :math:`\sigma` for all, the radius tends to
-:math:`(\sqrt{Q_j} - \sqrt{Q_k}) / 2` for the nearest components of both classes.
+:math:`c_k - (M_k + L_k r)^2 / 2`, and none of another class can rise above
+:math:`c_j - ((M_j - L_j r)_+)^2 / 2`. As long as the own class still wins with these against each
+other one, no point of the ball is an error. With
+:math:`Q = \min_z \|\mu + A z - x\|^2 + \sigma^2 \|z\|^2`, which is :math:`\sigma^2 M^2`, and one
+small :math:`\sigma` for all, the radius tends to :math:`(\sqrt{Q_j} - \sqrt{Q_k}) / 2` for the
+nearest component of the own and of another class.
 
 All of this is rounded down: own densities are taken as small and others as large as the rounding
 errors of float64 leave possible.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +64,20 @@ class _Components:
             self.level,
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence["_Components"]) -> "_Components":
+        """Return the components of several classes as one."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.concatenate([part.peak for part in parts]),
+            np.concatenate([part.distance for part in parts], axis=1),
+            np.concatenate([part.lipschitz for part in parts]),
+            np.concatenate([part.doubt for part in parts], axis=1),
+            np.concatenate([part.unshrunk for part in parts], axis=1),
+            parts[0].level,
+        )
+
     @property
     def joint(self) -> FloatArray:
         """Joint log densities (n, K)."""
@@ -109,12 +124,13 @@ class LipschitzMixtureCertificate(Certificate):
         distance = np.zeros(len(points))
         for start in range(0, len(points), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            zero, one = (side.at(points[rows]) for side in sides)
-            require_same_odds(classifier, points[rows], zero, one, name)
-            for label, (own, other) in enumerate(((zero, one), (one, zero))):
+            classes = [side.at(points[rows]) for side in sides]
+            require_same_odds(classifier, points[rows], classes, name)
+            for label, own in enumerate(classes):
                 of_class = np.flatnonzero(subject.labels[rows] == label)
-                distance[start + of_class] = _radius(
-                    own.take(of_class), other.take(of_class), classifier.hardest_component
+                others = [side.take(of_class) for side in (*classes[:label], *classes[label + 1 :])]
+                distance[start + of_class] = smallest_radius(
+                    own.take(of_class), others, classifier.hardest_component
                 )
         return Certified(distance, np.isinf(distance))
 
@@ -128,40 +144,47 @@ def require_mixtures(classifier: Any, who: str) -> None:
 
 
 def require_same_odds(
-    classifier: Any, points: FloatArray, zero: _Components, one: _Components, who: str
+    classifier: Any, points: FloatArray, classes: Sequence[_Components], who: str
 ) -> None:
-    """Raise if a classifier's margins are not those of the components of its classes."""
+    """Raise if a classifier's outputs are not those of the components of its classes."""
     combine = _largest if classifier.hardest_component else log_sum_exp
     # In single precision the factors' basis is rounded too, and errors enter squared.
-    rounding = sum(
+    rounding = [
         (
             special.softmax(side.joint, axis=1) * (side.doubt / _EPS + _SINGLE * side.unshrunk**2)
         ).sum(1)
         + abs(side.level)  # which the classifier's own log densities contain
-        for side in (zero, one)
-    )
-    odds = combine(one.joint) - combine(zero.joint)
-    require_agreement(classifier, points, odds, rounding, who)
+        for side in classes
+    ]
+    logs = [combine(side.joint) for side in classes]
+    if len(classes) == 2:
+        odds = logs[1] - logs[0]
+        require_agreement(classifier, points, odds, rounding[0] + rounding[1], who)
+        return
+    logits, units = np.column_stack(logs), np.column_stack(rounding)
+    first = logits.argmax(axis=1)[:, None]
+    expected = logits - np.take_along_axis(logits, first, axis=1)
+    units = units + np.take_along_axis(units, first, axis=1)
+    require_agreement(classifier, points, expected, units, who)
 
 
 def require_own_odds(classifier: Any, points: FloatArray, who: str) -> None:
-    """Raise if an optimal classifier's margins at points are not those of its densities."""
-    zero, one = (side.at(points) for side in prepare(classifier))
-    require_same_odds(classifier, points, zero, one, who)
+    """Raise if an optimal classifier's outputs at points are not those of its densities."""
+    require_same_odds(classifier, points, [side.at(points) for side in prepare(classifier)], who)
 
 
-def prepare(classifier: Any) -> tuple["_Prepared", "_Prepared"]:
-    """Return both classes of an optimal classifier in float64."""
-    zero, one = (
-        _Prepared.build(_without_empty(density), log_prior)
-        for density, log_prior in zip(
-            classifier.densities,
-            (np.log1p(-classifier.prior), np.log(classifier.prior)),
-            strict=True,
-        )
-    )
-    level = float(max(zero.centre.max(), one.centre.max()))
-    return zero.relative_to(level), one.relative_to(level)
+def prepare(classifier: Any) -> tuple["_Prepared", ...]:
+    """Return all classes of an optimal classifier in float64."""
+    if len(classifier.densities) == 2:
+        log_priors = [np.log1p(-classifier.prior), np.log(classifier.prior)]
+    else:
+        log_priors = [np.log(prior) for prior in classifier.priors]
+    classes = [
+        _Prepared.build(_without_empty(density), float(log_prior))
+        for density, log_prior in zip(classifier.densities, log_priors, strict=True)
+    ]
+    level = float(max(side.centre.max() for side in classes))
+    return tuple(side.relative_to(level) for side in classes)
 
 
 def _without_empty(density: Any) -> Any:
@@ -239,9 +262,19 @@ def _smallest_variances(density: Any) -> FloatArray:
     return floor
 
 
-def _radius(own: _Components, other: _Components, hardest_component: bool) -> FloatArray:
-    """Return the largest radii at which the own class is proven to win, by bisection."""
-    combine = _largest if hardest_component else log_sum_exp
+def smallest_radius(
+    own: _Components, others: Sequence[_Components], hardest_component: bool
+) -> FloatArray:
+    """Return the largest radii at which the own class is proven to win against each other one."""
+    if hardest_component:
+        return _radius(own, _Components.joined(others), _largest)
+    return np.asarray(np.min([_radius(own, other, log_sum_exp) for other in others], axis=0))
+
+
+def _radius(
+    own: _Components, other: _Components, combine: Callable[[FloatArray], FloatArray]
+) -> FloatArray:
+    """Return the largest radii at which one class is proven to win against one, by bisection."""
 
     def lead(radius: FloatArray) -> FloatArray:
         return combine(own.least(radius[:, None])) - combine(other.most(radius[:, None]))

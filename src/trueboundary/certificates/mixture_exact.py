@@ -1,10 +1,10 @@
 r"""Certified radii of optimal classifiers of mixtures, exact where the geometry allows it.
 
 Let :math:`a_k` be the joint log densities of the components of a point's own class and
-:math:`b_j` those of the other. Every difference :math:`a_k - b_j` is a quadratic function of a few
-coordinates (`trueboundary.theory.log_ratios`), so that the exact distance :math:`r_{jk}` to
-:math:`E_{jk} = \{b_j \ge a_k\}` and the exact minimum :math:`m_{jk}(t)` over the ball of radius t
-are at hand.
+:math:`b_j` those of all other classes. Every difference :math:`a_k - b_j` is a quadratic function
+of a few coordinates (`trueboundary.theory.log_ratios`), so that the exact distance :math:`r_{jk}`
+to :math:`E_{jk} = \{b_j \ge a_k\}` and the exact minimum :math:`m_{jk}(t)` over the ball of radius
+t are at hand.
 
 **Most likely component.** An error has some :math:`b_j \ge a_k` for all k, so that it lies in
 :math:`\bigcup_j \bigcap_k E_{jk}`, and none is nearer than :math:`\min_j \max_k r_{jk}`. Any
@@ -13,8 +13,9 @@ the j that gives the minimum, the component that wins at the projection, until n
 that projection is an error, and the bound is exact.
 
 **Sum over components.** Within the ball, :math:`b_j - \log \sum_k e^{a_k} \le -c_j(t)` with
-:math:`c_j(t) = \max_k m_{jk}(t)`. If :math:`\sum_j e^{-c_j(t)} < 1`, the ball holds no error; the
-largest such t is found by bisection. Where several own components share a point, Gibbs'
+:math:`c_j(t) = \max_k m_{jk}(t)`. If
+:math:`\sum_j e^{-c_j(t)} < 1` over the components of each other class by itself, the ball holds no
+error; the largest such t is found by bisection. Where several own components share a point, Gibbs'
 inequality :math:`\log \sum_k e^{a_k} \ge \sum_k v_k a_k + H(v)`, with equality at the point for
 its responsibilities v, gives one more quadratic function to take the largest of.
 
@@ -40,7 +41,7 @@ from trueboundary.certificates._component_pairs import (
 )
 from trueboundary.certificates._rays import Rays
 from trueboundary.certificates.base import BoolArray, Certificate, Certified, FloatArray, Subject
-from trueboundary.certificates.mixture_bounds import _radius
+from trueboundary.certificates.mixture_bounds import _Components, smallest_radius
 from trueboundary.classifiers.bayes import BayesOptimal
 
 __all__ = ["MixtureBracket", "MixtureCertificate", "bracket"]
@@ -87,9 +88,9 @@ class MixtureCertificate(Certificate):
     def certify(self, subject: Subject) -> Certified:
         """Project the points onto the boundaries of pairs of components."""
         user = type(self).__name__
-        pair = Classes.build(subject.classifier, user)
-        pair.check_margins(subject.classifier, subject.points, user)
-        found = _solve(pair, subject.points, subject.labels, self.gibbs)
+        classes = Classes.build(subject.classifier, user)
+        classes.check_outputs(subject.classifier, subject.points, user)
+        found = _solve(classes, subject.points, subject.labels, self.gibbs)
         return Certified(found.distance, found.exact, found.nearest[:, 0])
 
     def bracket(self, classifier: Any, x: Tensor, y: Tensor) -> MixtureBracket:
@@ -112,12 +113,16 @@ class MixtureBracket:
         That error; NaN where none was found.
     exact : Tensor of bool, shape (n,)
         Whether the certificate proves `lower` to be the distance.
+    other : Tensor of shape (n,), int64
+        The class on the other side of that error, the likeliest one there but the own; -1 where
+        none was found.
     """
 
     lower: Tensor
     upper: Tensor
     point: Tensor
     exact: Tensor
+    other: Tensor
 
 
 def bracket(
@@ -138,15 +143,15 @@ def bracket(
     Parameters
     ----------
     classifier : BayesOptimal
-        The optimal classifier of two Gaussians or mixtures.
+        The optimal classifier of Gaussians or mixtures.
     x : Tensor of shape (n, d)
         Points; images are flattened.
     y : Tensor of shape (n,)
-        Labels, 0 or 1.
+        Labels, 0 to K - 1.
     gibbs : bool
         As in `MixtureCertificate`.
     n_candidates : int
-        How many components of the other class to aim at, the nearest first.
+        How many components of other classes to aim at, the nearest first.
     n_refinements : int
         How often to turn the rays of wide brackets.
 
@@ -165,19 +170,19 @@ def bracket(
             f"n_candidates must be at least 1 and n_refinements at least 0, got {n_candidates} "
             f"and {n_refinements}."
         )
-    check_samples(x, y)
-    pair = Classes.build(classifier, "bracket")
+    classes = Classes.build(classifier, "bracket")
+    check_samples(x, y, classes.n_classes)
     points, labels = x.detach().flatten(1).double().numpy(force=True), y.long().numpy(force=True)
-    pair.check_margins(classifier, points, "bracket")
-    found = _solve(pair, points, labels, gibbs, n_candidates)
+    classes.check_outputs(classifier, points, "bracket")
+    found = _solve(classes, points, labels, gibbs, n_candidates)
     upper = np.where(found.error, 0.0, np.inf)
     nearest = np.where(found.error[:, None], points, np.nan)
     exact = BayesOptimal(
         *(density.to(dtype=torch.float64, device="cpu") for density in classifier.densities),
-        prior=classifier.prior,
+        prior=classifier.prior if classes.n_classes == 2 else classifier.priors,
         hardest_component=classifier.hardest_component,
     )
-    rays = Rays(pair, exact, points, labels)
+    rays = Rays(classes, exact, points, labels)
     for candidate in range(found.nearest.shape[1]):
         step = found.nearest[:, candidate] - points
         rows = np.flatnonzero(~found.error & np.isfinite(step).all(axis=1))
@@ -187,8 +192,9 @@ def bracket(
     rays.aim_at_means(upper, nearest)
     rays.turn(found.distance, upper, nearest, n_refinements)
     lower = np.minimum(found.distance, upper)
+    other = rays.other_class(nearest)
     return MixtureBracket(
-        *(torch.from_numpy(a).to(x.device) for a in (lower, upper, nearest, found.exact))
+        *(torch.from_numpy(a).to(x.device) for a in (lower, upper, nearest, found.exact, other))
     )
 
 
@@ -203,7 +209,7 @@ class _Solution:
 
 
 def _solve(
-    pair: Classes,
+    classes: Classes,
     x: FloatArray,
     labels: npt.NDArray[np.int64],
     gibbs: bool,
@@ -211,40 +217,47 @@ def _solve(
 ) -> _Solution:
     """Return distances of all points, in blocks of points of one class."""
     n = len(x)
-    n_candidates = min(n_candidates, *(len(side.peak) for side in pair.sides))
+    n_candidates = min(n_candidates, *(len(side.peak) for side in classes.sides))
     out = _Solution(
         np.zeros(n),
         np.ones(n, dtype=bool),
         np.ones(n, dtype=bool),
         np.repeat(x[:, None], n_candidates, axis=1),
     )
-    for label in (0, 1):
+    for label in range(classes.n_classes):
         of_class = np.flatnonzero(labels == label)
         for start in range(0, of_class.size, BLOCK):
             rows = of_class[start : start + BLOCK]
-            own, other = (pair.sides[side].at(x[rows]) for side in (label, 1 - label))
-            right = pair.lead(own.joint, other.joint) > 0
+            against = classes.against(label)
+            own = classes.sides[label].at(x[rows])
+            others = [classes.sides[rival].at(x[rows]) for rival in against.rivals]
+            level = classes.level(own.joint)
+            leads = [level - classes.level(other.joint) for other in others]
+            right = np.min(leads, axis=0) > 0
             if right.any():
                 rows = rows[right]
                 out.error[rows] = False
-                search = PairSearch(pair, label, x[rows], own.take(right), other.take(right))
-                _solve_block(search, rows, out, gibbs)
+                own, *others = (side.take(right) for side in (own, *others))
+                search = PairSearch(against, x[rows], own, _Components.joined(others))
+                _solve_block(search, others, rows, out, gibbs)
     return out
 
 
-def _solve_block(search: PairSearch, rows: IntArray, out: _Solution, gibbs: bool) -> None:
+def _solve_block(
+    search: PairSearch, others: list[_Components], rows: IntArray, out: _Solution, gibbs: bool
+) -> None:
     """Solve points that are classified right, and write them to their rows of `out`."""
     search.run()
-    pair = search.pair
+    classes = search.against.classes
     order = np.argsort(search.reach, axis=1, kind="stable")
     for candidate in range(out.nearest.shape[1]):
         out.nearest[rows, candidate] = search.projections(order[:, candidate])
-    if pair.hardest_component or pair.single:
+    if classes.hardest_component or classes.single:
         out.distance[rows] = search.reach.min(axis=1) * _ROUNDED_DOWN
         out.exact[rows] = search.tight
         return
     if gibbs:
         search.add_shared()
-    cheap = _radius(search.own, search.other, hardest_component=False)
+    cheap = smallest_radius(search.own, others, hardest_component=False)
     out.distance[rows] = np.maximum(search.sum_radius() * _ROUNDED_DOWN, cheap)
     out.exact[rows] = np.isinf(out.distance[rows])
