@@ -144,6 +144,10 @@ class Bracket(Protocol):
     def exact(self) -> Tensor:
         """Whether `lower` is proven to be the distance, (n,)."""
 
+    @property
+    def other(self) -> Tensor:
+        """The class on the other side of that error, (n,) int64; -1 where none is known."""
+
 
 @dataclass(frozen=True)
 class Certificate(ABC):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from trueboundary.classifiers.integrity import Disagreement
 from trueboundary.devices import check_device
 from trueboundary.domains import Domain, Space
 from trueboundary.measure._inputs import check_inputs
-from trueboundary.measure.exact import table_errors
+from trueboundary.measure.exact import table_classes
 from trueboundary.measure.proofs import Proof, default_proof
 from trueboundary.plurals import plural
 from trueboundary.problems import (
@@ -152,6 +152,7 @@ def distances(
     attack: Attack | None = None,
     certificate: Certificate | None = None,
     domain: Domain | None = None,
+    target: Literal["each"] | None = None,
     seed: int = 0,
     device: str = "cpu",
 ) -> tuple[Distances, ...]:
@@ -180,6 +181,10 @@ def distances(
         parameters; `Distances.method` says so.
     domain : Domain, optional
         Where errors count; by default the set on which the class lives.
+    target : "each", optional
+        Let the attack look for the way into every other class and keep the nearest error: K - 1
+        searches, which do not end in the valley of a class that is nearer at first only. By default
+        one search, for any other class.
     seed : int
         Seed of the points and of the attack.
     device : str
@@ -225,7 +230,7 @@ def distances(
         check_number_of_classes(classifier, problem, dtype=dtype, device=device)
         doubts = sentences + output_doubts(classifier, problem, dtype=dtype, device=device)
         measured = _measured(
-            classifier, problem, n_points, attack, certificate, domain, seed, device
+            classifier, problem, n_points, attack, certificate, domain, target, seed, device
         )
     return tuple(replace(found, warnings=doubts + found.warnings) for found in measured)
 
@@ -237,6 +242,7 @@ def _measured(
     attack: Attack | None,
     certificate: Certificate | None,
     domain: Domain | None,
+    target: Literal["each"] | None,
     seed: int,
     device: str,
 ) -> tuple[Distances, ...]:
@@ -256,6 +262,7 @@ def _measured(
             attack=attack,
             certificate=certificate,
             domain=problem.domain(label) if domain is None else domain,
+            target=target,
             seed=seed,
         )
         for label in labels
@@ -284,6 +291,7 @@ def distances_from(
     attack: Attack | None = None,
     certificate: Certificate | None = None,
     domain: Domain | None = None,
+    target: Literal["each"] | None = None,
     seed: int = 0,
 ) -> Distances:
     """Bracket the distance from given points of one class to the nearest error.
@@ -298,6 +306,8 @@ def distances_from(
         Their class.
     domain : Domain, optional
         Where errors count; all of space if None.
+    target : "each", optional
+        As for `distances`.
     seed : int
         Seed of the attack.
 
@@ -320,6 +330,7 @@ def distances_from(
             certificate=certificate,
             attack=attack,
             domain=Space() if domain is None else domain,
+            target=target,
             seed=seed,
         )
     return replace(found, warnings=doubts + found.warnings)
@@ -355,6 +366,7 @@ def _bracket(
     attack: Attack | None,
     proof: Proof | None,
     domain: Domain,
+    target: Literal["each"] | None,
     seed: int,
     why_not: str = "",
 ) -> Distances:
@@ -366,7 +378,9 @@ def _bracket(
                 part.numpy(force=True) for part in (both.lower, both.upper, both.exact)
             )
             _check_order(lower, upper, x, proof.name, "a ray")
-            return Distances(label, lower, upper, exact, f"{proof.name} below, rays above")
+            method = f"{proof.name} below, rays above"
+            other = both.other.numpy(force=True)
+            return Distances(label, lower, upper, exact, method, other=other)
     lower, exact = np.zeros(len(x)), np.zeros(len(x), dtype=np.bool_)
     below = f"no certificate ({why_not})" if why_not else "no certificate"
     doubts: tuple[str, ...] = ()
@@ -377,7 +391,7 @@ def _bracket(
     if attack is None:
         attack = NearestError()
     generator = torch.Generator(x.device).manual_seed(seed)
-    result = attack(classifier, x, y, domain=domain, generator=generator)
+    result = attack(classifier, x, y, domain=domain, target=target, generator=generator)
     upper = result.distance.double().numpy(force=True)
     if proof is not None:
         _check_order(lower, upper, x, proof.name, type(attack).__name__)
@@ -409,13 +423,19 @@ def _check_order(lower: Floats, upper: Floats, x: Tensor, proof: str, attack: st
 def _on_table(
     classifier: Classifier, problem: TableProblem, label: int, n_points: int, seed: int
 ) -> Distances:
-    errors = table_errors(classifier, problem, label)
-    nearest = np.full(errors.shape, np.inf)
-    if errors.any():
-        nearest = distance_transform_edt(~errors)
+    classes = table_classes(classifier, problem)
+    nearest, other = np.full(classes.shape, np.inf), np.full(classes.shape, -1)
+    if (classes != label).any():
+        nearest, place = distance_transform_edt(classes == label, return_indices=True)
+        other = classes[tuple(place)]
     x, _ = problem.block(0, seed=seed, block_size=n_points, label=label, purpose="distances")
     row, column = x.long().numpy().T
     found = nearest[row, column]
     return Distances(
-        label, found, found, np.ones(n_points, dtype=np.bool_), "every point of the table"
+        label,
+        found,
+        found,
+        np.ones(n_points, dtype=np.bool_),
+        "every point of the table",
+        other=other[row, column],
     )

@@ -20,6 +20,7 @@ from trueboundary.classifiers import (
     dtype_of,
     misclassified,
     outputs,
+    predicted,
 )
 from trueboundary.classifiers.ellipsoid import Ellipsoid
 from trueboundary.classifiers.integrity import Disagreement, require_agreement
@@ -90,24 +91,24 @@ def _require_sizes(
         require_agreement(classifier, points, sizes - boundary, rounding, _WHO)
 
 
-def table_errors(
-    classifier: Classifier, problem: TableProblem, label: int
-) -> npt.NDArray[np.bool_]:
-    """Return which integer points a classifier gives to another class than `label`."""
+def table_classes(classifier: Classifier, problem: TableProblem) -> npt.NDArray[np.int64]:
+    """Return the class that a classifier gives to each integer point, -1 where it gives none."""
     shape = problem.densities[0].probabilities.shape
     points = torch.cartesian_prod(*(torch.arange(size) for size in shape)).to(dtype_of(classifier))
     with torch.no_grad():
-        found = torch.cat([outputs(classifier, block) for block in torch.split(points, BLOCK_SIZE)])
-    errors: npt.NDArray[np.bool_] = misclassified(found, label).reshape(shape).numpy(force=True)
-    return errors
+        parts = [outputs(classifier, block) for block in torch.split(points, BLOCK_SIZE)]
+    found = torch.cat(parts)
+    classes = torch.where(misclassified(found, predicted(found)), -1, predicted(found))
+    numbers: npt.NDArray[np.int64] = classes.reshape(shape).numpy(force=True)
+    return numbers
 
 
 @register_exact_rate(object, TableProblem)
 def _on_table(classifier: Classifier, problem: TableProblem) -> ExactRates:
-    found = []
+    found, classes = [], table_classes(classifier, problem)
     for label, density in enumerate(problem.densities):
         table = density.probabilities.double().numpy(force=True)
-        share = float(table[table_errors(classifier, problem, label)].sum()) / float(table.sum())
+        share = float(table[classes != label].sum()) / float(table.sum())
         found.append(math.log(min(share, 1.0)) if share > 0 else -math.inf)
     return ExactRates(tuple(found), "the table's points can be looked at one by one")
 
