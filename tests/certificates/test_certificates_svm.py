@@ -12,8 +12,15 @@ from torch import Tensor
 
 from trueboundary.certificates import SVMCertificate
 from trueboundary.certificates.svm_bounds import _rbf_radius
-from trueboundary.classifiers import RBFSVM, LinearSVM, SphereBayes, fit_rbf_svm
+from trueboundary.classifiers import (
+    RBFSVM,
+    LinearSVM,
+    OneAgainstRestSVM,
+    SphereBayes,
+    fit_rbf_svm,
+)
 from trueboundary.domains import Box, Space
+from trueboundary.testing.certificates import check_certificate
 
 
 def labels_of(svm: LinearSVM | RBFSVM, x: Tensor) -> Tensor:
@@ -205,5 +212,68 @@ def test_fitted_machines_and_images() -> None:
 
 
 def test_other_classifiers_are_refused() -> None:
-    with pytest.raises(TypeError, match="LinearSVM or RBFSVM"):
+    with pytest.raises(TypeError, match="LinearSVM or RBFSVM or OneAgainstRestSVM"):
         SVMCertificate()(SphereBayes(dim=2), torch.zeros(1, 2), torch.tensor([0]))
+
+
+# ------------------------------------------------------------- one against rest
+
+
+def one_against_rest(n_classes: int, n_support: int = 12, seed: int = 0) -> OneAgainstRestSVM:
+    generator = torch.Generator().manual_seed(seed)
+    support = 2 * torch.randn(n_support, 2, generator=generator, dtype=torch.float64)
+    coef = torch.randn(n_classes, n_support, generator=generator, dtype=torch.float64)
+    bias = 0.2 * torch.randn(n_classes, generator=generator, dtype=torch.float64)
+    return OneAgainstRestSVM(support, coef, bias, gamma=0.4)
+
+
+@pytest.mark.parametrize("n_classes", [3, 10])
+def test_one_against_rest_is_as_near_as_its_nearest_pair(n_classes: int) -> None:
+    svm = one_against_rest(n_classes)
+    x = 2 * torch.randn(30, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    y = svm.predict(x)
+    y[::7] = (y[::7] + 1) % n_classes
+    result = SVMCertificate()(svm, x, y)
+    right = svm.predict(x) == y
+    assert torch.equal(result.distance > 0, right)
+    for row in right.nonzero().squeeze(1).tolist():
+        label = int(y[row])
+        pairs = [
+            SVMCertificate()(svm.pair(label, other), x[[row]], torch.tensor([0])).distance.item()
+            for other in set(range(n_classes)) - {label}
+        ]
+        assert result.distance[row].item() == pytest.approx(min(pairs), rel=1e-9)
+
+
+@pytest.mark.parametrize("n_classes", [3, 10])
+def test_conformance_of_one_against_rest(n_classes: int) -> None:
+    svm = one_against_rest(n_classes, seed=n_classes)
+    x = 2 * torch.randn(10, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    y = svm.predict(x)
+    y[::5] = (y[::5] + 1) % n_classes
+    check_certificate(SVMCertificate(), svm, (x, y))
+
+
+def test_one_against_rest_of_fitted_machines_is_below_a_grid() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(150) % 3
+    x = rng.normal(size=(150, 2)) * 0.6 + np.array([[2.0, 0.0], [-1.0, 1.7], [-1.0, -1.7]])[y]
+    svm = fit_rbf_svm(x, y, gamma=0.5)
+    axis = torch.linspace(-6, 6, 1201, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)
+    winner = svm.predict(grid)
+    points, labels = torch.from_numpy(x[:40]), torch.from_numpy(y[:40])
+    result = SVMCertificate()(svm, points, labels)
+    for point, label, distance in zip(points, labels, result.distance, strict=True):
+        truth = (grid[winner != label] - point).norm(dim=1).min()
+        assert distance <= truth
+    assert result.distance.median() > 0.1
+
+
+def test_equal_machines_are_errors_everywhere_and_constant_leads_nowhere() -> None:
+    support, coef = torch.eye(3).double(), torch.ones(3, 3).double()
+    level = OneAgainstRestSVM(support, coef, torch.zeros(3), gamma=1.0)
+    x, y = torch.zeros(3, 3).double(), torch.tensor([0, 1, 2])
+    assert SVMCertificate()(level, x, y).distance.tolist() == [0, 0, 0]
+    ahead = OneAgainstRestSVM(support, coef, torch.tensor([0.5, 0.0, 0.0]), gamma=1.0)
+    assert SVMCertificate()(ahead, x, y).distance.tolist() == [math.inf, 0, 0]

@@ -17,7 +17,9 @@ from sklearn.tree import DecisionTreeClassifier
 from trueboundary.classifiers import (
     RBFSVM,
     LinearSVM,
+    OneAgainstOneSVM,
     OneAgainstRestSVM,
+    SoftmaxRegression,
     choose_gamma,
     fit_linear_svm,
     fit_rbf_path,
@@ -335,8 +337,6 @@ def test_other_estimators_are_refused_with_an_alternative(estimator, message):
 def test_estimators_that_cannot_be_adapted():
     with pytest.raises(ValueError, match="fitted classifier"):
         from_sklearn(SVC(), X)
-    with pytest.raises(ValueError, match="SVC of 3"):
-        from_sklearn(SVC().fit(X, np.arange(len(X)) % 3), X)
     with pytest.raises(ValueError, match="no single margin"):
         from_sklearn(RidgeClassifier().fit(X, np.column_stack([Y, 1 - Y])), X)
     tampered = SVC().fit(X, Y)
@@ -449,11 +449,101 @@ def test_what_one_against_rest_refuses():
     x, y = corners()
     with pytest.raises(ValueError, match="at least 0 and 1 and all present"):
         fit_rbf_svm(x, np.where(y == 1, 3, y), gamma=1.0)
-    with pytest.raises(ValueError, match="a LinearSVM is of two classes, got labels of 3"):
-        fit_linear_svm(x, y, random_state=0)
     with pytest.raises(ValueError, match="the same classes in y and y_validation, got 3 and 2"):
         choose_gamma(x, y, x[y < 2], y[y < 2])
     with pytest.raises(ValueError, match="expected 3 classes or more, got 2"):
         OneAgainstRestSVM(torch.eye(3), torch.ones(2, 3), torch.zeros(2), 1.0)
     with pytest.raises(ValueError, match=r"dual_coef \(n_classes, n_support\)"):
         OneAgainstRestSVM(torch.eye(3), torch.ones(3, 2), torch.zeros(3), 1.0)
+
+
+@pytest.mark.parametrize("n_classes", [3, 10])
+@pytest.mark.parametrize(
+    ("estimator", "kind"),
+    [
+        (LinearSVC(random_state=0), SoftmaxRegression),
+        (LinearSVC(random_state=0, fit_intercept=False), SoftmaxRegression),
+        (LogisticRegression(), SoftmaxRegression),
+        (RidgeClassifier(), SoftmaxRegression),
+        (OneVsRestClassifier(LinearSVC(random_state=0)), SoftmaxRegression),
+        (OneVsRestClassifier(SVC(kernel="linear")), SoftmaxRegression),
+        (OneVsRestClassifier(SVC(gamma=2.0)), OneAgainstRestSVM),
+        (OneVsRestClassifier(SVC()), OneAgainstRestSVM),
+        (OneVsRestClassifier(NuSVC(nu=0.1)), OneAgainstRestSVM),
+    ],
+    ids=repr,
+)
+def test_many_classes_agree_with_scikit_learn(estimator, kind, n_classes):
+    x, y = corners(200, n_classes)
+    others = corners(300, n_classes, seed=1)[0]
+    names = np.array([f"class {label}" for label in range(n_classes)])
+    estimator.fit(x, names[y])
+    rule = from_sklearn(estimator, x)
+    assert type(rule) is kind
+    assert not rule.training
+    assert not any(parameter.requires_grad for parameter in rule.parameters())
+    points = torch.from_numpy(others)
+    expected = estimator.decision_function(others)
+    np.testing.assert_allclose(rule.outputs(points).numpy(), expected, rtol=1e-9, atol=1e-9)
+    predicted = estimator.classes_[rule.predict(points).numpy()]
+    np.testing.assert_array_equal(predicted, estimator.predict(others))
+    again = from_arrays(*to_arrays(rule))
+    assert torch.equal(again.outputs(points), rule.outputs(points))
+
+
+def test_linear_machines_of_many_classes_are_told_one_against_rest():
+    x, y = corners(200, 4)
+    expected = LinearSVC(random_state=0, max_iter=10_000).fit(x, y)
+    rule = fit_linear_svm(x, y, random_state=0)
+    others = corners(200, 4, seed=1)[0]
+    np.testing.assert_array_equal(
+        rule.predict(torch.from_numpy(others)).numpy(), expected.predict(others)
+    )
+    images = torch.from_numpy(others).reshape(-1, 1, 2, 2)
+    assert torch.equal(rule.outputs(images), rule.outputs(images.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    "estimator", [SVC(), SVC(kernel="linear"), SVC(kernel="poly"), NuSVC(nu=0.1)], ids=repr
+)
+def test_votes_one_against_one_are_taken_by_their_labels_alone(estimator):
+    x, y = corners(200, 3)
+    others = corners(300, 3, seed=1)[0]
+    names = np.array(["b", "c", "a"])
+    estimator.fit(x, names[y])
+    rule = from_sklearn(estimator, x)
+    assert type(rule) is OneAgainstOneSVM
+    points = torch.from_numpy(others)
+    predicted = estimator.classes_[rule.predict(points).numpy()]
+    np.testing.assert_array_equal(predicted, estimator.predict(others))
+    assert rule.outputs(points).unique().tolist() == [0, 1]
+    assert torch.equal(rule.outputs(points.reshape(-1, 1, 3, 1)), rule.outputs(points))
+    with pytest.raises(TypeError, match="cannot store a OneAgainstOneSVM"):
+        to_arrays(rule)
+
+
+def test_one_against_rest_of_two_classes_is_the_one_machine():
+    rule = from_sklearn(OneVsRestClassifier(SVC(gamma=0.7)).fit(X, Y), X)
+    assert isinstance(rule, RBFSVM)
+    expected = from_sklearn(SVC(gamma=0.7).fit(X, Y), X)
+    points = torch.from_numpy(OTHERS)
+    torch.testing.assert_close(rule.margin(points), expected.margin(points))
+
+
+def test_many_classes_that_cannot_be_adapted():
+    x, y = corners()
+    for estimator in (
+        DecisionTreeClassifier(random_state=0),
+        OneVsRestClassifier(SVC(kernel="poly")),
+    ):
+        with pytest.raises(TypeError, match="only linear classifiers and SVC"):
+            from_sklearn(estimator.fit(x, y), x)
+    unlike = OneVsRestClassifier(SVC(gamma=1.0)).fit(x, y)
+    unlike.estimators_[1] = SVC(gamma=2.0).fit(x, y == 1)
+    with pytest.raises(ValueError, match="machines of one gamma"):
+        from_sklearn(unlike, x)
+    tampered = LinearSVC(random_state=0).fit(x, y)
+    shift = tampered.coef_.copy()
+    tampered.decision_function = lambda points: points @ shift.T + 1
+    with pytest.raises(ValueError, match=r"differs from LinearSVC.decision_function"):
+        from_sklearn(tampered, x)

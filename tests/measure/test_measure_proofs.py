@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.svm import SVC
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import trueboundary as tb
+from trueboundary.attacks import AttackWarning
 from trueboundary.certificates import (
     EllipsoidCertificate,
     LipschitzMixtureCertificate,
@@ -24,13 +27,15 @@ from trueboundary.classifiers import (
     RBFSVM,
     BayesOptimal,
     LinearSVM,
+    SoftmaxRegression,
     SphereBayes,
     TruncatedSum,
     as_classifier,
+    from_sklearn,
 )
 from trueboundary.densities import LowRankGaussian
 from trueboundary.measure.proofs import default_proof
-from trueboundary.problems import MixtureProblem
+from trueboundary.problems import MixtureProblem, planar_problem
 from trueboundary.training import train_eval_gap
 
 SPHERES = tb.ConcentricSpheres(dim=3)
@@ -311,3 +316,54 @@ def test_no_proof_speaks_through_a_choice_of_classes_or_a_normalisation():
         for each in tb.distances(adapted, of, n_points=3):
             assert "no proof is known" in each.method
             assert (each.lower == 0).all()
+
+
+# ------------------------------------------------------------- three classes and more
+
+THREE = planar_problem("three")
+
+
+def fitted(estimator):
+    x, y = THREE.sample(300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return from_sklearn(estimator.fit(x.numpy(), y.numpy()), x)
+
+
+def softmax(dtype):
+    rule = SoftmaxRegression(2, 3, dtype=dtype)
+    weight = torch.tensor([[0.0, 2.0], [-2.0, 0.0], [1.0, -1.0]])
+    rule.load_state_dict({"weight": weight, "bias": torch.tensor([-1.0, -1.0, 0.0])})
+    return rule
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_linear_rules_of_many_classes_have_exact_distances(dtype):
+    layer = nn.Linear(2, 3, device="meta", dtype=dtype).to_empty(device="cpu")
+    layer.load_state_dict(softmax(dtype).state_dict())
+    for rule in (softmax(dtype), layer, nn.Sequential(nn.Flatten(), layer)):
+        for found in tb.distances(rule, THREE, n_points=20):
+            assert found.exact.all()
+            assert found.method.startswith("LinearCertificate")
+            assert (found.lower <= found.upper * (1 + 1e-9)).all()
+            assert (found.upper <= found.lower * (1 + 1e-4) + 1e-9).mean() >= 0.5
+
+
+def test_machines_one_against_rest_have_lower_bounds():
+    rule = fitted(OneVsRestClassifier(SVC(gamma=0.5)))
+    for found in tb.distances(rule, THREE, n_points=10):
+        assert found.method.startswith("SVMCertificate")
+        assert (found.lower <= found.upper * (1 + 1e-9)).all()
+        assert np.median(found.lower) > 0
+
+
+def test_votes_one_against_one_have_no_lower_bound_and_say_why():
+    rule = fitted(SVC())
+    assert default_proof(rule)[0] is None
+    with pytest.warns(AttackWarning, match="no gradient to climb"):
+        classes = tb.distances(rule, THREE, n_points=3)
+    for found in classes:
+        assert "vote one against one, and it is taken by its labels alone" in found.method
+        assert (found.lower == 0).all()
+        assert not found.exact[found.upper > 0].any()
+        without = np.isinf(found.upper)
+        assert without.any()
+        assert all("no gradient to climb" in found.reasons[i] for i in np.flatnonzero(without))

@@ -528,18 +528,31 @@ def prepare(network: Any) -> list[Layer]:
 
     One output in the last is a margin, which two become; more are logits of as many classes.
     """
+    layers = _checked_layers(_pairs_of(network))
+    top = layers[-1]
+    if len(top.bias) == 2:
+        weight = top.weight[1:] - top.weight[:1]
+        layers[-1] = Layer(weight, weight.abs(), top.bias[1:] - top.bias[:1])
+    return layers
+
+
+def _pairs_of(network: Any) -> Layers:
+    """Return the weights and biases of a network, with as many outputs as it has."""
     if hasattr(network, "folded"):
         require_own(network, "folded", "a proof of a ReLU network")
-        pairs = network.folded()
-    elif isinstance(network, nn.Sequential | nn.Linear):
-        pairs = linear_layers(network)
-    elif isinstance(network, Sequence) and all(len(layer) == 2 for layer in network):
-        pairs = network
-    else:
-        raise TypeError(
-            "expected a ReLUNetwork, a Linear, a Sequential or a sequence of (weight, bias), "
-            f"got {type(network).__name__}."
-        )
+        pairs: Layers = network.folded()
+        return pairs
+    if isinstance(network, nn.Sequential | nn.Linear):
+        return linear_layers(network)
+    if isinstance(network, Sequence) and all(len(layer) == 2 for layer in network):
+        return network
+    raise TypeError(
+        "expected a ReLUNetwork, a Linear, a Sequential or a sequence of (weight, bias), "
+        f"got {type(network).__name__}."
+    )
+
+
+def _checked_layers(pairs: Layers) -> list[Layer]:
     layers: list[Layer] = []
     for weight, bias in pairs:
         w, b = (torch.as_tensor(part).detach().to(torch.float64) for part in (weight, bias))
@@ -557,10 +570,6 @@ def prepare(network: Any) -> list[Layer]:
         layers.append(Layer(w, w.abs(), b))
     if not layers or len(layers[-1].bias) == 0:
         raise ValueError("the network must have at least one layer, and an output in the last.")
-    top = layers[-1]
-    if len(top.bias) == 2:
-        weight = top.weight[1:] - top.weight[:1]
-        layers[-1] = Layer(weight, weight.abs(), top.bias[1:] - top.bias[:1])
     return layers
 
 
@@ -609,17 +618,15 @@ def require_same_outputs(network: Any, layers: list[Layer], points: Tensor) -> N
     """Raise if a module's outputs at points are not those of the layers read from it."""
     if not isinstance(network, nn.Module):
         return
-    last = network[-1] if isinstance(network, nn.Sequential) else network
-    logits = last if isinstance(last, nn.Linear) and last.out_features == 2 else None
+    weight, bias = _pairs_of(network)[-1]
     z, off = points, points.abs()
     for depth, layer in enumerate(layers):
         z = z.clamp(min=0) if depth else z
         terms = z.abs() @ layer.magnitude.T + layer.bias.abs()
         off = off @ layer.magnitude.T + math.sqrt(z.shape[1]) * terms
-        if depth == len(layers) - 1 and logits is not None:
+        if depth == len(layers) - 1 and len(bias) == 2:
             # What the margin's two logits share rounds as well.
-            off = off + z.abs() @ logits.weight[:1].double().abs().T
-            off = off + (0.0 if logits.bias is None else logits.bias[0].abs())
+            off = off + z.abs() @ weight[:1].abs().T + bias[0].abs()
         z = z @ layer.weight.T + layer.bias
     if classes_of(layers) == 2:
         z, off = z.squeeze(1), off.squeeze(1)

@@ -13,6 +13,10 @@ input space moves it by exactly arccos(exp(-gamma r^2)). So no error is nearer t
 and none exists at all if |A - B| >= pi/2 or |b| > |w|. Measuring chords instead of angles gives the
 simpler bound r = sqrt(-log(1 - f^2 / (2 |w|^2)) / gamma), which is never larger.
 
+Of K classes told one against rest the difference of any two decision functions is again such an f,
+with the coefficients subtracted. An error of class y has some f_y - f_j at most 0, so that none is
+nearer than the smallest r over the other classes j.
+
 |A - B| grows with |f| and falls with |w|, so that r is rounded down by taking the smallest |f| and
 the largest |w| that rounding errors leave possible.
 """
@@ -24,13 +28,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 from scipy.spatial.distance import cdist
 
 from trueboundary.certificates.base import Certificate, Certified, FloatArray, Subject
 from trueboundary.certificates.linear_exact import signed_distances
 from trueboundary.classifiers.integrity import require_agreement, require_kind
-from trueboundary.classifiers.svm import RBFSVM, LinearSVM
+from trueboundary.classifiers.svm import RBFSVM, LinearSVM, OneAgainstRestSVM
 
 __all__ = ["SVMCertificate"]
 
@@ -41,10 +46,10 @@ _WIDE = 100.0  # exponents up to which squared distances may be expanded into in
 
 @dataclass(frozen=True)
 class SVMCertificate(Certificate):
-    """Certify `LinearSVM` (exactly, in all of space) and `RBFSVM` (a lower bound).
+    """Certify `LinearSVM` (exactly, in space), `RBFSVM` and `OneAgainstRestSVM` (lower bounds).
 
     The distances are proven up to float64 rounding. `nearest` is the nearest point of a linear
-    machine's hyperplane; nothing tells where an `RBFSVM` errs.
+    machine's hyperplane; nothing tells where machines with a Gaussian kernel err.
 
     Examples
     --------
@@ -63,10 +68,13 @@ class SVMCertificate(Certificate):
         classifier, x = subject.classifier, subject.points
         require_kind(
             classifier,
-            (LinearSVM, RBFSVM),
+            (LinearSVM, RBFSVM, OneAgainstRestSVM),
             "SVMCertificate",
             "make one of a fitted scikit-learn classifier with from_sklearn",
         )
+        if isinstance(classifier, OneAgainstRestSVM):
+            distance = _OneAgainstRest.of(classifier).distances(classifier, x, subject.labels)
+            return Certified(distance, np.isinf(distance))
         kind = _Linear if type(classifier) is LinearSVM else _Gaussian
         machine = kind.of(classifier)
         values, off, margins, rounding = machine.values(x)
@@ -105,55 +113,29 @@ class _Linear:
 
 
 @dataclass(frozen=True, eq=False)
-class _Gaussian:
-    """A machine with a Gaussian kernel in float64, its support vectors relative to their mean."""
+class _Kernel:
+    """A Gaussian kernel at support vectors, which are relative to their mean, in float64."""
 
     centre: FloatArray
     support: FloatArray
-    coef: FloatArray
-    bias: float
     gamma: float
 
     @classmethod
-    def of(cls, svm: Any) -> _Gaussian:
+    def of(cls, svm: Any) -> _Kernel:
         support = _float64(svm.support_vectors)
         centre = support.mean(axis=0)
-        return cls(
-            centre, support - centre, _float64(svm.dual_coef), svm.bias.item(), float(svm.gamma)
+        return cls(centre, support - centre, float(svm.gamma))
+
+    def spread(self, x: FloatArray) -> FloatArray:
+        """Return units of rounding (n,) of the exponents that a module computes at points."""
+        reach = np.linalg.norm(x - self.centre, axis=1) + np.sqrt(
+            (self.support**2).sum(axis=1).max()
         )
-
-    def values(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Return f, by how much it may be off, the margin, and the units of its rounding."""
-        positive = self.coef > 0
-        f, off, margins, units = (np.empty(len(x)) for _ in range(4))
-        log_size = np.log(np.abs(self.coef))
-        with np.errstate(divide="ignore"):
-            log_bias = np.log(np.maximum([self.bias, -self.bias], 0.0))
-        y = x - self.centre
-        reach = np.linalg.norm(y, axis=1) + np.sqrt((self.support**2).sum(axis=1).max())
         far = np.linalg.norm(x, axis=1) + np.linalg.norm(self.centre)
-        for rows, kernel, exponent, shaky in self._blocks(y):
-            f[rows] = kernel @ self.coef + self.bias
-            off[rows] = _EPS * (shaky @ np.abs(self.coef) + 2 * abs(self.bias))
-            logs = exponent + log_size
-            log_sums = [
-                np.logaddexp(special.logsumexp(logs[:, side], axis=1), log)
-                for side, log in zip((positive, ~positive), log_bias, strict=True)
-            ]
-            margins[rows] = log_sums[0] - log_sums[1]
-            units[rows] = 10 + np.abs(log_sums).sum(axis=0)
-        return f, off, margins, units + 4 * self.gamma * reach * (reach + far)
+        units: FloatArray = 4 * self.gamma * reach * (reach + far)
+        return units
 
-    def radius(self, values: FloatArray) -> FloatArray:
-        """Return how far no point can have f = 0, where f has these values."""
-        squared = allowance = 0.0
-        for rows, kernel, _, shaky in self._blocks(self.support):
-            squared += float(self.coef[rows] @ (kernel @ self.coef))
-            allowance += float(np.abs(self.coef[rows]) @ (shaky @ np.abs(self.coef)))
-        norm = np.sqrt(max(squared, 0.0) + _EPS * allowance) * (1 + 4 * _EPS)
-        return _rbf_radius(values, self.bias, float(norm), self.gamma)
-
-    def _blocks(self, y: FloatArray) -> Iterator[tuple[slice, FloatArray, FloatArray, FloatArray]]:
+    def blocks(self, y: FloatArray) -> Iterator[tuple[slice, FloatArray, FloatArray, FloatArray]]:
         """Yield kernel values, their logarithms, and the units of rounding in sums of them."""
         squares = (self.support**2).sum(axis=1)
         at_once = max(1, _BLOCK // len(squares))
@@ -172,9 +154,95 @@ class _Gaussian:
             yield rows, kernel, exponent, (of_sums + width) * kernel
 
 
+@dataclass(frozen=True, eq=False)
+class _Gaussian:
+    """A machine of two classes with a Gaussian kernel, in float64."""
+
+    kernel: _Kernel
+    coef: FloatArray
+    bias: float
+
+    @classmethod
+    def of(cls, svm: Any) -> _Gaussian:
+        return cls(_Kernel.of(svm), _float64(svm.dual_coef), svm.bias.item())
+
+    def values(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Return f, by how much it may be off, the margin, and the units of its rounding."""
+        positive = self.coef > 0
+        f, off, margins, units = (np.empty(len(x)) for _ in range(4))
+        log_size = np.log(np.abs(self.coef))
+        with np.errstate(divide="ignore"):
+            log_bias = np.log(np.maximum([self.bias, -self.bias], 0.0))
+        for rows, kernel, exponent, shaky in self.kernel.blocks(x - self.kernel.centre):
+            f[rows] = kernel @ self.coef + self.bias
+            off[rows] = _EPS * (shaky @ np.abs(self.coef) + 2 * abs(self.bias))
+            logs = exponent + log_size
+            log_sums = [
+                np.logaddexp(special.logsumexp(logs[:, side], axis=1), log)
+                for side, log in zip((positive, ~positive), log_bias, strict=True)
+            ]
+            margins[rows] = log_sums[0] - log_sums[1]
+            units[rows] = 10 + np.abs(log_sums).sum(axis=0)
+        return f, off, margins, units + self.kernel.spread(x)
+
+    def radius(self, values: FloatArray) -> FloatArray:
+        """Return how far no point can have f = 0, where f has these values."""
+        squared = allowance = 0.0
+        for rows, kernel, _, shaky in self.kernel.blocks(self.kernel.support):
+            squared += float(self.coef[rows] @ (kernel @ self.coef))
+            allowance += float(np.abs(self.coef[rows]) @ (shaky @ np.abs(self.coef)))
+        norm = np.sqrt(max(squared, 0.0) + _EPS * allowance) * (1 + 4 * _EPS)
+        return _rbf_radius(values, self.bias, float(norm), self.kernel.gamma)
+
+
+@dataclass(frozen=True, eq=False)
+class _OneAgainstRest:
+    """Machines of K classes with the same kernel and support vectors, in float64."""
+
+    kernel: _Kernel
+    coef: FloatArray
+    bias: FloatArray
+
+    @classmethod
+    def of(cls, svm: Any) -> _OneAgainstRest:
+        return cls(_Kernel.of(svm), _float64(svm.dual_coef), _float64(svm.bias))
+
+    def distances(
+        self, classifier: Any, x: FloatArray, labels: npt.NDArray[np.int64]
+    ) -> FloatArray:
+        """Return how far no point can be an error, 0 for errors."""
+        size = np.abs(self.coef)
+        n_classes = len(self.bias)
+        f, off, units = (np.empty((len(x), n_classes)) for _ in range(3))
+        for rows, kernel, _, shaky in self.kernel.blocks(x - self.kernel.centre):
+            f[rows] = kernel @ self.coef.T + self.bias
+            off[rows] = _EPS * (shaky @ size.T + 2 * np.abs(self.bias))
+            # What either way of computing exponents rounds by, the module's and the one here.
+            units[rows] = shaky @ size.T + kernel @ size.T * self.kernel.spread(x[rows])[:, None]
+        units += 10 * np.abs(self.bias)
+        require_agreement(classifier, x, f, units, "SVMCertificate")
+        image, allowance = (np.empty((self.coef.shape[1], n_classes)) for _ in range(2))
+        for rows, kernel, _, shaky in self.kernel.blocks(self.kernel.support):
+            image[rows], allowance[rows] = kernel @ self.coef.T, shaky @ size.T
+        distance = np.full(len(x), np.inf)
+        for own in np.unique(labels).tolist():
+            at = np.flatnonzero(labels == own)
+            for other in set(range(n_classes)) - {own}:
+                lead = f[at, own] - f[at, other]
+                least = np.maximum(lead - off[at, own] - off[at, other], 0.0)
+                coef = self.coef[own] - self.coef[other]
+                squared = coef @ (image[:, own] - image[:, other])
+                slack = _EPS * np.abs(coef) @ (allowance[:, own] + allowance[:, other])
+                norm = np.sqrt(max(squared, 0.0) + slack) * (1 + 4 * _EPS)
+                bias = self.bias[own] - self.bias[other]
+                radius = _rbf_radius(least, float(bias), float(norm), self.kernel.gamma)
+                distance[at] = np.minimum(distance[at], np.where(least > 0, radius, 0.0))
+        return distance
+
+
 def _rbf_radius(values: FloatArray, bias: float, norm: float, gamma: float) -> FloatArray:
     """Return how far no point can have f = 0, where f has these values."""
-    if abs(bias) > norm:
+    if abs(bias) > norm or norm == 0:
         return np.full_like(values, np.inf)
     lowest, highest = (
         0.5 * (_angle((values - bias) / norm, up) + _angle(np.asarray(-bias / norm), up))

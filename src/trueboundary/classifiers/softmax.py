@@ -15,7 +15,7 @@ from trueboundary.classifiers.stored_classifiers import register
 
 @register
 class SoftmaxRegression(ClassifierModule):
-    """A linear classifier with the logits ``W x + b``, one per class.
+    """A linear classifier with the logits ``W x + b``, one per class; points of any event shape.
 
     Its cross-entropy is convex in `weight` and `bias`, which begin at 0: there is nothing to draw.
 
@@ -58,9 +58,15 @@ class SoftmaxRegression(ClassifierModule):
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return the margin of two classes, shape ``(n,)``, or logits ``(n, K)`` of K >= 3."""
+        x = x.flatten(1) if x.ndim > 2 else x
         self._check_points(x, self.dim)
         logits = nn.functional.linear(x, self.weight, self.bias)
         return logits[:, 1] - logits[:, 0] if self.n_classes == 2 else logits
+
+    @torch.no_grad()
+    def folded(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the weight and bias of the one layer, float64, as `ReLUNetwork.folded` does."""
+        return [(self.weight.double(), self.bias.double())]
 
     def arguments(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trueboundary._checks import check_integer, check_real
 from trueboundary.classifiers.base import BinaryClassifier, ClassifierModule, predicted
+from trueboundary.classifiers.softmax import SoftmaxRegression
 from trueboundary.classifiers.stored_classifiers import register
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -357,30 +358,81 @@ class OneAgainstRestSVM(_OfAnyShape):
         return cls(support, coef, torch.zeros(n_classes), arguments["gamma"])
 
 
-def from_sklearn(estimator: Any, x_check: Array | Tensor) -> LinearSVM | RBFSVM:
-    """Turn a fitted scikit-learn classifier into an exact, differentiable module.
+class OneAgainstOneSVM(_OfAnyShape):
+    """A scikit-learn machine of K >= 3 classes, which votes one against one: labels alone.
+
+    SVC and NuSVC let every pair of classes vote, and the class of most votes wins. That has no
+    continuous logits: those here are 1 for the class that wins and 0 for all others. They have no
+    gradient, so that attacks which climb find nothing and say so, and no certificate reads them.
+    Machines trained one against rest are an `OneAgainstRestSVM`, which has both.
+
+    Parameters
+    ----------
+    estimator : object
+        A fitted SVC or NuSVC of three classes or more, with any kernel. It is kept as it is and
+        asked for its labels; the module cannot be stored.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from sklearn.svm import SVC
+    >>> from trueboundary.classifiers import from_sklearn
+    >>> x = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]).repeat(2, axis=0)
+    >>> svm = from_sklearn(SVC().fit(x, [0, 0, 1, 1, 2, 2]), x)
+    >>> svm.outputs(torch.tensor([[0.9, 0.1]], dtype=torch.float64))
+    tensor([[0., 1., 0.]], dtype=torch.float64)
+    """
+
+    def __init__(self, estimator: Any) -> None:
+        super().__init__()
+        self.estimator = estimator
+        self.dim = int(estimator.n_features_in_)
+        self.placeholder = _frozen(torch.zeros(()))
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.estimator.classes_)
+
+    def outputs(self, x: Tensor) -> Tensor:
+        """Return 1 for the class that wins the vote and 0 for the others, shape ``(n, K)``."""
+        winners = self.estimator.predict(self._flat(x).numpy(force=True))
+        labels = torch.from_numpy(np.searchsorted(self.estimator.classes_, winners)).to(x.device)
+        return nn.functional.one_hot(labels, self.n_classes).to(x)
+
+
+FromSklearn = LinearSVM | RBFSVM | SoftmaxRegression | OneAgainstRestSVM | OneAgainstOneSVM
+"""What `from_sklearn` makes of a classifier."""
+
+
+def from_sklearn(estimator: Any, x_check: Array | Tensor) -> FromSklearn:
+    """Turn a fitted scikit-learn classifier into an exact module, differentiable but for votes.
 
     Parameters
     ----------
     estimator : object
         A fitted linear classifier with ``coef_`` and ``intercept_`` (LinearSVC,
-        LogisticRegression, SVC with a linear kernel, ...), or an SVC or NuSVC with
-        ``kernel="rbf"``, for two classes. Class 1 is ``classes_[1]``.
+        LogisticRegression, ...), an SVC or NuSVC with kernel "rbf" or "linear", or a
+        OneVsRestClassifier of these. Class k is ``classes_[k]``.
     x_check : Tensor or ndarray
         Points ``(n, *event)`` at which the module must agree with ``decision_function``.
 
     Returns
     -------
-    LinearSVM or RBFSVM
-        With float64 parameters that need no gradient, in eval mode.
+    LinearSVM, RBFSVM, SoftmaxRegression, OneAgainstRestSVM or OneAgainstOneSVM
+        With float64 parameters that need no gradient, in eval mode. Of two classes one of the
+        first two; of more the third for linear logits and the fourth for Gaussian kernels one
+        against rest. An SVC or NuSVC of more than two classes votes one against one: it is taken
+        by its labels alone, as the last, which nothing can climb or certify.
 
     Raises
     ------
     TypeError
         If the estimator is of a kind that has no such module.
     ValueError
-        If it is not fitted, has more than two classes, or the module does not agree with its
-        ``decision_function`` to 1e-6, absolutely or relative to its size.
+        If it is not fitted, or the module does not agree with its ``decision_function`` to 1e-6,
+        absolutely or relative to its size.
 
     Examples
     --------
@@ -399,23 +451,18 @@ def from_sklearn(estimator: Any, x_check: Array | Tensor) -> LinearSVM | RBFSVM:
             f"expected a fitted classifier, got a {name} without classes_; fit it, or fit a "
             "classifier instead if it is none."
         )
-    if len(classes) != 2:
-        raise ValueError(
-            f"expected a classifier of 2 classes, got a {name} of {len(classes)}; fit it to two "
-            "of them, or to one against the rest."
-        )
-    kernel = getattr(estimator, "kernel", "linear")
     points = _matrix("x_check", x_check)
+    machines = _one_against_rest(estimator)
+    if machines is not None and len(machines) == 1:
+        return from_sklearn(machines[0], points)
+    if len(classes) > 2:
+        return _of_many_from_sklearn(estimator, machines, points)
+    kernel = getattr(estimator, "kernel", "linear")
     if kernel == "rbf" and hasattr(estimator, "dual_coef_"):
         return _rbf_from_sklearn(estimator, points)
     if kernel == "linear" and hasattr(estimator, "coef_"):
         return _linear_from_sklearn(estimator, points)
-    what = f"{name} with kernel {kernel!r}" if hasattr(estimator, "kernel") else name
-    raise TypeError(
-        f"cannot turn a {what} into a differentiable module, only linear classifiers and SVC with "
-        "kernel 'rbf' or 'linear'; fit one of those instead, or give the fitted one that is inside "
-        "with points as it gets them."
-    )
+    raise _not_a_module(estimator)
 
 
 def fit_linear_svm(
@@ -425,15 +472,17 @@ def fit_linear_svm(
     C: float = 1.0,
     max_iter: int = 10_000,
     random_state: int,
-) -> LinearSVM:
+) -> LinearSVM | SoftmaxRegression:
     """Fit scikit-learn's LinearSVC and return it as a module.
+
+    Of more than two classes each is told from the rest.
 
     Parameters
     ----------
     x : Tensor or ndarray
         Points, shape ``(n, *event)``.
     y : Tensor or ndarray
-        Labels 0 or 1, shape ``(n,)``, both present.
+        Labels 0 to K - 1, shape ``(n,)``, all present.
     C : float
         Weight of the training errors, positive.
     max_iter : int
@@ -443,8 +492,8 @@ def fit_linear_svm(
 
     Returns
     -------
-    LinearSVM
-        The fitted classifier.
+    LinearSVM or SoftmaxRegression
+        The fitted classifier, of two classes or of more: then one linear logit per class.
 
     Warns
     -----
@@ -462,17 +511,15 @@ def fit_linear_svm(
     from sklearn.svm import LinearSVC  # slow to import, and only fitting needs it
 
     points, labels = _training_set(x, y)
-    if labels.max() > 1:
-        raise ValueError(
-            f"a LinearSVM is of two classes, got labels of {labels.max() + 1}; train a "
-            "SoftmaxRegression."
-        )
     estimator = LinearSVC(
         C=check_real("C", C, above=0.0),
         max_iter=check_integer("max_iter", max_iter, minimum=1),
         random_state=check_integer("random_state", random_state, minimum=0),
     )
-    return _linear_from_sklearn(estimator.fit(points, labels), points[:_N_CHECKED])
+    estimator.fit(points, labels)
+    if labels.max() > 1:
+        return _logits_from_sklearn(estimator, [estimator], points[:_N_CHECKED])
+    return _linear_from_sklearn(estimator, points[:_N_CHECKED])
 
 
 def fit_rbf_svm(
@@ -848,6 +895,73 @@ def _rbf_from_sklearn(estimator: Any, x_check: Array) -> RBFSVM:
     return svm.eval()
 
 
+def _one_against_rest(estimator: Any) -> list[Any] | None:
+    """Return the machines of a OneVsRestClassifier, None of anything else."""
+    from sklearn.multiclass import OneVsRestClassifier  # slow to import
+
+    if not isinstance(estimator, OneVsRestClassifier) or estimator.multilabel_:
+        return None
+    return list(estimator.estimators_)
+
+
+def _of_many_from_sklearn(
+    estimator: Any, machines: list[Any] | None, x_check: Array
+) -> SoftmaxRegression | OneAgainstRestSVM | OneAgainstOneSVM:
+    """Turn a classifier of three classes or more into a module, given its machines if it has."""
+    if machines is None:
+        if hasattr(estimator, "n_support_"):  # pairs of classes vote
+            return OneAgainstOneSVM(estimator).eval()
+        machines = [estimator]
+    if all(hasattr(machine, "coef_") for machine in machines):
+        return _logits_from_sklearn(estimator, machines, x_check)
+    for machine in machines:
+        if getattr(machine, "kernel", None) != "rbf" or not hasattr(machine, "dual_coef_"):
+            raise _not_a_module(machine)
+    gammas = {float(machine._gamma) for machine in machines}
+    if len(gammas) > 1:
+        raise ValueError(f"expected machines of one gamma, got {sorted(gammas)}.")
+    # All are fitted to the same points, which they number alike.
+    used = np.unique(np.concatenate([machine.support_ for machine in machines]))
+    support = torch.zeros(len(used), machines[0].n_features_in_, dtype=torch.float64)
+    coef = torch.zeros(len(machines), len(used), dtype=torch.float64)
+    for row, machine in zip(coef, machines, strict=True):
+        at = torch.from_numpy(np.searchsorted(used, machine.support_))
+        support[at], row[at] = (
+            _dense(part) for part in (machine.support_vectors_, machine.dual_coef_[0])
+        )
+    bias = torch.tensor([_intercept(machine) for machine in machines], dtype=torch.float64)
+    svm = OneAgainstRestSVM(support, coef, bias, gammas.pop())
+    _check_agreement(type(estimator).__name__, svm, x_check, estimator.decision_function(x_check))
+    return svm.eval()
+
+
+def _logits_from_sklearn(
+    estimator: Any, machines: Sequence[Any], x_check: Array
+) -> SoftmaxRegression:
+    """Return the linear logits of three classes or more, of one estimator or one for each class."""
+    weight = torch.cat([_dense(machine.coef_) for machine in machines])
+    bias = np.concatenate([np.atleast_1d(machine.intercept_) for machine in machines])
+    n_classes = len(estimator.classes_)
+    if len(weight) != n_classes:
+        raise _not_a_module(estimator)
+    model = SoftmaxRegression(weight.shape[1], n_classes, dtype=torch.float64)
+    offsets = torch.from_numpy(np.broadcast_to(bias, n_classes).astype(np.float64))
+    model.load_state_dict({"weight": weight, "bias": offsets})
+    _check_agreement(type(estimator).__name__, model, x_check, estimator.decision_function(x_check))
+    return model.requires_grad_(False).eval()
+
+
+def _not_a_module(estimator: Any) -> TypeError:
+    """Return the error that says of which classifiers no module can be made."""
+    name = type(estimator).__name__
+    what = f"{name} with kernel {estimator.kernel!r}" if hasattr(estimator, "kernel") else name
+    return TypeError(
+        f"cannot turn a {what} into a differentiable module, only linear classifiers and SVC with "
+        "kernel 'rbf' or 'linear'; fit one of those instead, or give the fitted one that is inside "
+        "with points as it gets them."
+    )
+
+
 def _intercept(estimator: Any) -> float:
     """Return the intercept, of which scikit-learn makes a number where none was fitted."""
     return float(np.asarray(estimator.intercept_).reshape(-1)[0])
@@ -888,16 +1002,25 @@ def _training_set(x: Array | Tensor, y: Array | Tensor) -> tuple[Array, Array]:
 
 @torch.no_grad()
 def _check_agreement(
-    name: str, svm: LinearSVM | RBFSVM | OneAgainstRestSVM, x: Array, decisions: Array
+    name: str,
+    svm: LinearSVM | RBFSVM | SoftmaxRegression | OneAgainstRestSVM,
+    x: Array,
+    decisions: Array,
 ) -> None:
     """Check the module at the points `x` against what the estimator called `name` decides there."""
     expected = np.asarray(decisions, dtype=np.float64)
-    if expected.shape != (len(x),) and not isinstance(svm, OneAgainstRestSVM):
+    if expected.shape != (len(x),) and isinstance(svm, LinearSVM | RBFSVM):
         raise ValueError(
             f"{name}.decision_function returns shape {expected.shape} for "
             f"{len(x)} points, so that it has no single margin; use the estimator of one class."
         )
-    difference = np.abs(svm.decision_function(torch.from_numpy(x)).numpy() - expected)
+    points = torch.from_numpy(x)
+    own = (
+        svm.decision_function(points)
+        if isinstance(svm, LinearSVM | RBFSVM)
+        else svm.outputs(points)
+    )
+    difference = np.abs(own.numpy() - expected)
     worst = float((difference / np.maximum(1.0, np.abs(expected))).max())
     if not worst <= _TOLERANCE:  # a NaN is not
         raise ValueError(

@@ -30,8 +30,11 @@ from trueboundary.classifiers import (
     BayesOptimal,
     Classifier,
     LinearSVM,
+    OneAgainstOneSVM,
+    OneAgainstRestSVM,
     QuadraticNetwork,
     ReLUNetwork,
+    SoftmaxRegression,
     SphereBayes,
     TruncatedSum,
     dtype_of,
@@ -47,7 +50,13 @@ from trueboundary.measure.registered import certificate_for, register_certificat
 
 __all__ = ["Proof", "certified_distances", "default_proof"]
 
-register_certificate(LinearSVM, RBFSVM)(SVMCertificate)
+register_certificate(LinearSVM, RBFSVM, OneAgainstRestSVM)(SVMCertificate)
+
+
+@register_certificate(OneAgainstOneSVM)
+def _of_votes(classifier: OneAgainstOneSVM) -> str:
+    del classifier
+    return "its classes vote one against one, and it is taken by its labels alone"
 
 
 @register_certificate(QuadraticNetwork, SphereBayes, TruncatedSum)
@@ -56,7 +65,7 @@ def _of_ellipsoid(classifier: QuadraticNetwork | SphereBayes | TruncatedSum) -> 
     return EllipsoidCertificate() if has_ellipsoid(classifier) else ""
 
 
-@register_certificate(ReLUNetwork, nn.Sequential, nn.Linear)
+@register_certificate(ReLUNetwork, SoftmaxRegression, nn.Sequential, nn.Linear)
 def _of_layers(network: nn.Module) -> Certificate | str:
     try:
         layers = prepare(network)
