@@ -1,4 +1,4 @@
-"""The pages that say how to add something: their examples run, are short, and are all listed."""
+"""The examples of the guide run; the pages that say how to add something are short and listed."""
 
 import re
 import sys
@@ -16,6 +16,7 @@ from trueboundary.runs import Store, execute
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("adding-*.md"))
+WALKS = [*PAGES, DOCS / "classes.md"]
 LONGEST = 40  # lines
 
 
@@ -32,7 +33,7 @@ def run(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return module.__dict__
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", WALKS, ids=lambda page: page.stem)
 def test_the_examples_of_a_page_run_in_their_order(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,13 +26,13 @@ class Rays(Attack):
         return noise / per_sample(noise.flatten(1).norm(dim=1), noise)
 
     def search(self, target: Target) -> Search:
-        best, found = target.x.clone(), torch.zeros_like(target.sign, dtype=torch.bool)
-        nearest = torch.full_like(target.sign, torch.inf)
+        best, found = target.x.clone(), torch.zeros_like(target.index, dtype=torch.bool)
+        nearest = target.filled(torch.inf)
         for number in range(self.n_rays):
             direction = self.direction(target, number)
             for length in torch.linspace(0.01, 2.5, self.n_lengths).tolist():
                 points = target.domain.move(
-                    target.x, direction, torch.full_like(target.sign, length)
+                    target.x, direction, target.filled(length)
                 )
                 distance = target.domain.distance(target.x, points)
                 nearer = (target.wrongness(points) > 0) & (distance < nearest)
@@ -136,12 +136,12 @@ class FreezesTheModel(Fast):
 
 class LeavesTheDomain(Fast):
     def search(self, target: Target) -> Search:
-        return Search.of(5 * target.x, torch.ones_like(target.sign, dtype=torch.bool))
+        return Search.of(5 * target.x, torch.ones_like(target.index, dtype=torch.bool))
 
 
 class FindsNothing(Fast):
     def search(self, target: Target) -> Search:
-        return Search.of(target.x, torch.zeros_like(target.sign, dtype=torch.bool))
+        return Search.of(target.x, torch.zeros_like(target.index, dtype=torch.bool))
 
 
 class TakesOneShapeForGranted(Fast):
