@@ -346,7 +346,7 @@ class TestMistakes:
 
     def test_classes_of_a_pair_that_is_named_already(self, capsys):
         status = small("--classes", "0", "6", "8", images="mnist/0-6")
-        self.expect(capsys, status, "names its two classes already; leave --classes out")
+        self.expect(capsys, status, "names its classes already; leave --classes out")
 
     def test_more_outliers_than_directions(self, capsys):
         write_images(Path("photos"))

@@ -109,7 +109,7 @@ def make(
         str,
         typer.Argument(
             metavar="IMAGES",
-            help="The name of images, such as [bold]mnist[/], or of a pair, such as "
+            help="The name of images, such as [bold]mnist[/], or of some of their classes, such as "
             "[bold]mnist/0-6[/] or [bold]celeba/Male[/]; a folder with one subfolder per class, "
             "a folder of IDX files, or CelebA's or CIFAR-10's files.",
         ),
@@ -318,7 +318,7 @@ def _read(
         if size is not None and source.size is None:
             raise UserError(_ONE_SIZE)
         if chosen and named is not None:
-            raise UserError(f"{images} names its two classes already; leave {_CLASSES} out")
+            raise UserError(f"{images} names its classes already; leave {_CLASSES} out")
         classes = named or chosen or source.class_names
         if not classes:
             raise UserError(f"name the classes of {source.title} with {_CLASSES} A B ...")
@@ -352,20 +352,20 @@ def _read(
 def _named(
     images: str, celeba: Path | None, attribute: str | None
 ) -> tuple[ImageSource | None, ClassNames | None]:
-    """Return the source that is meant, None for a folder of other images, and the pair if named."""
-    from trueboundary.data import image_sources, parse_pair
+    """Return the source that is meant, None for other images' folder, and the classes if named."""
+    from trueboundary.data import image_sources, parse_classes, parse_pair
     from trueboundary.data.sources import CelebASource
 
     known, path = image_sources(), typed_path(images)
     source: ImageSource | None = known.get(images.lower())
-    pair: ClassNames | None = None
+    named: ClassNames | None = None
     if celeba is not None:
         source = CelebASource(celeba)
     elif source is None and path.exists():
         names = {path.name, *(entry.name for entry in (path.iterdir() if path.is_dir() else ()))}
         source = next((replace(s, place=path) for s in known.values() if names & {*s.files}), None)
     elif source is None and images.partition("/")[0] in known:
-        source, pair = parse_pair(images)
+        source, named = parse_classes(images)
     elif source is None:
         raise UserError(
             f"there are no images at {path}: expected {', '.join(known)}, or an existing folder"
@@ -373,10 +373,10 @@ def _named(
     if attribute is not None:
         if not isinstance(source, CelebASource):
             raise UserError("--attribute is for CelebA: say 'dataset make celeba --celeba PATH'")
-        _, pair = parse_pair(f"{source.name}/{attribute}")
-    if isinstance(source, CelebASource) and source.path() and pair is None:
+        _, named = parse_pair(f"{source.name}/{attribute}")
+    if isinstance(source, CelebASource) and source.path() and named is None:
         raise UserError("CelebA needs an attribute, for instance --attribute Smiling")
-    return source, pair
+    return source, named
 
 
 def _from_folder(path: Path, size: int | None) -> tuple[ImageData, ImageData | None, str]:
