@@ -24,7 +24,7 @@ GROWTH = """\
 Processor time and memory against one size at a time, the others fixed, in logarithms. Behind a
 line's name are its exponents, of time and of memory: slopes over the upper half of the sizes, since
 smaller ones are hidden under what every call costs. Memory is by how much a process grows, its data
-included. There are two classes in everything today; nothing can be said of more.
+included. Everything here has two classes; growth with their number was not measured.
 """
 
 
