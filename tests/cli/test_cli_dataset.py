@@ -17,7 +17,8 @@ from safetensors.torch import save as format_safetensors
 from trueboundary.cli import dataset, main
 from trueboundary.data import encode_idx
 from trueboundary.datasets import card_text, load_dataset, make_dataset, measure_card
-from trueboundary.problems import fit_image_problem
+from trueboundary.densities import MixtureOfFactorAnalyzers
+from trueboundary.problems import ImageProblem, fit_image_problem
 from trueboundary.runs import strict_json
 from trueboundary.tiles import tile
 
@@ -119,6 +120,55 @@ class TestMakeAndLoad:
         assert made.problem.class_names == ("0", "2")
         assert made.problem.variant == "as-fitted"
         assert "40 images" in made.card["source"]
+
+    def test_all_subfolders_are_classes(self, capsys):
+        write_images(Path("photos"))
+        rng = np.random.default_rng(1)
+        Path("photos/odd$_|").mkdir()
+        for i in range(20):
+            pixels = np.clip(120 + 60 * rng.normal(size=(8, 8, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(f"photos/odd$_|/{i:02}.png")
+        assert small("--variant", "asymmetric", "--outlier-rank", "5") == 0
+        out = capsys.readouterr().out
+        assert "# dark, light and odd$_|, asymmetric" in out
+        made = load_dataset("set")
+        assert made.problem.class_names == ("dark", "light", "odd$_|")
+        assert set(made.y_train.tolist()) == {0, 1, 2}
+        assert (
+            "the images in photos, classes dark, light and odd$_|, 60 images" in made.card["source"]
+        )
+        assert "distance to the nearest subspace of another class" in out
+        assert "- Components: 2 of each class, with 2 factors." in out
+        assert "| class | accuracy |" in out
+        assert "| nearest known error of | dark | light | odd$_| |" in out
+        assert (
+            r"| nearest known error of | dark | light | odd\$\_\| |"
+            in Path("set/card.md").read_text()
+        )
+        assert main(["dataset", "load", "set"]) == 0
+        assert capsys.readouterr().out.split("Every file")[0] == out.split("Data set:")[0]
+        with Image.open("set/samples.png") as sheet:
+            assert sheet.size[0] > 500
+
+    def test_some_of_many_classes(self, capsys):
+        rng = np.random.default_rng(0)
+        labels = np.arange(80, dtype=np.uint8) % 4
+        images = (60 * labels[:, None, None] + rng.integers(0, 40, (80, 8, 8))).astype(np.uint8)
+        Path("digits").mkdir()
+        Path("digits/train-images-idx3-ubyte").write_bytes(encode_idx(images))
+        Path("digits/train-labels-idx1-ubyte").write_bytes(encode_idx(labels))
+        assert small("--classes", "3", "0", "2", images="digits") == 0
+        made = load_dataset("set")
+        assert made.problem.class_names == ("3", "0", "2")
+        means = [float(density.mean.mean()) for density in made.problem.densities]
+        assert means[0] > means[2] > means[1]
+        capsys.readouterr()
+
+    def test_several_classes_in_one_name(self):
+        assert small(images="synthetic/a-b-c") == 0
+        assert load_dataset("set").problem.class_names == ("a", "b", "c")
+        assert small(images="synthetic", out="pair") == 0
+        assert load_dataset("pair").problem.class_names == ("lying", "standing")
 
     def test_celeba_by_attribute(self):
         rng = np.random.default_rng(0)
@@ -501,6 +551,45 @@ def test_the_card_brackets_the_true_distances():
     assert abs(certified["median"] - np.median(true)) < 6 * true.std() / 20
     assert certified["mean"] <= found["mean"] < 1.001 * certified["mean"]
     assert found["close"] == 1
+
+
+def test_the_card_of_three_classes_against_true_distances():
+    """Spheres of one size at the corners of a triangle: the boundary is that of Voronoi's cells."""
+    means = 0.5 * torch.eye(3, 9, dtype=torch.float64)
+    classes = [
+        MixtureOfFactorAnalyzers(torch.ones(1).double(), m[None], means.new_zeros(1, 9, 0), 0.04)
+        for m in means
+    ]
+    problem = ImageProblem(*classes, image_shape=(1, 3, 3), class_names=("a", "b", "c"))
+    points, labels = problem.sample(100, generator=torch.Generator().manual_seed(0))
+    card = measure_card(problem, points, labels, n_certified=99, n_accuracy=2_000)
+    assert sum(card["accuracy"]["n_errors"]) > 100
+    for label, of_class in enumerate(card["by_class"]):
+        x, _ = problem.block(
+            0, seed=0, block_size=33, label=label, dtype=torch.float64, purpose="distances"
+        )
+        to_others = torch.full((33, 3), torch.inf, dtype=torch.float64)
+        for other in range(3):
+            if other != label:
+                normal = (means[other] - means[label]) / (means[other] - means[label]).norm()
+                to_others[:, other] = ((means[other] + means[label]) / 2 - x) @ normal
+        true = to_others.amin(1).clamp(min=0)
+        assert of_class["class"] == "abc"[label]
+        assert of_class["median_radius"] == pytest.approx(true.median().item(), rel=1e-6)
+        assert of_class["median_found"] == pytest.approx(true.median().item(), rel=1e-6)
+        assert of_class["median_relative_width"] < 1e-6
+        nearest = torch.bincount(to_others.argmin(1), minlength=3)
+        assert of_class["nearest"] == nearest.tolist()
+        rate = of_class["accuracy"]
+        assert rate["n_errors"] == card["accuracy"]["n_errors"][label]
+        assert rate["low"] < rate["value"] < rate["high"]
+    assert card["found"]["median_relative_width"] < 1e-6
+    assert card["certified"]["n_points"] == 99
+
+
+def test_cards_of_two_classes_say_nothing_by_class(made):
+    assert "by_class" not in made.card
+    assert "median_relative_width" not in made.card["found"]
 
 
 def test_a_card_from_before_errors_were_looked_for_is_read(made, tmp_path):

@@ -330,7 +330,9 @@ def _read(
         if source.size is not None:
             origin += f" at {train.event_shape[1]} x {train.event_shape[2]}"
     x, y = train.of_classes(*classes)
-    n_images = len(x)
+    n_images, chosen_text = len(x), against(classes)
+    if len(classes) > 2:
+        chosen_text = f"classes {chosen_text}"
     unseen: Any = (x[:0], y[:0])
     # A class without test images has the share of its other ones.
     if test is not None and held_out > 0 and all(map(test.has, classes)):
@@ -343,7 +345,7 @@ def _read(
         held_out=unseen if len(unseen[0]) else None,
         image_shape=train.event_shape,
         class_names=classes,
-        source=f"{origin}, {against(classes)}, {plural(n_images, 'image')}",
+        source=f"{origin}, {chosen_text}, {plural(n_images, 'image')}",
         notes=train.notes,
         usual=_usual_sizes(source, train.event_shape),
     )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trueboundary.measure import distances, error_rate
+from trueboundary.measure import Distances, distances, error_rate
 from trueboundary.plain_text import markdown
 from trueboundary.plurals import listed, plural
 from trueboundary.problems.images import ImageProblem
@@ -77,29 +77,33 @@ def measure_card(
     -------
     dict
         ``accuracy`` (of the optimal classifier, with 95 % interval, from fresh points);
-        ``certified`` (radius no attack can beat, from fresh points of both classes alike: mean with
+        ``certified`` (radius no attack can beat, from fresh points of all classes alike: mean with
         interval, median and 5 % quantile, errors counting as 0; and the share of points whose
         radius exceeds each of some sizes); ``found`` (distance at which an error is known, at the
         same points: mean, median, and the share of points at which it is within 1 % of the radius);
-        ``half_subspace_distance`` (half the mean distance to the other class's nearest component
-        subspace) and ``out_of_range`` (share of pixel values outside [0, 1]).
+        ``half_subspace_distance`` (half the mean distance to other classes' nearest component
+        subspace) and ``out_of_range`` (share of pixel values outside [0, 1]). Of more than two
+        classes also ``by_class``: for each its accuracy with interval, the medians of radius,
+        known error and relative width of the two, and at how many points the nearest known error
+        is of which class.
     """
     say = progress or (lambda _: None)
     say("measuring the optimal classifier")
     classifier = problem.bayes_classifier(dtype=torch.float64)
     by_class = error_rate(classifier, problem, n_points=n_accuracy, seed=seed, method="sampling")
     n_errors = [of_class.n_errors for of_class in by_class]
-    n_points = 2 * n_accuracy
+    n_classes = problem.n_classes
+    n_points = n_classes * n_accuracy
     low, high = clopper_pearson(sum(n_errors), n_points)
     say("certifying the optimal classifier")
-    n_each = max(1, min(n_certified, len(x)) // 2)
+    n_each = max(1, min(n_certified, len(x)) // n_classes)
     brackets = distances(classifier, problem, n_points=n_each, seed=seed)
     radius = np.concatenate([of_class.lower for of_class in brackets])
     found = np.concatenate([of_class.upper for of_class in brackets])
     width = np.concatenate([of_class.relative_width for of_class in brackets])
     n_subspace = min(n_certified, len(x))
     subspace = other_subspace_distance(problem, x[:n_subspace].double(), y[:n_subspace]) / 2
-    return {
+    card: dict[str, Any] = {
         "accuracy": {
             "value": 1 - sum(n_errors) / n_points,
             "low": 1 - high,
@@ -123,6 +127,35 @@ def measure_card(
         },
         "half_subspace_distance": {"n_points": len(subspace), "mean": float(subspace.mean())},
         "out_of_range": float(((x < 0) | (x > 1)).double().mean()),
+    }
+    if n_classes > 2:
+        card["found"]["median_relative_width"] = float(np.median(width))
+        card["by_class"] = [
+            _class_card(name, of_class, n_classes, errors, n_accuracy)
+            for name, of_class, errors in zip(problem.class_names, brackets, n_errors, strict=True)
+        ]
+    return card
+
+
+def _class_card(
+    name: str, brackets: Distances, n_classes: int, n_errors: int, n_accuracy: int
+) -> dict[str, Any]:
+    low, high = clopper_pearson(n_errors, n_accuracy)
+    known = brackets.other[brackets.other >= 0]
+    return {
+        "class": name,
+        "accuracy": {
+            "value": 1 - n_errors / n_accuracy,
+            "low": 1 - high,
+            "high": 1 - low,
+            "n_points": n_accuracy,
+            "n_errors": n_errors,
+        },
+        "n_points": brackets.n,
+        "median_radius": censored_median(brackets.lower),
+        "median_found": brackets.median,
+        "median_relative_width": brackets.median_relative_width,
+        "nearest": np.bincount(known, minlength=n_classes).tolist(),
     }
 
 
@@ -172,7 +205,7 @@ def card_text(card: dict[str, Any], *, escape: Callable[[str], str] = markdown) 
     # Sorted, since a card that comes back from JSON has no other order.
     settings = sorted((card["report"] or {}).get("settings", {}).items())
     channels, height, width = problem["image_shape"]
-    first, second = (escape(name) for name in problem["class_names"])
+    names = [escape(name) for name in problem["class_names"]]
     rows = [
         ("accuracy", f"{accuracy['value']:.5f}", _interval_text(_ends(accuracy), 5), accuracy),
         (
@@ -194,8 +227,12 @@ def card_text(card: dict[str, Any], *, escape: Callable[[str], str] = markdown) 
             ("median distance to a known error", f"{found['median']:.3f}", "", certified),
             ("known error within 1 % of the radius", f"{found['close']:.1%}", "", certified),
         ]
+        if "median_relative_width" in found:
+            relative = f"{found['median_relative_width']:.2g}"
+            rows.append(("median relative width of the brackets", relative, "", certified))
+    other = "the other class" if len(names) == 2 else "another class"
     lines = [
-        f"# {first} against {second}, {escape(problem['variant'])}",
+        f"# {against(names)}, {escape(problem['variant'])}",
         "",
         f"{card['n_train']:,} training and {plural(card['n_test'], 'test image')} of {height:d} x "
         f"{width:d} pixels in {plural(channels, 'channel')}, drawn from known "
@@ -209,14 +246,15 @@ def card_text(card: dict[str, Any], *, escape: Callable[[str], str] = markdown) 
         "Certified radii are lower bounds: no perturbation shorter than its radius changes the "
         "decision on a point. Points that are classified wrongly count as 0. "
         f"{_method_text(certified, escape)}Half the mean "
-        "distance to the nearest subspace of the other class, about the size of a successful "
+        f"distance to the nearest subspace of {other}, about the size of a successful "
         "attack where all noise is small and equal, is "
         f"{card['half_subspace_distance']['mean']:.3f}.",
         "",
+        *_class_tables(card.get("by_class", ()), names),
         *(f"**Caution.** {escape(caution)}\n" for caution in card.get("cautions", ())),
         f"- Fitted to: {escape(card['source']) or 'not stated'}.",
         *(_fit_text(part, escape) for part in card.get("fit", ())),
-        f"- Components: {problem['n_components'][0]:d} and {problem['n_components'][1]:d}, "
+        f"- Components: {_components_text(problem['n_components'])}, "
         f"with {plural(max(problem['n_factors']), 'factor')}.",
         f"- Settings: {', '.join(escape(f'{name} = {value}') for name, value in settings)}.",
         f"- Seed of the points: {card['seed']:d}.",
@@ -226,6 +264,47 @@ def card_text(card: dict[str, Any], *, escape: Callable[[str], str] = markdown) 
         "",
     ]
     return "\n".join(lines)
+
+
+def _components_text(numbers: Sequence[int]) -> str:
+    if len(numbers) > 2 and len(set(numbers)) == 1:
+        return f"{numbers[0]:d} of each class"
+    return listed([f"{number:d}" for number in numbers])
+
+
+def _class_tables(by_class: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """Return what is known of each class, and whose errors are nearest to whom, as two tables."""
+    if not by_class:
+        return []
+    rows = []
+    for name, part in zip(names, by_class, strict=True):
+        accuracy = part["accuracy"]
+        rows.append(
+            f"| {name} | {accuracy['value']:.5f} | {_interval_text(_ends(accuracy), 5)} | "
+            f"{accuracy['n_points']:,} | {part['median_radius']:.3f} | "
+            f"{part['median_found']:.3f} | {part['median_relative_width']:.2g} | "
+            f"{part['n_points']:,} |"
+        )
+    counts = [
+        f"| **{name}** | {' | '.join(f'{n:d}' for n in part['nearest'])} |"
+        for name, part in zip(names, by_class, strict=True)
+    ]
+    return [
+        "| class | accuracy | 95 % interval | points | median certified radius | median distance "
+        "to a known error | median relative width | points |",
+        "|---|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+        "The relative width of a bracket is the gap between radius and known error as a share of "
+        "the latter.",
+        "",
+        f"| nearest known error of | {' | '.join(names)} |",
+        f"|---{'|---' * len(names)}|",
+        *counts,
+        "",
+        "Rows are the classes of the points, columns those on the other side of the boundary.",
+        "",
+    ]
 
 
 def _fit_text(part: dict[str, Any], escape: Callable[[str], str]) -> str:

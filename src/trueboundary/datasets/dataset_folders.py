@@ -62,7 +62,7 @@ class Dataset:
     x_train, x_test : Tensor
         Flat images, float32, shape ``(n, dim)``; not clipped to [0, 1].
     y_train, y_test : Tensor
-        Labels 0 or 1, int64, shape ``(n,)``.
+        Labels 0 to K - 1, int64, shape ``(n,)``.
     card : dict
         Accuracy and certified robustness of the optimal classifier, and how all was made.
     """
@@ -97,9 +97,9 @@ def make_dataset(
     folder : str or Path
         Must not exist, or be empty. It is complete or not there.
     n_train, n_test : int
-        Points to draw, both classes together.
+        Points to draw, all classes together.
     n_certified : int
-        Further random points of both classes together between whose certified radius and nearest
+        Further random points of all classes together between whose certified radius and nearest
         known error the distance lies; at most `n_test`.
     n_accuracy : int
         Further random points per class behind the card's error rates.
@@ -320,18 +320,19 @@ def _read_points(folder: Path, part: str, card: dict[str, Any], dim: int) -> tup
     except (SafetensorError, ValueError, AttributeError) as error:
         raise ValueError(f"the points in {file} cannot be read: {error}.") from None
     x, y = points.get("x"), points.get("y")
-    n = card[f"n_{part}"]
+    n, n_classes = card[f"n_{part}"], len(card["problem"]["class_names"])
+    labels = "0 or 1" if n_classes == 2 else f"0 to {n_classes - 1}"
     if (
         x is None
         or y is None
         or (x.dtype, x.shape) != (torch.float32, (n, dim))
         or (y.dtype, y.shape) != (torch.int64, (n,))
-        or not bool(((y == 0) | (y == 1)).all())
+        or not bool(((y >= 0) & (y < n_classes)).all())
         or not bool(x.isfinite().all())
     ):
         raise ValueError(
             f"{file} should hold {n:,} points of {dim:,} finite float32 numbers and their labels "
-            "0 or 1, and holds something else; make the data set anew."
+            f"{labels}, and holds something else; make the data set anew."
         )
     if stated != part and (card["format"] > 1 or stated is not None):
         raise ValueError(
@@ -347,12 +348,18 @@ def _draw(problem: Problem, n: int, seed: int, part: str) -> tuple[Tensor, Tenso
 
 
 def _write_sheet(problem: ImageProblem, x: Tensor, y: Tensor, folder: Path) -> None:
-    """Draw a sheet with samples of both classes."""
+    """Draw a sheet with samples of all classes, two beside each other."""
     # Drawing is heavy to import and wanted here only.
     from trueboundary.figures import PNG_DPI, new_figure
 
-    figure, axes = new_figure(1, 2, width=7.0, height=3.4)
-    for label, ax in enumerate(axes):
+    if problem.n_classes == 2:
+        figure, axes = new_figure(1, 2, width=7.0, height=3.4)
+    else:
+        n_rows = -(-problem.n_classes // 2)
+        figure, axes = new_figure(2, n_rows, width=7.0, height=1.0 * n_rows)
+    for spare in axes[problem.n_classes :]:
+        spare.set_axis_off()
+    for label, ax in enumerate(axes[: problem.n_classes]):
         shown = x[y == label][: 2 * _SHEET_COLUMNS].numpy()
         # White is also left where there are fewer images.
         rows = np.ones((2 * _SHEET_COLUMNS, x.shape[1]))
