@@ -16,6 +16,7 @@ from safetensors.torch import save as format_safetensors
 
 from trueboundary.cli import dataset, main
 from trueboundary.data import encode_idx
+from trueboundary.data.cifar import CIFAR10_CLASSES
 from trueboundary.datasets import card_text, load_dataset, make_dataset, measure_card
 from trueboundary.densities import MixtureOfFactorAnalyzers
 from trueboundary.problems import ImageProblem, fit_image_problem
@@ -286,6 +287,22 @@ class TestMakeAndLoad:
         assert small(images="digits") == 0
         fit = load_dataset("set").card["fit"]
         assert [(part["n_images"], part["held_out"]["n_images"]) for part in fit] == [(30, 10)] * 2
+
+
+def test_cifar10_is_ten_classes_unless_some_are_named():
+    folder = Path("photos/cifar-10-batches-bin")
+    folder.mkdir(parents=True)
+    table = np.zeros((20, 3073), np.uint8)
+    table[:, 0] = np.arange(20) % 10
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        (folder / f"{name}.bin").write_bytes(table.tobytes())
+    found = dataset._read("photos", (), None, None, None, 0, 0.1)
+    assert found.class_names == CIFAR10_CLASSES
+    assert np.bincount(found.y).tolist() == [10] * 10
+    assert np.bincount(found.held_out[1]).tolist() == [2] * 10
+    assert found.source.startswith("CIFAR-10, classes airplane, automobile, ")
+    some = dataset._read("photos", ("cat", "dog", "bird"), None, None, None, 0, 0.1)
+    assert np.bincount(some.y).tolist() == [10] * 3
 
 
 @pytest.mark.parametrize(
