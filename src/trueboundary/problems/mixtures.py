@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +12,7 @@ from torch import Tensor
 
 from trueboundary._checks import check_integer
 from trueboundary._tensors import check_floating, drawing_device
-from trueboundary.classifiers.bayes import (
-    BayesOptimal,
-    check_densities,
-    check_priors,
-    prior_of_two,
-)
+from trueboundary.classifiers.bayes import BayesOptimal
 from trueboundary.densities import (
     LowRankGaussian,
     MixtureOfFactorAnalyzers,
@@ -25,16 +20,14 @@ from trueboundary.densities import (
     density_to_arrays,
 )
 from trueboundary.devices import check_device
-from trueboundary.problems.base import Problem, check_label
-
-if TYPE_CHECKING:
-    from trueboundary.domains import Space
+from trueboundary.problems.base import check_label
+from trueboundary.problems.known_densities import KnownDensities
 
 Array = np.ndarray[Any, np.dtype[Any]]
 GaussianDensity = LowRankGaussian | MixtureOfFactorAnalyzers
 
 
-class MixtureProblem(Problem):
+class MixtureProblem(KnownDensities[GaussianDensity]):
     """Each class is a Gaussian, or a mixture of Gaussians, with known parameters.
 
     Parameters
@@ -69,52 +62,13 @@ class MixtureProblem(Problem):
     True
     """
 
+    kinds = (LowRankGaussian, MixtureOfFactorAnalyzers)
+
     def __init__(
         self, *densities: GaussianDensity, prior: float | Sequence[float] | None = None
     ) -> None:
-        for label, density in enumerate(densities):
-            if not isinstance(density, (LowRankGaussian, MixtureOfFactorAnalyzers)):
-                raise TypeError(
-                    f"density_{label} must be a LowRankGaussian or a MixtureOfFactorAnalyzers, "
-                    f"got {type(density).__name__}."
-                )
-        check_densities(*densities)
-        self._densities = densities
-        self._priors = check_priors(prior, len(densities))
+        super().__init__(*densities, prior=prior)
         self._converted: dict[Any, GaussianDensity] = {}
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.describe()})"
-
-    @property
-    def densities(self) -> tuple[GaussianDensity, ...]:
-        """Densities of all classes."""
-        return self._densities
-
-    @property
-    def density_0(self) -> GaussianDensity:
-        """Density of class 0."""
-        return self._densities[0]
-
-    @property
-    def density_1(self) -> GaussianDensity:
-        """Density of class 1."""
-        return self._densities[1]
-
-    @property
-    def n_classes(self) -> int:
-        """Number of classes."""
-        return len(self._densities)
-
-    @property
-    def priors(self) -> tuple[float, ...]:
-        """Probabilities of all classes."""
-        return self._priors
-
-    @property
-    def prior(self) -> float:
-        """Probability of class 1, where there are two classes."""
-        return prior_of_two(self._priors)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -180,13 +134,6 @@ class MixtureProblem(Problem):
             densities = tuple(self.density(label, dtype=dtype) for label in (0, 1))
         return BayesOptimal(*densities, prior=self._priors, hardest_component=hardest_component)
 
-    def domain(self, label: int) -> Space:
-        """Return all of space, since Gaussian noise leaves no point out."""
-        from trueboundary.domains import Space
-
-        check_label(label, self.n_classes)
-        return Space()
-
     def describe(self) -> dict[str, Any]:
         """Return sizes, prior and a hash of all parameters, as plain values."""
         densities = self._densities
@@ -195,7 +142,7 @@ class MixtureProblem(Problem):
             "dim": self.dim,
             "n_components": [_n_components(density) for density in densities],
             "n_factors": [density.n_factors for density in densities],
-            "prior": stored_prior(self._priors),
+            "prior": self._stored_prior(),
             "digest": _digest(densities),
         }
 
@@ -205,7 +152,7 @@ class MixtureProblem(Problem):
         That is what JSON can hold, and the parameters of all densities as arrays, named
         ``class_0.means`` and so on.
         """
-        spec: dict[str, Any] = {"class": type(self).__name__, "prior": stored_prior(self._priors)}
+        spec: dict[str, Any] = {"class": type(self).__name__, "prior": self._stored_prior()}
         arrays: dict[str, Array] = {}
         for label, density in enumerate(self._densities):
             of_density, parts = density_to_arrays(density)
@@ -296,11 +243,6 @@ def other_subspace_distance(problem: MixtureProblem, x: Tensor, y: Tensor) -> Te
         found = subspace_distances(density, x[rest]).amin(dim=1)
         distance[rest] = torch.minimum(distance[rest], found)
     return distance
-
-
-def stored_prior(priors: Sequence[float]) -> float | list[float]:
-    """Return the prior as it is written down: of two classes that of class 1, of more a list."""
-    return prior_of_two(priors) if len(priors) == 2 else list(priors)
 
 
 def _n_components(density: GaussianDensity) -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,18 +11,10 @@ from torch import Tensor
 
 from trueboundary._checks import check_integer
 from trueboundary._tensors import check_floating, drawing_device
-from trueboundary.classifiers.bayes import (
-    BayesOptimal,
-    check_densities,
-    check_priors,
-    prior_of_two,
-)
+from trueboundary.classifiers.bayes import BayesOptimal
 from trueboundary.densities import DiscreteTable
-from trueboundary.problems.base import Problem, check_label
-from trueboundary.problems.mixtures import stored_prior
-
-if TYPE_CHECKING:
-    from trueboundary.domains import Space
+from trueboundary.problems.base import check_label
+from trueboundary.problems.known_densities import KnownDensities
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -32,7 +23,7 @@ TABLE_PANELS = ("c", "g")
 _THREE = "three"
 
 
-class TableProblem(Problem):
+class TableProblem(KnownDensities[DiscreteTable]):
     """Each class is a table of probabilities of the integer points of a rectangle.
 
     Everything about it is exact: error rates are sums, and the distance to the nearest error is
@@ -65,50 +56,7 @@ class TableProblem(Problem):
     ((2,), torch.Size([100, 100]))
     """
 
-    def __init__(
-        self, *densities: DiscreteTable, prior: float | Sequence[float] | None = None
-    ) -> None:
-        for label, density in enumerate(densities):
-            if not isinstance(density, DiscreteTable):
-                raise TypeError(
-                    f"density_{label} must be a DiscreteTable, got {type(density).__name__}."
-                )
-        check_densities(*densities)
-        self._densities = densities
-        self._priors = check_priors(prior, len(densities))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.describe()})"
-
-    @property
-    def densities(self) -> tuple[DiscreteTable, ...]:
-        """Tables of all classes."""
-        return self._densities
-
-    @property
-    def density_0(self) -> DiscreteTable:
-        """Table of class 0."""
-        return self._densities[0]
-
-    @property
-    def density_1(self) -> DiscreteTable:
-        """Table of class 1."""
-        return self._densities[1]
-
-    @property
-    def n_classes(self) -> int:
-        """Number of classes."""
-        return len(self._densities)
-
-    @property
-    def priors(self) -> tuple[float, ...]:
-        """Probabilities of all classes."""
-        return self._priors
-
-    @property
-    def prior(self) -> float:
-        """Probability of class 1, where there are two classes."""
-        return prior_of_two(self._priors)
+    kinds = (DiscreteTable,)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -198,13 +146,6 @@ class TableProblem(Problem):
         near = self.distance_table(label) <= distance
         return float(density.probabilities.double().numpy()[near].sum())
 
-    def domain(self, label: int) -> Space:
-        """Return all of space; of its points only those of the grid have a class."""
-        from trueboundary.domains import Space
-
-        check_label(label, self.n_classes)
-        return Space()
-
     def describe(self) -> dict[str, Any]:
         """Return the shape, the prior and a hash of the tables, as plain values."""
         digest = hashlib.blake2b(digest_size=16)
@@ -213,7 +154,7 @@ class TableProblem(Problem):
         return {
             "problem": type(self).__name__,
             "shape": list(self.density_0.probabilities.shape),
-            "prior": stored_prior(self._priors),
+            "prior": self._stored_prior(),
             "digest": digest.hexdigest(),
         }
 
