@@ -31,9 +31,7 @@ class Rays(Attack):
         for number in range(self.n_rays):
             direction = self.direction(target, number)
             for length in torch.linspace(0.01, 2.5, self.n_lengths).tolist():
-                points = target.domain.move(
-                    target.x, direction, target.filled(length)
-                )
+                points = target.domain.move(target.x, direction, target.filled(length))
                 distance = target.domain.distance(target.x, points)
                 nearer = (target.wrongness(points) > 0) & (distance < nearest)
                 best[nearer], nearest[nearer] = points[nearer], distance[nearer]
