@@ -275,8 +275,13 @@ def test_conformance_of_optimal_classifiers(n_classes: int, hardest: bool) -> No
 
 @pytest.mark.parametrize("n_classes", [2, 3, 10])
 def test_conformance_of_networks(n_classes: int) -> None:
-    network = layers(n_classes, 12, 8)
-    check_certificate(RelaxationCertificate(), network, seen(network))
+    generator = torch.Generator().manual_seed(n_classes)
+    normalised = tb.ReLUNetwork(
+        2, 12, 2, n_classes=n_classes, generator=generator, dtype=torch.float64
+    ).eval()
+    for network in (layers(n_classes, 12, 8), normalised):
+        x, y = seen(network)
+        check_certificate(RelaxationCertificate(), network, (x[:12], y[:12]))
 
 
 @pytest.mark.parametrize(("certificate", "sentence"), WRONG.values(), ids=WRONG)

@@ -242,3 +242,48 @@ def test_what_makes_no_sense_is_refused():
 
     with pytest.raises(TypeError, match="a subclass of BayesOptimal"):
         bracket(Shifted(*classifier.densities), x, torch.tensor([0]))
+
+
+@pytest.mark.parametrize("gibbs", [False, True])
+def test_random_classes_of_unlike_shapes(gibbs):
+    """Numbers of components and factors, noises and priors differ between the classes."""
+    ratios = []
+    for seed in range(4):
+        generator = torch.Generator().manual_seed(seed)
+
+        def normal(*shape, generator=generator):
+            return torch.randn(shape, generator=generator, dtype=DOUBLE)
+
+        densities = [
+            MixtureOfFactorAnalyzers(
+                normal(size).softmax(0),
+                normal(size, 3),
+                0.5 * normal(size, 3, n_factors),
+                0.02 + 0.1 * normal(size, 3).square() if seed % 2 else 0.05,
+            )
+            for size, n_factors in ((3, 1), (4, 2), (1, 0), (2, 1))
+        ]
+        classifier = BayesOptimal(*densities, prior=[0.1, 0.2, 0.3, 0.4])
+        x = torch.cat([density.sample((5,), generator=generator) for density in densities])
+        y = torch.arange(4).repeat_interleave(5)
+        found = MixtureCertificate(gibbs=gibbs)(classifier, x, y)
+        around = normal(20, 2000, 3)
+        around /= around.norm(dim=2, keepdim=True)
+        share = torch.rand(20, 2000, 1, generator=generator, dtype=DOUBLE) ** (1 / 3)
+        seen = x[:, None] + found.distance[:, None, None] * share * around
+        wrong = wrongness(classifier, seen.reshape(-1, 3), y.repeat_interleave(2000)) > 0
+        assert not wrong.reshape(20, 2000)[found.distance > 0].any()
+        for label in range(4):
+            rows = (y == label).nonzero().squeeze(1)
+            own = torch.zeros(len(rows), dtype=torch.long)
+            pairs = [
+                MixtureCertificate(gibbs=gibbs)(classifier.pair(label, c), x[rows], own).distance
+                for c in range(4)
+                if c != label
+            ]
+            least = torch.stack(pairs).min(dim=0).values
+            ratios.append(found.distance[rows][least > 0] / least[least > 0])
+    # All at once and pair by pair try the same blends, but for a few.
+    ratio = torch.cat(ratios)
+    assert (ratio > 0.5).all()
+    assert ratio.median() == pytest.approx(1, abs=1e-9)

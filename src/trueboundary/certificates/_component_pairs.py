@@ -7,6 +7,7 @@ components decide, each other class has its own.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -43,7 +44,8 @@ _TIE = 1e-9  # relative difference of log densities that is taken for rounding
 _LEAST_SHARE = 1e-9  # weights below this are left out of a blend
 _LARGEST_BLEND = 160  # coordinates; larger eigenproblems at every step would cost too much
 _BLEND_NUMBERS = 1 << 22  # numbers in the Hessians that are worked on at once
-_N_SHIFTS = 8  # how often weight is shifted between own components, at each point
+_NEAR = 2.0  # times the nearest: boundaries beyond matter little to sums over components
+_N_SHIFTS = 8  # how often weight is shifted between own components, at each point and rival
 
 
 @dataclass(eq=False)
@@ -162,6 +164,11 @@ class Against:
     def others(self) -> list[LowRankNormal]:
         return [self.classes.all_normals[number] for number in self.numbers]
 
+    @cached_property
+    def n_factors(self) -> IntArray:
+        """Number of factors of each of the others' components."""
+        return np.array([normal.loadings.shape[1] for normal in self.others])
+
     def ratio(self, k: int, j: int) -> LogRatio:
         """Return a_k - b_j of an own component and one of the others."""
         start = int(self.classes.first[self.label])
@@ -171,10 +178,11 @@ class Against:
         """Return joint log densities (n, K) of the own components."""
         return self.classes.joint(self.label, x)
 
-    def largest_sum(self, *terms: FloatArray) -> FloatArray:
-        """Return the sums of terms (n, K) over the components of the class that has the largest."""
-        sums = [sum(each[:, part].sum(axis=1) for each in terms) for part in self.parts]
-        return np.asarray(np.max(sums, axis=0))
+    def class_sums(self, *terms: FloatArray) -> FloatArray:
+        """Return the sums of terms (n, K) over the components of each other class, (n, classes)."""
+        return np.column_stack(
+            [sum(each[:, part].sum(axis=1) for each in terms) for part in self.parts]
+        )
 
 
 def _normals(side: _Prepared) -> list[LowRankNormal]:
@@ -248,14 +256,33 @@ class PairSearch:
 
     def run(self) -> None:
         """Raise each point's bound until it is attained or grows no more."""
-        todo = np.arange(len(self.x))
+        everywhere, n_shifts = slice(0, self.reach.shape[1]), _N_SHIFTS * len(self.against.parts)
+        self.tight = self._raised(np.arange(len(self.x)), everywhere, n_shifts)
+
+    def run_each_class(self, rows: IntArray) -> None:
+        """Do the same of some points for each other class by itself, where it may matter to sums.
+
+        The nearest component of all has been raised as far as it goes; a class that is a little
+        farther has not, and its sum would be taken for larger than it need be.
+        """
+        for part in self.against.parts:
+            nearest = self.reach[rows].min(axis=1)
+            near = self.reach[rows, part].min(axis=1) <= _NEAR * nearest
+            self._raised(rows[near], part, _N_SHIFTS)
+
+    def _raised(self, todo: IntArray, part: slice, n_shifts: int) -> BoolArray:
+        """Raise the smallest bounds of some points within part of the others' components.
+
+        Say for all points (n,) whether theirs is attained, False where it was not asked for.
+        """
+        tight = np.zeros(len(self.x), dtype=bool)
         shifts = np.zeros(len(self.x), dtype=int)
         while todo.size:
-            self._add_first(*self._untried_nearest(todo))
-            j = self.reach[todo].argmin(axis=1)
+            self._add_first(*self._untried_nearest(todo, part))
+            j = part.start + self.reach[todo, part].argmin(axis=1)
             stale = self.leader[todo, j] < 0  # another, untried one has become the nearest
             nowhere = np.isinf(self.reach[todo, j])
-            self.tight[todo[nowhere]] = True
+            tight[todo[nowhere]] = True
             ready = ~stale & ~nowhere
             waiting, rows, j = todo[stale], todo[ready], j[ready]
             leader = self.leader[rows, j]
@@ -263,14 +290,15 @@ class PairSearch:
             level = (self.tried.weights[leader] * joint).sum(axis=1)
             rival = joint.argmax(axis=1)
             above = joint.max(axis=1) - level > _TIE * (1 + np.abs(level))
-            self.tight[rows] = ~above
-            again = above & (shifts[rows] < _N_SHIFTS)
+            tight[rows] = ~above
+            again = above & (shifts[rows] < n_shifts)
             shifts[rows[again]] += 1
             grown = self._raise(rows[again], rival[again], j[again])
             todo = np.union1d(waiting, rows[again][grown])
+        return tight
 
-    def _untried_nearest(self, rows: IntArray) -> tuple[IntArray, IntArray]:
-        j = self.reach[rows].argmin(axis=1)
+    def _untried_nearest(self, rows: IntArray, part: slice) -> tuple[IntArray, IntArray]:
+        j = part.start + self.reach[rows, part].argmin(axis=1)
         new = self.leader[rows, j] < 0
         return rows[new], j[new]
 
@@ -281,8 +309,10 @@ class PairSearch:
         support = (weights > 0).sum(axis=1)
         small = self._blend_size(support + 2) <= _LARGEST_BLEND
         self._add(rows[~small], rival[~small], other[~small])
-        for count in np.unique(support[small]):
-            chosen = np.flatnonzero(small & (support == count))
+        # Expansions of one batch have equal shapes: equal numbers of components and of factors.
+        factors = self.against.n_factors[other]
+        for count, n_factors in np.unique(np.column_stack([support, factors])[small], axis=0):
+            chosen = np.flatnonzero(small & (support == count) & (factors == n_factors))
             size = self._blend_size(count + 2)
             at_once = max(1, int(_BLEND_NUMBERS // ((count + 2) * size**2)))
             for start in range(0, chosen.size, at_once):
@@ -454,13 +484,17 @@ class PairSearch:
         share[share < _LEAST_SHARE] = 0.0
         share /= share.sum(axis=1, keepdims=True)
         support = (share > 0).sum(axis=1)
-        # Boundaries beyond twice the nearest matter little to the sum over components.
-        near = (self.reach <= 2 * self.reach.min(axis=1, keepdims=True)) & np.isfinite(self.reach)
-        for count in np.unique(support[support > 1]):
+        near = (self.reach <= _NEAR * self.reach.min(axis=1, keepdims=True)) & np.isfinite(
+            self.reach
+        )
+        factors = self.against.n_factors
+        for count, n_factors in itertools.product(
+            np.unique(support[support > 1]), np.unique(factors)
+        ):
             size = self._blend_size(count + 1)
             if size > _LARGEST_BLEND:
                 continue
-            rows, others = np.nonzero((support == count)[:, None] & near)
+            rows, others = np.nonzero((support == count)[:, None] & near & (factors == n_factors))
             at_once = max(1, int(_BLEND_NUMBERS // ((count + 1) * size**2)))
             for start in range(0, rows.size, at_once):
                 part, j = rows[start : start + at_once], others[start : start + at_once]
@@ -470,8 +504,12 @@ class PairSearch:
                 blend = Blend.of(expansion, local)
                 self._add_blends(part, own, j, local, blend, expansion)
 
-    def sum_radius(self) -> FloatArray:
-        """Return the radii within which no other class's sum over components reaches the own."""
+    def sum_radius(self, known: FloatArray) -> FloatArray:
+        """Return the radii within which no other class's sum over components reaches the own.
+
+        Within `known` (n, classes) that is proven of each class already, which counts where there
+        are several: one may be proven in one way, and another in the other.
+        """
         high = self._sum_reach()
         endless = np.isinf(high)  # each other component alone loses everywhere; their sum may not
         ball = np.where(endless, self._far(), high)
@@ -482,8 +520,10 @@ class PairSearch:
         # A function that falls below zero somewhere proves nothing beyond all balls.
         index = np.flatnonzero(~endless[row] | np.isinf(self.tried.distance))
         np.maximum.at(outermost, (row[index], other[index]), self._minimum(index, ball))
-        largest_sum = self.against.largest_sum
-        everywhere = endless & (largest_sum(np.exp(np.minimum(-outermost, 1.0))) < 1)
+        class_sums = self.against.class_sums
+        known = known if known.shape[1] > 1 else np.full_like(known, -1.0)
+        below = class_sums(np.exp(np.minimum(-outermost, 1.0))) < 1
+        everywhere = endless & (below | np.isinf(known)).all(axis=1)
         active = outermost < _NEGLIGIBLE
         rest = np.where(active, 0.0, np.exp(-np.maximum(outermost, 0.0)))
         index = np.flatnonzero(active[row, other])
@@ -494,7 +534,7 @@ class PairSearch:
             np.maximum.at(lead, (row[index], other[index]), self._minimum(index, middle))
             # The exponent is cut off: any positive one is too much already.
             terms = np.where(active, np.exp(np.minimum(-lead, 1.0)), 0.0)
-            proven = largest_sum(terms, rest) < 1
+            proven = ((class_sums(terms, rest) < 1) | (middle[:, None] <= known)).all(axis=1)
             low, ball = np.where(proven, middle, low), np.where(proven, ball, middle)
         return np.where(everywhere, np.inf, low)
 

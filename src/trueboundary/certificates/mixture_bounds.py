@@ -268,7 +268,12 @@ def smallest_radius(
     """Return the largest radii at which the own class is proven to win against each other one."""
     if hardest_component:
         return _radius(own, _Components.joined(others), _largest)
-    return np.asarray(np.min([_radius(own, other, log_sum_exp) for other in others], axis=0))
+    return np.asarray(class_radii(own, others).min(axis=1))
+
+
+def class_radii(own: _Components, others: Sequence[_Components]) -> FloatArray:
+    """Return the largest radii (n, classes) at which the own sum is proven to beat each other."""
+    return np.column_stack([_radius(own, other, log_sum_exp) for other in others])
 
 
 def _radius(

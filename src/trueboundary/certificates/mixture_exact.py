@@ -41,11 +41,12 @@ from trueboundary.certificates._component_pairs import (
 )
 from trueboundary.certificates._rays import Rays
 from trueboundary.certificates.base import BoolArray, Certificate, Certified, FloatArray, Subject
-from trueboundary.certificates.mixture_bounds import _Components, smallest_radius
+from trueboundary.certificates.mixture_bounds import _Components, class_radii
 from trueboundary.classifiers.bayes import BayesOptimal
 
 __all__ = ["MixtureBracket", "MixtureCertificate", "bracket"]
 
+_SHORT = 1e-3  # share of a bound that sums over components may cost before more is tried
 # What the rounding of curvatures, gradients and projections adds up to, with a margin.
 _ROUNDED_DOWN = 1 - 32 * float(np.finfo(np.float64).eps)
 
@@ -258,6 +259,11 @@ def _solve_block(
         return
     if gibbs:
         search.add_shared()
-    cheap = smallest_radius(search.own, others, hardest_component=False)
-    out.distance[rows] = np.maximum(search.sum_radius() * _ROUNDED_DOWN, cheap)
+    cheap = class_radii(search.own, others)
+    radius = search.sum_radius(cheap)
+    short = radius < (1 - _SHORT) * search.reach.min(axis=1)
+    if len(others) > 1 and short.any():
+        search.run_each_class(np.flatnonzero(short))
+        radius = np.maximum(radius, search.sum_radius(cheap))
+    out.distance[rows] = np.maximum(radius * _ROUNDED_DOWN, cheap.min(axis=1))
     out.exact[rows] = np.isinf(out.distance[rows])

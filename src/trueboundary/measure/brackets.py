@@ -173,12 +173,12 @@ def distances(
     certificate : Certificate, optional
         Gives the lower bounds. By default the one that
         `trueboundary.measure.register_certificate` knows for the classifier: of ours
-        `EllipsoidCertificate` for quadratic ones, `RelaxationCertificate` for a `ReLUNetwork` and
-        for a ``Sequential`` of ``Linear`` and ``ReLU`` layers, `SVMCertificate` for SVMs and
-        `MixtureCertificate` for the optimal classifier of Gaussians and mixtures; none (lower
-        bounds of 0) for others. None is given either for subclasses of these, where a hook or a
-        parametrization may change what is computed, or where margins are not those of the
-        parameters; `Distances.method` says so.
+        `EllipsoidCertificate` for quadratic ones, `LinearCertificate` for a `SoftmaxRegression` and
+        a ``Linear`` layer, `RelaxationCertificate` for a `ReLUNetwork` and for a ``Sequential`` of
+        ``Linear`` and ``ReLU`` layers, `SVMCertificate` for SVMs and `MixtureCertificate` for the
+        optimal classifier of Gaussians and mixtures; none (lower bounds of 0) for others. None is
+        given either for subclasses of these, where a hook or a parametrization may change what is
+        computed, or where margins are not those of the parameters; `Distances.method` says so.
     domain : Domain, optional
         Where errors count; by default the set on which the class lives.
     target : "each", optional
