@@ -1,5 +1,8 @@
 """Support vector machines: agreement with scikit-learn, and margins that attacks can climb."""
 
+import copy
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -396,18 +399,50 @@ def test_one_against_rest_agrees_with_scikit_learn(n_classes, gamma):
 def test_the_machine_of_a_pair_decides_between_its_classes():
     x, y = corners()
     svm, points = fit_rbf_svm(x, y, gamma=2.0), torch.from_numpy(corners(seed=1)[0])
-    logits = svm.outputs(points)
-    for own, other in [(0, 1), (2, 0), (1, 2)]:
+    decisions, logits = svm.decision_function(points), svm.outputs(points)
+    winner = decisions.argmax(dim=1)
+    assert torch.equal(svm.predict(points), winner)
+    for own, other in itertools.permutations(range(3), 2):
         between = svm.pair(own, other)
-        difference = logits[:, other] - logits[:, own]
+        difference = decisions[:, other] - decisions[:, own]
         torch.testing.assert_close(between.decision_function(points), difference)
         assert torch.equal(between.margin(points) > 0, difference > 0)
+        of_own = winner == own  # whose logit is 0, and the others' are the margins of their pairs
+        torch.testing.assert_close(logits[of_own, other], between.margin(points[of_own]))
+        assert not logits[of_own, own].any()
 
 
 def test_gradients_of_one_against_rest_agree_with_finite_differences():
     x, y = corners()
     svm = fit_rbf_svm(x, y, gamma=2.0)
-    assert torch.autograd.gradcheck(svm.outputs, torch.from_numpy(x[:4]).requires_grad_())
+    for function in (svm.outputs, svm.decision_function):
+        assert torch.autograd.gradcheck(function, torch.from_numpy(x[:4]).requires_grad_())
+
+
+@pytest.mark.parametrize("distance", [1e2, 1e4, 1e6])
+def test_one_against_rest_has_a_gradient_where_the_kernel_underflows(distance):
+    x, y = corners()
+    svm = fit_rbf_svm(x, y, gamma=3.0)
+    points = distance * torch.tensor([[1.0, 0.3, -0.2], [0.1, -1.0, 0.5]], dtype=torch.float64)
+    points.requires_grad_()
+    (flat,) = torch.autograd.grad(svm.decision_function(points).sum(), points)
+    assert not flat.any()
+    logits = svm.outputs(points)
+    assert torch.equal(logits.argmax(dim=1), svm.bias.argmax().expand(2))
+    (gradient,) = torch.autograd.grad(logits.sum(), points)
+    assert logits.isfinite().all()
+    assert gradient.isfinite().all()
+    assert (gradient.norm(dim=1) > 1e-3).all()
+
+
+def test_blocks_of_points_and_single_ones_have_the_same_logits(monkeypatch):
+    x, y = corners()
+    svm, points = fit_rbf_svm(x, y, gamma=2.0), torch.from_numpy(corners(seed=1)[0])
+    whole, decisions = svm.outputs(points), svm.decision_function(points)
+    monkeypatch.setattr(svm_module, "_MOST_KERNEL_VALUES", 1)
+    torch.testing.assert_close(svm.outputs(points), whole, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(svm.decision_function(points), decisions, rtol=1e-12, atol=1e-12)
+    assert svm.outputs(points[:0]).shape == (0, 3)
 
 
 def test_where_the_data_lie_costs_no_digits_of_one_against_rest():
@@ -416,6 +451,24 @@ def test_where_the_data_lie_costs_no_digits_of_one_against_rest():
     near, far = (fit_rbf_svm(x + offset, y, gamma=2.0) for offset in (0.0, 1024.0))
     expected = near.outputs(points)
     torch.testing.assert_close(far.outputs(points + 1024.0), expected, rtol=0, atol=1e-9)
+
+
+def test_one_against_rest_follows_its_parameters():
+    x, y = corners()
+    svm, points = fit_rbf_svm(x, y, gamma=2.0), torch.from_numpy(corners(seed=1)[0])
+    with torch.inference_mode():
+        expected = svm.outputs(points).clone()
+    torch.testing.assert_close(svm.outputs(points.requires_grad_()).detach(), expected)
+    torch.autograd.grad(svm.outputs(points).sum(), points)
+    copied = copy.deepcopy(svm)
+    torch.nn.init.zeros_(svm.support_vectors[0])
+    fresh = OneAgainstRestSVM(svm.support_vectors, svm.dual_coef, svm.bias, svm.gamma)
+    assert torch.equal(svm.outputs(points), fresh.outputs(points))
+    assert not torch.equal(svm.outputs(points), expected)
+    torch.testing.assert_close(copied.outputs(points), expected)
+    single = copied.float().outputs(points.float())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_one_against_rest_is_stored_exactly():
@@ -484,7 +537,8 @@ def test_many_classes_agree_with_scikit_learn(estimator, kind, n_classes):
     assert not any(parameter.requires_grad for parameter in rule.parameters())
     points = torch.from_numpy(others)
     expected = estimator.decision_function(others)
-    np.testing.assert_allclose(rule.outputs(points).numpy(), expected, rtol=1e-9, atol=1e-9)
+    own = rule.outputs if kind is SoftmaxRegression else rule.decision_function
+    np.testing.assert_allclose(own(points).numpy(), expected, rtol=1e-9, atol=1e-9)
     predicted = estimator.classes_[rule.predict(points).numpy()]
     np.testing.assert_array_equal(predicted, estimator.predict(others))
     again = from_arrays(*to_arrays(rule))

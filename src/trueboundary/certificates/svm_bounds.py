@@ -213,14 +213,18 @@ class _OneAgainstRest:
         """Return how far no point can be an error, 0 for errors."""
         size = np.abs(self.coef)
         n_classes = len(self.bias)
-        f, off, units = (np.empty((len(x), n_classes)) for _ in range(3))
-        for rows, kernel, _, shaky in self.kernel.blocks(x - self.kernel.centre):
+        f, off, logits, units = (np.empty((len(x), n_classes)) for _ in range(4))
+        for rows, kernel, exponent, shaky in self.kernel.blocks(x - self.kernel.centre):
             f[rows] = kernel @ self.coef.T + self.bias
             off[rows] = _EPS * (shaky @ size.T + 2 * np.abs(self.bias))
-            # What either way of computing exponents rounds by, the module's and the one here.
-            units[rows] = shaky @ size.T + kernel @ size.T * self.kernel.spread(x[rows])[:, None]
-        units += 10 * np.abs(self.bias)
-        require_agreement(classifier, x, f, units, "SVMCertificate")
+            logits[rows], units[rows] = self._logits(exponent, f[rows].argmax(axis=1))
+        units += self.kernel.spread(x)[:, None]
+        # Where rounding decides which class wins, it decides what the logits are relative to.
+        first, second = np.sort(np.argsort(f, axis=1)[:, -2:], axis=1).T
+        each = np.arange(len(x))
+        apart = np.abs(f[each, first] - f[each, second])
+        clear = apart > 4 * (off[each, first] + off[each, second])
+        require_agreement(classifier, x[clear], logits[clear], units[clear], "SVMCertificate")
         image, allowance = (np.empty((self.coef.shape[1], n_classes)) for _ in range(2))
         for rows, kernel, _, shaky in self.kernel.blocks(self.kernel.support):
             image[rows], allowance[rows] = kernel @ self.coef.T, shaky @ size.T
@@ -238,6 +242,29 @@ class _OneAgainstRest:
                 radius = _rbf_radius(least, float(bias), float(norm), self.kernel.gamma)
                 distance[at] = np.minimum(distance[at], np.where(least > 0, radius, 0.0))
         return distance
+
+    def _logits(
+        self, exponent: FloatArray, winner: npt.NDArray[np.int64]
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the logits of the module, given which class wins, and units of their rounding."""
+        logits, units = (np.empty((len(winner), len(self.bias))) for _ in range(2))
+        nothing = exponent.max(axis=1) + np.log(np.finfo(np.float64).tiny)  # stands for log 0
+        for label in np.unique(winner).tolist():
+            at = np.flatnonzero(winner == label)
+            for other in range(len(self.bias)):
+                coef = self.coef[other] - self.coef[label]
+                bias = self.bias[other] - self.bias[label]
+                log_sums = []
+                for sign in (1, -1):
+                    side = sign * coef > 0
+                    terms = exponent[at][:, side] + np.log(sign * coef[side])
+                    found = special.logsumexp(terms, axis=1) if side.any() else -np.inf
+                    with np.errstate(divide="ignore"):
+                        log_bias = np.log(max(sign * bias, 0.0))
+                    log_sums.append(np.logaddexp(np.maximum(found, nothing[at]), log_bias))
+                logits[at, other] = log_sums[0] - log_sums[1]
+                units[at, other] = 10 + np.abs(log_sums).sum(axis=0)
+        return logits, units
 
 
 def _rbf_radius(values: FloatArray, bias: float, norm: float, gamma: float) -> FloatArray:

@@ -6,6 +6,7 @@ made here was compared with the ``decision_function`` that it stands for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -22,6 +23,7 @@ from trueboundary.classifiers.stored_classifiers import register
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _CHUNK = 2048  # support vectors (or points) whose kernel values are held at a time
+_MOST_KERNEL_VALUES = 1 << 22  # of several machines that are held at a time, for 32 MB
 _TOLERANCE = 1e-6  # of the agreement with scikit-learn
 _N_CHECKED = 100  # training points at which a newly fitted machine is compared
 _CACHE_MIB = 500  # kernel values kept while fitting; scikit-learn's 200 slow down large sets
@@ -245,16 +247,22 @@ class RBFSVM(_OfAnyShape, BinaryClassifier):
 class OneAgainstRestSVM(_OfAnyShape):
     """Gaussian-kernel machines of K >= 3 classes, each trained to tell one class from the rest.
 
-    The logit of a class is the decision function of its machine,
+    The class whose machine has the largest decision function,
 
         ``f_k(x) = b_k + sum_i a_ki exp(-gamma ||x - s_i||**2)``,
 
-    as scikit-learn's OneVsRestClassifier decides. All machines have one gamma, and one list of
+    wins, as with scikit-learn's OneVsRestClassifier. All machines have one gamma, and one list of
     support vectors with a coefficient for each machine, 0 where it is none of its own: every
     kernel value is computed once. Between two classes the sign of an `RBFSVM` decides; see `pair`.
 
-    Far from all support vectors the logits become the constants b_k without a gradient, more than
-    ``26 / sqrt(gamma)`` away in float64, in which the parameters are unless converted.
+    As those of an `RBFSVM`, the logits are not the f_k themselves, which attacks climb badly and
+    which have no gradient far from all support vectors. That of the class w which wins is 0, and
+    that of any other class k is the margin of ``pair(w, k)``,
+
+        ``log(S+(x) + max(b, 0)) - log(S-(x) + max(-b, 0))``
+
+    with the coefficients ``a_k - a_w`` and the bias ``b = b_k - b_w``. So logits can be compared at
+    one point alone; `decision_function` gives the f_k.
 
     Parameters
     ----------
@@ -296,6 +304,7 @@ class OneAgainstRestSVM(_OfAnyShape):
         self.support_vectors = _frozen(support_vectors)
         self.dual_coef = _frozen(dual_coef)
         self.bias = _frozen(bias)
+        self._kept: tuple[Any, ...] | None = None
 
     @property
     def n_classes(self) -> int:
@@ -303,25 +312,14 @@ class OneAgainstRestSVM(_OfAnyShape):
         return len(self.bias)
 
     def outputs(self, x: Tensor) -> Tensor:
-        """Return the decision function of every class, shape ``(n, K)``."""
-        centre = self.support_vectors.mean(dim=0)  # as in RBFSVM
-        x = self._flat(x) - centre
-        shared = self.gamma * x.square().sum(1, keepdim=True)
-        found = self.bias.expand(len(x), -1)
-        for rows, coef in zip(
-            torch.split(self.support_vectors, _CHUNK),
-            torch.split(self.dual_coef, _CHUNK, dim=1),
-            strict=True,
-        ):
-            rows = rows - centre
-            constant = -self.gamma * rows.square().sum(1)
-            exponent = torch.addmm(constant, x, rows.T, alpha=2 * self.gamma) - shared
-            found = found + exponent.exp() @ coef.T
-        return found
+        """Return the logits, shape ``(n, K)``: 0 for the class that wins, at most 0 for others."""
+        return torch.cat([self._logits(exponents) for exponents in self._exponents(x)])
 
     def decision_function(self, x: Tensor) -> Tensor:
-        """Return the same as `outputs`, under the name that scikit-learn gives it."""
-        return self.outputs(x)
+        """Return the f_k, shape ``(n, K)``, as scikit-learn's function of that name does."""
+        return torch.cat(
+            [exponents.exp() @ self.dual_coef.T + self.bias for exponents in self._exponents(x)]
+        )
 
     def pair(self, own: int, other: int) -> RBFSVM:
         """Return what decides between two classes, 0 for `own` and 1 for `other`.
@@ -356,6 +354,55 @@ class OneAgainstRestSVM(_OfAnyShape):
         support = torch.zeros(n_support, arguments["dim"])
         coef = torch.zeros(n_classes, n_support)
         return cls(support, coef, torch.zeros(n_classes), arguments["gamma"])
+
+    def _exponents(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield ``-gamma ||x - s_i||**2``, shape ``(n, n_support)``, some points at a time."""
+        centre, support, constant = self._centred()
+        for rows in torch.split(self._flat(x), max(1, _MOST_KERNEL_VALUES // len(support))):
+            points = rows - centre
+            shared = self.gamma * points.square().sum(1, keepdim=True)
+            yield torch.addmm(constant, points, support.T, alpha=2 * self.gamma) - shared
+
+    def _centred(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the mean support vector, all relative to it, and what of exponents is theirs.
+
+        As in `RBFSVM`, but kept: an attack asks about few points at a time, for which all this
+        would take longer than the rest.
+        """
+        own = self.support_vectors
+        state = (own._version, own.dtype, own.device)
+        if self._kept is None or self._kept[0] is not own or self._kept[1] != state:
+            with torch.inference_mode(False), torch.no_grad():
+                centre = own.mean(dim=0)
+                support = own - centre
+                constant = -self.gamma * support.square().sum(1)
+            self._kept = own, state, (centre, support, constant)
+        parts: tuple[Tensor, Tensor, Tensor] = self._kept[2]
+        return parts
+
+    def _logits(self, exponents: Tensor) -> Tensor:
+        """Return the logits of points, given the exponents of their kernel values."""
+        top = exponents.detach().amax(dim=1, keepdim=True)
+        kernel = (exponents - top).exp()  # the nearest support vector has 1, however far it is
+        tiny = torch.finfo(kernel.dtype).tiny
+        with torch.no_grad():
+            # All f_k times one factor, which is as large as their biases allow.
+            factor = (-top).clamp(max=-0.9 * math.log(tiny))
+            decision = (kernel * (top + factor).exp()) @ self.dual_coef.T + self.bias * factor.exp()
+            winner = decision.argmax(dim=1)
+        logits = kernel.new_zeros(len(kernel), self.n_classes)
+        for label in sorted(set(winner.tolist())):
+            at = (winner == label).nonzero().squeeze(1)
+            coef, bias = self.dual_coef - self.dual_coef[label], self.bias - self.bias[label]
+            log_sums = [
+                torch.logaddexp(
+                    (kernel[at] @ (sign * coef).clamp(min=0).T).clamp(min=tiny).log() + top[at],
+                    (sign * bias).clamp(min=0).log(),
+                )
+                for sign in (1, -1)
+            ]
+            logits[at] = log_sums[0] - log_sums[1]
+        return logits
 
 
 class OneAgainstOneSVM(_OfAnyShape):
@@ -1016,9 +1063,7 @@ def _check_agreement(
         )
     points = torch.from_numpy(x)
     own = (
-        svm.decision_function(points)
-        if isinstance(svm, LinearSVM | RBFSVM)
-        else svm.outputs(points)
+        svm.outputs(points) if isinstance(svm, SoftmaxRegression) else svm.decision_function(points)
     )
     difference = np.abs(own.numpy() - expected)
     worst = float((difference / np.maximum(1.0, np.abs(expected))).max())
