@@ -5,13 +5,16 @@ import re
 import shlex
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 import typer
 
 from trueboundary.cli.commands import app
+from trueboundary.datasets import make_dataset
 from trueboundary.experiments import experiments, read_claims
 from trueboundary.experiments.papers import PAPERS
+from trueboundary.problems import fit_image_problem
 from trueboundary.report.markdown import BEGIN, END
 from trueboundary.runs import plan_files
 
@@ -26,14 +29,46 @@ SMALLER = {
     "n_steps=2000": "n_steps=200",
     "n_points=100_000": "n_points=10_000",
     "problem, n_points=50": "problem, n_points=5",
+    "tb.distances(mine, digits)": "tb.distances(mine, digits, n_points=2)",
+    "digits, n_points=20": "digits, n_points=2",
 }
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with a small data set of ten classes, in place of one that takes minutes."""
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 10
+    x = np.zeros((200, 28, 28), np.float32)
+    for image, label in zip(x, y, strict=True):  # a bright stripe, lower for each class
+        image[2 * label + 2 : 2 * label + 8, 4:24] = 1.0
+    x = x.reshape(200, -1) + 0.1 * rng.normal(size=(200, 784)).astype(np.float32)
+    problem = fit_image_problem(
+        x,
+        y,
+        image_shape=(1, 28, 28),
+        n_components=1,
+        n_factors=2,
+        max_iter=5,
+        noise_std=0.1,
+        class_names=tuple("0123456789"),
+    )
+    folder = tmp_path_factory.mktemp("made")
+    make_dataset(
+        problem, folder / "digits", n_train=100, n_test=100, n_certified=20, n_accuracy=100
+    )
+    return folder
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_python_example_runs_by_itself(
-    block: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    block: str,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    made = 'load_dataset("digits")' in block
+    monkeypatch.chdir(request.getfixturevalue("digits") if made else tmp_path)
     for large, small in SMALLER.items():
         block = block.replace(large, small)
     with torch.random.fork_rng():  # a reader's own network draws from the global generator
