@@ -285,5 +285,5 @@ def test_random_classes_of_unlike_shapes(gibbs):
             ratios.append(found.distance[rows][least > 0] / least[least > 0])
     # All at once and pair by pair try the same blends, but for a few.
     ratio = torch.cat(ratios)
-    assert (ratio > 0.5).all()
+    assert (ratio > 0.99).all()
     assert ratio.median() == pytest.approx(1, abs=1e-9)

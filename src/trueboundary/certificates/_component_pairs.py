@@ -510,7 +510,11 @@ class PairSearch:
         Within `known` (n, classes) that is proven of each class already, which counts where there
         are several: one may be proven in one way, and another in the other.
         """
-        high = self._sum_reach()
+        if known.shape[1] > 1:
+            # Entropy can carry the bound of what was tried beyond cheap bounds of what was not.
+            beyond = self.sum_reach(np.where(self.leader < 0, np.inf, self.reach))
+            self._add_first(*np.nonzero((self.leader < 0) & (self.reach < beyond[:, None])))
+        high = self.sum_reach(self.reach)
         endless = np.isinf(high)  # each other component alone loses everywhere; their sum may not
         ball = np.where(endless, self._far(), high)
         clear = self._least_lead(ball) >= _NEGLIGIBLE
@@ -546,9 +550,9 @@ class PairSearch:
         np.maximum.at(far, self.tried.row, 2 * np.linalg.norm(newton, axis=1))
         return far
 
-    def _sum_reach(self) -> FloatArray:
-        """Return radii (n,) beyond which one component of the other class alone is too much."""
-        reach = self.reach.copy()
+    def sum_reach(self, reach: FloatArray) -> FloatArray:
+        """Return radii (n,) beyond which one component alone is too much, at least `reach`."""
+        reach = reach.copy()
         mixed = np.flatnonzero(self.tried.bonus > 0)
         tried = self.tried
         found = project_quadric(

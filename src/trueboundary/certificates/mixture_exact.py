@@ -261,7 +261,7 @@ def _solve_block(
         search.add_shared()
     cheap = class_radii(search.own, others)
     radius = search.sum_radius(cheap)
-    short = radius < (1 - _SHORT) * search.reach.min(axis=1)
+    short = radius < (1 - _SHORT) * search.sum_reach(search.reach)
     if len(others) > 1 and short.any():
         search.run_each_class(np.flatnonzero(short))
         radius = np.maximum(radius, search.sum_radius(cheap))
