@@ -10,7 +10,7 @@ from typing import Any
 
 #: Folders of this package, in the order of the report. Each one's ``__init__`` states its ``TITLE``
 #: and the order of its ``MODULES``; beside it lie ``claims.toml`` and ``scales.toml``.
-PAPERS: tuple[str, ...] = ("spheres", "bayes", "truth")
+PAPERS: tuple[str, ...] = ("spheres", "bayes", "truth", "beyond")
 
 
 def title(paper: str) -> str:

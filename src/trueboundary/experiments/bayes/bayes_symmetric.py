@@ -31,7 +31,7 @@ from trueboundary.experiments.images.image_plans import (
     image_task,
     words_of,
 )
-from trueboundary.experiments.images.orderings import decide, extreme_share
+from trueboundary.experiments.images.orderings import BRITTLE, decide, extreme_share
 from trueboundary.experiments.images.sheets import Sheet, sheet_panel
 from trueboundary.experiments.summaries import mean_of_points, ratio_of_means
 from trueboundary.figures import COLOURS, new_figure
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 ATTACKS: tuple[AttackName, ...] = ("gradient", "nearest")
 _TABLE_CLAIMS = {"mnist/0-6": "B2.1", "mnist/2-7": "B2.2", "mnist/4-5": "B2.3"}
-_BRITTLE = 0.75
 
 
 def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
@@ -70,7 +69,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
             found = distances(runs[f"{row['dataset']}/{row['classifier']}/{attack}"])
             row[f"mean_l2_{attack}"] = mean_of_points(found)[0]
             row[f"n_failed_{attack}"] = int((~np.isfinite(found)).sum())
-    claims = claims_on_four(runs, rows, brittle=_BRITTLE) | {
+    claims = claims_on_four(runs, rows, brittle=BRITTLE) | {
         "B2.4": lambda: extreme_share(rows, "accuracy", min),
         "B1.9d": lambda: _wide_kernel(runs[f"{names[0]}/gammas"]),
         "T11": lambda: _criterion(runs, rows),

@@ -12,6 +12,7 @@ from trueboundary.experiments.images.attack_tables import (
     nearest_distances,
 )
 from trueboundary.experiments.images.orderings import (
+    ACCURATE,
     accurate_and_brittle,
     apart,
     extreme_share,
@@ -20,9 +21,6 @@ from trueboundary.experiments.images.orderings import (
 )
 from trueboundary.experiments.summaries import Estimate, all_of, ratio_of_means
 from trueboundary.runs import Run
-
-#: The CNN counts as accurate from here.
-_ACCURATE = 0.98
 
 
 def claims_on_four(
@@ -51,7 +49,7 @@ def claims_on_four(
     return {
         "B1.6": lambda: extreme_share(of("optimal"), "accuracy", min),
         "B1.8": lambda: accurate_and_brittle(
-            of("CNN"), list(ratios("CNN").values()), accurate=_ACCURATE, brittle=brittle
+            of("CNN"), list(ratios("CNN").values()), accurate=ACCURATE, brittle=brittle
         ),
         "B1.9a": lambda: smallest(
             ratios("RBF SVM"), n_points, "The same points for both, by data set"

@@ -42,7 +42,8 @@ class AttackedImages(Pieced, OfClassifier):
     Success is a changed decision, as in the journal version of the paper: a point that is
     misclassified to begin with is attacked like any other. All classifiers are attacked at the
     same points, given task, number and seed. Of more than two classes the one that is ``reached``
-    is kept as well.
+    is kept as well, and the way into each of them is searched, except for the optimal classifier,
+    whose nearest errors its proof finds.
 
     Parameters
     ----------
@@ -97,6 +98,11 @@ class AttackedImages(Pieced, OfClassifier):
         """Return what is searched for."""
         return f"searching for nearest errors of the {self.name}, {self.task.name}"
 
+    @property
+    def into_each(self) -> bool:
+        """Whether the way into every other class is searched."""
+        return self.task.fit.n_classes > 2 and self.classifier is not None
+
     def whole_cost(self) -> float:
         """Return about the time of all points."""
         return self.seconds(self.n_points)
@@ -108,7 +114,8 @@ class AttackedImages(Pieced, OfClassifier):
         # points.
         n_fixed = 30 if self.task.variant == "asymmetric" else 150
         usual = {"nearest": 50, "gradient": 12, "gradient-fixed": n_fixed, "cw": descents}
-        n_steps = math.ceil(usual.get(self.attack, 0.4 * descents))
+        n_ways = self.task.fit.n_classes - 1 if self.into_each else 1
+        n_steps = n_ways * math.ceil(usual.get(self.attack, 0.4 * descents))
         n_calls, n_passes = n_steps * -(-n_points // _PIECE_POINTS), n_steps * n_points
         moving = n_calls * RATES.attack_call + n_passes * self.task.fit.n_pixels * RATES.attack_step
         start = RATES.run + self.task.seconds_of_points(self.n_points)
@@ -185,7 +192,7 @@ class AttackedImages(Pieced, OfClassifier):
             distance = torch.where(result.distance.isfinite(), away, math.inf)
             found["distance_to_box"] = (inside - x).double().norm(dim=1).numpy()
         else:
-            result = attack(model, x, predicted)
+            result = attack(model, x, predicted, target="each" if self.into_each else None)
             distance = result.distance.double()
         if self.task.fit.n_classes > 2:  # of two classes the other one is reached
             with torch.no_grad():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def classifier_colours(names: Sequence[str]) -> dict[str, str]:
     """Return the colours of classifiers, the same in every figure."""
     hues = {"optimal": "truth", "CNN": "inner", "linear SVM": "orange", "RBF SVM": "green"}
+    hues |= {"softmax regression": "orange", "TRADES": "sky"}
     return {name: COLOURS[hues[name]] for name in names}
 
 

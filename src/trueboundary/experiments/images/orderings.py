@@ -17,6 +17,12 @@ from trueboundary.experiments.images.attack_tables import estimate, names_of
 from trueboundary.experiments.images.image_plans import words_of
 from trueboundary.experiments.summaries import Estimate, all_of, extreme
 
+#: A classifier of digits counts as accurate from here on.
+ACCURATE = 0.98
+#: Its mean attack over the optimal classifier's counts as brittle up to the first, and as almost as
+#: robust from the second on.
+BRITTLE, ROBUST = 0.75, 0.8
+
 _WORDS = {True: "yes", False: "no", None: "open"}
 
 
