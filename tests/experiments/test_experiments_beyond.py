@@ -102,9 +102,12 @@ def test_nearest_errors_are_of_other_classes(runs: Mapping[str, Run]) -> None:
 
 def test_error_rates_of_classes(runs: Mapping[str, Run]) -> None:
     test = runs[f"{ten.CNN}/test"]
-    rates, label = ten.error_rates(test), test.arrays["label"]
-    n = np.bincount(label)
-    assert (rates * n).sum() == pytest.approx((~test.arrays["correct"]).sum())
+    rows = ten.class_rows(test)
+    assert [row["class"] for row in rows] == [0, 1, 2]
+    assert sum(row["n_points"] for row in rows) == test.summary["n_points"]
+    wrong = test.summary["n_points"] - test.summary["n_correct"]
+    assert sum(row["n_errors"] for row in rows) == wrong
+    assert all(row["low"] <= row["rate"] <= row["high"] for row in rows)
 
 
 def test_the_analysis_says_what_was_found(runs: Mapping[str, Run]) -> None:
@@ -115,5 +118,6 @@ def test_the_analysis_says_what_was_found(runs: Mapping[str, Run]) -> None:
         assert analysis.measurements[finding].number == pytest.approx(own / best)
     assert len(analysis.remarks) == len(ten.CLASSIFIERS)
     assert analysis.remarks[0].startswith("Optimal: accuracy")
-    (panel,) = analysis.panels
-    assert [row["classifier"] for row in panel.data] == list(ten.CLASSIFIERS)
+    distances, rates = analysis.panels
+    assert [row["classifier"] for row in distances.data] == list(ten.CLASSIFIERS)
+    assert len(rates.data) == 3 * len(ten.CLASSIFIERS)

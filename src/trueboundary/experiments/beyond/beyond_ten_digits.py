@@ -20,7 +20,7 @@ from trueboundary.experiments.images.attack_tables import distance_row, share, w
 from trueboundary.experiments.images.attacked_images import AttackedImages, Floats, distances
 from trueboundary.experiments.images.availability import unless_images_are_missing
 from trueboundary.experiments.images.certified_images import CertifiedImages
-from trueboundary.experiments.images.drawn_rows import classifier_colours
+from trueboundary.experiments.images.drawn_rows import classifier_colours, draw_groups
 from trueboundary.experiments.images.image_plans import (
     Settings,
     planned_cnn,
@@ -38,6 +38,7 @@ from trueboundary.experiments.summaries import (
     median_of_points,
     ratio_of_means,
     share_measurement,
+    share_row,
 )
 from trueboundary.figures import COLOURS, new_figure
 from trueboundary.plurals import plural
@@ -94,7 +95,7 @@ def analyse(runs: Mapping[str, Run], settings: Settings) -> Analysis:
         "T17": _same_class(runs),
     }
     return Analysis(
-        panels=[_panel(runs, rows, settings)],
+        panels=[_distances(runs, rows, settings), _rates(runs, settings)],
         measurements={
             name: found for name, found in measurements.items() if not np.isnan(found.number)
         },
@@ -113,7 +114,7 @@ def classifier_row(runs: Mapping[str, Run], words: str) -> Row:
     """Return one row of the table: what is known of a classifier at the points."""
     upper, lower = upper_bounds(runs, words), runs[f"{words}/proven"].arrays["lower"]
     test = runs[f"{words}/test"]
-    rates = error_rates(test)
+    worst = max(class_rows(test), key=lambda row: float(row["rate"]))
     ratio = ratio_of_means(upper, upper_bounds(runs, OPTIMAL))
     return (
         distance_row(upper, classifier=words)
@@ -123,16 +124,17 @@ def classifier_row(runs: Mapping[str, Run], words: str) -> Row:
         | {"is": "" if words == OPTIMAL else verdict(ratio)}
         | share("accuracy", test.summary["n_correct"], test.summary["n_points"])
         | {"n_test": test.summary["n_points"]}
-        | {"worst_class": int(np.argmax(rates)), "worst_error_rate": float(rates.max())}
+        | {"worst_class": worst["class"], "worst_error_rate": worst["rate"]}
     )
 
 
-def error_rates(test: Run) -> Floats:
-    """Return the error rate of each class on test points, 0 where there are none."""
+def class_rows(test: Run) -> Rows:
+    """Return the error rate of each class that has test points, with its interval."""
     label, wrong = test.arrays["label"], ~test.arrays["correct"]
     n_wrong, n = np.bincount(label, wrong), np.bincount(label)
-    rates: Floats = n_wrong / np.maximum(n, 1)
-    return rates
+    return [
+        {"class": of} | share_row(int(n_wrong[of]), int(n[of])) for of in np.flatnonzero(n).tolist()
+    ]
 
 
 def verdict(ratio: Estimate) -> str:
@@ -205,7 +207,7 @@ def _remark(row: Row) -> str:
         f"[{row['accuracy_low']:.4f}, {row['accuracy_high']:.4f}]"
     )
     if row["worst_error_rate"]:
-        text += f", at worst {1 - row['worst_error_rate']:.3f} on class {row['worst_class']}"
+        text += f", at worst that of class {row['worst_class']}, {1 - row['worst_error_rate']:.3f}"
     text += (
         f"; nearest errors known at {row['mean_l2']:.3f} on average, {row['median_l2']:.3f} in the "
         "median"
@@ -219,7 +221,7 @@ def _remark(row: Row) -> str:
     return f"{text}."
 
 
-def _panel(runs: Mapping[str, Run], rows: Rows, settings: Settings) -> Panel:
+def _distances(runs: Mapping[str, Run], rows: Rows, settings: Settings) -> Panel:
     from trueboundary.data import parse_classes
 
     source, names = parse_classes(settings["dataset"])
@@ -241,6 +243,44 @@ def _panel(runs: Mapping[str, Run], rows: Rows, settings: Settings) -> Panel:
         "known error is nearer than a distance; faint: the distances within which there is proven "
         "to be none, where a proof is known. Middle and right: at how many of the points that a "
         "classifier gives to a class (row) the nearest error known is of another (column).",
+        draw,
+        rows,
+    )
+
+
+def _rates(runs: Mapping[str, Run], settings: Settings) -> Panel:
+    from trueboundary.data import parse_classes
+
+    names = parse_classes(settings["dataset"])[1]
+    rows = [
+        row | {"classifier": words, "rate_low": row["low"], "rate_high": row["high"]}
+        for words in CLASSIFIERS
+        for row in class_rows(runs[f"{words}/test"])
+    ]
+
+    def draw() -> Figure:
+        figure, (axes,) = new_figure(width=9.0, height=3.6)
+        draw_groups(
+            axes,
+            rows,
+            classifier_colours(CLASSIFIERS),
+            group="class",
+            series="classifier",
+            value="rate",
+            words=lambda label: names[int(label)],
+            step=0.16,
+        )
+        axes.set(xlabel="class", ylabel="error rate")
+        axes.set_ylim(bottom=0)
+        axes.legend(frameon=False, fontsize=9, ncols=len(CLASSIFIERS), loc="upper center")
+        axes.set_ylim(top=1.15 * axes.get_ylim()[1])
+        return figure
+
+    return Panel(
+        "ten-digits-rates",
+        "Error rates by class",
+        "Share of test points of each class that a classifier gives to another one, with 95 % "
+        "intervals. The optimal classifier's is the least that any can have.",
         draw,
         rows,
     )

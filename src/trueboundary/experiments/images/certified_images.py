@@ -43,8 +43,7 @@ class CertifiedImages(OfClassifier):
         """Return about the time of all points; other proofs than the optimal one's take little."""
         start = RATES.run + self.task.seconds_of_points(self.n_points)
         if self.classifier is None:
-            n_pairs = self.task.fit.n_classes - 1
-            return start + n_pairs * self.n_points * self.task.fit.n_parameters * RATES.bracket
+            return start + self.n_points * self.task.fit.n_parameters * RATES.bracket
         return start + self.seconds_of_passes(1, self.n_points)
 
     def measure(self, context: Context) -> RunResult:
