@@ -64,6 +64,12 @@ def test_pairs_are_of_two_classes_alone() -> None:
         image_task("mnist", settings, 0)
 
 
+def test_a_pair_is_refused_before_any_work() -> None:
+    with pytest.raises(ValueError, match="three classes or more, got 'mnist/0-6'; bayes"):
+        EXPERIMENT.runs("smoke", overrides={"dataset": "mnist/0-6"})
+    assert EXPERIMENT.runs("smoke", overrides={"dataset": "mnist/0-1-2"})
+
+
 def test_every_classifier_tells_all_classes_apart(runs: Mapping[str, Run]) -> None:
     for words in ten.CLASSIFIERS[1:]:
         assert load_model(runs[words], FINAL).n_classes == 3

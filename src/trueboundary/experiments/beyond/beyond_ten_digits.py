@@ -62,6 +62,11 @@ _RATIOS = {"T12": CNN, "T13": RBF, "T14": SOFTMAX, "T15": TRADES}
 def plan(settings: Settings, seed: int, device: str) -> dict[str, RunConfig]:
     """Train four classifiers, and attack, certify and test them and the optimal one."""
     task = task_of_classes(settings["dataset"], settings, seed)
+    if task.fit.n_classes < 3:
+        raise ValueError(
+            f"it asks about three classes or more, got {settings['dataset']!r}; bayes-symmetric is "
+            "about pairs"
+        )
     n_train, n_points = settings["n_train"], settings["n_points"]
     classifiers: dict[str, TrainedClassifier | None] = {
         OPTIMAL: None,
