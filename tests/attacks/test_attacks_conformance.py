@@ -8,11 +8,16 @@ import torch
 from torch import Tensor
 
 from trueboundary.attacks import (
+    DDN,
+    FMN,
+    PGD,
     Attack,
     AttackStatus,
     Box,
     CarliniWagnerL2,
+    DeepFool,
     Domain,
+    HopSkipJump,
     LogDensityGradient,
     ManifoldAttack,
     NearestError,
@@ -37,6 +42,16 @@ ATTACKS: dict[str, tuple[Attack, Domain]] = {
     "nearest-error-shell": (NearestError(), Shell(1.0, 1.3)),
     "log-density": (LogDensityGradient(), Box(-2.0, 2.0)),
     "log-density-fixed-step": (LogDensityGradient("fixed-step"), Space()),
+    "ddn": (DDN(), Space()),
+    "ddn-sphere": (DDN(n_steps=150), Sphere()),
+    "fmn": (FMN(), Box(-2.0, 2.0)),
+    "fmn-shell": (FMN(), Shell(1.0, 1.3)),
+    "deepfool": (DeepFool(), Space()),
+    "deepfool-sphere": (DeepFool(), Sphere()),
+    "pgd": (PGD(1.5, n_restarts=3), Box(-2.0, 2.0)),
+    "pgd-sphere": (PGD(1.9, to_boundary=False), Sphere()),
+    "labels-only": (HopSkipJump(n_steps=3, n_probes=10), Space()),
+    "labels-only-sphere": (HopSkipJump(n_steps=3, n_probes=10), Sphere()),
 }
 
 
@@ -79,6 +94,8 @@ def test_failures_have_the_right_reason(
     generator: torch.Generator,
 ) -> None:
     attack, domain = case
+    if isinstance(attack, HopSkipJump):  # labels say no more, but that a point has none
+        expected = {AttackStatus.BUDGET_SPENT, AttackStatus.NON_FINITE}
     x = torch.nn.functional.normalize(torch.randn(4, 6, generator=generator).double(), dim=1)
     result = attack(margin, x, torch.zeros(4, dtype=torch.int64), domain=domain)
     assert {AttackStatus.from_code(code) for code in result.status.tolist()} <= expected

@@ -21,7 +21,7 @@ from trueboundary.attacks.results import AttackStatus
 from trueboundary.attacks.target import Search, Target
 from trueboundary.domains import dot, norm, per_sample, unit
 
-_FIRST_STEP = 0.01  # default step, of the distance at which an error is expected
+FIRST_STEP = 0.01  # default step, of the distance at which an error is expected
 _SHORTEST_STEP = 1e-7  # of the first step: a climb does not try shorter ones
 _LONGEST_STEP = 1e6  # of the expected distance and of the point: nor longer ones
 _CLEAR = 16.0  # a change above this many roundings of the margin is none of them
@@ -60,7 +60,7 @@ def expected_distance(target: Target, points: Tensor, value: Tensor, gradient: T
     slope = dot(gradient, uphill(target, points, gradient))
     reach = target.domain.reach(points, value.abs() / slope)
     rounding = torch.finfo(points.dtype).eps * norm(points)
-    return torch.maximum(reach, 4 * rounding / _FIRST_STEP)
+    return torch.maximum(reach, 4 * rounding / FIRST_STEP)
 
 
 def best_of_starts(
@@ -87,6 +87,13 @@ def best_of_starts(
             torch.where(swap, other.score, best.score),
         )
     return best
+
+
+def rescaled(target: Target, points: Tensor, length: Tensor) -> Tensor:
+    """Return what lies at path lengths ``length (n,)`` from the samples, towards or past points."""
+    there = norm(target.domain.log(target.x, points))
+    fraction = torch.where(there > 0, length / there, 1.0)
+    return target.domain.interpolate(target.x, points, fraction)
 
 
 def _random_start(target: Target, farthest: Tensor, stream: int) -> Tensor:
@@ -143,7 +150,7 @@ def climb_to_error(
 
         length = lengths[active]
         if bool(length.isnan().any()):  # a flat start says little of the distance: ask again
-            estimate = _FIRST_STEP * expected_distance(part, points, value, gradient)
+            estimate = FIRST_STEP * expected_distance(part, points, value, gradient)
             length = torch.where(length.isnan(), estimate, length)
             lengths[active[~flat]] = length[~flat]
         if bool((flat & ~stuck).any()):
@@ -238,7 +245,7 @@ def climb_to_worst(
     step_size: float | None,
     stream: int,
     stop_at_error: bool = False,
-    first_step: float = _FIRST_STEP,
+    first_step: float = FIRST_STEP,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Climb the wrongness until no step helps; return points, their wrongness and status codes.
 
@@ -252,17 +259,11 @@ def climb_to_worst(
 
     Without a ``step_size`` the first step is a part, ``first_step``, of the expected distance.
     """
-    best, value, direction, first = _kicked(
-        target, start, step_size=step_size, stream=stream, first_step=first_step
-    )
-    finite = value.isfinite() & direction.flatten(1).isfinite().all(1)
-    value = torch.where(finite, value, torch.full_like(value, -math.inf))
-    direction = torch.where(per_sample(finite, direction), direction, torch.zeros_like(direction))
+    begin = kicked(target, start, stream=stream, step_size=step_size, first_step=first_step)
+    best, first, finite, status = begin.points, begin.length, begin.is_finite, begin.status
+    value = torch.where(finite, begin.value, -math.inf)
+    direction = torch.where(per_sample(finite, best), begin.direction, 0.0)
     flat = finite & (norm(direction) == 0)
-    status = torch.full_like(target.index, AttackStatus.BUDGET_SPENT.code)
-    status[flat] = AttackStatus.GRADIENT_VANISHED.code
-    status[~finite] = AttackStatus.NON_FINITE.code
-    status[value > 0] = AttackStatus.FOUND.code
 
     scale = torch.maximum(first / first_step, norm(start))
     longest = torch.minimum(2 * target.domain.span(start), _LONGEST_STEP * scale)
@@ -381,23 +382,58 @@ class _Trials:
         return after, ended
 
 
-def _kicked(
-    target: Target, start: Tensor, *, step_size: float | None, stream: int, first_step: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the starts with wrongness, uphill directions and first steps, flat ones kicked."""
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where a climb starts: points, their wrongness and its gradient, the way up, a first step."""
+
+    points: Tensor  # (n, *event)
+    value: Tensor  # (n,)
+    gradient: Tensor  # (n, *event)
+    direction: Tensor  # (n, *event), of length 1, or 0 where nothing leads up
+    length: Tensor  # (n,)
+
+    @property
+    def is_finite(self) -> Tensor:
+        """Whether wrongness and way up are finite numbers, ``(n,)``."""
+        return self.value.isfinite() & self.direction.flatten(1).isfinite().all(1)
+
+    @property
+    def status(self) -> Tensor:
+        """Status codes ``(n,)``: why a climb cannot start, FOUND, or BUDGET_SPENT where it can."""
+        status = torch.full_like(self.value, AttackStatus.BUDGET_SPENT.code, dtype=torch.int64)
+        status[norm(self.direction) == 0] = AttackStatus.GRADIENT_VANISHED.code
+        status[~self.is_finite] = AttackStatus.NON_FINITE.code
+        status[self.is_finite & (self.value > 0)] = AttackStatus.FOUND.code
+        return status
+
+
+def kicked(
+    target: Target,
+    start: Tensor,
+    *,
+    stream: int,
+    step_size: float | None = None,
+    first_step: float = FIRST_STEP,
+) -> Start:
+    """Return starts; those of which nothing leads up are moved one first step at random.
+
+    Without a ``step_size`` the first step is a part, ``first_step``, of the expected distance.
+    """
     value, gradient = target.wrongness_and_gradient(start)
     direction = uphill(target, start, gradient)
     length = _first_length(target, start, value, gradient, step_size, first_step)
     flat = (norm(direction) == 0).nonzero().squeeze(1)
-    if flat.numel() == 0:
-        return start.clone(), value, direction, length
-    part, kicked = target.take(flat), start.clone()
-    kick = unit(part.domain.tangent(start[flat], part.noise(stream)))
-    kicked[flat] = part.domain.move(start[flat], kick, length[flat])
-    value[flat], gradient = part.wrongness_and_gradient(kicked[flat])
-    direction[flat] = uphill(part, kicked[flat], gradient)
-    length[flat] = _first_length(part, kicked[flat], value[flat], gradient, step_size, first_step)
-    return kicked, value, direction, length
+    points = start.clone()
+    if flat.numel() > 0:
+        part = target.take(flat)
+        kick = unit(part.domain.tangent(start[flat], part.noise(stream)))
+        points[flat] = part.domain.move(start[flat], kick, length[flat])
+        value[flat], gradient[flat] = part.wrongness_and_gradient(points[flat])
+        direction[flat] = uphill(part, points[flat], gradient[flat])
+        length[flat] = _first_length(
+            part, points[flat], value[flat], gradient[flat], step_size, first_step
+        )
+    return Start(points, value, gradient, direction, length)
 
 
 def _first_length(

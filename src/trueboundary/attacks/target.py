@@ -96,6 +96,32 @@ class Target:
         # A gradient may be expanded from one number; a search may write to what it gets.
         return self.in_points_dtype(values), gradient.clone(memory_format=torch.contiguous_format)
 
+    def leads_and_gradients(self, points: Tensor, n_most: int) -> tuple[Tensor, Tensor]:
+        """Return by how much other classes lead over each sample's own, and the gradients.
+
+        Those are ``(n, k)`` and ``(n, k, *event)``, of the ``n_most`` classes that lead most at
+        each point; of two classes, and where there is a goal, ``k`` is 1 and it is the wrongness.
+        They cost one evaluation and k passes back, and are counted so.
+        """
+
+        def leads(points: Tensor) -> Tensor:
+            found = outputs(self.classifier, points, allow_nan=True)
+            if found.ndim == 1 or self.goal is not None:
+                return self.lead_of(found)[:, None]
+            own = self.y.to(found.device)[:, None]
+            others = (found - found.gather(1, own)).scatter(1, own, -torch.inf)
+            return others.topk(min(n_most, found.shape[1] - 1), dim=1).values
+
+        values, gradients = value_and_gradient(leads, points)
+        self.n_forward[self.index] += 1
+        self.n_backward[self.index] += values.shape[1]
+        self.cut_off[self.index] |= gradients is None
+        if gradients is None:
+            gradients = torch.zeros_like(points)[:, None].expand(
+                -1, values.shape[1], *points.shape[1:]
+            )
+        return self.in_points_dtype(values), gradients
+
     def lead(self, points: Tensor) -> Tensor:
         """Return the wrongness in the classifier's own dtype, uncounted, with a graph."""
         return self.lead_of(outputs(self.classifier, points, allow_nan=True))

@@ -305,6 +305,7 @@ def value_and_gradient(
 ) -> tuple[Tensor, Tensor | None]:
     """Return values ``(n,)`` of a function of points and its gradient, whatever autograd's mode.
 
+    Of values ``(n, k)`` there are gradients ``(n, k, *event)``, from one call and k passes back.
     The gradient is None where the values do not depend on the points for autograd.
     """
     with torch.inference_mode(False), torch.enable_grad():
@@ -317,9 +318,15 @@ def value_and_gradient(
             with torch.no_grad():
                 values = function(leaf)
         gradient = None
-        if values.requires_grad:
+        if values.requires_grad and values.ndim == 1:
             ones = torch.ones_like(values)
             (gradient,) = torch.autograd.grad(values, leaf, ones, allow_unused=True)
+        elif values.requires_grad:
+            parts = [
+                torch.autograd.grad(part.sum(), leaf, retain_graph=True, materialize_grads=True)[0]
+                for part in values.unbind(1)
+            ]
+            gradient = torch.stack(parts, dim=1)
     return values.detach(), gradient
 
 
