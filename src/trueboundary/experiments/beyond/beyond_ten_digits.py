@@ -300,6 +300,7 @@ def _draw_distances(axes: Axes, runs: Mapping[str, Run], rows: Rows) -> None:
             axes.step(np.sort(lower), of, where="post", color=colour, alpha=0.4, lw=0.9)
     axes.set(xlim=(0, None), ylim=(0, 1), xlabel="distance to the nearest error (L2)")
     axes.set_ylabel("share of points that are nearer")
+    axes.plot([], [], color=COLOURS["grey"], alpha=0.4, lw=0.9, label="faint: proven")
     axes.legend(frameon=False, fontsize=8)
 
 
