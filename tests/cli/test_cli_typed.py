@@ -127,7 +127,7 @@ def test_images_at_no_path_are_refused(capsys, typed):
         (["run", "sums", "--out", "a", "--out", "b"], "--out is given twice, as 'a' and 'b'"),
         (
             ["dataset", "make", "photos", "--classes", "a", "b", "--classes", "c", "d"],
-            "--classes is given twice, as 'a b' and 'c d'",
+            "--classes is given twice; give all names at once",
         ),
     ],
 )

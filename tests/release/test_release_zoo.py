@@ -27,8 +27,11 @@ LITTLE = Effort(n_points=50, n_on_spheres=500, n_distances=3)
 PAIR = "synthetic-symmetric"
 NETWORKS = {"spheres-quadratic-d20-h40-n2000", "spheres-quadratic-d20-h40-online",
             "spheres-relu-d20-h32-d2-online"}  # fmt: skip
-CLASSIFIERS = {f"{PAIR}-{words}" for words in ("cnn", "linear-svm", "rbf-svm")}
-PROBLEMS = {PAIR, "synthetic-asymmetric", "spheres-d20"}
+THREE = "synthetic-0-1-2-symmetric"
+CLASSIFIERS = {f"{PAIR}-{words}" for words in ("cnn", "linear-svm", "rbf-svm")} | {
+    f"{THREE}-{words}" for words in ("cnn", "rbf-svm", "softmax-regression", "trades")
+}
+PROBLEMS = {PAIR, "synthetic-asymmetric", THREE, "synthetic-0-1-2-asymmetric", "spheres-d20"}
 
 
 @pytest.fixture(scope="module")

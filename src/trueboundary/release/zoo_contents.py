@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from trueboundary.experiments import get_experiment
 from trueboundary.experiments.images.image_fits import FIT, ImageTask
-from trueboundary.experiments.images.image_plans import CLASSIFIERS, words_of
+from trueboundary.experiments.images.image_plans import words_of
 from trueboundary.experiments.images.trained_classifiers import TrainedClassifier
 from trueboundary.experiments.networks.trained_networks import FINAL, OfNetwork, TrainedNetwork
 from trueboundary.runs import Run, RunConfig, Scale
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: The dimension of the spheres that names do not mention, that of the paper.
 _USUAL_DIM = 500
+#: Experiments on images, of one kind each or of several.
+_IMAGES = ("bayes-symmetric", "beyond-ten-digits")
 _OURS = "MIT, as trueboundary."
 _SPHERES = "points drawn from the spheres."
 _VARIANTS = {
@@ -27,6 +29,9 @@ _VARIANTS = {
     "asymmetric": "Each class has one broad component more, so that the optimal classifier is not "
     "robust (Richardson and Weiss 2021, Figure 5)",
 }
+
+
+_NUMBERS = {2: "Two", 3: "Three", 10: "Ten"}
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def groups(scale: Scale) -> Iterator[Group]:
     """Yield what the runs of a scale can give to the zoo.
 
     Of networks on the spheres the paper's own, trained as in the paper, and at the scale quick
-    the smaller one that becomes free of errors; of images every pair.
+    the smaller one that becomes free of errors; of images every pair, and all ten digits.
     """
     seen: set[str] = set()
     for experiment, prefixes in _networks(scale).items():
@@ -88,10 +93,11 @@ def groups(scale: Scale) -> Iterator[Group]:
                 if group.drafts[-1].name not in seen:
                     seen.add(group.drafts[-1].name)
                     yield group
-    images = get_experiment("bayes-symmetric")
-    runs = images.runs(scale)
-    for dataset in images.settings(scale)["dataset"]:
-        yield Group(images.id, scale, tuple(_of_pair(dataset, runs)))
+    for name in _IMAGES:
+        images = get_experiment(name)
+        runs, named = images.runs(scale), images.settings(scale)["dataset"]
+        for dataset in [named] if isinstance(named, str) else named:
+            yield Group(name, scale, tuple(_of_images(dataset, runs)))
 
 
 def _networks(scale: Scale) -> Mapping[str, tuple[str, ...]]:
@@ -149,15 +155,18 @@ def network_name(network: TrainedNetwork) -> str:
     return f"spheres-{network.architecture}{dim}-h{network.width}{depth}-{sample}"
 
 
-def _of_pair(dataset: str, runs: Mapping[str, RunConfig]) -> Iterator[Draft]:
-    """Yield both problems of a pair of classes, and the classifiers of the symmetric one."""
+def _of_images(dataset: str, runs: Mapping[str, RunConfig]) -> Iterator[Draft]:
+    """Yield both problems of some classes, and the classifiers of the symmetric one."""
+    # Runs of one data set are named by the classifier alone.
     trained = {
-        words: run
-        for words in CLASSIFIERS
-        if isinstance(run := runs.get(f"{dataset}/{words}"), TrainedClassifier)
+        name.removeprefix(f"{dataset}/"): run
+        for name, run in runs.items()
+        if isinstance(run, TrainedClassifier)
+        and (name.startswith(f"{dataset}/") or "/" not in name)
     }
     task = next(iter(trained.values())).task
     stem = dataset.replace("/", "-").lower()
+    n = task.fit.n_classes
     licence = task.fit.source.licence
     data = f"mixtures fitted to the training images of {words_of(dataset)}, rounded to float32."
     for variant, words in _VARIANTS.items():
@@ -165,7 +174,7 @@ def _of_pair(dataset: str, runs: Mapping[str, RunConfig]) -> Iterator[Draft]:
             f"{stem}-{variant}",
             "problem",
             f"{words_of(dataset)}, {variant}",
-            f"Two mixtures of {task.fit.n_components} factor analyzers with "
+            f"{_NUMBERS.get(n, str(n))} mixtures of {task.fit.n_components} factor analyzers with "
             f"{task.fit.n_factors} factors and noise of standard deviation {task.noise_std:g}. "
             f"{words}.",
             f"{stem}-{variant}",
@@ -181,8 +190,8 @@ def _of_pair(dataset: str, runs: Mapping[str, RunConfig]) -> Iterator[Draft]:
             name,
             "classifier",
             f"{words} on {words_of(dataset)}, symmetric",
-            f"Trained on {run.n_train:,} points of the problem (Richardson and Weiss 2021, Figure "
-            "6).",
+            f"Trained on {run.n_train:,} points of the problem"
+            + (" (Richardson and Weiss 2021, Figure 6)." if n == 2 else "."),
             f"{stem}-symmetric",
             f"points drawn from mixtures that were fitted to {words_of(dataset)}.",
             licence,

@@ -124,9 +124,9 @@ def _table(whose: str, measured: Mapping[str, Any]) -> list[str]:
         ("without an error found", [_failures(of_class) for of_class in found]),
     ]
     return [
-        f"| {whose} | class 0 | class 1 |",
-        "|---|---|---|",
-        *(f"| {name} | {cells[0]} | {cells[1]} |" for name, cells in rows),
+        f"| {whose} | {' | '.join(f'class {label}' for label in range(len(rates)))} |",
+        f"|---|{'---|' * len(rates)}",
+        *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows),
         "",
     ]
 
