@@ -1,5 +1,6 @@
 """The nearest error where it is known, on boundaries that are smooth and that have kinks."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -138,3 +139,19 @@ def test_curvature_of_a_quadratic_gives_newtons_step():
         memory.add(everyone, step[None], (matrix @ step)[None])
     slope = torch.randn(4, generator=generator, dtype=torch.float64)
     torch.testing.assert_close(memory.newton(slope[None])[0], torch.linalg.solve(matrix, slope))
+
+
+def test_of_ten_faces_the_nearest_is_found_and_not_the_steepest(generator: torch.Generator) -> None:
+    weight = torch.randn(10, 12, generator=generator, dtype=torch.float64)
+    weight[::2] *= 5  # steep ones lead where a climb begins
+    x = torch.randn(40, 12, generator=generator, dtype=torch.float64)
+    logits = x @ weight.T
+    y = logits.argmax(1)
+    gaps = logits.gather(1, y[:, None]) - logits
+    slopes = (weight[y][:, None] - weight[None]).norm(dim=2)
+    truth = torch.where(slopes > 0, gaps / slopes, math.inf).amin(1)
+    found = NearestError()(lambda points: points @ weight.T, x, y)
+    assert (found.distance / truth - 1).quantile(0.9) < 1e-4
+    one_way = NearestError(n_ways=1)(lambda points: points @ weight.T, x, y)
+    assert (found.distance <= one_way.distance * (1 + 1e-9)).all()
+    assert found.n_forward.sum() > one_way.n_forward.sum()

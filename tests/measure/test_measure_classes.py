@@ -59,10 +59,7 @@ def test_an_attack_on_any_three_logits_finds_what_the_bracket_holds(three):
         assert found.method.startswith("no certificate below, NearestError above")
         for each in (found, nearer):
             assert (each.upper >= proven.lower - 1e-4).all()
-        right = proven.upper > 0
-        assert np.isclose(np.median(found.upper[right] / proven.upper[right]), 1.0, rtol=1e-3)
-        # One search may end in the valley of another class; those into each class do not.
-        assert np.allclose(nearer.upper, proven.upper, rtol=1e-3, atol=1e-4)
+            assert np.allclose(each.upper, proven.upper, rtol=1e-3, atol=1e-4)
 
 
 def test_ten_logits_of_a_users_network_are_measured_on_a_pair_of_them(three):

@@ -198,6 +198,7 @@ class Attack(ABC):
         check_labels(y, n_classes)
         if goal is not None:
             check_labels(goal, n_classes, "targets")
+        target = replace(target, n_classes=n_classes)
         wrong_at_x = target.in_points_dtype(target.lead_of(at_x))
         known = ~wrong_at_x.isnan()
         # As argmax has it, which gives the first of equal logits.

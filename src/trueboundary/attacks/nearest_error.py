@@ -26,6 +26,7 @@ from random points beside the nearest error known. Cuts end what they began.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, fields
 
@@ -89,6 +90,9 @@ class NearestError(Attack):
         the boundary is smooth.
     n_cuts : int
         Largest number of cuts with tangent planes; each costs about six evaluations.
+    n_ways : int
+        Of more than two classes each other one is climbed into, and so many of the nearest first
+        errors are gone on from.
 
     References
     ----------
@@ -112,6 +116,7 @@ class NearestError(Attack):
     n_slides: int = 30
     n_hops: int = 6
     n_cuts: int = 30
+    n_ways: int = 2
 
     def __post_init__(self) -> None:
         for name, minimum in (
@@ -120,6 +125,7 @@ class NearestError(Attack):
             ("n_slides", 1),
             ("n_hops", 0),
             ("n_cuts", 0),
+            ("n_ways", 1),
         ):
             check_integer(name, getattr(self, name), minimum=minimum)
 
@@ -128,6 +134,14 @@ class NearestError(Attack):
         return best_of_starts(target, self._nearest, self.n_restarts, step_size=None)
 
     def _nearest(self, target: Target, start: Tensor, stream: int) -> Outcome:
+        if target.goal is not None or target.n_classes == 2:
+            return self._onwards(target, self._climb(target, start, stream), stream)
+        ways = self._ways(target, start, stream)
+        found = [self._onwards(target, way, stream) for way in ways[: self.n_ways]]
+        return functools.reduce(_better, found)
+
+    def _climb(self, target: Target, start: Tensor, stream: int) -> Outcome:
+        """Climb to a first error and go back to about where the path crosses the boundary."""
         reached, _, status = climb_to_worst(
             target,
             start,
@@ -143,10 +157,43 @@ class NearestError(Attack):
             part = target.take(found)
             coarse = part.filled(_COARSE)
             error = find_crossing(part, part.x, reached[found], tolerance=coarse)
-            error = self._refined(part, error, stream)
             reached[found] = error
             score[found] = -part.domain.distance(part.x, error)
         return Outcome(reached, status, score)
+
+    def _ways(self, target: Target, start: Tensor, stream: int) -> list[Outcome]:
+        """Climb into every other class; return the ways, those to the nearest first errors first.
+
+        The class that leads where a climb begins need not be the one whose errors are nearest.
+        """
+        ways = []
+        for goal in range(target.n_classes):
+            nowhere = torch.full_like(target.index, AttackStatus.CONVERGED.code)
+            way = Outcome(start.clone(), nowhere, target.filled(-math.inf))
+            rows = (target.y != goal).nonzero().squeeze(1)
+            if rows.numel() > 0:
+                of_rows = self._climb(target.take(rows).into(goal), start[rows], stream)
+                for name in ("endpoint", "status", "score"):
+                    getattr(way, name)[rows] = getattr(of_rows, name)
+            ways.append(way)
+        order = torch.stack([way.score for way in ways]).argsort(dim=0, descending=True)
+        rows = torch.arange(len(start), device=start.device)
+        stacked = [
+            torch.stack([getattr(way, name) for way in ways])
+            for name in ("endpoint", "status", "score")
+        ]
+        return [Outcome(*(part[chosen, rows] for part in stacked)) for chosen in order]
+
+    def _onwards(self, target: Target, first: Outcome, stream: int) -> Outcome:
+        """Slide and cut from first errors to nearer ones."""
+        reached, score = first.endpoint.clone(), first.score.clone()
+        found = (first.status == AttackStatus.FOUND.code).nonzero().squeeze(1)
+        if found.numel() > 0:
+            part = target.take(found)
+            error = self._refined(part, reached[found], stream)
+            reached[found] = error
+            score[found] = -part.domain.distance(part.x, error)
+        return Outcome(reached, first.status, score)
 
     def _refined(self, target: Target, error: Tensor, stream: int) -> Tensor:
         """Slide; where that ends at a kink cut, hop and cut again; return nearer errors."""
@@ -164,6 +211,16 @@ class NearestError(Attack):
             here[moved] = _cut(part.take(moved), here[moved], n_steps=self.n_cuts)
         best[kinked] = here
         return best
+
+
+def _better(first: Outcome, second: Outcome) -> Outcome:
+    """Return the nearer error of two for each sample."""
+    swap = second.score > first.score
+    return Outcome(
+        torch.where(per_sample(swap, first.endpoint), second.endpoint, first.endpoint),
+        torch.where(swap, second.status, first.status),
+        torch.where(swap, second.score, first.score),
+    )
 
 
 def _hop(target: Target, error: Tensor, stream: int) -> Tensor:

@@ -47,6 +47,8 @@ class Target:
         Evaluations so far of all samples of the call.
     cut_off : Tensor
         Of which of them the classifier's output did not depend on its input for autograd.
+    n_classes : int
+        Number of classes.
     """
 
     classifier: Classifier
@@ -59,6 +61,7 @@ class Target:
     n_forward: Tensor
     n_backward: Tensor
     cut_off: Tensor
+    n_classes: int = 2
 
     def take(self, keep: Tensor) -> Target:
         """Return the target of the samples at the positions ``keep``, sharing the counters."""
@@ -70,6 +73,10 @@ class Target:
             domain=self.domain.take(keep),
             index=self.index[keep],
         )
+
+    def into(self, goal: int) -> Target:
+        """Return the target on which only one class counts as found, sharing the counters."""
+        return replace(self, goal=torch.full_like(self.y, goal))
 
     def filled(self, value: float) -> Tensor:
         """Return one number for each sample, ``(n,)``, in the dtype of the points."""
