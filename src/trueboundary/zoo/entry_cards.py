@@ -123,12 +123,14 @@ def _table(whose: str, measured: Mapping[str, Any]) -> list[str]:
         ("of these with an exact distance", [f"{of_class['n_exact']:,}" for of_class in found]),
         ("without an error found", [_failures(of_class) for of_class in found]),
     ]
-    return [
-        f"| {whose} | {' | '.join(f'class {label}' for label in range(len(rates)))} |",
-        f"|---|{'---|' * len(rates)}",
-        *(f"| {name} | {' | '.join(cells)} |" for name, cells in rows),
-        "",
-    ]
+    if len(rates) > 2:  # many classes are rows, or no page is wide enough
+        names = ["class", *(name for name, _ in rows)]
+        columns = [[str(label) for label in range(len(rates))], *(cells for _, cells in rows)]
+        table = [names, *map(list, zip(*columns, strict=True))]
+    else:
+        table = [[whose, "class 0", "class 1"], *([name, *cells] for name, cells in rows)]
+    head, *body = (f"| {' | '.join(cells)} |" for cells in table)
+    return [head, f"|{'---|' * len(table[0])}", *body, ""]
 
 
 def _rate(rate: Mapping[str, Any]) -> str:
