@@ -1,6 +1,7 @@
 """The log-density gradient attack on Gaussians, mixtures and classifiers of other kinds."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,10 +15,12 @@ from trueboundary.attacks import (
     CarliniWagnerL2,
     ComponentClassifier,
     LogDensityGradient,
+    in_chunks,
 )
+from trueboundary.certificates import bracket, nearest_ellipsoid_error
 from trueboundary.certificates.quadric import project_quadric
-from trueboundary.classifiers import BinaryClassifier
-from trueboundary.densities import MixtureOfFactorAnalyzers
+from trueboundary.classifiers import BayesOptimal, BinaryClassifier
+from trueboundary.densities import LowRankGaussian, MixtureOfFactorAnalyzers
 
 COMPUTED = LogDensityGradient()
 FIXED = LogDensityGradient("fixed-step", n_steps=1000)
@@ -75,7 +78,7 @@ def test_equal_spherical_gaussians_take_one_exact_step(generator: torch.Generato
     exact = ((means.mean(0) - x) @ between) / between.norm()
     result = COMPUTED(log_ratio, x, zeros(x))
     torch.testing.assert_close(result.distance, exact, rtol=1e-9, atol=0)
-    assert result.n_backward.tolist() == [1] * 6
+    assert result.n_backward.tolist() == [2] * 6, "a step, and a look at the slant"
     assert result.n_forward.max() <= 13
     assert (log_ratio(x) < -1e6).all()
 
@@ -116,7 +119,7 @@ def test_a_sphere_is_crossed_radially(generator: torch.Generator) -> None:
     x = torch.nn.functional.normalize(x, dim=1)
     result = COMPUTED(lambda points: points.square().sum(1) - 1.3**2, x, zeros(x))
     torch.testing.assert_close(result.distance, torch.full_like(x[:, 0], 0.3), rtol=1e-9, atol=0)
-    assert result.n_backward.tolist() == [1] * 5
+    assert result.n_backward.tolist() == [2] * 5
 
 
 @BOTH
@@ -251,3 +254,76 @@ def test_bounds_of_a_box_hold() -> None:
 def test_impossible_settings_are_refused(settings_: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"expected {next(iter(settings_))}"):
         LogDensityGradient(**settings_)  # type: ignore[arg-type]
+
+
+def needle(dim: int, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Return an ellipsoid with one short axis, points inside, and how far its surface is."""
+    alphas = torch.full((dim,), 0.8, dtype=torch.float64)
+    alphas[0] = 30.0
+    x = torch.randn(n, dim, generator=generator, dtype=torch.float64)
+    x = x / x.norm(dim=1, keepdim=True)
+    x = x[(x**2 @ alphas) < 0.95]
+    exact = nearest_ellipsoid_error(x.numpy(), alphas.numpy(), on_sphere=False)
+    return alphas, x, torch.from_numpy(exact)
+
+
+def test_it_says_where_to_distrust_it(generator: torch.Generator) -> None:
+    alphas, x, exact = needle(784, 60, generator)
+    result = COMPUTED(lambda points: points**2 @ alphas - 1, x, zeros(x))
+    assert (result.distance / exact).max() > 1.3
+    assert len(result.warnings) == 1
+    assert "slant" in result.warnings[0]
+    # One point at a time: those that it speaks of are too far, and the others hardly.
+    ratio = result.distance / exact
+    spoken = torch.tensor(
+        [bool(COMPUTED(lambda p: p**2 @ alphas - 1, one[None], zeros(one[None])).warnings)
+         for one in x]
+    )  # fmt: skip
+    assert spoken.any()
+    assert ratio[spoken].min() > 1.04
+    assert ratio[~spoken].median() < 1.05
+    chunks = in_chunks(COMPUTED, lambda points: points**2 @ alphas - 1, x, zeros(x), chunk_size=7)
+    assert chunks.warnings == result.warnings
+
+
+@pytest.mark.parametrize("n_factors", [0, 3])
+def test_it_is_silent_on_optimal_gaussians_of_one_covariance(
+    n_factors: int, generator: torch.Generator
+) -> None:
+    loadings = 0.3 * torch.randn(50, n_factors, generator=generator, dtype=torch.float64)
+    means = torch.rand(2, 50, generator=generator, dtype=torch.float64)
+    densities = [LowRankGaussian(mean, loadings, 0.01) for mean in means]
+    classifier = BayesOptimal(*densities)
+    x = torch.cat([density.sample((20,), generator=generator) for density in densities])
+    y = torch.arange(40) // 20
+    result = COMPUTED(classifier, x, y)
+    torch.testing.assert_close(
+        result.distance, bracket(classifier, x, y).upper, rtol=1e-6, atol=1e-9
+    )
+    assert result.warnings == ()
+
+
+def test_no_further_gradient_is_taken_where_no_doubt_is_wanted(generator: torch.Generator) -> None:
+    alphas, x, _ = needle(50, 20, generator)
+
+    def margin(points: Tensor) -> Tensor:
+        return points**2 @ alphas - 1
+
+    with_doubts, without = COMPUTED(margin, x, zeros(x)), replace(COMPUTED, doubts=False)
+    found = without(margin, x, zeros(x))
+    assert found.warnings == ()
+    assert torch.equal(found.distance, with_doubts.distance)
+    assert torch.equal(found.n_backward + 1, with_doubts.n_backward)
+
+
+def test_each_target_keeps_the_doubts_of_all(generator: torch.Generator) -> None:
+    alphas, x, _ = needle(784, 30, generator)
+
+    def logits(points: Tensor) -> Tensor:
+        value = points**2 @ alphas - 1
+        return torch.stack([0 * value, value, value - 100], dim=1)
+
+    assert (
+        COMPUTED(logits, x, zeros(x), target="each").warnings
+        == COMPUTED(logits, x, zeros(x)).warnings
+    )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import trueboundary as tb
-from trueboundary.attacks import ManifoldAttack
+from trueboundary.attacks import LogDensityGradient, ManifoldAttack
 from trueboundary.certificates import Certificate, Certified, Subject
 from trueboundary.classifiers import LinearSVM, SphereBayes, fit_rbf_svm
 from trueboundary.measure import brackets
@@ -302,3 +302,10 @@ class TestOptimality:
             tb.optimality(problem.bayes_classifier(), problem)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="n_points must be at least 2"):
             tb.optimality(Cap(0.1), SPHERES, n_points=1)
+
+
+def test_the_doubts_of_an_attack_are_passed_on():
+    problem, attack = planar_problem("three"), LogDensityGradient()
+    optimal = problem.bayes_classifier(dtype=torch.float64)
+    found = tb.distances(optimal, problem, n_points=20, attack=attack)
+    assert ["slant" in " ".join(of_class.warnings) for of_class in found] == [False, True, False]

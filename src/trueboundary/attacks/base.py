@@ -155,7 +155,7 @@ class Attack(ABC):
                 AttackWarning,
                 stacklevel=2,
             )
-        return replace(result, warnings=doubts)
+        return replace(result, warnings=doubts + result.warnings)
 
     def _each(
         self, classifier: Classifier, x: Tensor, y: Tensor, domain: Domain, seed: int
@@ -163,6 +163,7 @@ class Attack(ABC):
         """Search the way into every other class; keep the nearest error of each sample."""
         n_classes = 2
         best: AttackResult | None = None
+        doubts: tuple[str, ...] = ()
         goal = -1
         while (goal := goal + 1) < n_classes:
             other = (y != goal).nonzero().squeeze(1)
@@ -170,11 +171,11 @@ class Attack(ABC):
                 continue
             goals = torch.full_like(other, goal)
             found = self._attack(classifier, x[other], y[other], goals, domain.take(other), seed)
-            n_classes = found.n_classes
+            n_classes, doubts = found.n_classes, doubts + found.warnings
             best = _empty(found, x, y) if best is None else best
             _keep_nearest(best, found, other)
         assert best is not None
-        return best
+        return replace(best, warnings=tuple(dict.fromkeys(doubts)))
 
     def _attack(
         self,
@@ -205,6 +206,7 @@ class Attack(ABC):
         already = known & (misclassified(at_x, y) if goal is None else ~misclassified(at_x, goal))
         status = torch.full((n,), AttackStatus.NON_FINITE.code, device=x.device)
         endpoint = x.clone()  # (n, *event)
+        doubts: tuple[str, ...] = ()
         searched = known
         if not self.attacks_misclassified:
             searched = searched & ~already
@@ -212,7 +214,7 @@ class Attack(ABC):
         if keep.numel() > 0:
             part = target.take(keep)
             search = _checked(self.search(part), part, type(self).__name__)
-            endpoint[keep] = search.endpoint
+            endpoint[keep], doubts = search.endpoint, search.doubts
             status[keep] = search.status
             status[cut_off & (status != AttackStatus.FOUND.code)] = AttackStatus.CUT_OFF.code
 
@@ -245,6 +247,7 @@ class Attack(ABC):
             y=y,
             predicted=torch.where(moved, _classes(at_endpoint), _classes(at_x)),
             n_classes=n_classes,
+            warnings=doubts,
         )
 
 

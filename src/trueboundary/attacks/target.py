@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -184,6 +184,9 @@ class Search:
     status : Tensor
         `AttackStatus.code` of each sample, shape ``(n,)`` int64: ``FOUND`` where the endpoint is
         meant to be an error, and else the reason that holds if it turns out to be none.
+    doubts : tuple of str
+        Why what was found may be far from the nearest error, each a sentence without numbers, so
+        that those of several batches are the same.
 
     Examples
     --------
@@ -196,6 +199,7 @@ class Search:
 
     endpoint: Tensor  # (n, *event)
     status: Tensor  # (n,) int64
+    doubts: tuple[str, ...] = field(default=(), kw_only=True)
 
     @classmethod
     def of(

@@ -232,7 +232,9 @@ def distances(
         measured = _measured(
             classifier, problem, n_points, attack, certificate, domain, target, seed, device
         )
-    return tuple(replace(found, warnings=doubts + found.warnings) for found in measured)
+    return tuple(
+        replace(found, warnings=tuple(dict.fromkeys(doubts + found.warnings))) for found in measured
+    )
 
 
 def _measured(
@@ -401,6 +403,7 @@ def _bracket(
     )
     method = f"{below} below, {type(attack).__name__} above"
     other = torch.where(result.success, result.predicted, -1).numpy(force=True)
+    doubts += result.warnings
     return Distances(label, lower, upper, exact, method, reasons, doubts, other)
 
 

@@ -217,9 +217,10 @@ class AttackedImages(Pieced, OfClassifier):
         if self.attack in ("cw-paper", "cw-box"):
             steps, searches = self.cw_steps, self.cw_searches
             return replace(CarliniWagnerL2.paper(), n_steps=steps, n_binary_search=searches)
+        # The papers count the gradients of the steps; no other is taken.
         if self.attack == "gradient":
-            return LogDensityGradient()
-        return LogDensityGradient("fixed-step", _N_FIXED_STEPS, _FIXED_STEP_SIZE)
+            return LogDensityGradient(doubts=False)
+        return LogDensityGradient("fixed-step", _N_FIXED_STEPS, _FIXED_STEP_SIZE, doubts=False)
 
 
 @dataclass(frozen=True, kw_only=True)
