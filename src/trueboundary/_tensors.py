@@ -61,6 +61,13 @@ def check_labels(y: Tensor, n_classes: int, what: str = "labels") -> None:
         raise ValueError(f"expected {what} {known}, got {sorted(set(y.tolist()))}")
 
 
+def check_each_label(y: Tensor, n: int, n_classes: int, what: str = "labels") -> None:
+    """Raise unless there is one label, of K classes, for each of n points."""
+    if y.shape != (n,):
+        raise ValueError(f"expected {n} {what}, one for each point, got shape {tuple(y.shape)}.")
+    check_labels(y, n_classes, what)
+
+
 def check_points(x: Tensor) -> None:
     """Raise unless there are finite samples of shape ``(n, *event)`` with n >= 1."""
     _check_tensor("x", x)

@@ -21,6 +21,7 @@ from trueboundary.classifiers import (
     margin,
     misclassified,
     outputs,
+    wrongness,
     wrongness_and_gradient,
     wrongness_of,
 )
@@ -141,6 +142,21 @@ def test_wrongness_is_the_lead_of_the_best_other_class(logits, data):
     reached = wrongness_of(found, torch.tensor(y), goal) > 0
     assert torch.equal(reached, (shown == shown.max(1, keepdim=True).values).sum(1).eq(1)
                        & (shown.argmax(1) == goal))  # fmt: skip
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 3])
+def test_labels_that_there_are_not_have_no_wrongness(n_classes):
+    """A margin times 1 - 2 y would have been a number for any y."""
+    x, zeros = torch.ones(4, 5), torch.zeros(4, dtype=torch.int64)
+    model = initialised(empty(nn.Linear, 5, n_classes))
+    for y in (zeros + 5, zeros - 1):
+        with pytest.raises(ValueError, match="expected labels"):
+            wrongness(model, x, y)
+        with pytest.raises(ValueError, match="expected targets"):
+            wrongness(model, x, zeros, target=y)
+    for y in (zeros[:3], zeros[:, None]):
+        with pytest.raises(ValueError, match="expected 4 labels, one for each point"):
+            wrongness(model, x, y)
 
 
 def test_two_classes_are_the_same_as_a_margin_and_as_logits():

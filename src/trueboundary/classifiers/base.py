@@ -9,6 +9,8 @@ from typing import Any, Self, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from trueboundary._tensors import check_each_label
+
 Classifier = Callable[[Tensor], Tensor]
 """Anything that maps points ``(n, *event)`` to margins or logits; see `margin`."""
 
@@ -224,6 +226,11 @@ def wrongness(
     Tensor
         Shape ``(n,)``. Gradients flow through it.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As for `outputs`, and if labels or targets are none of the classifier's classes.
+
     Examples
     --------
     >>> import torch
@@ -235,7 +242,11 @@ def wrongness(
     >>> wrongness(linear, x, torch.tensor([0, 0]), target=torch.tensor([2, 1]))
     tensor([-6., -1.])
     """
-    return wrongness_of(outputs(classifier, x, allow_nan=allow_nan), y, target)
+    found = outputs(classifier, x, allow_nan=allow_nan)
+    check_each_label(y, len(x), number_of_classes(found))
+    if target is not None:
+        check_each_label(target, len(x), number_of_classes(found), "targets")
+    return wrongness_of(found, y, target)
 
 
 def wrongness_of(found: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:

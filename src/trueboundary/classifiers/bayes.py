@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trueboundary._checks import check_real
-from trueboundary._tensors import check_labels
+from trueboundary._tensors import check_each_label
 from trueboundary.classifiers.base import ClassifierModule, wrongness_of
 from trueboundary.classifiers.stored_classifiers import register
 from trueboundary.densities.discrete import DiscreteTable
@@ -190,13 +190,9 @@ class BayesOptimal(ClassifierModule):
             Gaps, shape ``(n,)``; positive where the most likely component is of class `y`, or
             with targets, not of class `target`.
         """
-        for labels in (y,) if target is None else (y, target):
-            if labels.shape != x.shape[:1]:
-                raise ValueError(
-                    f"expected {len(x)} labels, one for each point, got shape "
-                    f"{tuple(labels.shape)}."
-                )
-            check_labels(labels, self.n_classes)
+        check_each_label(y, len(x), self.n_classes)
+        if target is not None:
+            check_each_label(target, len(x), self.n_classes, "targets")
         best = self._compared(x, hardest_component=True)
         return -wrongness_of(best, y.to(best.device), target)
 
