@@ -286,3 +286,30 @@ def test_a_normalisation_goes_inside():
         Preprocessing(0.0, 0.0)
     with pytest.raises(ValueError, match=r"\(mean, std\)"):
         as_classifier(network, preprocess=(0.5,))
+    for wrong in (("a", 1.0), (0.0, None)):
+        with pytest.raises(TypeError, match="expected mean and std as numbers"):
+            Preprocessing(*wrong)
+    for shape in (5, (2.0, 2.0), ()):
+        with pytest.raises(ValueError, match="expected a shape such as"):
+            Preprocessing(0.0, 1.0, shape)
+
+
+@pytest.mark.parametrize("shape", [None, (12,), (3, 2, 2), (1, 3, 4), (3, 4), (1, 12)])
+def test_one_mean_for_each_pixel_fits_any_shape(shape):
+    x = torch.rand(5, 12, generator=torch.Generator().manual_seed(0))
+    mean = torch.arange(12.0)
+    found = Preprocessing(mean, 1 + mean, shape)(x)
+    assert found.shape == (5, *(shape or (12,)))
+    assert torch.equal(found.reshape(5, 12), (x - mean) / (1 + mean))
+    whole = Preprocessing(mean.reshape(1, *(shape or (12,))), 1.0, shape)(x)
+    assert torch.equal(whole.reshape(5, 12), x - mean)
+
+
+@pytest.mark.parametrize("mean", [torch.zeros(3), torch.zeros(3, 1, 1), torch.zeros(5, 1, 1, 1)])
+def test_a_mean_of_other_channels_is_refused(mean):
+    """It would have made three images of a grey one, or one of each point."""
+    x = torch.ones(5, 12)
+    with pytest.raises(ValueError, match=r"does not fit points of shape \(1, 3, 4\)"):
+        Preprocessing(mean, 1.0, (1, 3, 4))(x)
+    with pytest.raises(ValueError, match="does not fit points"):
+        Preprocessing(0.0, mean + 1, (1, 3, 4))(x)

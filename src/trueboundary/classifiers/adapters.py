@@ -53,9 +53,15 @@ class Preprocessing:
     shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        mean, std = (
-            torch.as_tensor(part, dtype=torch.float64).detach() for part in (self.mean, self.std)
-        )
+        try:
+            mean, std = (
+                torch.as_tensor(part, dtype=torch.float64).detach()
+                for part in (self.mean, self.std)
+            )
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"expected mean and std as numbers, got {self.mean!r} and {self.std!r}."
+            ) from error
         if not bool(mean.isfinite().all()) or not bool((std.isfinite() & (std > 0)).all()):
             raise ValueError(
                 f"expected a finite mean and a std above 0, got {self.mean} and {self.std}."
@@ -63,7 +69,10 @@ class Preprocessing:
         object.__setattr__(self, "mean", mean)
         object.__setattr__(self, "std", std)
         if self.shape is not None:
-            shape = tuple(map(operator.index, self.shape))
+            try:
+                shape = tuple(map(operator.index, self.shape))
+            except TypeError:
+                shape = ()
             if not shape or min(shape) < 1:
                 raise ValueError(f"expected a shape such as (1, 28, 28), got {self.shape}.")
             object.__setattr__(self, "shape", shape)
@@ -83,8 +92,19 @@ class Preprocessing:
     def _like(self, part: Any, x: Tensor) -> Tensor:
         """Return numbers that fit points: one per channel runs along the first axis of each."""
         numbers: Tensor = part.to(x)
-        if numbers.ndim == 1 and len(numbers) > 1 and x.ndim > 2:
-            return numbers.reshape(-1, *[1] * (x.ndim - 2))
+        event = x.shape[1:]
+        if numbers.ndim > len(event) and len(numbers) == 1:  # written for a batch
+            numbers = numbers[0]
+        if numbers.shape == event[:1]:
+            numbers = numbers.reshape(-1, *[1] * (len(event) - 1))
+        elif numbers.numel() == event.numel():
+            numbers = numbers.reshape(event)
+        sizes = zip(reversed(numbers.shape), reversed(event), strict=False)
+        if numbers.ndim > len(event) or any(own not in (1, there) for own, there in sizes):
+            raise ValueError(
+                f"a mean or std of shape {tuple(part.shape)} does not fit points of shape "
+                f"{tuple(event)}; expected one number, one per channel or one per pixel."
+            )
         return numbers
 
 
