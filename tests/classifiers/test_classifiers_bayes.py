@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
+from trueboundary.certificates import bracket
 from trueboundary.classifiers import BayesOptimal, from_arrays, margin, to_arrays
 from trueboundary.densities import (
     DiscreteTable,
@@ -17,6 +18,7 @@ from trueboundary.densities import (
     MixtureOfFactorAnalyzers,
     UniformSphere,
 )
+from trueboundary.problems import MixtureProblem
 
 
 def mixture(seed, n_components=3, dim=5, noise_std=0.3, dtype=torch.float64):
@@ -284,6 +286,29 @@ class TestManyClasses:
         logits = three.outputs(x)
         torch.testing.assert_close(logits[:, 1] - logits[:, 0], margin_of_two)
         assert torch.equal(three.predict(x), (margin_of_two > 0).long())
+
+    @pytest.mark.parametrize("rare", [1e-12, 1e-20])
+    def test_a_rare_class_keeps_its_digits_in_pairs(self, rare):
+        """One less a probability next to 1 would have lost those of the other."""
+        x = points()
+        three = BayesOptimal(*THREE, prior=(rare, 1 - 2 * rare, rare))
+        logits = three.outputs(x)
+        for own, other in ((0, 1), (1, 0), (2, 1)):
+            pair = three.pair(own, other)
+            difference = logits[:, other] - logits[:, own]
+            torch.testing.assert_close(pair.margin(x), difference, rtol=1e-12, atol=1e-12)
+            again = from_arrays(*to_arrays(pair))
+            assert torch.equal(again.margin(x), pair.margin(x))
+        two = MixtureProblem(*THREE[:2], prior=(rare, 1 - rare))
+        assert two.priors == MixtureProblem.from_arrays(*two.to_arrays()).priors == (rare, 1 - rare)
+        odds = two.bayes_classifier(dtype=torch.float64).log_prior_odds
+        assert odds == pytest.approx(-math.log(rare), rel=1e-15)
+        near = bracket(three.pair(0, 1), x, torch.ones(len(x), dtype=torch.int64))
+        assert (near.lower <= near.upper * (1 + 1e-12)).all()
+
+    def test_one_number_still_tells_two_priors(self):
+        assert BayesOptimal(*PAIRS["mixtures"], prior=(0.3, 0.7)).priors == (1 - 0.7, 0.7)
+        assert BayesOptimal(*PAIRS["mixtures"], prior=1e-20).priors == (1.0, 1e-20)
 
     def test_component_gaps(self):
         x, y = points(), torch.arange(20) % 3

@@ -25,7 +25,7 @@ import torch
 from scipy import special
 
 from trueboundary.certificates.base import Certificate, Certified, FloatArray, Subject
-from trueboundary.classifiers.bayes import BayesOptimal
+from trueboundary.classifiers.bayes import BayesOptimal, told_by_one
 from trueboundary.classifiers.integrity import require_agreement, require_kind
 from trueboundary.densities import DiscreteTable, LowRankGaussian, MixtureOfFactorAnalyzers
 
@@ -175,7 +175,7 @@ def require_own_odds(classifier: Any, points: FloatArray, who: str) -> None:
 
 def prepare(classifier: Any) -> tuple["_Prepared", ...]:
     """Return all classes of an optimal classifier in float64."""
-    if len(classifier.densities) == 2:
+    if told_by_one(classifier.priors):
         log_priors = [np.log1p(-classifier.prior), np.log(classifier.prior)]
     else:
         log_priors = [np.log(prior) for prior in classifier.priors]

@@ -180,7 +180,7 @@ def bracket(
     nearest = np.where(found.error[:, None], points, np.nan)
     exact = BayesOptimal(
         *(density.to(dtype=torch.float64, device="cpu") for density in classifier.densities),
-        prior=classifier.prior if classes.n_classes == 2 else classifier.priors,
+        prior=classifier.priors,
         hardest_component=classifier.hardest_component,
     )
     rays = Rays(classes, exact, points, labels)

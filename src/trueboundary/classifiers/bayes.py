@@ -117,7 +117,9 @@ class BayesOptimal(ClassifierModule):
     @property
     def log_prior_odds(self) -> float:
         """Logarithm of the odds of class 1 of two, before a point is seen."""
-        return math.log(self.prior) - math.log1p(-self.prior)
+        one = self.prior
+        rest = math.log1p(-one) if told_by_one(self.priors) else math.log(self.priors[0])
+        return math.log(one) - rest
 
     def outputs(self, x: Tensor) -> Tensor:
         """Return log posterior odds of two classes, or log posteriors less the largest, in nats.
@@ -162,7 +164,7 @@ class BayesOptimal(ClassifierModule):
         return BayesOptimal(
             self._densities[own],
             self._densities[other],
-            prior=self.priors[other] / total,
+            prior=(self.priors[own] / total, self.priors[other] / total),
             hardest_component=self.hardest_component,
         )
 
@@ -204,7 +206,8 @@ class BayesOptimal(ClassifierModule):
         ]
         of_classes: dict[str, Any] = {"densities": shapes, "prior": list(self.priors)}
         if self.n_classes == 2:  # as written before there were more
-            of_classes = {"density_0": shapes[0], "density_1": shapes[1], "prior": self.prior}
+            of_classes = {"density_0": shapes[0], "density_1": shapes[1]}
+            of_classes["prior"] = stored_prior(self.priors)
         return {**of_classes, "hardest_component": self.hardest_component}
 
     @classmethod
@@ -292,7 +295,9 @@ def check_priors(prior: Any, n_classes: int) -> tuple[float, ...]:
     if abs(total - 1) > 1e-6:
         raise ValueError(f"expected priors that add up to 1, got a sum of {total!r}.")
     if n_classes == 2:
-        return (1 - priors[1] / total, priors[1] / total)
+        zero, one = (p / total for p in priors)
+        # The second tells the first, but not where the first is so small that it would lose digits.
+        return (1 - one, one) if abs(1 - one - zero) <= 1e-12 * zero else (zero, one)
     # Only where needed, or storing and reading would change the last digit again and again.
     return priors if abs(total - 1) < 1e-14 else tuple(p / total for p in priors)
 
@@ -302,6 +307,16 @@ def prior_of_two(priors: Sequence[float]) -> float:
     if len(priors) != 2:
         raise ValueError(f"expected two classes, got {len(priors)}; `priors` has those of all.")
     return priors[1]
+
+
+def told_by_one(priors: Sequence[float]) -> bool:
+    """Whether there are two classes, the second of whose probabilities tells the first exactly."""
+    return len(priors) == 2 and priors[0] == 1 - priors[1]
+
+
+def stored_prior(priors: Sequence[float]) -> float | list[float]:
+    """Return priors as they are written down: of two classes the second if it tells the first."""
+    return priors[1] if told_by_one(priors) else list(priors)
 
 
 def check_densities(*densities: Density) -> None:

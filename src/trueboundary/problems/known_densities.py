@@ -10,6 +10,7 @@ from trueboundary.classifiers.bayes import (
     check_densities,
     check_priors,
     prior_of_two,
+    stored_prior,
 )
 from trueboundary.problems.base import Problem, check_label
 
@@ -87,5 +88,4 @@ class KnownDensities(Problem, Generic[_Density]):
         return Space()
 
     def _stored_prior(self) -> float | list[float]:
-        """Return the prior as it is written down: of two classes that of class 1, else a list."""
-        return self.prior if self.n_classes == 2 else list(self._priors)
+        return stored_prior(self._priors)
