@@ -110,3 +110,17 @@ def test_distances_from_points_of_any_class(three):
     assert (found.lower > 0).any()
     with pytest.raises(ValueError, match="labels from 0 to 2"):
         distances_from(optimal, x, 3)
+
+
+@pytest.mark.parametrize("target", ["all", 1, torch.tensor(1)])
+def test_targets_that_no_proof_speaks_of_are_refused(three, target):
+    """Brackets without an attack would have passed over them."""
+    problem, optimal, _, _ = three
+    tables = table_problem("three")
+    x = problem.block(0, seed=0, label=0, dtype=torch.float64)[0][:2]
+    with pytest.raises(ValueError, match="expected target 'each' or None, got"):
+        tb.distances(optimal, problem, n_points=2, target=target)
+    with pytest.raises(ValueError, match="expected target 'each' or None, got"):
+        tb.distances(tables.bayes_classifier(), tables, n_points=2, target=target)
+    with pytest.raises(ValueError, match="expected target 'each' or None, got"):
+        distances_from(optimal, x, 0, target=target)

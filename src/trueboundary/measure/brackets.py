@@ -225,6 +225,7 @@ def distances(
     check_inputs(classifier, problem)
     check_device(device)
     n_points = check_integer("n_points", n_points, minimum=1)
+    _check_target(target)
     with evaluated(classifier) as sentences:
         dtype = dtype_of(classifier)
         check_number_of_classes(classifier, problem, dtype=dtype, device=device)
@@ -324,6 +325,7 @@ def distances_from(
     array([2.])
     """
     label = check_integer("label", label, minimum=0)
+    _check_target(target)
     with evaluated(classifier) as doubts:
         found = _proven_and_found(
             classifier,
@@ -336,6 +338,14 @@ def distances_from(
             seed=seed,
         )
     return replace(found, warnings=doubts + found.warnings)
+
+
+def _check_target(target: object) -> None:
+    """Raise unless any error is asked for: those of one class have no proof here."""
+    if target is not None and not (isinstance(target, str) and target == "each"):
+        raise ValueError(
+            f"expected target 'each' or None, got {target!r}; an attack itself takes one class."
+        )
 
 
 def _proven_and_found(
