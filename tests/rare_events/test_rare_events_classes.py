@@ -10,6 +10,7 @@ from trueboundary.classifiers import wrongness
 from trueboundary.densities import LowRankGaussian, UniformSphere
 from trueboundary.problems import MixtureProblem, planar_problem
 from trueboundary.rare_events import (
+    Pilot,
     Replicates,
     Splitting,
     SplittingStages,
@@ -17,6 +18,7 @@ from trueboundary.rare_events import (
     estimate_error_rate,
 )
 from trueboundary.rare_events.scores import ScoreFunction
+from trueboundary.rare_events.splitting_results import estimate
 from trueboundary.theory import caps
 
 DIM = 20
@@ -59,6 +61,25 @@ def test_shares_of_classes_survive_storage_and_joining():
     assert Replicates.joined(again).into == parts[0].into + parts[1].into
     assert stages.combine(pilot, again).into == stages.combine(pilot, parts).into
     assert "into" not in Replicates((-1.0,), (), (1,), 0, torch.ones(1, 2), 1).to_arrays()
+
+
+def test_rates_into_classes_have_intervals_like_that_of_the_whole():
+    """Student's t is too often too low where replicates spread widely."""
+    logs = tuple(-20.0 + spread for spread in (-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5))
+    shares = ((0.0, 1.0, 0.0),) * len(logs)
+    replicates = Replicates(logs, (0.3,), (7,) * len(logs), 0, torch.ones(4, 2), 100, shares)
+    result = estimate(
+        Splitting(),
+        Pilot((-1.0, 0.0), (0.5,), -20.0, 100),
+        replicates,
+        n_evaluations=200,
+        label=0,
+        score="margin",
+        warnings=(),
+    )
+    assert result.log_normal is not None
+    assert [rate.label for rate in result.into] == [1]
+    assert tuple(result.into[0])[1:] == (result.value, *result.interval)
 
 
 def test_two_classes_and_two_of_three_are_split_alike():

@@ -227,8 +227,7 @@ def estimate(
         mean = replicates.n_first_errors / n_independent or math.nan
     else:
         interval = t_interval(values, confidence)
-        if values.std(ddof=1) > _LOG_NORMAL_FROM * mean and (values > 0).all():
-            log_normal = log_normal_interval(values, confidence)
+        log_normal = _log_normal(values, confidence)
     return SplittingResult(
         value=mean,
         log10=math.log10(mean),
@@ -268,9 +267,16 @@ def _into(
         if is_plain_sampling:
             interval = clopper_pearson(round(mean * n_independent), n_independent, confidence)
         else:
-            interval = t_interval(values, confidence)
+            interval = _log_normal(values, confidence) or t_interval(values, confidence)
         rates.append(ClassRate(label, mean, max(interval.low, 0.0), interval.high))
     return tuple(rates)
+
+
+def _log_normal(values: np.typing.NDArray[np.float64], confidence: float) -> Interval | None:
+    """Return the interval of estimates that spread too widely for Student's t, None for others."""
+    if values.std(ddof=1) > _LOG_NORMAL_FROM * values.mean() and (values > 0).all():
+        return log_normal_interval(values, confidence)
+    return None
 
 
 def log_normal_interval(values: np.typing.ArrayLike, confidence: float = 0.95) -> Interval:
