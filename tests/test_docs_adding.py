@@ -16,7 +16,7 @@ from trueboundary.runs import Store, execute
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("adding-*.md"))
-WALKS = [*PAGES, DOCS / "attacks.md", DOCS / "classes.md"]
+WALKS = [*PAGES, DOCS / "attacks.md", DOCS / "audit.md", DOCS / "classes.md"]
 LONGEST = 40  # lines
 
 

@@ -28,6 +28,7 @@ ROOMS = (
     "runs",
     "datasets",
     "zoo",
+    "audits",
     "experiments",
     "report",
     "release",

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
         Space,
         Sphere,
     )
-    from trueboundary.certificates import EllipsoidCertificate, nearest_ellipsoid_error
+    from trueboundary.audits import audit
+    from trueboundary.certificates import EllipsoidCertificate
+    from trueboundary.certificates import nearest_ellipsoid_error as nearest_ellipsoid_error
     from trueboundary.classifiers import (
         BayesOptimal,
         QuadraticNetwork,
@@ -53,6 +55,7 @@ _HOMES = {
         "Space",
         "Sphere",
     ),
+    "trueboundary.audits": ("audit",),
     "trueboundary.certificates": ("EllipsoidCertificate", "nearest_ellipsoid_error"),
     "trueboundary.classifiers": (
         "BayesOptimal",
@@ -101,10 +104,10 @@ __all__ = [
     "TrainingConfig",
     "TruncatedSum",
     "as_classifier",
+    "audit",
     "distances",
     "error_rate",
     "margin",
-    "nearest_ellipsoid_error",
     "optimality",
     "theory",
     "train",

@@ -145,6 +145,10 @@ class Bracket(Protocol):
         """Whether `lower` is proven to be the distance, (n,)."""
 
     @property
+    def point(self) -> Tensor:
+        """Those errors, (n, d); NaN where none is known."""
+
+    @property
     def other(self) -> Tensor:
         """The class on the other side of that error, (n,) int64; -1 where none is known."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trueboundary import __version__
-from trueboundary.cli import dataset, measure, release, sweep, theory, zoo
+from trueboundary.cli import audit, dataset, measure, release, sweep, theory, zoo
 from trueboundary.cli.errors import (
     LARGEST_SEED,
     UserError,
@@ -45,6 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(audit.app)
 app.add_typer(dataset.app)
 app.command("sweep", cls=Command, epilog=sweep.EPILOG)(sweep.sweep)
 app.add_typer(theory.app)

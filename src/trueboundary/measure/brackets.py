@@ -21,7 +21,7 @@ from trueboundary.certificates import Certificate
 from trueboundary.classifiers import Classifier, dtype_of, evaluated
 from trueboundary.classifiers.integrity import Disagreement
 from trueboundary.devices import check_device
-from trueboundary.domains import Domain, Space
+from trueboundary.domains import Domain, Space, per_sample
 from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import table_classes
 from trueboundary.measure.proofs import Proof, default_proof
@@ -60,6 +60,8 @@ class Distances:
         Reasons for doubt, each a sentence.
     other : ndarray of int, shape (n,)
         The class on the other side of the error that was found, -1 where none was or nothing tells.
+    nearest : ndarray of shape ``(n, *event)`` or None
+        The errors at `upper`, NaN where none was found; None where they were not kept (tables).
     """
 
     label: int
@@ -70,6 +72,7 @@ class Distances:
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     other: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    nearest: Floats | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not len(self.other):
@@ -326,10 +329,15 @@ def distances_from(
     """
     label = check_integer("label", label, minimum=0)
     _check_target(target)
+
+    def in_its_dtype(asked: Classifier) -> Tensor:
+        # A proof may ask a copy in double precision, to which no point is lost.
+        return x.double() if dtype_of(asked, default=x.dtype) == torch.float64 else x
+
     with evaluated(classifier) as doubts:
         found = _proven_and_found(
             classifier,
-            lambda _: x,
+            in_its_dtype,
             label,
             certificate=certificate,
             attack=attack,
@@ -392,7 +400,8 @@ def _bracket(
             _check_order(lower, upper, x, proof.name, "a ray")
             method = f"{proof.name} below, rays above"
             other = both.other.numpy(force=True)
-            return Distances(label, lower, upper, exact, method, other=other)
+            nearest = both.point.reshape(x.shape).numpy(force=True)
+            return Distances(label, lower, upper, exact, method, other=other, nearest=nearest)
     lower, exact = np.zeros(len(x)), np.zeros(len(x), dtype=np.bool_)
     below = f"no certificate ({why_not})" if why_not else "no certificate"
     doubts: tuple[str, ...] = ()
@@ -414,7 +423,18 @@ def _bracket(
     method = f"{below} below, {type(attack).__name__} above"
     other = torch.where(result.success, result.predicted, -1).numpy(force=True)
     doubts += result.warnings
-    return Distances(label, lower, upper, exact, method, reasons, doubts, other)
+    errors = torch.where(per_sample(result.success, x), result.x_adv, torch.nan)
+    return Distances(
+        label,
+        lower,
+        upper,
+        exact,
+        method,
+        reasons,
+        doubts,
+        other,
+        errors.double().numpy(force=True),
+    )
 
 
 def _check_order(lower: Floats, upper: Floats, x: Tensor, proof: str, attack: str) -> None:

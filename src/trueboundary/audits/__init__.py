@@ -1,0 +1,27 @@
+"""Audits: anybody's classifier judged against the truth, with a card that says what was found."""
+
+from trueboundary.audits.audit_models import BRITTLE_DATA, CLOSE_TO_OPTIMAL, audit
+from trueboundary.audits.flags import Flag
+from trueboundary.audits.robustness_card import (
+    SCHEMA,
+    ClassAudit,
+    RobustnessCard,
+    Verdict,
+    VerdictKind,
+)
+from trueboundary.audits.subjects import Subject, load_problem, load_subject
+
+__all__ = [
+    "BRITTLE_DATA",
+    "CLOSE_TO_OPTIMAL",
+    "SCHEMA",
+    "ClassAudit",
+    "Flag",
+    "RobustnessCard",
+    "Subject",
+    "Verdict",
+    "VerdictKind",
+    "audit",
+    "load_problem",
+    "load_subject",
+]

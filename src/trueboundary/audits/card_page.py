@@ -1,0 +1,154 @@
+"""The robustness card as a page: one HTML text with everything inside."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from trueboundary.audits.robustness_card import (
+    ClassAudit,
+    RobustnessCard,
+    problem_words,
+    shares,
+)
+from trueboundary.figures import COLOURS, add_legend, new_figure
+from trueboundary.plain_text import printable
+from trueboundary.theory.intervals import censored_median
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["fragment", "page"]
+
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
+color:#222;background:#fff}
+.tb-card table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
+.tb-card th,.tb-card td{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:right}
+.tb-card th:first-child,.tb-card td:first-child{text-align:left}
+.tb-card img{max-width:100%;height:auto}
+.tb-card .flag{border-left:4px solid #D55E00;padding-left:.8rem}
+.tb-card .verdict{font-size:1.15rem;border-left:4px solid #0072B2;padding-left:.8rem}
+@media (prefers-color-scheme: dark){body{color:#ddd;background:#181818}
+.tb-card th,.tb-card td{border-color:#444}.tb-card img{background:#fff}}
+"""
+
+
+def page(card: RobustnessCard) -> str:
+    """Return a card as an HTML page that needs no other file.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.audits import audit
+    >>> from trueboundary.audits.card_page import page
+    >>> card = audit(lambda x: x[:, 0], "spheres-d5", n_points=2, n_error_points=100)
+    >>> page(card).startswith("<!doctype html>")
+    True
+    """
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Robustness card: {_shown(card.subject)}</title><style>{_STYLE}</style></head>"
+        f"<body>{fragment(card)}</body></html>\n"
+    )
+
+
+def fragment(card: RobustnessCard) -> str:
+    """Return a card as a piece of HTML, for a page or a notebook."""
+    n = sum(part.n for part in card.classes)
+    flags = "".join(f'<p class="flag">Red flag, {_shown(str(flag))}.</p>' for flag in card.flags)
+    parts = [
+        f"<h1>Robustness card: {_shown(card.subject)}</h1>",
+        f"<p>On {_shown(problem_words(card.problem))}; nearest errors from {n:,} random "
+        "points.</p>",
+        f'<p class="verdict">Verdict: {_shown(card.verdict.text)}</p>',
+        flags or "<p>No red flags.</p>",
+        _table(card),
+        "<h2>Robust accuracy at every size</h2>",
+        _image(_curve(card), "Robust accuracy against the size of the perturbation"),
+    ]
+    if card.pictures:
+        parts += [
+            "<h2>Nearest errors</h2>",
+            "<p>From above: points, this classifier's nearest known errors, the differences, and "
+            "the optimal classifier's nearest errors.</p>",
+            _image(_errors(card), "Images, their nearest errors and the differences"),
+        ]
+    parts += [f"<p>Distances: {_shown(card.method)}.</p>"]
+    parts += [f"<p>{_shown(note)}</p>" for note in card.notes]
+    settings = ", ".join(f"{name} = {value}" for name, value in card.settings.items())
+    return f'<div class="tb-card">{"".join(parts)}<p>Settings: {_shown(settings)}.</p></div>'
+
+
+def _shown(text: str) -> str:
+    return html.escape(printable(text))
+
+
+def _table(card: RobustnessCard) -> str:
+    head = (
+        "<tr><th>class</th><th>error rate</th><th>95 % interval</th><th>proven</th><th>found</th>"
+        "<th>optimal classifier</th><th>share of it</th></tr>"
+    )
+    rows = "".join(map(_row, card.classes))
+    return (
+        f"<table>{head}{rows}</table><p>Distances are medians; proven: no error is nearer; found: "
+        "an error is there.</p>"
+    )
+
+
+def _row(part: ClassAudit) -> str:
+    right = part.best_right
+    share = shares(part.upper[right], part.best_lower[right])
+    cells = [
+        _shown(part.name),
+        f"{part.rate.value:.3g}",
+        f"{part.rate.low:.2g} to {part.rate.high:.2g}",
+        *(_number(censored_median(values)) for values in (part.lower, part.upper, part.best_upper)),
+        "-" if math.isnan(share[0]) else f"{share[0]:.2f} [{share[1]:.2f}, {share[2]:.2f}]",
+    ]
+    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _number(value: float) -> str:
+    return "none" if math.isinf(value) else f"{value:.3g}"
+
+
+def _curve(card: RobustnessCard) -> Figure:
+    curve = card.curve()
+    figure, (axes,) = new_figure(width=6.4, height=3.6)
+    size = curve["size"]
+    axes.fill_between(
+        size, curve["certified"], curve["found"], color=COLOURS["sky"], alpha=0.4,
+        label="between proof and attack",
+    )  # fmt: skip
+    axes.plot(size, curve["found"], color=COLOURS["outer"], label="no error found")
+    axes.plot(size, curve["certified"], color=COLOURS["inner"], label="no error proven")
+    axes.plot(size, curve["best"], color=COLOURS["truth"], ls="--", label="optimal, proven")
+    axes.set(xlabel="size of the perturbation (L2)", ylabel="robust accuracy", ylim=(0, 1.02))
+    axes.set_xlim(0, size[-1])
+    add_legend(axes)
+    return figure
+
+
+def _errors(card: RobustnessCard) -> Figure:
+    points, errors, best = (card.pictures[name] for name in ("points", "errors", "best errors"))
+    rows = [points, errors, 0.5 + (errors - points), best]
+    figure, grid = new_figure(len(points), len(rows), width=len(points), height=4.2)
+    for axes, image in zip(grid, np.concatenate(rows), strict=True):
+        shown = np.moveaxis(np.nan_to_num(image, nan=0.5).clip(0, 1), 0, -1)
+        axes.imshow(shown.squeeze(), cmap="gray", vmin=0, vmax=1)
+        axes.axis("off")
+    return figure
+
+
+def _image(figure: Figure, words: str) -> str:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=160, bbox_inches="tight")
+    coded = base64.b64encode(file.getvalue()).decode("ascii")
+    return f'<img alt="{html.escape(words)}" src="data:image/png;base64,{coded}">'

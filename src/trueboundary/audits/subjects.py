@@ -1,0 +1,258 @@
+"""What is audited, found by what a user types: a network in a file, and a problem by its name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trueboundary.classifiers import Classifier
+    from trueboundary.problems import Problem
+
+__all__ = ["Subject", "load_problem", "load_subject"]
+
+_TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")
+_EXPORTED = ".pt2"
+_NOT_YET = {
+    ".onnx": "an ONNX graph; export it with torch.export.save instead",
+    ".skops": "a stored scikit-learn machine; give a factory, module:name, that returns "
+    "trueboundary.classifiers.from_sklearn(machine)",
+}
+_REFUSED = (".pkl", ".pickle", ".joblib")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A classifier to be audited, with the name that it was asked for by.
+
+    Attributes
+    ----------
+    classifier : callable
+        The classifier.
+    name : str
+        What was typed.
+    notes : tuple of str
+        What is to be known of how it was loaded, each a sentence.
+    """
+
+    classifier: Classifier
+    name: str
+    notes: tuple[str, ...] = ()
+
+
+def load_subject(what: str, *, weights: str | Path | None = None) -> Subject:
+    """Return the classifier that a user names.
+
+    Parameters
+    ----------
+    what : str
+        ``module:name`` or ``file.py:name``: a classifier, a module, or a function or class without
+        required arguments that returns one; a TorchScript file (``.pt``, ``.pth``, ``.ts``); a file
+        of ``torch.export`` (``.pt2``); or the name of a classifier of the zoo.
+    weights : str or Path, optional
+        A safetensors file with the state of the module that ``what`` names.
+
+    Raises
+    ------
+    ValueError
+        If there is no such thing, or it is no classifier.
+
+    Notes
+    -----
+    All of these but the zoo run the code that they name or hold: load only what you trust. Pickles
+    are refused.
+
+    Examples
+    --------
+    >>> from trueboundary.audits import load_subject
+    >>> load_subject("torch.nn:Identity").classifier
+    Identity()
+    """
+    place, _, name = what.rpartition(":")
+    suffix = Path(what).suffix.lower()
+    if suffix in _REFUSED:
+        raise ValueError(
+            f"{what} is a pickle, which runs whatever code it holds; store the network as "
+            "safetensors with a factory, or export it with torch.export.save."
+        )
+    if suffix in _NOT_YET:
+        raise ValueError(f"{what} is {_NOT_YET[suffix]}.")
+    if place and name.isidentifier():
+        found = _called(_named(place, name, what), what)
+        if weights is not None:
+            found = _with_weights(found, Path(weights), what)
+        notes = (f"{what} ran code of its file.",) if place.endswith(".py") else ()
+        return Subject(found, what, notes)
+    if weights is not None:
+        raise ValueError(f"weights belong to a factory, module:name or file.py:name; got {what}.")
+    if suffix in (*_TORCHSCRIPT, _EXPORTED):
+        return Subject(_stored(Path(what)), what, (f"Loading {what} ran the code it holds.",))
+    return Subject(_from_zoo(what), what)
+
+
+def load_problem(where: str | Path | Problem) -> Problem:
+    """Return the problem that a user names.
+
+    Parameters
+    ----------
+    where : str, Path or Problem
+        ``spheres``, the paper's, in 500 dimensions, or ``spheres-d100`` in as many as it says;
+        the folder of a data set; the name of a problem of the zoo, of which ``digits`` are all ten;
+        or a problem, as it is.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+
+    Examples
+    --------
+    >>> from trueboundary.audits import load_problem
+    >>> load_problem("spheres-d20")
+    ConcentricSpheres(dim=20, radius=1.3)
+    """
+    from trueboundary import zoo
+    from trueboundary.datasets import load_dataset
+    from trueboundary.problems import ConcentricSpheres, Problem
+    from trueboundary.suggestions import nearest
+
+    if isinstance(where, Problem):
+        return where
+    text = str(where)
+    if text == "spheres":
+        return ConcentricSpheres(500)
+    dim = text.removeprefix("spheres-d")
+    if dim != text and dim.isdecimal():
+        return ConcentricSpheres(int(dim))
+    if Path(text).is_dir():
+        return load_dataset(text).problem
+    known = zoo.names("problem")
+    text = {"digits": "mnist-symmetric"}.get(text, text)
+    if text in known:
+        return zoo.problem(text)
+    raise ValueError(
+        f"there is no problem {text!r}{nearest(text, known)}: expected spheres, the folder of a "
+        f"data set (trueboundary dataset make), or one of {', '.join(known)}."
+    )
+
+
+def _named(place: str, name: str, what: str) -> Any:
+    """Return an object of a module, or of a file of Python."""
+    module = _module_of(Path(place)) if place.endswith(".py") else _imported(place, what)
+    if not hasattr(module, name):
+        raise ValueError(f"{place} has no {name!r}; give a name that it defines.")
+    return getattr(module, name)
+
+
+def _imported(name: str, what: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(
+            f"expected module:name, file.py:name, a TorchScript or torch.export file, or the name "
+            f"of a classifier of the zoo, got {what!r}."
+        )
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(
+            f"there is no module {name!r} ({error}); is it installed, or its folder in PYTHONPATH?"
+        ) from error
+
+
+def _module_of(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise ValueError(f"there is no file {file}.")
+    spec = importlib.util.spec_from_file_location(f"_audited_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{file} is no file of Python.")
+    module = importlib.util.module_from_spec(spec)
+    # What lies beside the file can be imported by it, as when it is run.
+    beside = str(file.resolve().parent)
+    sys.path.insert(0, beside)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"{file} stops with {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(beside)
+    return module
+
+
+def _called(found: Any, what: str) -> Classifier:
+    """Return a classifier itself, or what a factory returns."""
+    from torch import nn
+
+    if isinstance(found, nn.Module):
+        return found
+    if not callable(found):
+        raise ValueError(f"{what} is a {type(found).__name__}; expected a classifier or a factory.")
+    if not _needs_nothing(found):
+        if isinstance(found, type):
+            raise ValueError(f"{what} needs arguments; give a function that makes one of it.")
+        return found  # type: ignore[no-any-return]
+    made = found()
+    if not callable(made):
+        raise ValueError(f"{what} returned a {type(made).__name__}; expected a classifier.")
+    return made  # type: ignore[no-any-return]
+
+
+def _needs_nothing(function: Callable[..., Any]) -> bool:
+    """Whether a function can be called without arguments; a classifier takes points."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return all(p.default is not p.empty or p.kind in optional for p in parameters)
+
+
+def _with_weights(module: Any, file: Path, what: str) -> Classifier:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    from torch import nn
+
+    if not isinstance(module, nn.Module):
+        raise ValueError(f"{what} is no torch module, so that it has no weights to load.")
+    try:
+        module.load_state_dict(load_file(file))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{file} does not hold the weights of {what}: {reason}") from error
+    return module
+
+
+def _stored(file: Path) -> Classifier:
+    import torch
+
+    if not file.is_file():
+        raise ValueError(f"there is no file {file}.")
+    try:
+        if file.suffix.lower() == _EXPORTED:
+            return torch.export.load(file).module()
+        return torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-any-return, no-untyped-call]
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"{file} holds no TorchScript or torch.export program ({reason}); a state_dict needs "
+            "the module it belongs to: give file.py:factory and the weights as safetensors."
+        ) from error
+
+
+def _from_zoo(name: str) -> Classifier:
+    from trueboundary import zoo
+    from trueboundary.suggestions import nearest
+
+    known = zoo.names("classifier")
+    if name not in known:
+        raise ValueError(
+            f"there is no classifier {name!r}{nearest(name, known)}: expected module:name, "
+            "file.py:name, a TorchScript or torch.export file, or a name that 'trueboundary zoo' "
+            "lists."
+        )
+    return zoo.load(name)

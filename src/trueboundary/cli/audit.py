@@ -1,0 +1,123 @@
+"""Commands that judge somebody's classifier against the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trueboundary.cli.errors import LARGEST_SEED, UserError, user_errors
+from trueboundary.cli.paths import path as path_option
+from trueboundary.cli.typed_commands import Command
+from trueboundary.plain_text import printable
+
+app = typer.Typer(
+    name="audit",
+    help="Judge a classifier against the truth.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Judge a classifier against the truth."""
+
+
+@app.command(
+    "model",
+    cls=Command,
+    epilog="[bold]Example[/]\n\n  trueboundary audit model mnist-0-6-symmetric-cnn "
+    "--problem mnist-0-6-symmetric --html card.html\n\n"
+    "  trueboundary audit model mine.py:network --problem digits --budget 60",
+)
+def model(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT",
+            help="module:name or file.py:name of a network or of a function that makes one, a "
+            "TorchScript (.pt) or torch.export (.pt2) file, or a name of the zoo. All but the "
+            "last run the code that they name or hold.",
+        ),
+    ],
+    problem: Annotated[
+        str,
+        typer.Option(help="spheres, the folder of a data set, or a problem of the zoo."),
+    ],
+    weights: Annotated[
+        Path | None,
+        typer.Option(parser=path_option, help="A safetensors file with the network's state."),
+    ] = None,
+    outputs: Annotated[
+        str, typer.Option(help="What it returns: logit, probability or log_probability.")
+    ] = "logit",
+    classes: Annotated[
+        str | None, typer.Option(help="Those of its classes that the problem has, such as 0,6.")
+    ] = None,
+    n_points: Annotated[
+        int, typer.Option(min=2, help="Points per class from which the nearest error is sought.")
+    ] = 100,
+    budget: Annotated[
+        float | None, typer.Option(help="Seconds that the search for nearest errors may take.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all points.")] = 0,
+    private: Annotated[
+        bool, typer.Option("--private", help="Keep pictures of the points off the card.")
+    ] = False,
+    html: Annotated[
+        Path | None, typer.Option(parser=path_option, help="Write the card as one HTML page.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a card.")] = False,
+) -> None:
+    """Say how often a network errs, how nearly, and whether data or learning is why."""
+    from trueboundary.audits import audit, load_problem, load_subject
+    from trueboundary.classifiers import as_classifier
+    from trueboundary.runs import strict_json
+
+    if html is not None and not html.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {html.absolute().parent} to write {html.name} to")
+    with user_errors((ValueError, TypeError, OSError, RuntimeError)):
+        known = load_problem(problem)
+        subject = load_subject(what, weights=weights)
+        classifier = subject.classifier
+        if outputs != "logit" or classes is not None:
+            classifier = as_classifier(
+                classifier,
+                outputs=outputs,  # type: ignore[arg-type]
+                classes=None if classes is None else _numbers(classes),
+            )
+        for note in subject.notes:
+            typer.echo(printable(note), err=True)
+        card = audit(
+            classifier,
+            known,
+            name=subject.name,
+            n_points=n_points,
+            budget=budget,
+            seed=seed,
+            private=private,
+            progress=_say,
+        )
+        if html is not None:
+            card.save(html)
+    typer.echo(strict_json.dumps(card.to_dict()) if as_json else printable_lines(str(card)))
+    if html is not None:
+        typer.echo(f"Card: {printable(str(html))}", err=as_json)
+
+
+def printable_lines(text: str) -> str:
+    """Return lines of text without what would steer a terminal."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--classes takes numbers such as 0,6, got {text!r}") from None
+
+
+def _say(what: str, fraction: float) -> None:
+    typer.echo(f"{fraction:4.0%}  {what} ...", err=True)

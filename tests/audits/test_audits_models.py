@@ -1,0 +1,237 @@
+"""Audits of classifiers whose verdict is known."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import trueboundary as tb
+from trueboundary.audits import SCHEMA, audit
+from trueboundary.audits.audit_models import judge_classes
+from trueboundary.audits.card_page import page
+from trueboundary.audits.robustness_card import ClassAudit, shares
+from trueboundary.densities import LowRankGaussian
+from trueboundary.measure import ErrorRate
+from trueboundary.problems import ImageProblem, MixtureProblem, planar_problem, table_problem
+
+
+def along(direction, offset=0.0, dim=20):
+    """A linear classifier with its normal along some coordinates."""
+    normal = torch.zeros(dim)
+    for place, value in direction.items():
+        normal[place] = value
+    return lambda x: x @ normal.to(x) + offset
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """Two round Gaussians in 20 dimensions, 8 apart along the first, with little noise."""
+    means = torch.zeros(2, 20)
+    means[0, 0], means[1, 0] = -4.0, 4.0
+    return MixtureProblem(*(LowRankGaussian(m, torch.zeros(20, 0), 0.01) for m in means))
+
+
+def test_the_optimal_classifier_is_robust(blobs):
+    card = audit(blobs.bayes_classifier(dtype=torch.float64), blobs, n_points=20)
+    assert card.verdict.kind == "robust"
+    assert card.flags == ()
+    assert np.allclose(card.verdict.share, 1.0, rtol=1e-3)
+    for part in card.classes:
+        assert np.allclose(part.upper, part.best_upper, rtol=1e-6)
+        assert (part.room > 3.5).all()
+
+
+def test_a_tilted_classifier_is_brittle_by_learning(blobs):
+    tilted = along({0: 1.0, 1: 3.0})  # right, and three times as near as it need be
+    card = audit(tilted, blobs, n_points=20)
+    assert card.verdict.kind == "learning"
+    assert "brittle by learning" in str(card)
+    assert card.verdict.share[2] < 0.4
+
+
+def test_narrow_data_beside_broad_data_are_brittle_by_themselves():
+    # Errors of the narrow class are all around it: the broad one is likelier a little way off.
+    narrow = LowRankGaussian(torch.zeros(20), torch.zeros(20, 0), 1e-4)
+    broad = LowRankGaussian(torch.zeros(20), torch.zeros(20, 0), 1.0)
+    problem = MixtureProblem(narrow, broad)
+    card = audit(problem.bayes_classifier(dtype=torch.float64), problem, n_points=20)
+    (narrow_class, _) = card.classes
+    assert np.median(narrow_class.best_upper / narrow_class.room) < 0.25
+
+
+@pytest.mark.parametrize(
+    ("share", "room", "kind"),
+    [
+        (1.0, 1.0, "robust"),
+        (0.5, 1.0, "learning"),
+        (1.0, 0.1, "data"),
+        (0.5, 0.1, "data and learning"),
+    ],
+)
+def test_verdicts_follow_their_rules(share, room, kind):
+    n = 50
+    distance = np.full(n, 2.0)
+    rate = ErrorRate(0, 0.0, 0.0, 0.0, -math.inf, "exact", "")
+    part = ClassAudit(
+        0, "0", rate, np.zeros(n), share * distance, distance, distance, distance / room,
+        np.ones(n, dtype=np.int64), ("",) * n,
+    )  # fmt: skip
+    assert judge_classes([part]).kind == kind
+
+
+def test_few_points_of_many_shares_are_undecided():
+    n = 6
+    share = np.linspace(0.3, 1.2, n)
+    rate = ErrorRate(0, 0.0, 0.0, 0.0, -math.inf, "exact", "")
+    ones = np.ones(n)
+    part = ClassAudit(0, "0", rate, 0 * ones, share, ones, ones, ones,
+                      np.ones(n, dtype=np.int64), ("",) * n)  # fmt: skip
+    verdict = judge_classes([part])
+    assert verdict.kind == "undecided"
+    assert "more points" in verdict.text
+
+
+def test_shares_of_infinite_distances():
+    inf = np.array([np.inf] * 9)
+    assert shares(inf, inf)[0] == 1.0
+    assert shares(np.ones(9), inf)[0] == 0.0
+    assert math.isnan(shares(np.empty(0), np.empty(0))[0])
+
+
+def test_spheres_have_no_error_and_their_limit_is_told():
+    network = tb.QuadraticNetwork(50, 100, generator=torch.Generator().manual_seed(0))
+    card = audit(network, "spheres-d50", n_points=10)
+    assert card.verdict.kind == "learning"
+    assert all(0.5 < ratio < 1.01 for ratio in card.optimality)
+    perfect = audit(tb.ConcentricSpheres(50).bayes_classifier(), "spheres-d50", n_points=10)
+    assert perfect.verdict.kind == "robust"
+    assert all(math.isnan(ratio) for ratio in perfect.optimality)
+
+
+def test_a_card_of_ten_classes_is_stored_and_shown(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    means = 0.5 + 0.5 * torch.randn(10, 16, generator=generator)
+    problem = ImageProblem(
+        *(LowRankGaussian(m, torch.zeros(16, 0), 1e-4) for m in means),
+        image_shape=(1, 4, 4),
+        class_names=tuple("abcdefghi<"),
+    )
+    linear = lambda x: 2 * x @ means.to(x).T - (means.to(x) ** 2).sum(1)  # noqa: E731
+    card = audit(linear, problem, name="nearest <mean>", n_points=4, n_error_points=100)
+    assert card.verdict.kind == "robust"
+    assert max(map(len, str(card).splitlines())) <= 80
+    values = json.loads(json.dumps(card.to_dict(), allow_nan=False))
+    assert values["schema"] == SCHEMA
+    assert len(values["classes"]) == 10
+    assert card.pictures["errors"].shape == (10, 1, 4, 4)
+    text = page(card)
+    assert "nearest &lt;mean&gt;" in text
+    assert "<mean>" not in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert card.save(tmp_path / "card.html").read_text() == text
+    assert json.loads(card.save(tmp_path / "card.json").read_text()) == values
+    with pytest.raises(ValueError, match=r"\.html or \.json"):
+        card.save(tmp_path / "card.pdf")
+    assert not audit(linear, problem, n_points=2, n_error_points=100, private=True).pictures
+    assert card._repr_html_().startswith("<div")
+
+
+def test_robust_accuracy_lies_between_its_lines(blobs):
+    curve = audit(along({0: 1.0, 1: 1.0}), blobs, n_points=20).curve()
+    assert (curve["certified"] <= curve["found"]).all()
+    assert (np.diff(curve["found"]) <= 0).all()
+    assert curve["found"][0] == 1.0
+    assert curve["found"][-1] == 0.0
+    assert (curve["low"] <= curve["certified"]).all()
+    assert (curve["found"] <= curve["high"]).all()
+
+
+def test_a_budget_ends_the_search_and_says_so(blobs):
+    card = audit(along({0: 1.0}), blobs, n_points=60, budget=1e-6)
+    assert card.settings["n_points"] == 20
+    assert "budget ended after 20 points" in card.notes[0]
+
+
+def flags_of(model, problem, **options):
+    card = audit(model, problem, n_points=20, n_error_points=100, **options)
+    return {flag.name for flag in card.flags}
+
+
+class Noisy(nn.Module):
+    """Adds noise to its margin at every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, x):
+        return x[:, 0] + 0.1 * torch.randn(len(x), generator=self.generator)
+
+
+class Batched(nn.Module):
+    """Takes the mean of its batch from the points."""
+
+    def forward(self, x):
+        return x[:, 0] - x[:, 0].mean() + x[:, 1]
+
+
+def test_red_flags_are_raised_by_what_they_are_about(blobs):
+    plain = along({0: 1.0})
+    assert flags_of(plain, blobs) == set()
+    assert "random outputs" in flags_of(Noisy(), blobs)
+    assert "outputs depend on the batch" in flags_of(Batched(), blobs)
+    with torch.no_grad():
+        cut = flags_of(lambda x: plain(x).detach(), blobs)
+    assert "autograd cut off" in cut
+    assert "zero gradients" in flags_of(lambda x: plain(x).round(), blobs)
+    dropped = nn.Sequential(nn.Dropout(), nn.Flatten())
+    assert "training mode" in flags_of(nn.Sequential(dropped, Take()).train(), blobs)
+
+
+class Take(nn.Module):
+    """Takes the first coordinate for the margin."""
+
+    def forward(self, x):
+        return x[:, 0]
+
+
+def test_what_masks_a_gradient_does_not_mask_an_error(blobs):
+    # Right up to steps so fine that a gradient sees nothing of them.
+    class Masked(nn.Module):
+        def forward(self, x):
+            margin = x[:, 0] + 3 * x[:, 1]
+            return torch.tanh(1e3 * margin.detach()) + 1e-9 * x[:, 2]
+
+    problem = blobs
+    card = audit(Masked(), problem, n_points=20, n_error_points=100)
+    names = {flag.name for flag in card.flags}
+    assert "gradient masking" in names
+    assert np.isfinite(card.joined("upper")).all()
+
+
+def test_probabilities_of_three_classes_are_noticed():
+    problem = planar_problem("three")
+    optimal = problem.bayes_classifier(dtype=torch.float64)
+    shown = lambda x: optimal(x.double()).softmax(1)  # noqa: E731
+    assert "probabilities" in flags_of(shown, problem)
+
+
+def test_nonsense_is_refused_in_a_sentence(blobs):
+    for wrong, words in (
+        (lambda x: torch.zeros(len(x), 3), "has 3 classes and the problem has 2"),
+        (lambda x: torch.zeros(len(x), 2, 2), "must return one margin for each"),
+        (lambda x: x[:, 0] * math.nan, "NaN"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            audit(wrong, blobs, n_points=2)
+    with pytest.raises(TypeError, match="floating-point"):
+        audit(lambda x: (x[:, 0] > 0).long(), blobs, n_points=2)
+    with pytest.raises(TypeError, match="tables are audited by"):
+        audit(lambda x: x[:, 0], table_problem("c"))
+    with pytest.raises(ValueError, match="budget"):
+        audit(along({0: 1.0}), blobs, budget=0)
+    with pytest.raises(ValueError, match="no problem 'sphere'"):
+        audit(along({0: 1.0}), "sphere")

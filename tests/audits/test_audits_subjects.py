@@ -1,0 +1,141 @@
+"""Networks and problems by what a user types."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from trueboundary.audits import load_problem, load_subject
+from trueboundary.problems import ConcentricSpheres, ImageProblem
+
+FILE = """
+import torch
+from helper import BIAS
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_parameter("weight", torch.nn.Parameter(torch.ones(3)))
+    def forward(self, x):
+        return x @ self.weight + BIAS
+
+network = Net()
+def make():
+    return Net()
+def margin(x):
+    return x[:, 0]
+class Needs(torch.nn.Module):
+    def __init__(self, width):
+        super().__init__()
+answer = 42
+def makes_nothing():
+    return None
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(FILE)
+    (tmp_path / "helper.py").write_text("BIAS = -1.0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["network", "make", "Net"])
+def test_networks_factories_and_classes_of_a_file(folder, name):
+    subject = load_subject(f"mine.py:{name}")
+    assert subject.classifier(torch.ones(2, 3)).tolist() == [2.0, 2.0]
+    assert subject.notes == (f"mine.py:{name} ran code of its file.",)
+
+
+def test_a_function_of_points_is_a_classifier(folder):
+    assert load_subject("mine.py:margin").classifier(torch.ones(1, 3)).item() == 1.0
+
+
+def test_weights_go_into_what_a_factory_makes(folder):
+    save_file({"weight": torch.tensor([1.0, 2.0, 3.0])}, folder / "w.safetensors")
+    found = load_subject("mine.py:make", weights=folder / "w.safetensors")
+    assert found.classifier(torch.ones(1, 3)).item() == 5.0
+    save_file({"width": torch.ones(3)}, folder / "other.safetensors")
+    with pytest.raises(ValueError, match="does not hold the weights"):
+        load_subject("mine.py:make", weights=folder / "other.safetensors")
+    with pytest.raises(ValueError, match="no torch module"):
+        load_subject("mine.py:margin", weights=folder / "w.safetensors")
+
+
+def test_stored_programs(folder):
+    linear = nn.Linear(3, 1, device="meta").to_empty(device="cpu").eval()
+    nn.init.ones_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    torch.export.save(torch.export.export(linear, (torch.ones(4, 3),)), "linear.pt2")
+    subject = load_subject("linear.pt2")
+    assert subject.classifier(torch.ones(4, 3))[0].item() == 3.0
+    assert subject.notes == ("Loading linear.pt2 ran the code it holds.",)
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("mine.py:nothing", "has no 'nothing'"),
+        ("mine.py:answer", "is a int; expected a classifier"),
+        ("mine.py:Needs", "needs arguments"),
+        ("mine.py:makes_nothing", "returned a NoneType"),
+        ("there.py:net", "there is no file there.py"),
+        ("broken.py:net", "stops with NameError"),
+        ("no.such.module:net", "there is no module 'no.such.module'"),
+        ("a b:net", "expected module:name"),
+        ("net.pkl", "is a pickle"),
+        ("net.onnx", "an ONNX graph"),
+        ("net.pt", "there is no file net.pt"),
+        ("text.pt", "holds no TorchScript"),
+        ("mnist-0-6-symmetric-cmm", "no classifier 'mnist-0-6-symmetric-cmm'"),
+        ("mnist-0-6-symmetric", "no classifier"),
+    ],
+)
+def test_what_is_no_classifier_is_said_in_a_sentence(folder, what, says):
+    (folder / "broken.py").write_text("net = undefined\n")
+    (folder / "text.pt").write_text("not a program")
+    with pytest.raises(ValueError, match="(?s)" + says.replace(".", r"\.")) as raised:
+        load_subject(what)
+    assert "\n" not in str(raised.value)
+
+
+def test_problems_by_name(tmp_path):
+    assert load_problem("spheres").dim == 500
+    assert load_problem("spheres-d7") == ConcentricSpheres(7)
+    assert isinstance(load_problem("mnist-0-6-symmetric"), ImageProblem)
+    assert load_problem("digits").n_classes == 10
+    given = ConcentricSpheres(3)
+    assert load_problem(given) is given
+    with pytest.raises(ValueError, match="no problem 'mnist-0-7'"):
+        load_problem("mnist-0-7")
+    with pytest.raises(FileNotFoundError, match="holds no data set"):
+        load_problem(tmp_path)
+
+
+def test_the_command_shows_a_card_and_writes_a_page(folder):
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "trueboundary", "audit", "model", *arguments],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    shown = run("mine.py:margin", "--problem", "spheres-d3", "--n-points", "4", "--html", "c.html")
+    assert shown.returncode == 0, shown.stderr
+    assert "Verdict: brittle by learning" in shown.stdout
+    assert (folder / "c.html").read_text().startswith("<!doctype html>")
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+    for arguments, says in (
+        (("mine.py:nothing", "--problem", "spheres-d3"), "has no 'nothing'"),
+        (("mine.py:margin", "--problem", "sphere"), "no problem 'sphere'"),
+        (("mine.py:margin", "--problem", "digits", "--n-points", "2"), "2 classes and the problem"),
+        (("mine.py:margin", "--problem", "spheres-d3", "--html", "no/c.html"), "no folder"),
+    ):
+        refused = run(*arguments)
+        assert refused.returncode == 2
+        assert says in refused.stderr
+        assert "Traceback" not in refused.stderr
