@@ -38,13 +38,6 @@ class MixtureProblem(KnownDensities[GaussianDensity]):
         Probabilities of all classes, positive and adding up to 1; of two classes that of class 1
         is enough. All classes are equally probable by default.
 
-    Attributes
-    ----------
-    densities : tuple
-        Densities of the classes; `density` converts them.
-    density_0, density_1
-        The first two of them.
-
     References
     ----------
     Richardson and Weiss (2021), *A Bayes-Optimal View on Adversarial Examples*, Section 2.

@@ -37,13 +37,6 @@ class TableProblem(KnownDensities[DiscreteTable]):
         Probabilities of all classes, positive and adding up to 1; of two classes that of class 1
         is enough. All classes are equally probable by default.
 
-    Attributes
-    ----------
-    densities : tuple of DiscreteTable
-        Tables of the classes.
-    density_0, density_1 : DiscreteTable
-        The first two of them.
-
     References
     ----------
     Richardson and Weiss (2021), *A Bayes-Optimal View on Adversarial Examples*, Section 2.1.
