@@ -287,3 +287,36 @@ def test_random_classes_of_unlike_shapes(gibbs):
     ratio = torch.cat(ratios)
     assert (ratio > 0.99).all()
     assert ratio.median() == pytest.approx(1, abs=1e-9)
+
+
+def test_an_error_of_a_class_behind_one_that_never_wins_is_found():
+    """The nearest components are all of class 2, whose sum wins only far away."""
+    classifier = BayesOptimal(
+        MixtureOfFactorAnalyzers(torch.tensor([1.0]).double(), *_line([2.54], [0.11])),
+        MixtureOfFactorAnalyzers(
+            torch.tensor([0.3, 0.5, 0.2]).double(),
+            *_line([0.0, -0.02, -0.015], [14.0, 34.0, 0.013]),
+        ),
+        MixtureOfFactorAnalyzers(
+            torch.tensor([0.6, 0.26, 0.14]).double(),
+            *_line([0.01, -0.01, 0.0], [123.0, 0.33, 5e-4]),
+        ),
+        prior=(0.4, 0.5, 0.1),
+    )
+    x = torch.tensor([[-0.1]], dtype=torch.float64)
+    near = bracket(classifier, x, torch.tensor([1]))
+    steps = torch.arange(1, 60_000, dtype=torch.float64)[:, None] * 1e-4
+    wrong = classifier.predict(torch.cat([x - steps, x + steps])).reshape(2, -1) != 1
+    truth = 1e-4 * (1 + int(wrong.any(0).long().argmax()))
+    assert 1.5 < truth < 2.5
+    assert near.lower[0] <= truth
+    assert near.upper[0] == pytest.approx(truth, abs=2e-4)
+    assert near.other.tolist() == [0]
+
+
+def _line(means, variances):
+    """Return means, no factors and noise variances of components on a line."""
+    n = len(means)
+    means = torch.tensor(means, dtype=torch.float64)[:, None]
+    noise = torch.tensor(variances, dtype=torch.float64)[:, None]
+    return means, torch.zeros(n, 1, 0, dtype=torch.float64), noise

@@ -25,6 +25,7 @@ _NUDGES = (0.0, 1e-13, 1e-11, 1e-9, 1e-7, 1e-5)  # relative, until the classifie
 _DEPTHS = (1e-6, 1e-3, 0.1, 1.0)  # nats
 # Relative widths of brackets from which corners are stepped into, and rays are turned.
 _WIDE, _NARROW = 1e-3, 1e-7
+_VERY_WIDE = 0.1  # from which another class may have been passed over
 _SETTLED = 1e-3  # share of a bracket: turns that close less are the last, unless it is wide
 
 
@@ -59,6 +60,23 @@ class Rays:
                 rows = np.flatnonzero(np.isinf(upper) & (self.labels == label))
                 if rows.size:
                     self.follow(rows, normal.mean - self.x[rows], upper, nearest)
+
+    def aim_at_each_class(self, lower: FloatArray, upper: FloatArray, nearest: FloatArray) -> None:
+        """Where brackets are very wide, aim at the likeliest component of each other class.
+
+        The nearest boundaries of single components may all be those of a class that wins nowhere
+        near. Of two classes there is no other to have passed over.
+        """
+        n_classes = len(self.sides)
+        if n_classes == 2:
+            return
+        for rival in range(n_classes):
+            means = np.stack([normal.mean for normal in self.classes.normals[rival]])
+            wide = (self.labels != rival) & (lower < (1 - _VERY_WIDE) * upper)
+            rows = np.flatnonzero(wide)
+            if rows.size:
+                likeliest = self.sides[rival].joint[rows].argmax(axis=1)
+                self.follow(rows, means[likeliest] - self.x[rows], upper, nearest)
 
     def step_inside(
         self, lower: FloatArray, aim: FloatArray, upper: FloatArray, nearest: FloatArray

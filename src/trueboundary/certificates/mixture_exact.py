@@ -191,6 +191,7 @@ def bracket(
     for candidate in range(found.nearest.shape[1]):
         rays.step_inside(found.distance, found.nearest[:, candidate], upper, nearest)
     rays.aim_at_means(upper, nearest)
+    rays.aim_at_each_class(found.distance, upper, nearest)
     rays.turn(found.distance, upper, nearest, n_refinements)
     lower = np.minimum(found.distance, upper)
     other = rays.other_class(nearest)
@@ -218,7 +219,8 @@ def _solve(
 ) -> _Solution:
     """Return distances of all points, in blocks of points of one class."""
     n = len(x)
-    n_candidates = min(n_candidates, *(len(side.peak) for side in classes.sides))
+    sizes = [len(side.peak) for side in classes.sides]
+    n_candidates = min(n_candidates, sum(sizes) - max(sizes))  # no class has fewer others
     out = _Solution(
         np.zeros(n),
         np.ones(n, dtype=bool),
