@@ -51,10 +51,11 @@ class HopSkipJump(Attack):
     and random points of growing norm, not images of uniform noise, so that every domain has some
     and units do not matter; and the last halving goes to the resolution of the points.
 
-    With the default settings it takes some 1,500 evaluations. In hundreds of dimensions that is far
-    too few to be near: compare it with an attack that sees gradients before concluding anything
-    from its distances. What it is good for is the reverse: an error nearer than the gradients'
-    means that they are masked.
+    With the default settings it takes some 1,300 evaluations. In hundreds of dimensions that is far
+    too few to be near, half as far again as the nearest error; and where random points are hardly
+    ever errors, as on spheres in hundreds of dimensions, it finds none to start from. Compare it
+    with an attack that sees gradients before concluding anything from its distances. What it is
+    good for is the reverse: an error nearer than the gradients' means that they are masked.
 
     References
     ----------
