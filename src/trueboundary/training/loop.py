@@ -147,7 +147,7 @@ def _check_classes(model: ClassifierModule, stream: Stream) -> None:
     if n != wanted:
         raise ValueError(
             f"this {type(model).__name__} tells {n} classes apart, but the points it is to be "
-            f"trained on have {wanted}; make one with n_classes={wanted}."
+            f"trained on have {wanted}; it needs as many logits (n_classes={wanted} of ours)."
         )
 
 
