@@ -375,3 +375,16 @@ class TestStorage:
 def test_bad_input_is_named(fit, call, message):
     with pytest.raises(ValueError, match=message):
         call(fit)
+
+
+@pytest.mark.parametrize("y", [["0", "1", "2"] * 4, [0.0, 1.0, np.nan] * 4, [None, 0, 1] * 4])
+def test_labels_that_are_no_numbers_are_named(y):
+    x = np.zeros((12, 4))
+    with pytest.raises(ValueError, match="labels 0 to K - 1 as finite numbers, got"):
+        fit_images(x, np.array(y), image_shape=(1, 2, 2), n_components=1, n_factors=1)
+
+
+def test_names_of_classes_differ():
+    x, y = np.zeros((12, 4)), np.arange(12) % 3
+    with pytest.raises(ValueError, match="class_names must differ from one another, got"):
+        fit_images(x, y, image_shape=(1, 2, 2), class_names=("cat", "dog", "cat"))

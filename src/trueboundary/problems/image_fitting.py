@@ -378,6 +378,10 @@ def _names_of_classes(class_names: Sequence[str] | None, y: Array) -> tuple[str,
     """Return the names of all classes, by default those of the labels up to the largest."""
     if class_names is not None:
         return _checked_names(class_names, len(class_names))
+    if y.dtype.kind not in "biuf" or not np.isfinite(y).all():
+        raise ValueError(
+            f"y must hold the labels 0 to K - 1 as finite numbers, got {y.ravel()[:5].tolist()}."
+        )
     largest = y.max(initial=0)
     # More classes than images would have one without, whatever their number.
     return tuple(map(str, range(1 + int(min(max(largest, 0), y.size)))))

@@ -157,6 +157,8 @@ def _checked_names(names: Any, n_classes: int) -> tuple[str, ...]:
             f"class_names must be {n_classes} names, one for each class, got {names!r}."
         )
     texts = tuple(map(str, names))
+    if len(set(texts)) < n_classes:
+        raise ValueError(f"class_names must differ from one another, got {names!r}.")
     try:
         "".join(texts).encode()
     except UnicodeEncodeError:
