@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import trueboundary as tb
-from trueboundary.audits import SCHEMA, audit
+from trueboundary.audits import SCHEMA, audit, compare
 from trueboundary.audits.audit_models import judge_classes
 from trueboundary.audits.card_page import page
 from trueboundary.audits.robustness_card import ClassAudit, shares
@@ -235,3 +235,38 @@ def test_nonsense_is_refused_in_a_sentence(blobs):
         audit(along({0: 1.0}), blobs, budget=0)
     with pytest.raises(ValueError, match="no problem 'sphere'"):
         audit(along({0: 1.0}), "sphere")
+
+
+def test_two_classifiers_are_compared_point_by_point(blobs):
+    straight, tilted, again, other = (
+        audit(along(normal), blobs, name=name, n_points=n, n_error_points=100, seed=seed)
+        for normal, name, n, seed in (
+            ({0: 1.0}, "straight", 25, 0),
+            ({0: 1.0, 1: 3.0}, "tilted", 20, 0),
+            ({0: 2.0}, "again", 20, 0),
+            ({0: 1.0}, "other", 20, 1),
+        )
+    )
+    found = compare(straight, tilted)
+    assert found.verdict == "straight is more robust than tilted"
+    assert found.n == found.n_both == 40
+    assert found.farther == 0.0
+    # The same points, so that the difference is that of two planes and nothing else.
+    wanted = np.concatenate(
+        [b.upper - a.upper[:20] for a, b in zip(straight.classes, tilted.classes, strict=True)]
+    )
+    assert math.isclose(found.mean_difference, wanted.mean(), rel_tol=1e-9)
+    assert found.mean_interval.low < wanted.mean() < found.mean_interval.high
+    assert "do not differ" in compare(straight, again).verdict
+    assert max(map(len, str(found).splitlines())) <= 80
+    with pytest.raises(ValueError, match="the same problem and seed"):
+        compare(straight, other)
+
+
+def test_points_without_an_error_count_as_infinite(blobs):
+    nowhere = audit(lambda x: x[:, 0] * 0 - 1.0, blobs, name="never 1", n_points=5,
+                    n_error_points=100)  # fmt: skip
+    plane = audit(along({0: 1.0}), blobs, name="plane", n_points=5, n_error_points=100)
+    found = compare(nowhere, plane)
+    assert found.n_both == 5  # class 1, of which it gets every point wrong
+    assert np.isinf(found.median_interval.low)

@@ -1,6 +1,7 @@
 """Audits: anybody's classifier judged against the truth, with a card that says what was found."""
 
 from trueboundary.audits.audit_models import BRITTLE_DATA, CLOSE_TO_OPTIMAL, audit
+from trueboundary.audits.comparisons import Comparison, compare
 from trueboundary.audits.flags import Flag
 from trueboundary.audits.robustness_card import (
     SCHEMA,
@@ -16,12 +17,14 @@ __all__ = [
     "CLOSE_TO_OPTIMAL",
     "SCHEMA",
     "ClassAudit",
+    "Comparison",
     "Flag",
     "RobustnessCard",
     "Subject",
     "Verdict",
     "VerdictKind",
     "audit",
+    "compare",
     "load_problem",
     "load_subject",
 ]

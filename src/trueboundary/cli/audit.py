@@ -44,7 +44,7 @@ def model(
     ],
     problem: Annotated[
         str,
-        typer.Option(help="spheres, the folder of a data set, or a problem of the zoo."),
+        typer.Option(help="spheres, digits, the folder of a data set, or a problem of the zoo."),
     ],
     weights: Annotated[
         Path | None,
@@ -105,6 +105,46 @@ def model(
     typer.echo(strict_json.dumps(card.to_dict()) if as_json else printable_lines(str(card)))
     if html is not None:
         typer.echo(f"Card: {printable(str(html))}", err=as_json)
+
+
+@app.command(
+    "compare",
+    cls=Command,
+    epilog="[bold]Example[/]\n\n  trueboundary audit compare mnist-0-6-symmetric-linear-svm "
+    "mnist-0-6-symmetric-cnn --problem mnist-0-6-symmetric --n-points 20",
+)
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="As for [bold]audit model[/].")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    problem: Annotated[
+        str,
+        typer.Option(help="spheres, digits, the folder of a data set, or a problem of the zoo."),
+    ],
+    n_points: Annotated[
+        int, typer.Option(min=2, help="Points per class from which the nearest error is sought.")
+    ] = 100,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all points.")] = 0,
+) -> None:
+    """Say which of two networks is the more robust, from the same points."""
+    from trueboundary.audits import audit, load_problem, load_subject
+    from trueboundary.audits import compare as compared
+
+    with user_errors((ValueError, TypeError, OSError, RuntimeError)):
+        known = load_problem(problem)
+        subjects = [load_subject(what) for what in (first, second)]
+        cards = []
+        for subject in subjects:
+            for note in subject.notes:
+                typer.echo(printable(note), err=True)
+            typer.echo(f"auditing {printable(subject.name)} ...", err=True)
+            cards.append(
+                audit(
+                    subject.classifier, known, name=subject.name, n_points=n_points, seed=seed,
+                    progress=_say,
+                )
+            )  # fmt: skip
+        found = compared(*cards)
+    typer.echo(printable_lines(str(found)))
 
 
 def printable_lines(text: str) -> str:

@@ -1,0 +1,140 @@
+"""Two classifiers on the same points: paired differences of what their audits found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from trueboundary.audits.robustness_card import RobustnessCard
+from trueboundary.theory.intervals import Interval, clopper_pearson, median_interval, t_interval
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired differences between two classifiers, the second minus the first.
+
+    Attributes
+    ----------
+    subjects : tuple of str
+        The two.
+    n : int
+        Points that both were attacked from.
+    mean_difference : float
+        Mean difference of the distances of the errors found, over points where both have one.
+    mean_interval : Interval
+        Its 95 % interval (Student's t).
+    n_both : int
+        Points where both have one.
+    median_difference : float
+        Median difference over all points; infinite where one classifier alone has no error found.
+    median_interval : Interval
+        Its 95 % interval.
+    farther : float
+        Share of the points from which the second one's error is farther, of those that differ.
+    farther_interval : Interval
+        Its 95 % interval (Clopper-Pearson): the sign test.
+    error_rates : tuple of float
+        Error rates of both.
+    """
+
+    subjects: tuple[str, str]
+    n: int
+    mean_difference: float
+    mean_interval: Interval
+    n_both: int
+    median_difference: float
+    median_interval: Interval
+    farther: float
+    farther_interval: Interval
+    error_rates: tuple[float, float]
+
+    @property
+    def verdict(self) -> str:
+        """Which of the two is the more robust, as far as the points can tell."""
+        first, second = self.subjects
+        if self.median_interval.low > 0:
+            return f"{second} is more robust than {first}"
+        if self.median_interval.high < 0:
+            return f"{first} is more robust than {second}"
+        return f"{first} and {second} do not differ by more than these points can tell"
+
+    def __str__(self) -> str:
+        """Say the comparison in a few lines of at most 80 columns."""
+        first, second = self.error_rates
+        median = (self.median_difference, *self.median_interval)
+        lines = [
+            f"{self.verdict}, from {self.n} points.",
+            "median difference of distances {:.3g} [{:.3g}, {:.3g}]".format(*median),
+            f"farther from {self.farther:.0%} "
+            f"[{self.farther_interval.low:.0%}, {self.farther_interval.high:.0%}] of the points",
+            f"error rates {first:.2g} and {second:.2g}",
+        ]
+        if self.n_both > 1:
+            mean = (self.mean_difference, *self.mean_interval)
+            lines.insert(2, "mean difference {:.3g} [{:.3g}, {:.3g}]".format(*mean))
+        return "\n".join(lines)
+
+
+def compare(first: RobustnessCard, second: RobustnessCard) -> Comparison:
+    """Compare two classifiers that were audited on the same points.
+
+    Parameters
+    ----------
+    first, second : RobustnessCard
+        Cards of one problem with one seed; where a budget ended one of them earlier, the points
+        that both have count.
+
+    Raises
+    ------
+    ValueError
+        If the cards are of other points.
+
+    Examples
+    --------
+    >>> from trueboundary.audits import audit, compare
+    >>> from trueboundary.problems import planar_problem
+    >>> problem = planar_problem("a")
+    >>> straight = audit(lambda x: x[:, 0], problem, name="straight", n_points=20)
+    >>> tilted = audit(lambda x: x[:, 0] + 3 * x[:, 1], problem, name="tilted", n_points=20)
+    >>> compare(straight, tilted).verdict
+    'straight is more robust than tilted'
+    """
+    if (first.problem, first.settings["seed"]) != (second.problem, second.settings["seed"]):
+        raise ValueError(
+            "expected two cards of the same problem and seed, got "
+            f"{first.subject} (seed {first.settings['seed']}) and {second.subject} (seed "
+            f"{second.settings['seed']}) on {_names(first, second)}; audit both with one."
+        )
+    # Of all points the first few of each class are the same, however many follow.
+    pairs = [
+        (a.upper[: min(a.n, b.n)], b.upper[: min(a.n, b.n)])
+        for a, b in zip(first.classes, second.classes, strict=True)
+    ]
+    one, two = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    alike = (one == two) | (np.isinf(one) & np.isinf(two))
+    difference = np.where(alike, 0.0, np.where(alike, 0.0, two) - np.where(alike, 0.0, one))
+    both = np.isfinite(one) & np.isfinite(two)
+    n_both, n_differ = int(both.sum()), int((~alike).sum())
+    n_farther = int((difference > 0).sum())
+    unknown = Interval(math.nan, math.nan)
+    return Comparison(
+        subjects=(first.subject, second.subject),
+        n=len(one),
+        mean_difference=float(difference[both].mean()) if n_both else math.nan,
+        mean_interval=t_interval(difference[both]) if n_both > 1 else unknown,
+        n_both=n_both,
+        median_difference=float(np.median(difference)),
+        median_interval=median_interval(difference),
+        farther=n_farther / n_differ if n_differ else math.nan,
+        farther_interval=clopper_pearson(n_farther, n_differ) if n_differ else unknown,
+        error_rates=(first.error_rate, second.error_rate),
+    )
+
+
+def _names(first: RobustnessCard, second: RobustnessCard) -> str:
+    kinds = [str(card.problem.get("problem")) for card in (first, second)]
+    return kinds[0] if kinds[0] == kinds[1] else " and ".join(kinds)
