@@ -101,7 +101,12 @@ if __name__ == "__main__":
     file = tmp_path / "interrupted.py"
     file.write_text(script)
     with subprocess.Popen(
-        [sys.executable, file], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, file],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Where the tests run in the background, a shell has interrupts ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
         while not list(Path("out").glob("unfinished/*/started")) and time.monotonic() < deadline:

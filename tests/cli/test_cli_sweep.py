@@ -137,7 +137,12 @@ if __name__ == "__main__":
 """
     )
     with subprocess.Popen(
-        [sys.executable, file], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, file],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Where the tests run in the background, a shell has interrupts ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
         while not list(Path("results").rglob("started")) and time.monotonic() < deadline:
