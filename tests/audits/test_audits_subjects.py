@@ -1,6 +1,6 @@
 """Networks and problems by what a user types."""
 
-import subprocess
+import json
 import sys
 
 import pytest
@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from trueboundary.audits import load_problem, load_subject
+from trueboundary.cli import main
 from trueboundary.problems import ConcentricSpheres, ImageProblem
 
 FILE = """
@@ -117,25 +118,31 @@ def test_problems_by_name(tmp_path):
         load_problem(tmp_path)
 
 
-def test_the_command_shows_a_card_and_writes_a_page(folder):
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "trueboundary", "audit", "model", *arguments],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    shown = run("mine.py:margin", "--problem", "spheres-d3", "--n-points", "4", "--html", "c.html")
-    assert shown.returncode == 0, shown.stderr
-    assert "Verdict: brittle by learning" in shown.stdout
+def test_the_command_shows_a_card_and_writes_a_page(folder, capsys):
+    options = ["--problem", "spheres-d3", "--n-points", "4"]
+    assert main(["audit", "model", "mine.py:margin", *options, "--html", "c.html"]) == 0
+    shown = capsys.readouterr()
+    assert "Verdict: brittle by learning" in shown.out
+    assert "ran code of its file" in shown.err
     assert (folder / "c.html").read_text().startswith("<!doctype html>")
-    assert max(map(len, shown.stdout.splitlines())) <= 80
-    for arguments, says in (
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert main(["audit", "model", "mine.py:margin", *options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"]["kind"] == "learning"
+    assert main(["audit", "compare", "mine.py:margin", "mine.py:network", *options]) == 0
+    assert "from 8 points" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
         (("mine.py:nothing", "--problem", "spheres-d3"), "has no 'nothing'"),
         (("mine.py:margin", "--problem", "sphere"), "no problem 'sphere'"),
         (("mine.py:margin", "--problem", "digits", "--n-points", "2"), "2 classes and the problem"),
         (("mine.py:margin", "--problem", "spheres-d3", "--html", "no/c.html"), "no folder"),
-    ):
-        refused = run(*arguments)
-        assert refused.returncode == 2
-        assert says in refused.stderr
-        assert "Traceback" not in refused.stderr
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence(folder, capsys, arguments, says):
+    assert main(["audit", "model", *arguments]) == 2
+    said = capsys.readouterr()
+    assert says in said.err
+    assert said.out == ""
