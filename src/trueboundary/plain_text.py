@@ -25,6 +25,18 @@ def printable(text: str) -> str:
     return "".join(_shown(character) for character in text)
 
 
+def printable_lines(text: str) -> str:
+    r"""Return `text` with its lines kept, each as `printable` returns it.
+
+    Examples
+    --------
+    >>> print(printable_lines("cats\x1b[2J\nand dogs"))
+    cats\x1b[2J
+    and dogs
+    """
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def markdown(text: str) -> str:
     r"""Return `text` as Markdown that shows it as it is, in one line.
 

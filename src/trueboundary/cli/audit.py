@@ -10,7 +10,7 @@ import typer
 from trueboundary.cli.errors import LARGEST_SEED, UserError, user_errors
 from trueboundary.cli.paths import path as path_option
 from trueboundary.cli.typed_commands import Command
-from trueboundary.plain_text import printable
+from trueboundary.plain_text import printable, printable_lines
 
 app = typer.Typer(
     name="audit",
@@ -145,11 +145,6 @@ def compare(
             )  # fmt: skip
         found = compared(*cards)
     typer.echo(printable_lines(str(found)))
-
-
-def printable_lines(text: str) -> str:
-    """Return lines of text without what would steer a terminal."""
-    return "\n".join(map(printable, text.split("\n")))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -185,9 +185,8 @@ def distances(
     domain : Domain, optional
         Where errors count; by default the set on which the class lives.
     target : "each", optional
-        Let the attack look for the way into every other class and keep the nearest error: K - 1
-        searches, which do not end in the valley of a class that is nearer at first only. By default
-        one search, for any other class.
+        Let the attack follow the way into every other class to its end and keep the nearest error:
+        K - 1 searches. By default one, in which any other class counts.
     seed : int
         Seed of the points and of the attack.
     device : str

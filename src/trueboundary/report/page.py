@@ -71,7 +71,7 @@ def _visible(value: Any) -> Any:
     """Return words with what would steer a terminal as escapes: pages are looked at there, too."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return "\n".join(map(plain_text.printable, value.split("\n")))
+    return plain_text.printable_lines(value)
 
 
 def _distinct(values: Any) -> str:
