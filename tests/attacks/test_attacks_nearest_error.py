@@ -41,6 +41,62 @@ def test_it_stays_in_a_box_at_a_kink():
     )
 
 
+def nearest_of_box_on_plane(x, normal, offset, low, high):
+    """Return z = clip(x + t n) with n z = offset, whose multiplier t is found by bisection."""
+    ends = np.zeros(len(x)), np.full(len(x), 1e3)
+    for _ in range(100):
+        middle = (ends[0] + ends[1]) / 2
+        z = np.clip(x + middle[:, None] * normal, low, high)
+        short = z @ normal < offset
+        ends = np.where(short, middle, ends[0]), np.where(short, ends[1], middle)
+    return np.clip(x + ends[1][:, None] * normal, low, high)
+
+
+def test_walls_of_a_box_hold_what_is_pushed_against_them():
+    rng = np.random.default_rng(5)
+    x = rng.uniform(0, 1, (30, 40)).round(1)  # some start on a wall
+    normal = rng.normal(size=40)
+    offset = (x @ normal).max() + 2.0
+    nearest = nearest_of_box_on_plane(x, normal, offset, 0.0, 1.0)
+    assert ((nearest == 0) | (nearest == 1)).sum(axis=1).mean() > 5, "walls bind"
+    plane = torch.from_numpy(normal)
+    result = NearestError()(
+        lambda points: points @ plane - offset,
+        torch.from_numpy(x),
+        torch.zeros(30, dtype=torch.int64),
+        domain=Box(0.0, 1.0),
+    )
+    truth = np.linalg.norm(nearest - x, axis=1)
+    np.testing.assert_allclose(result.distance.numpy(), truth, rtol=1e-7)
+    assert (result.n_forward + result.n_backward).double().mean() < 100
+
+
+def test_walls_hold_where_planes_meet():
+    """Held against scipy's solver of the same quadratic program."""
+    from scipy.optimize import minimize
+
+    rng = np.random.default_rng(6)
+    normals = rng.normal(size=(3, 8))
+    x = rng.uniform(0, 1, (6, 8))
+    offsets = normals @ np.where(normals.sum(axis=0) > 0, 0.9, 0.1) - 0.1
+    result = NearestError()(
+        lambda points: (points @ torch.from_numpy(normals.T) - torch.from_numpy(offsets)).amin(1),
+        torch.from_numpy(x),
+        torch.zeros(6, dtype=torch.int64),
+        domain=Box(0.0, 1.0),
+    )
+    for start, distance in zip(x, result.distance.tolist(), strict=True):
+        solved = minimize(
+            lambda z, start=start: ((z - start) ** 2).sum(),
+            np.where(normals.sum(axis=0) > 0, 0.9, 0.1),
+            bounds=[(0, 1)] * 8,
+            constraints={"type": "ineq", "fun": lambda z: normals @ z - offsets},
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        assert solved.success
+        assert distance == pytest.approx(np.sqrt(solved.fun), rel=1e-5)
+
+
 def test_it_meets_the_exact_distance_of_an_ellipsoid_in_many_dimensions():
     generator = torch.Generator().manual_seed(3)
     network = tb.QuadraticNetwork(300, 600, generator=generator)
@@ -75,7 +131,7 @@ def test_the_point_beyond_planes_is_that_of_a_quadratic_program():
         for step in range(4):
             point, normal = (torch.from_numpy(a[[step]]) for a in (on_plane, normals))
             planes.add(step, point, torch.zeros(1, dtype=torch.float64), 3.0 * normal)
-        found = planes.nearest_beyond(torch.from_numpy(x[None]))[0].numpy()
+        found = planes.nearest_beyond(torch.from_numpy(x[None]), Space())[0].numpy()
         # min |N^T w|^2 / 2 - w^T c with w >= 0 is nnls of a large multiple of the constraint row.
         ahead = (normals * (on_plane - x)).sum(axis=1)
         factor = np.linalg.cholesky(normals @ normals.T).T  # (4, 4)

@@ -20,6 +20,12 @@ Hildreth's method (1957), one coordinate after the other, on a matrix of a few r
 an error, the boundary is crossed on the way to it from the sample; if not, on the way from it to
 the nearest error known. Either crossing is nearer than that error, and gives the next plane.
 
+**Boxes.** A wall holds a point only where the way down leads through it: the pull back to the
+sample and the push along the normal are added up before what leads through walls is dropped. The
+guess of the cuts is the nearest of the box,
+
+.. math:: z = \Pi(x + N^T \lambda), \; \lambda \ge 0.
+
 **Hops.** Where a slide ended at a kink, of which piecewise linear networks have many, others start
 from random points beside the nearest error known. Cuts end what they began.
 """
@@ -44,13 +50,14 @@ from trueboundary.attacks._search import (
 from trueboundary.attacks.base import Attack
 from trueboundary.attacks.results import AttackStatus
 from trueboundary.attacks.target import Search, Target
-from trueboundary.domains import dot, norm, per_sample, unit
+from trueboundary.domains import Box, Domain, dot, norm, per_sample, unit
 
 __all__ = ["NearestError"]
 
 _FIRST_STEP = 0.1  # of the expected distance; ten times that of attacks that keep the first error
 _N_PLANES = 6  # planes kept for each sample
 _SMALLEST_GAIN = 1e-6  # of the distance: a guess that promises less is not followed
+_BEYOND = 1e-7  # of the distance to the planes
 _USELESS = 0.02  # of the promise: a guess that keeps less does not count, and ...
 _PATIENCE = 6  # ... after so many of them the search ends
 _COARSE = 1e-2  # of the path to the first error: slides need no more
@@ -203,13 +210,18 @@ class NearestError(Attack):
         if kinked.numel() == 0:
             return best
         part = target.take(kinked)
-        before = here = _cut(part, best[kinked], n_steps=self.n_cuts)
+        best[kinked], is_smooth = _cut(part, best[kinked], n_steps=self.n_cuts)
+        rest = kinked[~is_smooth]
+        if rest.numel() == 0:
+            return best
+        part, before = target.take(rest), best[rest]
+        here = before
         for hop in range(1, self.n_hops + 1):
             here = _hop(part, here, stream + hop)
         moved = (here != before).flatten(1).any(1).nonzero().squeeze(1)
         if moved.numel() > 0:
-            here[moved] = _cut(part.take(moved), here[moved], n_steps=self.n_cuts)
-        best[kinked] = here
+            here[moved], _ = _cut(part.take(moved), here[moved], n_steps=self.n_cuts)
+        best[rest] = here
         return best
 
 
@@ -306,8 +318,9 @@ def _slide(target: Target, start: Tensor, *, n_steps: int) -> _Boundary:
         failed = ~nearer
         normal = uphill(part, trial, gradient)
         to_sample = domain.log(new, part.x)
+        push = _with_walls(part, trial, gradient, normal)
         new_along = domain.tangent(
-            new, to_sample - per_sample(dot(to_sample, normal), to_sample) * normal
+            new, to_sample - per_sample(dot(to_sample, normal), to_sample) * push
         )
         known = better & length.isfinite()
         memory.add(known, new - point, along - new_along)
@@ -344,6 +357,19 @@ def _slide(target: Target, start: Tensor, *, n_steps: int) -> _Boundary:
         trial = torch.where(per_sample(retry, new), new, trial)
         length = torch.where(doubted, math.inf, length)
     return found
+
+
+def _with_walls(target: Target, points: Tensor, gradient: Tensor, normal: Tensor) -> Tensor:
+    """Return the gradient in the unit in which its part along the domain is the ``normal``.
+
+    In a box it also pushes on walls, which decides whether they hold a point. No other domain has
+    flat ones.
+    """
+    if not isinstance(target.domain, Box):
+        return normal
+    full = unit(gradient)
+    along = norm(target.domain.tangent(points, full))
+    return torch.where(per_sample(along > 0, full), full / per_sample(along, full), normal)
 
 
 @dataclass(eq=False)
@@ -427,25 +453,32 @@ def _confirmed(target: Target, found: _Boundary, error: Tensor) -> Tensor:
     return find_crossing(target, inside, wrong)
 
 
-def _cut(target: Target, error: Tensor, *, n_steps: int) -> Tensor:
-    """Return errors at most as far as ``error (n, *event)``, by cuts with tangent planes."""
+def _cut(target: Target, error: Tensor, *, n_steps: int) -> tuple[Tensor, Tensor]:
+    """Return errors at most as far as ``error (n, *event)``, by cuts with tangent planes.
+
+    Beside them stands where one plane alone, and the walls of a box, let nothing be nearer: there
+    the boundary has no kink to hop out of, ``(n,)``. Elsewhere than in boxes slides tell that.
+    """
+    is_smooth = torch.zeros(len(error), dtype=torch.bool, device=error.device)
     if n_steps == 0:
-        return error
+        return error, is_smooth
+    in_box = isinstance(target.domain, Box)
     best = error.clone()
     planes = _Planes.none(error)
     active, part = torch.arange(len(error), device=error.device), target
     n_useless = torch.zeros_like(active)
     value, gradient = part.wrongness_and_gradient(error)
-    planes.add(0, error, value, part.domain.tangent(error, gradient))
+    planes.add(0, error, value, gradient if in_box else part.domain.tangent(error, gradient))
     for step in range(1, n_steps + 1):
         domain, here = part.domain, best[active]
-        guess = domain.project(planes.nearest_beyond(part.x))
+        guess = planes.nearest_beyond(part.x, domain)
         distance = norm(domain.log(part.x, here))
         promise = 1 - norm(domain.log(part.x, guess)) / distance
         usable = guess.flatten(1).isfinite().all(1) & (promise > _SMALLEST_GAIN)
+        is_smooth[active] = in_box & (promise.abs() <= _SMALLEST_GAIN) & planes.is_one
         point = torch.where(per_sample(usable, guess), guess, here)
         value, gradient = part.wrongness_and_gradient(point)
-        planes.add(step, point, value, domain.tangent(point, gradient))
+        planes.add(step, point, value, gradient if in_box else domain.tangent(point, gradient))
         wrong = usable & (value > 0)
         width = (promise / 10).clamp(torch.finfo(error.dtype).eps ** 0.5, 1e-2)
         for rows, is_error in ((wrong, True), (usable & ~wrong, False)):
@@ -466,7 +499,7 @@ def _cut(target: Target, error: Tensor, *, n_steps: int) -> Tensor:
             planes = planes.take(keep)
         if active.numel() == 0:
             break
-    return find_crossing(target, target.x, best)
+    return find_crossing(target, target.x, best), is_smooth
 
 
 @dataclass(frozen=True, eq=False)
@@ -516,21 +549,65 @@ class _Planes:
         self.offsets[rows, slot] = offset
         self.added[rows, slot] = step
 
-    def nearest_beyond(self, x: Tensor) -> Tensor:
-        """Return the point nearest to each of ``x (n, *event)`` that lies beyond all planes."""
+    @property
+    def is_one(self) -> Tensor:
+        """Whether a single plane held the last guess back, ``(n,)``."""
+        return (self.weights > 0).sum(1) == 1
+
+    def nearest_beyond(self, x: Tensor, domain: Domain) -> Tensor:
+        """Return the point nearest to each of ``x (n, *event)`` that lies beyond all planes.
+
+        In a box it is that of the box; on other domains it is brought back to the domain.
+        """
         flat = x.flatten(1).double()  # (n, d)
+        self.weights.zero_()
+        if isinstance(domain, Box):
+            self._weigh_in_box(x, domain)
+        else:
+            self._weigh(flat)
+        moved = flat + torch.einsum("nk,nkd->nd", self.weights, self.normals)
+        return domain.project(moved.to(x).reshape(x.shape))
+
+    def _weigh(self, flat: Tensor) -> None:
+        """Solve for the weights in all of space."""
         ahead = self.offsets - torch.einsum("nkd,nd->nk", self.normals, flat)  # (n, k)
         gram = self.normals @ self.normals.mT  # (n, k, k)
         squares = gram.diagonal(dim1=1, dim2=2)
         there, weights = squares > 0, self.weights
-        weights.zero_()
         for _ in range(_MOST_SWEEPS):
             before = weights.clone()
             for i in range(_N_PLANES):
                 short = ahead[:, i] - (gram[:, i] * weights).sum(1)
                 step = torch.where(there[:, i], short / squares[:, i], 0.0)
                 weights[:, i] = (weights[:, i] + step).clamp(min=0)
-            if bool(((weights - before).abs() <= 1e-9 * weights.amax(1, keepdim=True)).all()):
+            if _has_settled(weights, before):
                 break
-        moved = flat + torch.einsum("nk,nkd->nd", weights, self.normals)
-        return moved.to(x).reshape(x.shape)
+
+    def _weigh_in_box(self, x: Tensor, box: Box) -> None:
+        """Solve for the weights in a box, by Newton's steps in one weight after the other.
+
+        What a weight moves is what no wall holds, so that the slope falls as the weight grows and
+        no step goes too far. It aims a little beyond: a guess that falls short of a plane by the
+        last rounding, on a face with the known error, has no crossing on the way to it.
+        """
+        moved, weights = x.flatten(1).double(), self.weights
+        ahead = self.offsets - torch.einsum("nkd,nd->nk", self.normals, moved)
+        aim = self.offsets + _BEYOND * ahead.abs().amax(1, keepdim=True)
+        for _ in range(_MOST_SWEEPS):
+            before = weights.clone()
+            for i in range(_N_PLANES):
+                normal = self.normals[:, i]
+                inside = box.project(moved.reshape(x.shape)).flatten(1)
+                square = torch.where(inside == moved, normal**2, 0.0).sum(1)
+                short = aim[:, i] - (normal * inside).sum(1)
+                step = torch.where(square > 0, short / square, 0.0)
+                new = (weights[:, i] + step).clamp(min=0)
+                moved = moved + (new - weights[:, i])[:, None] * normal
+                weights[:, i] = new
+            if _has_settled(weights, before):
+                break
+
+
+def _has_settled(weights: Tensor, before: Tensor) -> bool:
+    """Whether a sweep has left all weights ``(n, k)`` as they were."""
+    return bool(((weights - before).abs() <= 1e-9 * weights.amax(1, keepdim=True)).all())

@@ -64,8 +64,9 @@ class AttackedImages(Pieced, OfClassifier):
         Which of the classifier's stored models.
     """
 
-    # 2 lost errors where C&W's rate was too small; 1 began later descents where the last ended.
-    version: ClassVar[int] = 3
+    # 3 let too few walls of the box hold a nearest error; 2 lost errors where C&W's rate was too
+    # small; 1 began later descents where the last ended.
+    version: ClassVar[int] = 4
 
     attack: AttackName
     n_points: int
