@@ -229,7 +229,7 @@ class TestOptimality:
         for found in (inner, outer):
             assert found.rate.method == "sampling"
             assert found.high >= 1
-            assert found.low == 0  # no certificate speaks of this module
+            assert 0 < found.low <= found.high  # between what was proven and what was found
             spread = found.distances.upper.std(ddof=1) / math.sqrt(300) / found.best
             assert abs(found.ratio - 1) < 4 * spread
         assert inner.best == pytest.approx(caps.mean_distance(30, inner.rate.value), rel=1e-12)

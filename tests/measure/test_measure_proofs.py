@@ -16,11 +16,9 @@ from trueboundary.certificates import (
     EllipsoidCertificate,
     LipschitzMixtureCertificate,
     MixtureCertificate,
-    RelaxationCertificate,
     SVMCertificate,
     bounds,
     bracket,
-    certified_at,
     prove_sphere_error_free,
 )
 from trueboundary.classifiers import (
@@ -31,7 +29,9 @@ from trueboundary.classifiers import (
     SphereBayes,
     TruncatedSum,
     as_classifier,
+    dtype_of,
     from_sklearn,
+    outputs,
 )
 from trueboundary.densities import LowRankGaussian
 from trueboundary.measure.proofs import default_proof
@@ -100,45 +100,59 @@ class Normalised(nn.Sequential):
 
 
 def altered():
-    """Yield classifiers that compute something else than their layers, and what says so."""
-    yield Normalised(*sequence()), "of a subclass of Sequential"
-    yield hooked(sequence()), "has a forward hook"
+    """Yield classifiers that compute something else than their layers, in operations known."""
+    yield Normalised(*sequence())
+    yield hooked(sequence())
     net = sequence()
-    yield hooked(net, net[0]), "has a forward hook on '0'"
+    yield hooked(net, net[0])
     net = sequence()
-    yield changed(net, prune.l1_unstructured, net[0], "weight", 0.5), "has a forward hook on '0'"
+    yield changed(net, prune.l1_unstructured, net[0], "weight", 0.5)
     net = sequence()
-    yield changed(net, parametrizations.spectral_norm, net[0]), "has a parametrization on '0'"
+    yield changed(net, parametrizations.spectral_norm, net[0])
     net = sequence()
     net[0].weight.data += 0.1
-    yield changed(net, parametrizations.weight_norm, net[0]), "has a parametrization on '0'"
+    yield changed(net, parametrizations.weight_norm, net[0])
     net = sequence()
-    yield changed(net, patched, net[0], "forward"), "has a method forward() of its own on '0'"
-    yield patched(sequence(), "forward"), "has a method forward() of its own"
-    yield patched(network()), "has a method margin() of its own"
+    yield changed(net, patched, net[0], "forward")
+    yield patched(sequence(), "forward")
+    yield patched(network())
+    yield subclass(
+        tb.ReLUNetwork, 3, 8, 1, batch_norm=None, generator=torch.Generator().manual_seed(0)
+    )
+    yield subclass(LinearSVM, torch.ones(3), 0.1)
+
+
+def unread():
+    """Yield others that compute what no bound is known of, and what is said of them."""
     net = network()
     net.linear[0] = nn.Sequential(net.linear[0], nn.Tanh())
     yield net, "one of them is now a Sequential"
-    yield (
-        subclass(
-            tb.ReLUNetwork, 3, 8, 1, batch_norm=None, generator=torch.Generator().manual_seed(0)
-        ),
-        "of a subclass of ReLUNetwork",
-    )
     yield subclass(TruncatedSum, 3, 2, 0.5), "of a subclass of TruncatedSum"
     yield subclass(SphereBayes, 3), "of a subclass of SphereBayes"
-    yield subclass(LinearSVM, torch.ones(3), 0.1), "of a subclass of LinearSVM"
     yield patched(quadratic()), "has a method margin() of its own"
     yield hooked(quadratic()), "has a forward hook"
 
 
-ALTERED = list(altered())
+@pytest.mark.parametrize("classifier", list(altered()))
+def test_an_altered_network_gets_the_proof_of_what_it_computes(classifier):
+    for each in tb.distances(classifier, SPHERES, n_points=5):
+        assert each.method.startswith("RelaxationCertificate below")
+        assert (each.lower <= each.upper * (1 + 1e-6)).all()
+    x = torch.eye(3).double()
+    classifier.eval()
+    with torch.no_grad():
+        own = outputs(classifier, x.to(dtype_of(classifier))).double()
+    low, high = bounds(classifier, x, 0.0)  # of the classifier, not of the layers it began with
+    assert low.numpy() == pytest.approx(own.numpy(), abs=1e-5)
+    assert high.numpy() == pytest.approx(own.numpy(), abs=1e-5)
 
 
-@pytest.mark.parametrize(("classifier", "why"), ALTERED, ids=[why for _, why in ALTERED])
-def test_an_altered_classifier_gets_no_proof_and_is_told_why(classifier, why):
-    found = tb.distances(classifier, SPHERES, n_points=3)
-    for each in found:
+UNREAD = list(unread())
+
+
+@pytest.mark.parametrize(("classifier", "why"), UNREAD, ids=[why for _, why in UNREAD])
+def test_an_altered_classifier_without_a_proof_is_told_why(classifier, why):
+    for each in tb.distances(classifier, SPHERES, n_points=3):
         assert (each.lower == 0).all()
         assert "no certificate (" in each.method
         assert why in each.method
@@ -200,12 +214,7 @@ def test_a_direct_call_says_in_one_sentence_why_there_is_no_proof(make):
     reads = "folded" if isinstance(make(), tb.ReLUNetwork) else "ellipsoid"
     calls = [lambda net: EllipsoidCertificate()(net, x, y)]
     if reads == "folded":
-        calls = [
-            lambda net: RelaxationCertificate()(net, x, y),
-            lambda net: bounds(net, x, 0.1),
-            lambda net: certified_at(net, x, y, 0.1),
-            lambda net: prove_sphere_error_free(net, 1.0, label=0),
-        ]
+        calls = [lambda net: prove_sphere_error_free(net, 1.0, label=0)]
     kind = type(make())
 
     class Other(kind):
@@ -239,7 +248,7 @@ def test_a_hook_on_all_modules_is_seen():
         rates = tb.error_rate(quadratic(), SPHERES, n_points=100)
     finally:
         handle.remove()
-    assert "a forward hook on all modules" in found[0].method
+    assert found[0].method.startswith("RelaxationCertificate")  # of the network with its hooks
     assert rates[0].method == "sampling"
 
 
@@ -258,7 +267,7 @@ def test_a_class_that_was_changed_is_seen_at_the_points(monkeypatch):
         assert "points differ" in tb.distances(net, SPHERES, n_points=3)[1].method
 
 
-def test_a_wrapper_that_turns_margins_into_others_gets_no_proof():
+def test_a_wrapper_that_turns_margins_into_others_gets_the_proof_of_those():
     wrapped = as_classifier(sequence())
     assert default_proof(wrapped)[0] is not None
     wrapped.function = sequence()
@@ -269,9 +278,11 @@ def test_a_wrapper_that_turns_margins_into_others_gets_no_proof():
     try:
         type(wrapped).outputs = lambda self, x: original(self, x) - 0.5
         inner, _ = tb.distances(wrapped, SPHERES, n_points=3)
+        low, _ = bounds(wrapped, torch.eye(3), 0.0)
     finally:
         type(wrapped).outputs = original
-    assert "points differ" in inner.method
+    assert inner.method.startswith("RelaxationCertificate")  # of the wrapper as it is now
+    assert low.numpy() == pytest.approx(outputs(wrapped, torch.eye(3).double()).detach() - 0.5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -305,7 +316,7 @@ def test_a_pruned_network_is_measured_and_left_as_it_is():
     assert all(np.isfinite(each.upper).any() for each in found)
 
 
-def test_no_proof_speaks_through_a_choice_of_classes_or_a_normalisation():
+def test_a_proof_speaks_through_a_choice_of_classes_and_a_normalisation():
     layers = sequence(torch.float64, 3)
     problem = MixtureProblem(*(LowRankGaussian(m, torch.zeros(3, 0), 1.0) for m in torch.eye(3)))
     whole = tb.distances(layers, problem, n_points=3)
@@ -313,9 +324,10 @@ def test_no_proof_speaks_through_a_choice_of_classes_or_a_normalisation():
     shifted = as_classifier(layers, preprocess=(0.5, 2.0))
     pair = as_classifier(layers, classes=(0, 1))
     for adapted, of in ((shifted, problem), (pair, MixtureProblem(*problem.densities[:2]))):
+        assert "no proof is known" in default_proof(adapted)[1]
         for each in tb.distances(adapted, of, n_points=3):
-            assert "no proof is known" in each.method
-            assert (each.lower == 0).all()
+            assert each.method.startswith("RelaxationCertificate")
+            assert (each.lower <= each.upper * (1 + 1e-6)).all()
 
 
 # ------------------------------------------------------------- three classes and more

@@ -1,4 +1,4 @@
-r"""Linear-relaxation bounds (CROWN) of ReLU networks on balls and on spherical caps.
+r"""Linear-relaxation bounds (CROWN) of networks on balls and on spherical caps.
 
 A ReLU whose input lies in [l, u] with l < 0 < u lies between two lines: at most s (z - l) with
 s = u / (u - l), at least a z with any a in [0, 1] (here the better of 0 and 1). Going backward
@@ -13,6 +13,15 @@ with w_x the part of w along x and w_p the length of the rest. The inputs of eac
 bounded in the same way, layer by layer. Of three classes and more what is bounded are the leads of
 the own logit over the others: all at once, as the outputs of a last layer whose rows are the
 differences of the network's own.
+
+What is no plain sequence of layers is read by recording what torch runs when it is called: linear
+layers and convolutions, batch normalisation in eval mode, ReLUs and leaky ones, average and max
+pooling, sums, and whatever moves or scales numbers. There the same bounds go backward through the
+operations, a convolution by its transpose and on windows alone. (Sequences of layers keep a way of
+their own, which shares the work of the two bounds of a layer and is about twice as fast.) Where
+following each unit of each layer to the points would be too dear, as it is for most convolutional
+networks, the inner layers are bounded by the network's tangent at the point and intervals for the
+rest, which is sound and looser; the outputs are still bounded backward to the points, given those.
 
 All bounds are computed in float64 and are proven up to its rounding errors (of the order of 1e-15
 of the sums they come from), which are not tracked. They hold for the network evaluated in exact
@@ -29,7 +38,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,13 +47,21 @@ from torch import Tensor, nn
 
 from trueboundary import _checks
 from trueboundary._tensors import check_points, check_samples
+from trueboundary.certificates._network import Network, largest_balls, network_of
+from trueboundary.certificates._recording import Unreadable
+from trueboundary.certificates._regions import BallsOrCaps, Region
 from trueboundary.certificates.base import Certificate, Certified, FloatArray, Subject
-from trueboundary.classifiers.integrity import departure, require_agreement, require_own
+from trueboundary.classifiers import evaluated
+from trueboundary.classifiers.integrity import (
+    Disagreement,
+    departure,
+    require_agreement,
+    require_own,
+)
 from trueboundary.domains import Domain, Space, Sphere
 
-__all__ = ["RelaxationCertificate", "bounds", "certified_at", "interval_bounds"]
+__all__ = ["RelaxationCertificate", "Unreadable", "bounds", "certified_at", "interval_bounds"]
 
-Region = Literal["ball", "cap"]
 Layers = Sequence[tuple[Tensor, Tensor]]
 
 _BLOCK = 1 << 20  # points are taken together until a coefficient array has about this many entries
@@ -60,15 +77,14 @@ def bounds(
     y: Tensor | None = None,
     region: Region = "ball",
 ) -> tuple[Tensor, Tensor]:
-    """Bound a ReLU network's margin or wrongness around each point, by linear relaxation.
+    """Bound a network's margin or wrongness around each point, by linear relaxation.
 
     Parameters
     ----------
-    network : ReLUNetwork, Sequential or sequence of (Tensor, Tensor)
-        A network whose class has a method ``folded()``, seen in eval mode; or ``Linear`` layers, or
-        pairs ``(n_out, n_in)``, ``(n_out,)``, with a ReLU between each two. A ``Sequential`` may
-        begin with a ``Flatten``. One output; of two the margin is their difference; more are the
-        logits of as many classes.
+    network : Module or sequence of (Tensor, Tensor)
+        Any module, seen in eval mode, that computes by operations of which a relaxation is known;
+        or pairs ``(n_out, n_in)``, ``(n_out,)``, with a ReLU between each two. One output; of two
+        the margin is their difference; more are the logits of as many classes.
     x : Tensor of shape (n, d)
         Centres of the regions.
     size : float or array of shape (n,)
@@ -88,10 +104,10 @@ def bounds(
     Raises
     ------
     TypeError
-        If `network` is none of these, or may compute something else than its layers do: a subclass
-        that inherits ``folded()``, hooks, patched methods.
+        If `network` is none of these, or does what no relaxation is known for (`Unreadable`, with
+        the reason).
     ValueError
-        If the network's outputs are not those of its layers, or there are more than two and no
+        If the network's outputs are not those of what was read, or there are more than two and no
         labels.
 
     Examples
@@ -156,7 +172,11 @@ def certified_at(
 
 @dataclass(frozen=True)
 class RelaxationCertificate(Certificate):
-    """Certified radii of ReLU networks: the largest size at which `bounds` excludes an error.
+    """Certified radii of networks: the largest size at which `bounds` excludes an error.
+
+    It reads any module that computes by linear layers, convolutions, batch normalisation, ReLUs
+    and leaky ones, average and max pooling, sums, reshapes and scalings, with wrappers such as
+    `as_classifier` puts around it, and says what else one does (`Unreadable`).
 
     Distances on a `Sphere` are chords, from bounds on caps, the points being scaled to the sphere's
     radius; elsewhere they are from bounds on balls. They are lower bounds, proven up to rounding
@@ -192,18 +212,32 @@ class RelaxationCertificate(Certificate):
 
     def certify(self, subject: Subject) -> Certified:
         """Bound the leads of the own logit on larger and larger balls, or caps."""
-        layers = prepare(subject.classifier)
-        points, labels = points_beside(subject.x, layers, subject.classifier), subject.labels
         on_sphere = isinstance(subject.domain, Sphere)
         region: Region = "cap" if on_sphere else "ball"
-        points = subject.domain.project(points)
-        centre = _Region.build(points, 0.0, region)
+        points = subject.domain.project(subject.x)
+        read = _read(subject.classifier, points)
+        if isinstance(read, Network):
+            if not read.is_small:
+                # A ball holds the cap whose chord is its radius.
+                size = largest_balls(read, points, subject.y, self.tolerance)
+                return Certified(size, np.isinf(size))
+            network = read
 
-        def bound(rows: npt.NDArray[np.intp], sizes: FloatArray) -> FloatArray:
-            return own_leads(layers, points[rows], labels[rows], sizes, region, relaxed=True)
+            def bound(rows: npt.NDArray[np.intp], sizes: FloatArray) -> FloatArray:
+                regions = BallsOrCaps.build(points[rows], sizes, region)
+                return network.leads(regions, subject.y[rows], both=False)[0].numpy(force=True)
 
-        margins, guess = _first_guess(layers, centre, labels)
-        radii = points.norm(dim=1).numpy(force=True)
+            margins, guess = (part.numpy(force=True) for part in read.slopes(points, subject.y))
+        else:
+            layers, labels = read, subject.labels
+            points = points_beside(points, layers, subject.classifier)
+
+            def bound(rows: npt.NDArray[np.intp], sizes: FloatArray) -> FloatArray:
+                return own_leads(layers, points[rows], labels[rows], sizes, region, relaxed=True)
+
+            centre = BallsOrCaps.build(points, 0.0, region)
+            margins, guess = _first_guess(layers, centre, labels)
+        radii = points.flatten(1).norm(dim=1).numpy(force=True)
         if on_sphere:
             guess = guess / radii
         largest = math.pi if on_sphere else math.inf
@@ -213,6 +247,20 @@ class RelaxationCertificate(Certificate):
         return Certified(size, np.isinf(size))
 
 
+def _read(network: Any, x: Tensor) -> list[Layer] | Network:
+    """Return a network's layers where it is made of nothing else, and any other's operations."""
+    try:
+        return prepare(network)
+    except Disagreement:
+        raise
+    except (TypeError, ValueError):
+        # What is no module, or a description of layers, has nothing to be recorded.
+        if not isinstance(network, nn.Module):
+            raise
+        with evaluated(network):
+            return network_of(network, x)
+
+
 @dataclass(frozen=True)
 class Layer:
     """A linear layer, with the absolute values of its weights."""
@@ -220,53 +268,6 @@ class Layer:
     weight: Tensor
     magnitude: Tensor
     bias: Tensor
-
-
-@dataclass(frozen=True)
-class _Region:
-    """Balls or caps around points (n, d), of sizes (n,)."""
-
-    centre: Tensor
-    size: Tensor
-    kind: Region
-
-    @classmethod
-    def build(cls, centre: Tensor, size: float | npt.ArrayLike | Tensor, kind: Region) -> _Region:
-        """Check sizes and centres."""
-        _checks.choice("region", kind, ("ball", "cap"))
-        sizes = torch.as_tensor(size, dtype=centre.dtype, device=centre.device)
-        if sizes.shape not in ((), centre.shape[:1]):
-            raise ValueError(
-                f"size must be a number or have shape ({len(centre)},), got {tuple(sizes.shape)}."
-            )
-        largest = math.pi if kind == "cap" else math.inf
-        if not bool(((sizes >= 0) & sizes.isfinite() & (sizes <= largest)).all()):
-            limit = "radians from 0 to pi" if kind == "cap" else "finite and at least 0"
-            raise ValueError(f"the sizes of a {kind} must be {limit}, got {size!r}.")
-        if kind == "cap" and not bool((centre != 0).any(1).all()):
-            raise ValueError("a cap needs a centre on a sphere, got a point at the origin.")
-        return cls(centre, sizes.expand(len(centre)), kind)
-
-    def extremes(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the extremes of linear functions, (m, d) or (n, m, d), each of shape (n, m)."""
-        size = self.size[:, None]
-        if self.kind == "ball":
-            middle = (weight @ self.centre[:, :, None]).squeeze(2)
-            spread = size * weight.norm(dim=-1)
-            return middle - spread, middle + spread
-        radius = self.centre.norm(dim=1)[:, None]
-        pole = self.centre / radius
-        along = (weight @ pole[:, :, None]).squeeze(2)
-        # The length of the rest from the rest itself: |w|^2 - along^2 would lose half the digits.
-        across = (weight - along[:, :, None] * pole[:, None, :]).norm(dim=2)
-        length = torch.hypot(along, across)
-        cosine, sine = size.cos() * along, size.sin() * across
-        inside = torch.atan2(across, along) <= size
-        opposite = torch.atan2(across, -along) <= size
-        return (
-            radius * torch.where(opposite, -length, cosine - sine),
-            radius * torch.where(inside, length, cosine + sine),
-        )
 
 
 @dataclass(frozen=True)
@@ -298,8 +299,10 @@ def _bounds(
     *,
     relaxed: bool,
 ) -> tuple[Tensor, Tensor]:
-    layers = prepare(network)
-    n_classes = classes_of(layers)
+    if isinstance(network, nn.Module):
+        check_points(x)
+    layers = _read(network, x)
+    n_classes = layers.n_classes if isinstance(layers, Network) else classes_of(layers)
     if y is not None:
         check_samples(x, y, n_classes)
     elif n_classes > 2:
@@ -307,8 +310,13 @@ def _bounds(
             f"a network of {n_classes} classes has no margin to bound; give the labels of the "
             "points, y."
         )
+    if isinstance(layers, Network):
+        regions = BallsOrCaps.build(x.detach().double(), size, region)
+        labels = torch.ones(len(x), dtype=torch.long) if y is None else y.long()
+        low, high = layers.leads(regions, labels, relaxed=relaxed)
+        return (low, high) if y is None else (-high, -low)
     points = points_beside(x, layers, network)
-    whole = _Region.build(points, size, region)
+    whole = BallsOrCaps.build(points, size, region)
     if y is None:
         lower, upper = bounds_in_blocks(layers, whole, relaxed=relaxed)
         return lower.squeeze(1), upper.squeeze(1)
@@ -330,12 +338,12 @@ def led_by(layers: list[Layer], label: int) -> list[Layer]:
 
 
 def _by_label(
-    layers: list[Layer], regions: _Region, labels: Tensor
-) -> Iterator[tuple[Tensor, _Region, list[Layer]]]:
+    layers: list[Layer], regions: BallsOrCaps, labels: Tensor
+) -> Iterator[tuple[Tensor, BallsOrCaps, list[Layer]]]:
     """Yield for each label its rows, their regions, and the layers that tell its leads."""
     for label in sorted(set(labels.tolist())):
         rows = (labels == label).nonzero().squeeze(1)
-        part = _Region(regions.centre[rows], regions.size[rows], regions.kind)
+        part = BallsOrCaps(regions.centre[rows], regions.size[rows], regions.kind)
         yield rows, part, led_by(layers, label)
 
 
@@ -350,13 +358,13 @@ def own_leads(
     relaxed: bool,
 ) -> FloatArray:
     """Return lower bounds (n,) of the smallest lead of the own class, positive without an error."""
-    whole = _Region.build(points, size, region)
+    whole = BallsOrCaps.build(points, size, region)
     found = _smallest_leads(layers, whole, torch.from_numpy(labels).to(points.device), relaxed)[0]
     return np.asarray(found.numpy(force=True))
 
 
 def _smallest_leads(
-    layers: list[Layer], regions: _Region, labels: Tensor, relaxed: bool
+    layers: list[Layer], regions: BallsOrCaps, labels: Tensor, relaxed: bool
 ) -> tuple[Tensor, Tensor]:
     """Bound the smallest lead of the own class over another, (n,) each."""
     if classes_of(layers) == 2:  # the margin's bounds serve both labels
@@ -372,13 +380,13 @@ def _smallest_leads(
 
 @torch.no_grad()
 def bounds_in_blocks(
-    layers: list[Layer], regions: _Region, *, relaxed: bool
+    layers: list[Layer], regions: BallsOrCaps, *, relaxed: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the extremes of all outputs, (n, m) each, block by block."""
     widest = max(layer.weight.numel() for layer in layers)
     at_once = max(1, _BLOCK // widest)
     parts = [
-        _extremes(layers, _Region(centre, sizes, regions.kind), relaxed=relaxed)
+        _extremes(layers, BallsOrCaps(centre, sizes, regions.kind), relaxed=relaxed)
         for centre, sizes in zip(
             torch.split(regions.centre, at_once), torch.split(regions.size, at_once), strict=True
         )
@@ -387,7 +395,7 @@ def bounds_in_blocks(
 
 
 @torch.no_grad()
-def _extremes(layers: list[Layer], region: _Region, *, relaxed: bool) -> tuple[Tensor, Tensor]:
+def _extremes(layers: list[Layer], region: BallsOrCaps, *, relaxed: bool) -> tuple[Tensor, Tensor]:
     """Bound the inputs of each layer in turn, and the outputs in the end: (n, m) each."""
     first = layers[0]
     low, high = (bound + first.bias for bound in region.extremes(first.weight))
@@ -405,7 +413,7 @@ def _extremes(layers: list[Layer], region: _Region, *, relaxed: bool) -> tuple[T
 
 
 def _backward(
-    layers: list[Layer], relaxations: list[_Relaxation], region: _Region
+    layers: list[Layer], relaxations: list[_Relaxation], region: BallsOrCaps
 ) -> tuple[Tensor, Tensor]:
     """Bound the outputs of the last layer by linear functions of the point, (n, m) each."""
     *earlier, top = layers
@@ -435,7 +443,7 @@ def _backward(
 
 @torch.no_grad()
 def _first_guess(
-    layers: list[Layer], centre: _Region, labels: npt.NDArray[np.int64]
+    layers: list[Layer], centre: BallsOrCaps, labels: npt.NDArray[np.int64]
 ) -> tuple[FloatArray, FloatArray]:
     """Return the smallest leads (n,) at the points, and where they would end if all were linear."""
     if classes_of(layers) == 2:

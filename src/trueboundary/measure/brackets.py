@@ -18,13 +18,14 @@ from torch import Tensor
 from trueboundary._checks import check_integer
 from trueboundary.attacks import Attack, NearestError
 from trueboundary.certificates import Certificate
+from trueboundary.certificates.relaxation import Unreadable
 from trueboundary.classifiers import Classifier, dtype_of, evaluated
 from trueboundary.classifiers.integrity import Disagreement
 from trueboundary.devices import check_device
 from trueboundary.domains import Domain, Space, per_sample
 from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import table_classes
-from trueboundary.measure.proofs import Proof, default_proof
+from trueboundary.measure.proofs import Proof, default_proof, recorded_proof
 from trueboundary.plurals import plural
 from trueboundary.problems import (
     Problem,
@@ -177,11 +178,10 @@ def distances(
         Gives the lower bounds. By default the one that
         `trueboundary.measure.register_certificate` knows for the classifier: of ours
         `EllipsoidCertificate` for quadratic ones, `LinearCertificate` for a `SoftmaxRegression` and
-        a ``Linear`` layer, `RelaxationCertificate` for a `ReLUNetwork` and for a ``Sequential`` of
-        ``Linear`` and ``ReLU`` layers, `SVMCertificate` for SVMs and `MixtureCertificate` for the
-        optimal classifier of Gaussians and mixtures; none (lower bounds of 0) for others. None is
-        given either for subclasses of these, where a hook or a parametrization may change what is
-        computed, or where margins are not those of the parameters; `Distances.method` says so.
+        a ``Linear`` layer, `SVMCertificate` for SVMs and `MixtureCertificate` for the optimal
+        classifier of Gaussians and mixtures; and `RelaxationCertificate` for networks and all
+        other modules that it can read, with what hangs on them or is wrapped around them. Where
+        there is none the lower bounds are 0, and `Distances.method` says why.
     domain : Domain, optional
         Where errors count; by default the set on which the class lives.
     target : "each", optional
@@ -374,6 +374,14 @@ def _proven_and_found(
             return _bracket(twin, points(twin), label, proof=default, **settings)
         except Disagreement as error:
             why_not = str(error).rstrip(".")
+    recorded = recorded_proof(classifier)
+    if recorded is not None:
+        # Of anybody's module, which is measured as it is, in its own precision.
+        try:
+            return _bracket(classifier, points(classifier), label, proof=recorded, **settings)
+        except (Disagreement, Unreadable) as error:
+            reason = str(error).rstrip(".")
+            why_not = why_not or f"no lower bound, because {reason}"
     return _bracket(classifier, points(classifier), label, proof=None, why_not=why_not, **settings)
 
 

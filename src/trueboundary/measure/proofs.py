@@ -24,7 +24,7 @@ from trueboundary.certificates import (
     RelaxationCertificate,
     SVMCertificate,
 )
-from trueboundary.certificates.relaxation import prepare
+from trueboundary.certificates.relaxation import Unreadable, prepare
 from trueboundary.classifiers import (
     RBFSVM,
     BayesOptimal,
@@ -48,7 +48,7 @@ from trueboundary.densities import DiscreteTable
 from trueboundary.domains import Domain, Space
 from trueboundary.measure.registered import certificate_for, register_certificate
 
-__all__ = ["Proof", "certified_distances", "default_proof"]
+__all__ = ["Proof", "certified_distances", "default_proof", "recorded_proof"]
 
 register_certificate(LinearSVM, RBFSVM, OneAgainstRestSVM)(SVMCertificate)
 
@@ -172,6 +172,19 @@ def default_proof(classifier: Classifier) -> tuple[Proof | None, str]:
     return Proof(certificate, inner, classifier), ""
 
 
+def recorded_proof(classifier: Classifier) -> Proof | None:
+    """Return the proof that reads what any module computes, wrappers included, as it is called.
+
+    Whether it can be read shows only at points: if not, it raises `Unreadable`. There is none for
+    functions, of which nobody knows the parameters.
+    """
+    inner: Any = classifier
+    while isinstance(inner, CallableClassifier):
+        inner = inner.function
+    readable = isinstance(inner, nn.Module)
+    return Proof(RelaxationCertificate(), classifier, classifier) if readable else None
+
+
 def _turned(wrapper: CallableClassifier) -> str:
     """Say what of a wrapper makes other outputs of a classifier's, or other points for it."""
     if wrapper.preprocess is not None:
@@ -208,10 +221,19 @@ def certified_distances(
     tensor([1.], dtype=torch.float64)
     """
     proof, why_not = default_proof(classifier)
-    if proof is None:
-        reason = why_not or "none is registered for its class"
-        raise TypeError(f"there is no certificate for this {type(classifier).__name__}: {reason}.")
-    return proof(x, y, Space() if domain is None else domain)
+    within = Space() if domain is None else domain
+    if proof is not None:
+        return proof(x, y, within)
+    reason = why_not or "none is registered for its class"
+    recorded = recorded_proof(classifier)
+    if recorded is not None:
+        try:
+            return recorded(x, y, within)
+        except (Disagreement, Unreadable) as error:
+            reason = why_not or f"no lower bound, because {error}"
+    raise TypeError(
+        f"there is no certificate for this {type(classifier).__name__}: {reason.rstrip('.')}."
+    )
 
 
 def _float64_layer(layer: nn.Module) -> nn.Module:
