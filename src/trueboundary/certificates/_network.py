@@ -37,10 +37,10 @@ from trueboundary.classifiers.integrity import require_agreement
 __all__ = ["Network", "largest_balls", "network_of"]
 
 _ENTRIES = 1 << 21  # coefficients that are held at a time, about
-_AT_ONCE = 8  # sizes that are tried at once
+_COARSE, _FINE = 2.0, 1.08  # from one size that is tried with a large network to the next
 _MOST_ROUNDS = 8
-_FAR = 1e6  # times where a straight line would be zero: nothing is near
-_WORK = 3e8  # multiplications for bounding one layer around one point that are worth while
+_WORK = 1e10  # multiplications for bounding one layer around one point that are worth while
+_CONVOLUTION = 4.0  # times as dear is one of a convolution as one of a matrix
 
 
 def network_of(classifier: Any, x: Tensor) -> Network:
@@ -155,7 +155,12 @@ class Network:
 
     @torch.no_grad()
     def leads_within(
-        self, boxes: dict[int, tuple[Tensor, Tensor]], regions: BallsOrCaps, labels: Tensor
+        self,
+        boxes: dict[int, tuple[Tensor, Tensor]],
+        regions: BallsOrCaps,
+        labels: Tensor,
+        *,
+        both: bool = True,
     ) -> tuple[Tensor, Tensor]:
         """Bound the smallest lead of the own class, given bounds of all nonlinear inputs."""
         bounds = _Bounds(self, regions, relaxed=False, compute=False)
@@ -163,8 +168,11 @@ class Network:
             operation = self.operations[number]
             assert isinstance(operation, Nonlinear)
             bounds.lines[number] = operation.lines(*box)
-        start = self._own_leads(labels, regions.size).both()
-        low, high = bounds.below(len(self.operations) - 1, start).squeeze(1).chunk(2, dim=1)
+        start = self._own_leads(labels, regions.size)
+        low = bounds.below(len(self.operations) - 1, start.both() if both else start).squeeze(1)
+        if not both:
+            return low.min(dim=1).values, torch.full_like(regions.size, torch.inf)
+        low, high = low.chunk(2, dim=1)
         return low.min(dim=1).values, -high.max(dim=1).values
 
     @torch.no_grad()
@@ -262,7 +270,8 @@ class Network:
             if isinstance(operation, Nonlinear) and self.levels[number] <= stop:
                 continue
             if isinstance(operation, (Convolution, Dense)):
-                work += n_entries * operation.weight[0].numel()
+                price = _CONVOLUTION if isinstance(operation, Convolution) else 1.0
+                work += price * n_entries * operation.weight[0].numel()
             work += n_entries
             reach = operation.reach((window[0], window[1])) if len(shape) == 3 else None
             for source in operation.sources:
@@ -277,49 +286,49 @@ class Network:
 
 
 @torch.no_grad()
-def largest_balls(
-    network: Network, points: Tensor, labels: Tensor, tolerance: float
-) -> npt.NDArray[np.float64]:
-    """Return radii (n,) of balls without an error, by the tangents of a large network.
+def largest_balls(network: Network, points: Tensor, labels: Tensor) -> npt.NDArray[np.float64]:
+    """Return radii (n,) of balls without an error, by linear networks near a large one.
 
-    The radii are next to larger ones without a proof, to a relative tolerance; several are tried
-    at once, which costs little more than one.
+    Several sizes are tried at once, which costs little more than one: coarsely with the network's
+    tangent, then finely with the chords of what was proven. What is returned was proven; how much
+    larger the next size is, which was not, is `_FINE`.
     """
     margins, guesses = network.slopes(points, labels)
     radii = np.zeros(len(points))
     for index in torch.nonzero(margins > 0).flatten().tolist():
         row = slice(index, index + 1)
-        tangents = Tangents(network, points[row])
-        guess = guesses[index].item()
-        sizes = guess * torch.logspace(-2.5, 0, _AT_ONCE, dtype=torch.float64)
-        low, at_low, high = 0.0, margins[index].item(), math.inf
+        point, label = points[row], labels[row]
+        tangents = Tangents(network, point)
+        unit = guesses[index].item()
         for _ in range(_MOST_ROUNDS):
-            centre = tangents.values[0].expand(len(sizes), *points.shape[1:])
-            regions = BallsOrCaps.build(centre, sizes, "ball")
-            boxes = tangents.boxes(regions.size)
-            found, _ = network.leads_within(boxes, regions, labels[row].expand(len(sizes)))
-            proven = found > 0
-            n = len(sizes) if bool(proven.all()) else int((~proven).long().argmax())
-            if n:
-                low, at_low = sizes[n - 1].item(), found[n - 1].item()
-            if n < len(sizes):
-                high, at_high = sizes[n].item(), found[n].item()
-            if high - low <= tolerance * high or low > _FAR * guess:
+            sizes = unit * _COARSE ** torch.arange(-7.0, 1.0, dtype=torch.float64)
+            radius, boxes = _largest(network, tangents, sizes.to(points), label)
+            if 0 < radius < sizes[-1]:
                 break
-            if math.isinf(high):
-                sizes = low * torch.logspace(0, 2.5, _AT_ONCE + 1, dtype=torch.float64)[1:]
-            elif low == 0:
-                sizes = high * torch.logspace(-2.5, 0, _AT_ONCE + 1, dtype=torch.float64)[:-1]
-            else:
-                # Half of them spread over the gap, half around where a straight line is zero.
-                share = at_low / (at_low - at_high)
-                near = share + 0.05 * torch.linspace(-1, 1, _AT_ONCE // 2, dtype=torch.float64)
-                spread = torch.linspace(0, 1, _AT_ONCE // 2 + 2, dtype=torch.float64)[1:-1]
-                shares = torch.cat([near.clamp(0.001, 0.999), spread]).sort().values
-                sizes = low + (high - low) * shares
-            sizes = sizes.to(points)
-        radii[index] = low
+            unit = sizes[-1].item() / _COARSE**-6 if radius > 0 else sizes[0].item()
+        if 0 < radius < sizes[-1]:
+            chords = Tangents(network, point, boxes)
+            sizes = radius * _FINE ** torch.arange(1.0, 13.0, dtype=torch.float64)
+            radius = max(radius, _largest(network, chords, sizes.to(points), label)[0])
+        radii[index] = radius
     return radii
+
+
+def _largest(
+    network: Network, tangents: Tangents, sizes: Tensor, label: Tensor
+) -> tuple[float, dict[int, tuple[Tensor, Tensor]]]:
+    """Return the last of growing sizes up to which there is a proof of each, and the bounds there.
+
+    Without any it is 0.
+    """
+    centre = tangents.values[0].expand(len(sizes), *tangents.values[0].shape[1:])
+    regions = BallsOrCaps.build(centre, sizes, "ball")
+    boxes = tangents.boxes(sizes)
+    found, _ = network.leads_within(boxes, regions, label.expand(len(sizes)), both=False)
+    n_proven = int((found > 0).long().cumprod(0).sum())
+    last = slice(n_proven - 1, n_proven)
+    within = {number: (low[last], high[last]) for number, (low, high) in boxes.items()}
+    return (sizes[n_proven - 1].item() if n_proven else 0.0), within
 
 
 class _Bounds:

@@ -312,22 +312,20 @@ class Convolution(Affine):
 
     def adjoint(self, part: Part) -> list[Part]:
         """Convolve with the transpose; windows grow by the kernel."""
-        rows, columns = part.corner
+        given = part.values
+        if given.stride(1) == 0:  # alike at all places, as single units are
+            given = given[:, :1]
         values = conv_transpose2d(
-            part.values.flatten(0, 2),
+            given.flatten(0, 2),
             self.weight,
             None,
             self.stride,
             groups=self.groups,
             dilation=self.dilation,
         )
-        return [
-            Part(
-                values.reshape(*part.values.shape[:3], *values.shape[1:]),
-                rows * self.stride[0] - self.padding[0],
-                columns * self.stride[1] - self.padding[1],
-            )
-        ]
+        values = values.reshape(*given.shape[:3], *values.shape[1:])
+        values = values.expand(-1, part.values.shape[1], -1, -1, -1, -1)
+        return [_moved(values, part, self.stride, self.padding)]
 
     def reach(self, window: Pair) -> Pair | None:
         """Return the size of the window that is seen."""
@@ -458,20 +456,22 @@ class Nonlinear(Operation):
         """Return the linear functions that enclose the outputs within bounds of the input."""
 
     @abstractmethod
-    def slopes(self, at: Tensor) -> Tensor:
-        """Return what `tangent` and `transposed` need to know of the input where they touch."""
+    def slopes(self, at: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Return the slopes of a linear map that is near the operation within bounds of points."""
 
     @abstractmethod
-    def tangent(self, inputs: Tensor, slopes: Tensor) -> Tensor:
-        """Apply the operation's derivative."""
+    def sloped(self, inputs: Tensor, slopes: Tensor) -> Tensor:
+        """Apply the linear map of given slopes."""
 
     @abstractmethod
     def transposed(self, part: Part, slopes: Tensor) -> Part:
-        """Return the coefficients of the input under the derivative."""
+        """Return the coefficients of the input under the linear map."""
 
     @abstractmethod
-    def remainder(self, low: Tensor, high: Tensor, slopes: Tensor) -> Tensor:
-        """Return how far the outputs can lie above the tangent, below which they never are."""
+    def remainder(
+        self, at: Tensor, low: Tensor, high: Tensor, slopes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Bound by how much more the outputs change from a point than the linear map does."""
 
     @abstractmethod
     def relaxed(self, part: Part, lines: tuple[Tensor, ...]) -> tuple[Part, Tensor]:
@@ -498,11 +498,12 @@ class Rectifier(Nonlinear):
         offset = torch.where(undecided, (self.slope - above) * low, 0.0)
         return below, above, offset
 
-    def slopes(self, at: Tensor) -> Tensor:
-        """Return the slope of each unit."""
-        return torch.where(at > 0, 1.0, self.slope.to(at))
+    def slopes(self, at: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Return the chord's slope where the kink is in reach, else the unit's own."""
+        del at
+        return self.lines(low, high)[1]
 
-    def tangent(self, inputs: Tensor, slopes: Tensor) -> Tensor:
+    def sloped(self, inputs: Tensor, slopes: Tensor) -> Tensor:
         """Scale each unit."""
         return inputs * slopes
 
@@ -510,10 +511,15 @@ class Rectifier(Nonlinear):
         """Scale each unit."""
         return Part(part.values * part.of(slopes), part.rows, part.columns)
 
-    def remainder(self, low: Tensor, high: Tensor, slopes: Tensor) -> Tensor:
-        """Return the most that a unit rises above its tangent beyond the kink."""
-        beyond = torch.where(slopes == 1, -low, high).clamp(min=0)
-        return (1 - self.slope) * beyond
+    def remainder(
+        self, at: Tensor, low: Tensor, high: Tensor, slopes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the extremes of what is left, which is convex: at the ends and the kink."""
+        ends = [self.value(end) - slopes * end for end in (low, high)]
+        least = torch.minimum(*ends)
+        least = torch.where((low < 0) & (high > 0), least.clamp(max=0), least)
+        start = self.value(at) - slopes * at
+        return least - start, torch.maximum(*ends) - start
 
     def relaxed(self, part: Part, lines: tuple[Tensor, ...]) -> tuple[Part, Tensor]:
         """Take the line below where a coefficient is positive, that above where it is not."""
@@ -572,12 +578,13 @@ class MaxPool(Nonlinear):
         above = torch.where(constant[:, :, None], 0.0, above)
         return below, above, torch.where(constant, most, offset)
 
-    def slopes(self, at: Tensor) -> Tensor:
+    def slopes(self, at: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Return which unit of each window is the largest, (n, c, taps, h, w), 0 and 1."""
+        del low, high
         taps = self._taps(at)
         return torch.zeros_like(taps).scatter_(2, taps.argmax(dim=2, keepdim=True), 1.0)
 
-    def tangent(self, inputs: Tensor, slopes: Tensor) -> Tensor:
+    def sloped(self, inputs: Tensor, slopes: Tensor) -> Tensor:
         """Take the chosen units."""
         return torch.where(slopes > 0, self._taps(inputs), 0.0).sum(2)
 
@@ -587,11 +594,15 @@ class MaxPool(Nonlinear):
         values = _scattered(taps, self.kernel, self.stride, self.dilation)
         return _moved(values, part, self.stride, self.padding)
 
-    def remainder(self, low: Tensor, high: Tensor, slopes: Tensor) -> Tensor:
-        """Return how far another unit can exceed the chosen one."""
+    def remainder(
+        self, at: Tensor, low: Tensor, high: Tensor, slopes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return how far another unit can exceed the chosen one, which is the maximum at first."""
+        del at
         chosen = torch.where(slopes > 0, self._taps(low), 0.0).sum(2)
         others = torch.where(slopes > 0, -torch.inf, self._taps(high)).max(dim=2).values
-        return (others - chosen).clamp(min=0)
+        above = (others - chosen).clamp(min=0)
+        return torch.zeros_like(above), above
 
     def relaxed(self, part: Part, lines: tuple[Tensor, ...]) -> tuple[Part, Tensor]:
         """Take the functions below where a coefficient is positive, those above where it is not."""

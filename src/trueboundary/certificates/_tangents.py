@@ -1,16 +1,19 @@
-r"""Bounds of the inner layers of large networks: a network's tangent at a point, and a remainder.
+r"""Bounds of the inner layers of large networks: a linear network near it, and a remainder.
 
 Where relaxing every layer back to the points is too dear, its units are bounded by less. With the
-slopes of all nonlinear operations fixed to those at the point, the network is a linear one, its
-tangent; each nonlinear output exceeds its own tangent by a remainder in [0, t], and t is 0 where
-the kink is out of reach. Hence on a ball of radius e a unit lies within
+slopes of all nonlinear operations fixed, the network's changes from a point on are those of a
+linear one, up to what each nonlinear output changes more than its own linear map: something in an
+interval [r, s] that follows from the bounds of its input. Hence on a ball of radius e a unit lies
+within
 
-.. math:: z_0 \pm e |J| + \sum_i c_i [0, t_i]
+.. math:: z_0 \pm e |J| + \sum_i c_i [r_i, s_i]
 
-with J its gradient at the point, and c_i its derivative by the output i. Neither J nor c depends on
-e, so that one sweep bounds the layers at many radii. The gradients' lengths are found forward, all
-units at once; the sum goes backward through as many layers as a limit of work allows, and the
-intervals in which whole remainders lie stand in for the layers before.
+with J its gradient in the linear network, and c_i its derivative by the output i. Neither J nor c
+depends on e, so that one sweep bounds the layers at many radii. The gradients' lengths are found
+forward, all units at once; the sum goes backward through as many layers as a limit of work allows,
+and the intervals in which whole remainders lie stand in for the layers before. Slopes are those at
+the point at first (remainders are 0 as long as no kink is in reach), and then chords within the
+bounds of a first search, which halve the remainders of units whose kink is.
 """
 
 from __future__ import annotations
@@ -29,11 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["Tangents"]
 
 _ENTRIES = 1 << 18
-_WORK = 4e8
+_WORK = 1.6e9
 
 
 class Tangents:
-    """A network's tangent at one point.
+    """A linear network near a network, at one point.
 
     Parameters
     ----------
@@ -41,9 +44,14 @@ class Tangents:
         The network.
     point : Tensor of shape ``(1, *event)``
         The point, float64.
+    boxes : dict, optional
+        Bounds of the nonlinear operations' inputs, within which it shall be near; by default it is
+        the tangent.
     """
 
-    def __init__(self, network: Network, point: Tensor) -> None:
+    def __init__(
+        self, network: Network, point: Tensor, boxes: dict[int, tuple[Tensor, Tensor]] | None = None
+    ) -> None:
         self.network = network
         self.operations = network.operations
         self.values = network.values(point)
@@ -52,10 +60,11 @@ class Tangents:
             for number, operation in enumerate(self.operations)
             if isinstance(operation, Nonlinear)
         ]
-        self.slopes = {
-            number: operation.slopes(self.values[operation.sources[0]])
-            for number, operation in self.nonlinear
-        }
+        self.slopes: dict[int, Tensor] = {}
+        for number, operation in self.nonlinear:
+            at = self.values[operation.sources[0]]
+            low, high = (at, at) if boxes is None else boxes[number]
+            self.slopes[number] = operation.slopes(at, low, high)
         self.lengths = self._lengths({operation.sources[0] for _, operation in self.nonlinear})
 
     def _lengths(self, targets: set[int]) -> dict[int, Tensor]:
@@ -64,14 +73,14 @@ class Tangents:
         last, dim = max(targets, default=0), point.numel()
         squares = {target: torch.zeros_like(self.values[target]) for target in targets}
         widest = max(value.numel() for value in self.values)
-        for basis in torch.split(torch.eye(dim).to(point), max(1, 4 * _ENTRIES // widest)):
+        for basis in torch.split(torch.eye(dim).to(point), max(1, _ENTRIES // widest)):
             found: list[Tensor] = []
             for number, operation in enumerate(self.operations[: last + 1]):
                 given = [found[source] for source in operation.sources]
                 if isinstance(operation, Affine):
                     found.append(operation.linear(given, lambda weight: weight))
                 elif isinstance(operation, Nonlinear):
-                    found.append(operation.tangent(given[0], self.slopes[number]))
+                    found.append(operation.sloped(given[0], self.slopes[number]))
                 else:
                     found.append(basis.reshape(-1, *point.shape[1:]))
                 if number in targets:
@@ -81,29 +90,30 @@ class Tangents:
     def boxes(self, sizes: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
         """Return bounds (s, *shape) of the nonlinear operations' inputs, on balls of sizes (s,)."""
         found: dict[int, tuple[Tensor, Tensor]] = {}
-        excess: dict[int, Tensor] = {}  # of a nonlinear output over its tangent
+        own: dict[int, tuple[Tensor, Tensor]] = {}  # of the remainders of nonlinear outputs alone
         rest: dict[int, tuple[Tensor, Tensor]] = {}  # middle and spread of whole remainders
         for number, operation in self.nonlinear:
             (source,) = operation.sources
             if source not in rest:
-                rest[source] = self._rest(source, excess, rest, sizes)
+                rest[source] = self._rest(source, own, rest, sizes)
             middle, spread = rest[source]
             reach = sizes.reshape(-1, *[1] * (middle.ndim - 1)) * self.lengths[source] + spread
             centre = self.values[source] + middle
             found[number] = centre - reach, centre + reach
-            excess[number] = operation.remainder(*found[number], self.slopes[number])
-            half = 0.5 * excess[number]
             slopes = self.slopes[number]
+            at = self.values[source]
+            least, most = operation.remainder(at, *found[number], slopes)
+            own[number] = 0.5 * (least + most), 0.5 * (most - least)
             rest[number] = (
-                operation.tangent(middle, slopes) + half,
-                operation.tangent(spread, slopes) + half,
+                operation.sloped(middle, slopes) + own[number][0],
+                operation.sloped(spread, slopes) + own[number][1],
             )
         return found
 
     def _rest(
         self,
         target: int,
-        excess: dict[int, Tensor],
+        own: dict[int, tuple[Tensor, Tensor]],
         rest: dict[int, tuple[Tensor, Tensor]],
         sizes: Tensor,
     ) -> tuple[Tensor, Tensor]:
@@ -123,8 +133,7 @@ class Tangents:
                 if not isinstance(part, Part) or number == 0:
                     continue
                 passed = network.levels[number] > network.levels[target] - depth
-                half = 0.5 * excess[number] if passed else None
-                mean, width = (half, half) if half is not None else rest[number]
+                mean, width = own[number] if passed else rest[number]
                 middle += _products(part, part.values, mean)
                 spread += _products(part, part.values.abs(), width)
             parts.append((middle, spread))
