@@ -14,11 +14,18 @@ from torch.nn import functional
 import trueboundary as tb
 from trueboundary import zoo
 from trueboundary.attacks import NearestError
-from trueboundary.certificates import RelaxationCertificate, _network, bounds, interval_bounds
+from trueboundary.certificates import (
+    RelaxationCertificate,
+    _network,
+    _tangents,
+    bounds,
+    interval_bounds,
+)
 from trueboundary.certificates.relaxation import Unreadable
-from trueboundary.classifiers import outputs, wrongness
+from trueboundary.classifiers import AllConvolutionalNetwork, outputs, wrongness
 from trueboundary.classifiers.integrity import Disagreement
 from trueboundary.domains import Sphere
+from trueboundary.measure import distances_from
 
 SIZES = (0.0, 0.05, 0.4, 2.0)
 
@@ -324,10 +331,10 @@ class Graph(nn.Module):
     n_out=st.sampled_from([1, 2, 3]),
     size=st.floats(0, 2),
     seed=st.integers(0, 1000),
-    large=st.booleans(),
+    work=st.sampled_from([None, 1e9, 3000.0, 0.0]),
 )
 def test_no_sampled_point_violates_the_bounds_of_random_graphs(
-    kinds: list[int], n_out: int, size: float, seed: int, large: bool
+    kinds: list[int], n_out: int, size: float, seed: int, work: float | None
 ) -> None:
     net = drawn(Graph(kinds, n_out), seed)
     for part in net.parts:
@@ -335,8 +342,9 @@ def test_no_sampled_point_violates_the_bounds_of_random_graphs(
             part.weight.copy_(part.weight.abs().clamp(max=1))
     x, y = points(3, 32, seed=seed), torch.arange(3) % max(2, n_out)
     with pytest.MonkeyPatch.context() as patch:
-        if large:  # the way of large networks
+        if work is not None:  # the way of large networks, through all layers or some
             patch.setattr(_network, "_WORK", 0.0)
+            patch.setattr(_tangents, "_WORK", work)
         encloses(net, x, size, y, n=60)
         radius = RelaxationCertificate(tolerance=0.01)(net, x, y).distance
     for row in range(3):
@@ -353,6 +361,16 @@ def test_a_large_network_is_bounded_below_what_an_attack_finds() -> None:
     assert 0.01 < (proven / found).item() < 1
     around = in_balls(x.double(), proven.item(), 200)[:, 0]
     assert bool((wrongness(net, around.float(), y.expand(200)) < 0).all())
+
+
+def test_what_would_take_too_long_is_not_begun() -> None:
+    net = drawn(Net(), dtype=torch.float32)
+    x, y = points(2, 6), torch.tensor([0, 1])
+    with pytest.raises(Unreadable, match=r"a point takes .* multiplications, more than 1e"):
+        RelaxationCertificate(most_work=10.0)(net, x, y)
+    wide = AllConvolutionalNetwork((1, 28, 28), 64, generator=torch.Generator().manual_seed(0))
+    found = distances_from(wide, torch.zeros(1, 784), int(wide.predict(torch.zeros(1, 784))))
+    assert "no lower bound, because its layers are so large" in found.method
 
 
 # --------------------------------------------------------------------------------------- refusals

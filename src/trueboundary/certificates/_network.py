@@ -31,7 +31,7 @@ from trueboundary.certificates._operations import (
 )
 from trueboundary.certificates._recording import record
 from trueboundary.certificates._regions import BallsOrCaps
-from trueboundary.certificates._tangents import Tangents
+from trueboundary.certificates._tangents import Tangents, affordable_depth
 from trueboundary.classifiers.integrity import require_agreement
 
 __all__ = ["Network", "largest_balls", "network_of"]
@@ -39,7 +39,8 @@ __all__ = ["Network", "largest_balls", "network_of"]
 _ENTRIES = 1 << 21  # coefficients that are held at a time, about
 _COARSE, _FINE = 2.0, 1.08  # from one size that is tried with a large network to the next
 _MOST_ROUNDS = 8
-_WORK = 1e10  # multiplications for bounding one layer around one point that are worth while
+_SEARCH = 10.0  # sizes that are tried with a small network, about
+_WORK = 1e10  # multiplications for bounding layers around one point that are worth while
 _CONVOLUTION = 4.0  # times as dear is one of a convolution as one of a matrix
 
 
@@ -76,10 +77,36 @@ class Network:
     @cached_property
     def is_small(self) -> bool:
         """Whether all layers can be followed to the points at every size that is tried."""
-        return all(
-            self.affordable(operation.sources[0], _WORK) >= self.levels[operation.sources[0]]
+        return self._whole <= _WORK
+
+    @cached_property
+    def work(self) -> float:
+        """About how many multiplications the largest ball around one point takes."""
+        if self.is_small:
+            return _SEARCH * self._whole
+        forward = sum(
+            operation.weight[0].numel() * math.prod(operation.shape)
             for operation in self.operations
-            if isinstance(operation, Nonlinear)
+            if isinstance(operation, (Convolution, Dense))
+        )
+        sweeps = sum(
+            math.prod(self.operations[target].shape)
+            * self.effort(target, affordable_depth(self, target))[1]
+            for target in self._targets
+        )
+        return 2.0 * (math.prod(self.operations[0].shape) * forward + sweeps)
+
+    @cached_property
+    def _targets(self) -> set[int]:
+        """Operations whose outputs nonlinear ones take."""
+        return {o.sources[0] for o in self.operations if isinstance(o, Nonlinear)}
+
+    @cached_property
+    def _whole(self) -> float:
+        """How many multiplications it takes to follow all layers to one point."""
+        return sum(
+            math.prod(self.operations[target].shape) * self.effort(target, math.inf)[1]
+            for target in self._targets
         )
 
     @property

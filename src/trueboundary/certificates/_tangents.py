@@ -29,7 +29,7 @@ from trueboundary.certificates._operations import Affine, Nonlinear, Part, units
 if TYPE_CHECKING:
     from trueboundary.certificates._network import Network
 
-__all__ = ["Tangents"]
+__all__ = ["Tangents", "affordable_depth"]
 
 _ENTRIES = 1 << 18
 _WORK = 1.6e9
@@ -120,7 +120,7 @@ class Tangents:
         """Return the middle and the spread (s, *shape) of an operation's remainder."""
         network, shape = self.network, self.operations[target].shape
         image = len(shape) == 3
-        depth = network.affordable(target, _WORK)
+        depth = affordable_depth(network, target)
         n_places = math.prod(shape[1:]) if image else math.prod(shape)
         rows = shape[0] if image else 1
         each = network.effort(target, depth)[0] * (rows + len(sizes))
@@ -151,6 +151,11 @@ class Tangents:
         operation = self.operations[number]
         assert isinstance(operation, Nonlinear)
         return operation.transposed(part, self.slopes[number]), part
+
+
+def affordable_depth(network: Network, target: int) -> float:
+    """Return through how many levels an operation's remainder is followed."""
+    return network.affordable(target, _WORK)
 
 
 def _products(part: Part, values: Tensor, numbers: Tensor) -> Tensor:

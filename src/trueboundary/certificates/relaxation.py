@@ -190,6 +190,9 @@ class RelaxationCertificate(Certificate):
     tolerance : float
         Relative accuracy to which the largest size is found, strictly between 0 and 1. For large
         networks it is 0.08: each size costs seconds.
+    most_work : float
+        Multiplications that a point may take, about, of a network that is no sequence of layers;
+        where it would take more, nothing is proven (`Unreadable`). A core makes some 4e9 a second.
 
     Examples
     --------
@@ -208,9 +211,12 @@ class RelaxationCertificate(Certificate):
     domains: ClassVar[tuple[type[Domain], ...]] = (Space, Sphere)
 
     tolerance: float = 1e-3
+    most_work: float = math.inf
 
     def __post_init__(self) -> None:
         _checks.open_fraction("tolerance", self.tolerance)
+        if not self.most_work > 0:
+            raise ValueError(f"most_work must be above 0, got {self.most_work!r}.")
 
     def certify(self, subject: Subject) -> Certified:
         """Bound the leads of the own logit on larger and larger balls, or caps."""
@@ -219,6 +225,12 @@ class RelaxationCertificate(Certificate):
         points = subject.domain.project(subject.x)
         read = _read(subject.classifier, points)
         if isinstance(read, Network):
+            if read.work > self.most_work:
+                raise Unreadable(
+                    f"its layers are so large that a point takes {read.work:.1g} multiplications, "
+                    f"more than {self.most_work:.1g}; RelaxationCertificate(most_work=math.inf) "
+                    "takes the time"
+                )
             if not read.is_small:
                 # A ball holds the cap whose chord is its radius.
                 size = largest_balls(read, points, subject.y)

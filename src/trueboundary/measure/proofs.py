@@ -50,6 +50,9 @@ from trueboundary.measure.registered import certificate_for, register_certificat
 
 __all__ = ["Proof", "certified_distances", "default_proof", "recorded_proof"]
 
+#: What a point may take by default: about half a minute of a core.
+_MOST_WORK = 1e11
+
 register_certificate(LinearSVM, RBFSVM, OneAgainstRestSVM)(SVMCertificate)
 
 
@@ -182,7 +185,8 @@ def recorded_proof(classifier: Classifier) -> Proof | None:
     while isinstance(inner, CallableClassifier):
         inner = inner.function
     readable = isinstance(inner, nn.Module)
-    return Proof(RelaxationCertificate(), classifier, classifier) if readable else None
+    certificate = RelaxationCertificate(most_work=_MOST_WORK)
+    return Proof(certificate, classifier, classifier) if readable else None
 
 
 def _turned(wrapper: CallableClassifier) -> str:
