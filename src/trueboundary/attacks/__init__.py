@@ -4,6 +4,7 @@ from trueboundary.attacks.base import Attack, AttackWarning, in_chunks
 from trueboundary.attacks.carlini_wagner import CarliniWagnerL2
 from trueboundary.attacks.deepfool import DeepFool
 from trueboundary.attacks.deprecated import OffManifoldAttack
+from trueboundary.attacks.function_attack import FunctionAttack, ModelUnderAttack
 from trueboundary.attacks.hop_skip_jump import HopSkipJump
 from trueboundary.attacks.log_density import ComponentClassifier, LogDensityGradient
 from trueboundary.attacks.manifold import ManifoldAttack
@@ -28,9 +29,11 @@ __all__ = [
     "ComponentClassifier",
     "DeepFool",
     "Domain",
+    "FunctionAttack",
     "HopSkipJump",
     "LogDensityGradient",
     "ManifoldAttack",
+    "ModelUnderAttack",
     "NearestError",
     "OffManifoldAttack",
     "Search",

@@ -37,7 +37,8 @@ class AttackStatus(Enum):
     NON_FINITE = "The margin or its gradient is not finite (NaN or infinity)."
     LEFT_DOMAIN = "The search left its domain, so what it found does not count."
     NOT_CONFIRMED = (
-        "The classifier did not repeat the error that the search reported; is it deterministic?"
+        "What was reported as an error is none when the classifier is asked again; is it "
+        "deterministic?"
     )
     UNRESOLVED = (
         "No step changed the margin by more than its rounding: the precision of the points or of "
@@ -47,6 +48,9 @@ class AttackStatus(Enum):
         "The classifier's output does not depend on its input for autograd (no_grad, detach, a "
         "trip through NumPy, a constant), so there is no gradient to climb."
     )
+    UNMOVED = "The attack returned the sample itself."
+    NO_POINT = "The attack returned no point: NaN, infinity or another shape; see the warnings."
+    RAISED = "The attack stopped with an exception; see the warnings."
 
     @property
     def code(self) -> int:
