@@ -21,12 +21,13 @@ NOT_NOW := not slow and not gpu and not peers and not browser
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help reproduce evidence readme test lint check room bench gpu docs zoo release clean
+.PHONY: help reproduce evidence readme test test-peers peers lint check room bench gpu docs zoo release clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make reproduce   rerun the papers at scale quick and write the report"
 	@echo "make test        run the tests"
+	@echo "make test-peers  run the tests that need other attack libraries, in an environment of theirs"
 	@echo "make lint        check style and types"
 	@echo "make check       style, types and the tests of one room: make check ROOM=attacks"
 	@echo "make bench       time everything against its rivals and write docs/speed.md"
@@ -50,6 +51,12 @@ readme: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --doctest-modules tests src \
 	  -m "$(NOT_NOW)"
+
+test-peers:
+	@$(MAKE) --no-print-directory VENV=.venv-peers peers
+
+peers: $(VENV)/.installed-peers
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests -m "peers and not gpu"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -84,7 +91,7 @@ release: $(VENV)/.installed
 	$(BIN)/trueboundary release archives $(STORE)
 
 clean:
-	rm -rf $(VENV) docs/_build build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-peers docs/_build build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -112,3 +119,11 @@ $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 $(VENV)/.installed-docs: $(INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
 	@touch $@ $(VENV)/.installed
+
+# torchattacks and adv-lib ask for torchvision, which may replace torch, for visdom and for an old
+# requests; none of it is needed by what is called here.
+$(VENV)/.installed-peers: $(INPUTS) constraints-peers.txt | $(BIN)/python
+	$(BIN)/python -m pip install -q -c constraints.txt -c constraints-peers.txt -e ".[dev]" \
+	  foolbox adversarial-robustness-toolbox numba setuptools
+	$(BIN)/python -m pip install -q -c constraints-peers.txt --no-deps torchattacks adv-lib
+	@touch $@

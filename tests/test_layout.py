@@ -20,6 +20,7 @@ ROOMS = (
     "classifiers",
     "problems",
     "attacks",
+    "peers",
     "certificates",
     "rare_events",
     "training",

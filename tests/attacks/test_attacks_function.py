@@ -87,7 +87,7 @@ def test_the_function_sees_what_it_needs() -> None:
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_classes_that_fill_up_never_lead(scale: float) -> None:
     logits = scale * torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
-    found = ModelUnderAttack(lambda x: x, min_classes=5)(logits)
+    found = ModelUnderAttack(lambda x: x, n_classes=5)(logits)
     assert found.shape == (200, 5)
     assert torch.equal(found.argmax(1), logits.argmax(1))
 

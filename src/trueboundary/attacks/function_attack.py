@@ -38,13 +38,15 @@ class ModelUnderAttack(nn.Module):
     ----------
     classifier : callable
         What `trueboundary.classifiers.outputs` accepts.
-    min_classes : int
+    n_classes : int
         Smallest number of logits. Classes that fill it up never lead.
     inward : callable, optional
         What is done to points before the classifier sees them.
 
     Attributes
     ----------
+    n_classes : int
+        Number of logits, of a classifier that has no more of its own.
     n_forward, n_backward : int
         Rows evaluated so far, and rows differentiated.
     cut_off : bool
@@ -54,7 +56,7 @@ class ModelUnderAttack(nn.Module):
     --------
     >>> import torch
     >>> from trueboundary.attacks import ModelUnderAttack
-    >>> model = ModelUnderAttack(lambda x: x.sum(1) - 1, min_classes=3)
+    >>> model = ModelUnderAttack(lambda x: x.sum(1) - 1, n_classes=3)
     >>> model(torch.ones(2, 2)).tolist()
     [[-0.5, 0.5, -1.0], [-0.5, 0.5, -1.0]]
     >>> model.n_forward, model.n_backward
@@ -64,18 +66,19 @@ class ModelUnderAttack(nn.Module):
     def __init__(
         self,
         classifier: Classifier,
-        min_classes: int = 2,
+        n_classes: int = 2,
         inward: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
 
         def logits(points: Tensor) -> Tensor:
             points = points if inward is None else inward(points)
-            return _logits(outputs(classifier, points, allow_nan=True), min_classes)
+            return _logits(outputs(classifier, points, allow_nan=True), n_classes)
 
         self.logits_of: Callable[[Tensor], Tensor] = logits  # hides the classifier
         # Libraries read the device from the first parameter.
         self.placeholder = nn.Parameter(torch.zeros(()), requires_grad=False)
+        self.n_classes = n_classes
         self.n_forward = 0
         self.n_backward = 0
         self.cut_off = False
@@ -215,7 +218,9 @@ class FunctionAttack(Attack):
         to_unit = _unit_map(target.domain, target.x) if self.unit_box else _Affine()
         dtype = torch.float32 if self.single else target.x.dtype
         view = _View(target.x, target.domain, to_unit, self.shape, dtype)
-        model = ModelUnderAttack(target.classifier, self.min_classes, view.inward)
+        model = ModelUnderAttack(
+            target.classifier, max(target.n_classes, self.min_classes), view.inward
+        )
         given = view.outward(target.x)
         returned: object = None
         doubts: tuple[str, ...] = ()
@@ -340,11 +345,11 @@ class _View:
         return torch.where(per_sample(held, x), self.domain.project(points), points)
 
 
-def _logits(found: Tensor, min_classes: int) -> Tensor:
+def _logits(found: Tensor, n_classes: int) -> Tensor:
     """Return logits ``(n, K)`` of margins or logits, filled up by classes that never lead."""
     if found.ndim == 1:
         found = torch.stack([-found / 2, found / 2], dim=1)
-    missing = min_classes - found.shape[1]
+    missing = n_classes - found.shape[1]
     if missing <= 0:
         return found
     below = found.detach().amax(dim=1, keepdim=True).clamp(max=0) - 1
