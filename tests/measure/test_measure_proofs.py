@@ -373,7 +373,7 @@ def test_votes_one_against_one_have_no_lower_bound_and_say_why():
     with pytest.warns(AttackWarning, match="no gradient to climb"):
         classes = tb.distances(rule, THREE, n_points=3)
     for found in classes:
-        assert "vote one against one, and it is taken by its labels alone" in found.method
+        assert "votes one against one, so that it is taken by its labels alone" in found.method
         assert (found.lower == 0).all()
         assert not found.exact[found.upper > 0].any()
         without = np.isinf(found.upper)

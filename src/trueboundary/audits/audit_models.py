@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trueboundary._checks import check_integer
-from trueboundary.attacks import Attack, AttackWarning, NearestError
+from trueboundary.attacks import Attack, AttackWarning, HopSkipJump, NearestError
 from trueboundary.audits.flags import Flag, flags_of_outputs, flags_of_search
 from trueboundary.audits.robustness_card import (
     ClassAudit,
@@ -25,8 +25,20 @@ from trueboundary.audits.robustness_card import (
     VerdictKind,
     shares,
 )
-from trueboundary.audits.subjects import load_problem
-from trueboundary.classifiers import Classifier, ClassifierWarning, dtype_of, evaluated
+from trueboundary.audits.subjects import (
+    Estimator,
+    Subject,
+    is_estimator,
+    load_problem,
+    subject_of_estimator,
+)
+from trueboundary.classifiers import (
+    Classifier,
+    ClassifierWarning,
+    dtype_of,
+    evaluated,
+    is_labels_alone,
+)
 from trueboundary.domains import Space
 from trueboundary.measure import Distances, ErrorRate, distances_from, error_rate
 from trueboundary.problems import (
@@ -58,7 +70,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def audit(
-    model: Classifier,
+    model: Classifier | Estimator | Subject,
     problem: Problem | str | Path,
     *,
     name: str = "",
@@ -76,7 +88,10 @@ def audit(
     ----------
     model : callable
         Maps points ``(n, *event)`` to margins ``(n,)`` or logits ``(n, K)``; see
-        `trueboundary.as_classifier` for probabilities, pairs of classes and normalisation.
+        `trueboundary.as_classifier` for probabilities, pairs of classes and normalisation. A
+        fitted scikit-learn classifier is taken as `trueboundary.classifiers.from_sklearn` does, and
+        by its labels alone where that knows no module. Or what
+        `trueboundary.audits.load_subject` returns.
     problem : Problem, str or Path
         What the points are drawn from; a name or a folder as for
         `trueboundary.audits.load_problem`.
@@ -91,7 +106,8 @@ def audit(
         Seconds that the brackets may take: points are attacked in groups until they are spent, at
         least 20 of each class. By default all `n_points` are.
     attack : Attack, optional
-        Gives upper ends, `NearestError` by default.
+        Gives upper ends; by default `NearestError`, and `HopSkipJump` of a classifier that says
+        its labels alone.
     seed : int
         Seed of all points.
     private : bool
@@ -139,7 +155,7 @@ def audit(
 
 
 def _audited(
-    model: Classifier,
+    model: Any,
     problem: Problem | str | Path,
     name: str,
     n_points: int,
@@ -158,6 +174,11 @@ def _audited(
     if budget is not None and not 0 < budget < math.inf:
         raise ValueError(f"expected a budget of seconds above 0, got {budget!r}.")
     say = progress or (lambda what, fraction: None)
+    subject = _subject(model, problem, name)
+    model = subject.classifier
+    by_labels = is_labels_alone(model)
+    if attack is None:
+        attack = HopSkipJump() if by_labels else NearestError()
     dtype = dtype_of(model)
     say("looking at the outputs", 0.0)
     points = [_points(problem, label, n_points, seed, dtype) for label in range(problem.n_classes)]
@@ -166,12 +187,12 @@ def _audited(
         few = [part[:_N_LOOKED_AT] for part in points]
         y = torch.arange(len(few)).repeat_interleave(len(few[0]))
         flags = [Flag("training mode", sentence) for sentence in doubts]
-        flags += flags_of_outputs(model, torch.cat(few), y)
+        flags += flags_of_outputs(model, torch.cat(few), y, by_labels=by_labels)
     say("counting errors", 0.05)
     rates = error_rate(model, problem, n_points=n_error_points, seed=seed)
     flags += [Flag("outputs", text) for rate in rates[:1] for text in rate.warnings]
     rooms = _rooms(problem, points, seed)
-    walk = _Walk(model, problem, NearestError() if attack is None else attack, seed)
+    walk = _Walk(model, problem, attack, seed)
     deadline = math.inf if budget is None else start + budget
     n_done = 0
     while n_done < n_points and (n_done == 0 or time.monotonic() < deadline):
@@ -185,9 +206,10 @@ def _audited(
         walk.of_class(label, names[label], rates[label], rooms[label][0][:n_done])
         for label in range(problem.n_classes)
     )
+    ended = (f"The budget ended after {n_done} points per class.",) * (n_done < n_points)
     say("done", 1.0)
     return RobustnessCard(
-        subject=name or type(model).__name__,
+        subject=subject.name,
         problem=problem.describe(),
         classes=classes,
         verdict=judge_classes(classes),
@@ -202,9 +224,19 @@ def _audited(
             "seconds": round(time.monotonic() - start, 2),
             "attack": repr(walk.attacker),
         },
-        notes=(f"The budget ended after {n_done} points per class.",) * (n_done < n_points),
+        notes=subject.notes + ended,
         pictures={} if private else walk.pictures(points),
     )
+
+
+def _subject(model: Any, problem: Problem, name: str) -> Subject:
+    """Return whatever was given to be audited with a name, and what is to be known of it."""
+    if isinstance(model, Subject):
+        return replace(model, name=name or model.name)
+    if is_estimator(model):
+        subject = subject_of_estimator(model, problem)
+        return replace(subject, name=name or subject.name)
+    return Subject(model, name or type(model).__name__)
 
 
 class _Walk:

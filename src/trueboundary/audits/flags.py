@@ -52,7 +52,9 @@ class Flag:
         return f"{self.name}: {self.text}"
 
 
-def flags_of_outputs(classifier: Classifier, x: Tensor, y: Tensor) -> tuple[Flag, ...]:
+def flags_of_outputs(
+    classifier: Classifier, x: Tensor, y: Tensor, *, by_labels: bool = False
+) -> tuple[Flag, ...]:
     """Return what the outputs of a classifier, held in eval mode, and their gradients show.
 
     Parameters
@@ -61,6 +63,8 @@ def flags_of_outputs(classifier: Classifier, x: Tensor, y: Tensor) -> tuple[Flag
         The classifier.
     x, y : Tensor
         Points ``(n, *event)`` with labels ``(n,)``; the first few are looked at.
+    by_labels : bool
+        Whether labels are all that it says, so that nothing else can be looked at.
     """
     x, y = x[:_N_POINTS], y[:_N_POINTS]
     flags = []
@@ -85,6 +89,8 @@ def flags_of_outputs(classifier: Classifier, x: Tensor, y: Tensor) -> tuple[Flag
                 "needs each point's own",
             )
         )
+    if by_labels:
+        return tuple(flags)
     if _are_probabilities(found):
         flags.append(
             Flag(

@@ -252,7 +252,8 @@ class RobustnessCard:
             lines += ["", *_wrapped(f"Red flag, {flag}.")]
         if not self.flags:
             lines += ["", "No red flags."]
-        return [*lines, "", *_wrapped(f"Distances: {self.method}.")]
+        lines += ["", *_wrapped(f"Distances: {self.method}.")]
+        return lines + [line for note in self.notes for line in _wrapped(note)]
 
 
 def problem_words(description: dict[str, Any]) -> str:

@@ -7,24 +7,36 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from trueboundary.audits.skops_files import load_skops
+from trueboundary.classifiers import LabelsAlone, from_sklearn, labels_of_sklearn
+from trueboundary.regular_files import reason
 
 if TYPE_CHECKING:
-    from trueboundary.classifiers import Classifier
+    from trueboundary.classifiers import Classifier, ClassifierModule
     from trueboundary.problems import Problem
 
-__all__ = ["Subject", "load_problem", "load_subject"]
+__all__ = [
+    "Estimator",
+    "Subject",
+    "is_estimator",
+    "load_problem",
+    "load_subject",
+    "subject_of_estimator",
+]
 
 _TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")
 _EXPORTED = ".pt2"
-_NOT_YET = {
-    ".onnx": "an ONNX graph; export it with torch.export.save instead",
-    ".skops": "a stored scikit-learn machine; give a factory, module:name, that returns "
-    "trueboundary.classifiers.from_sklearn(machine)",
-}
+_NOT_YET = {".onnx": "an ONNX graph; export it with torch.export.save instead"}
+_SKOPS = ".skops"
+_N_CHECKED = 50  # points of each class at which a module is compared with what it stands for
 _REFUSED = (".pkl", ".pickle", ".joblib")
 
 
@@ -47,7 +59,9 @@ class Subject:
     notes: tuple[str, ...] = ()
 
 
-def load_subject(what: str, *, weights: str | Path | None = None) -> Subject:
+def load_subject(
+    what: str, *, weights: str | Path | None = None, problem: Problem | None = None
+) -> Subject:
     """Return the classifier that a user names.
 
     Parameters
@@ -55,9 +69,13 @@ def load_subject(what: str, *, weights: str | Path | None = None) -> Subject:
     what : str
         ``module:name`` or ``file.py:name``: a classifier, a module, or a function or class without
         required arguments that returns one; a TorchScript file (``.pt``, ``.pth``, ``.ts``); a file
-        of ``torch.export`` (``.pt2``); or the name of a classifier of the zoo.
+        of ``torch.export`` (``.pt2``); a fitted scikit-learn classifier in a file of skops
+        (``.skops``); or the name of a classifier of the zoo.
     weights : str or Path, optional
         A safetensors file with the state of the module that ``what`` names.
+    problem : Problem, optional
+        At whose points a module that stands for something else is compared with it; at random
+        ones by default.
 
     Raises
     ------
@@ -66,8 +84,8 @@ def load_subject(what: str, *, weights: str | Path | None = None) -> Subject:
 
     Notes
     -----
-    All of these but the zoo run the code that they name or hold: load only what you trust. Pickles
-    are refused.
+    All of these but the zoo and skops run the code that they name or hold: load only what you
+    trust. Pickles are refused, and of skops all types that it does not trust.
 
     Examples
     --------
@@ -86,6 +104,8 @@ def load_subject(what: str, *, weights: str | Path | None = None) -> Subject:
         raise ValueError(f"{what} is {_NOT_YET[suffix]}.")
     if place and name.isidentifier():
         found = _called(_named(place, name, what), what)
+        if is_estimator(found):
+            return replace(subject_of_estimator(found, problem), name=what)
         if weights is not None:
             found = _with_weights(found, Path(weights), what)
         notes = (f"{what} ran code of its file.",) if place.endswith(".py") else ()
@@ -94,7 +114,70 @@ def load_subject(what: str, *, weights: str | Path | None = None) -> Subject:
         raise ValueError(f"weights belong to a factory, module:name or file.py:name; got {what}.")
     if suffix in (*_TORCHSCRIPT, _EXPORTED):
         return Subject(_stored(Path(what)), what, (f"Loading {what} ran the code it holds.",))
+    if suffix == _SKOPS:
+        return replace(subject_of_estimator(load_skops(what), problem), name=what)
     return Subject(_from_zoo(what), what)
+
+
+def subject_of_estimator(estimator: Any, problem: Problem | None = None) -> Subject:
+    """Return a fitted scikit-learn classifier as it is audited: a module, or labels alone.
+
+    Parameters
+    ----------
+    estimator : object
+        See `trueboundary.classifiers.from_sklearn`.
+    problem : Problem, optional
+        At whose points the module is compared with it; at random ones by default.
+
+    Raises
+    ------
+    ValueError
+        If it is no fitted classifier, or takes other points than the problem's.
+    """
+    by_labels = labels_of_sklearn(estimator)
+    name = type(estimator).__name__
+    if problem is None:
+        rows = torch.randn(
+            _N_CHECKED,
+            by_labels.dim,
+            dtype=torch.float64,
+            generator=torch.Generator().manual_seed(0),
+        )
+    else:
+        rows = torch.cat([_checked(problem, label) for label in range(problem.n_classes)])
+        if rows.shape[1] != by_labels.dim:
+            raise ValueError(
+                f"the {name} was fitted to points of {by_labels.dim} numbers, and the problem's "
+                f"have {rows.shape[1]}."
+            )
+    try:
+        module: ClassifierModule = from_sklearn(estimator, rows)
+    except (TypeError, ValueError) as error:
+        note = "" if isinstance(error, TypeError) else f", since {reason(error)}"
+        return Subject(by_labels, name, (f"The {name} is audited by its labels alone{note}.",))
+    if isinstance(module, LabelsAlone):
+        return Subject(module, name, (f"The {name} {module.why}.",))
+    return Subject(module, name)
+
+
+def _checked(problem: Problem, label: int) -> Tensor:
+    """Return points of one class as rows, at which modules are compared."""
+    block = problem.block(
+        0, seed=0, block_size=_N_CHECKED, label=label, dtype=torch.float64, purpose="outputs"
+    )
+    return block[0].flatten(1)
+
+
+class Estimator(Protocol):
+    """What is a classifier in scikit-learn's manner."""
+
+    def predict(self, points: Any, /) -> Any:
+        """Return the class of each point."""
+
+
+def is_estimator(found: Any) -> bool:
+    """Whether something is a classifier in scikit-learn's manner, fitted or not."""
+    return not callable(found) and hasattr(found, "predict")
 
 
 def load_problem(where: str | Path | Problem) -> Problem:
@@ -190,6 +273,8 @@ def _called(found: Any, what: str) -> Classifier:
 
     if isinstance(found, nn.Module):
         return found
+    if is_estimator(found):
+        return found  # type: ignore[no-any-return]
     if not callable(found):
         raise ValueError(f"{what} is a {type(found).__name__}; expected a classifier or a factory.")
     if not _needs_nothing(found):
@@ -197,7 +282,7 @@ def _called(found: Any, what: str) -> Classifier:
             raise ValueError(f"{what} needs arguments; give a function that makes one of it.")
         return found  # type: ignore[no-any-return]
     made = found()
-    if not callable(made):
+    if not callable(made) and not is_estimator(made):
         raise ValueError(f"{what} returned a {type(made).__name__}; expected a classifier.")
     return made  # type: ignore[no-any-return]
 

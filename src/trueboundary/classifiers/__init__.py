@@ -34,6 +34,12 @@ from trueboundary.classifiers.edge import (
     probability_doubts,
 )
 from trueboundary.classifiers.ellipsoid import Ellipsoid, max_margin_alpha
+from trueboundary.classifiers.estimators import from_sklearn
+from trueboundary.classifiers.labels_alone import (
+    LabelsAlone,
+    is_labels_alone,
+    labels_of_sklearn,
+)
 from trueboundary.classifiers.quadratic import QuadraticNetwork
 from trueboundary.classifiers.relu import ReLUNetwork
 from trueboundary.classifiers.softmax import SoftmaxRegression
@@ -43,13 +49,11 @@ from trueboundary.classifiers.svm import (
     RBFSVM,
     GammaPath,
     LinearSVM,
-    OneAgainstOneSVM,
     OneAgainstRestSVM,
     choose_gamma,
     fit_linear_svm,
     fit_rbf_path,
     fit_rbf_svm,
-    from_sklearn,
 )
 
 __all__ = [
@@ -63,8 +67,8 @@ __all__ = [
     "ClassifierWarning",
     "Ellipsoid",
     "GammaPath",
+    "LabelsAlone",
     "LinearSVM",
-    "OneAgainstOneSVM",
     "OneAgainstRestSVM",
     "Outputs",
     "Preprocessing",
@@ -83,6 +87,8 @@ __all__ = [
     "fit_rbf_svm",
     "from_arrays",
     "from_sklearn",
+    "is_labels_alone",
+    "labels_of_sklearn",
     "margin",
     "margin_and_gradient",
     "max_margin_alpha",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from trueboundary._checks import check_integer, check_real
 from trueboundary.classifiers.base import BinaryClassifier, ClassifierModule, predicted
+from trueboundary.classifiers.labels_alone import LabelsAlone, labels_of_sklearn
 from trueboundary.classifiers.softmax import SoftmaxRegression
 from trueboundary.classifiers.stored_classifiers import register
 
@@ -405,91 +406,13 @@ class OneAgainstRestSVM(_OfAnyShape):
         return logits
 
 
-class OneAgainstOneSVM(_OfAnyShape):
-    """A scikit-learn machine of K >= 3 classes, which votes one against one: labels alone.
-
-    SVC and NuSVC let every pair of classes vote, and the class of most votes wins. That has no
-    continuous logits: those here are 1 for the class that wins and 0 for all others. They have no
-    gradient, so that attacks which climb find nothing and say so, and no certificate reads them.
-    Machines trained one against rest are an `OneAgainstRestSVM`, which has both.
-
-    Parameters
-    ----------
-    estimator : object
-        A fitted SVC or NuSVC of three classes or more, with any kernel. It is kept as it is and
-        asked for its labels; the module cannot be stored.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import torch
-    >>> from sklearn.svm import SVC
-    >>> from trueboundary.classifiers import from_sklearn
-    >>> x = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]).repeat(2, axis=0)
-    >>> svm = from_sklearn(SVC().fit(x, [0, 0, 1, 1, 2, 2]), x)
-    >>> svm.outputs(torch.tensor([[0.9, 0.1]], dtype=torch.float64))
-    tensor([[0., 1., 0.]], dtype=torch.float64)
-    """
-
-    def __init__(self, estimator: Any) -> None:
-        super().__init__()
-        self.estimator = estimator
-        self.dim = int(estimator.n_features_in_)
-        self.placeholder = _frozen(torch.zeros(()))
-
-    @property
-    def n_classes(self) -> int:
-        """Number of classes."""
-        return len(self.estimator.classes_)
-
-    def outputs(self, x: Tensor) -> Tensor:
-        """Return 1 for the class that wins the vote and 0 for the others, shape ``(n, K)``."""
-        winners = self.estimator.predict(self._flat(x).numpy(force=True))
-        labels = torch.from_numpy(np.searchsorted(self.estimator.classes_, winners)).to(x.device)
-        return nn.functional.one_hot(labels, self.n_classes).to(x)
+FromSklearn = LinearSVM | RBFSVM | SoftmaxRegression | OneAgainstRestSVM | LabelsAlone
 
 
-FromSklearn = LinearSVM | RBFSVM | SoftmaxRegression | OneAgainstRestSVM | OneAgainstOneSVM
-"""What `from_sklearn` makes of a classifier."""
+def svm_from_sklearn(estimator: Any, x_check: Array | Tensor) -> FromSklearn:
+    """Turn a linear classifier or a machine with a Gaussian kernel into a module.
 
-
-def from_sklearn(estimator: Any, x_check: Array | Tensor) -> FromSklearn:
-    """Turn a fitted scikit-learn classifier into an exact module, differentiable but for votes.
-
-    Parameters
-    ----------
-    estimator : object
-        A fitted linear classifier with ``coef_`` and ``intercept_`` (LinearSVC,
-        LogisticRegression, ...), an SVC or NuSVC with kernel "rbf" or "linear", or a
-        OneVsRestClassifier of these. Class k is ``classes_[k]``.
-    x_check : Tensor or ndarray
-        Points ``(n, *event)`` at which the module must agree with ``decision_function``.
-
-    Returns
-    -------
-    LinearSVM, RBFSVM, SoftmaxRegression, OneAgainstRestSVM or OneAgainstOneSVM
-        With float64 parameters that need no gradient, in eval mode. Of two classes one of the
-        first two; of more the third for linear logits and the fourth for Gaussian kernels one
-        against rest. An SVC or NuSVC of more than two classes votes one against one: it is taken
-        by its labels alone, as the last, which nothing can climb or certify.
-
-    Raises
-    ------
-    TypeError
-        If the estimator is of a kind that has no such module.
-    ValueError
-        If it is not fitted, or the module does not agree with its ``decision_function`` to 1e-6,
-        absolutely or relative to its size.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn.svm import SVC
-    >>> from trueboundary.classifiers import from_sklearn
-    >>> x = np.random.default_rng(0).normal(size=(40, 2))
-    >>> svm = from_sklearn(SVC(gamma=0.5).fit(x, np.linalg.norm(x, axis=1) > 1), x)
-    >>> type(svm).__name__, svm.gamma
-    ('RBFSVM', 0.5)
+    See `trueboundary.classifiers.from_sklearn`, which has the other kinds, too.
     """
     name = type(estimator).__name__
     classes = getattr(estimator, "classes_", None)
@@ -498,10 +421,10 @@ def from_sklearn(estimator: Any, x_check: Array | Tensor) -> FromSklearn:
             f"expected a fitted classifier, got a {name} without classes_; fit it, or fit a "
             "classifier instead if it is none."
         )
-    points = _matrix("x_check", x_check)
+    points = as_matrix("x_check", x_check)
     machines = _one_against_rest(estimator)
     if machines is not None and len(machines) == 1:
-        return from_sklearn(machines[0], points)
+        return svm_from_sklearn(machines[0], points)
     if len(classes) > 2:
         return _of_many_from_sklearn(estimator, machines, points)
     kernel = getattr(estimator, "kernel", "linear")
@@ -509,7 +432,7 @@ def from_sklearn(estimator: Any, x_check: Array | Tensor) -> FromSklearn:
         return _rbf_from_sklearn(estimator, points)
     if kernel == "linear" and hasattr(estimator, "coef_"):
         return _linear_from_sklearn(estimator, points)
-    raise _not_a_module(estimator)
+    raise not_a_module(estimator)
 
 
 def fit_linear_svm(
@@ -850,7 +773,7 @@ class _Fit(NamedTuple):
             svm = RBFSVM(support, coef, float(self.bias), self.gamma)
         else:
             svm = OneAgainstRestSVM(support, coef, torch.from_numpy(self.bias), self.gamma)
-        _check_agreement("SVC", svm, points[: len(self.checks)], self.checks)
+        check_agreement("SVC", svm.decision_function, points[: len(self.checks)], self.checks)
         return svm.eval()
 
 
@@ -929,7 +852,7 @@ def _squared_distances(points: Array, n: int) -> Tensor:
 def _linear_from_sklearn(estimator: Any, x_check: Array) -> LinearSVM:
     weight = _dense(estimator.coef_).reshape(-1)
     svm = LinearSVM(weight, _intercept(estimator))
-    _check_agreement(type(estimator).__name__, svm, x_check, estimator.decision_function(x_check))
+    _check_decisions(estimator, svm, x_check)
     return svm.eval()
 
 
@@ -938,7 +861,7 @@ def _rbf_from_sklearn(estimator: Any, x_check: Array) -> RBFSVM:
     # Where gamma is "scale" or "auto", its value is kept under this private name alone.
     gamma = float(estimator._gamma)
     svm = RBFSVM(support, coef.squeeze(0), _intercept(estimator), gamma)
-    _check_agreement(type(estimator).__name__, svm, x_check, estimator.decision_function(x_check))
+    _check_decisions(estimator, svm, x_check)
     return svm.eval()
 
 
@@ -953,17 +876,18 @@ def _one_against_rest(estimator: Any) -> list[Any] | None:
 
 def _of_many_from_sklearn(
     estimator: Any, machines: list[Any] | None, x_check: Array
-) -> SoftmaxRegression | OneAgainstRestSVM | OneAgainstOneSVM:
+) -> SoftmaxRegression | OneAgainstRestSVM | LabelsAlone:
     """Turn a classifier of three classes or more into a module, given its machines if it has."""
     if machines is None:
         if hasattr(estimator, "n_support_"):  # pairs of classes vote
-            return OneAgainstOneSVM(estimator).eval()
+            why = "votes one against one, so that it is taken by its labels alone"
+            return labels_of_sklearn(estimator, why)
         machines = [estimator]
     if all(hasattr(machine, "coef_") for machine in machines):
         return _logits_from_sklearn(estimator, machines, x_check)
     for machine in machines:
         if getattr(machine, "kernel", None) != "rbf" or not hasattr(machine, "dual_coef_"):
-            raise _not_a_module(machine)
+            raise not_a_module(machine)
     gammas = {float(machine._gamma) for machine in machines}
     if len(gammas) > 1:
         raise ValueError(f"expected machines of one gamma, got {sorted(gammas)}.")
@@ -978,7 +902,7 @@ def _of_many_from_sklearn(
         )
     bias = torch.tensor([_intercept(machine) for machine in machines], dtype=torch.float64)
     svm = OneAgainstRestSVM(support, coef, bias, gammas.pop())
-    _check_agreement(type(estimator).__name__, svm, x_check, estimator.decision_function(x_check))
+    _check_decisions(estimator, svm, x_check)
     return svm.eval()
 
 
@@ -990,22 +914,23 @@ def _logits_from_sklearn(
     bias = np.concatenate([np.atleast_1d(machine.intercept_) for machine in machines])
     n_classes = len(estimator.classes_)
     if len(weight) != n_classes:
-        raise _not_a_module(estimator)
+        raise not_a_module(estimator)
     model = SoftmaxRegression(weight.shape[1], n_classes, dtype=torch.float64)
     offsets = torch.from_numpy(np.broadcast_to(bias, n_classes).astype(np.float64))
     model.load_state_dict({"weight": weight, "bias": offsets})
-    _check_agreement(type(estimator).__name__, model, x_check, estimator.decision_function(x_check))
+    _check_decisions(estimator, model, x_check)
     return model.requires_grad_(False).eval()
 
 
-def _not_a_module(estimator: Any) -> TypeError:
+def not_a_module(estimator: Any) -> TypeError:
     """Return the error that says of which classifiers no module can be made."""
     name = type(estimator).__name__
     what = f"{name} with kernel {estimator.kernel!r}" if hasattr(estimator, "kernel") else name
     return TypeError(
-        f"cannot turn a {what} into a differentiable module, only linear classifiers and SVC with "
-        "kernel 'rbf' or 'linear'; fit one of those instead, or give the fitted one that is inside "
-        "with points as it gets them."
+        f"cannot turn a {what} into a differentiable module, only linear classifiers, SVC with "
+        "kernel 'rbf' or 'linear', Gaussian classes (GaussianNB, "
+        "QuadraticDiscriminantAnalysis) and these after scalers; labels_of_sklearn takes any by "
+        "its labels alone."
     )
 
 
@@ -1024,7 +949,7 @@ def _dense(array: Any) -> Tensor:
     return torch.from_numpy(np.array(dense, dtype=np.float64))
 
 
-def _matrix(name: str, x: Array | Tensor) -> Array:
+def as_matrix(name: str, x: Array | Tensor) -> Array:
     """Return points of any event shape as a float64 matrix."""
     dense = x.toarray() if hasattr(x, "toarray") else x  # a sparse matrix of scipy's
     array = dense.detach().cpu().numpy() if isinstance(dense, Tensor) else np.asarray(dense)
@@ -1036,7 +961,7 @@ def _matrix(name: str, x: Array | Tensor) -> Array:
 
 
 def _training_set(x: Array | Tensor, y: Array | Tensor) -> tuple[Array, Array]:
-    points = _matrix("x", x)
+    points = as_matrix("x", x)
     labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
     present = np.unique(labels).tolist()
     if labels.shape != (len(points),) or present != list(range(max(2, len(present)))):
@@ -1047,25 +972,29 @@ def _training_set(x: Array | Tensor, y: Array | Tensor) -> tuple[Array, Array]:
     return points, labels.astype(np.int64)
 
 
-@torch.no_grad()
-def _check_agreement(
-    name: str,
-    svm: LinearSVM | RBFSVM | SoftmaxRegression | OneAgainstRestSVM,
-    x: Array,
-    decisions: Array,
-) -> None:
-    """Check the module at the points `x` against what the estimator called `name` decides there."""
-    expected = np.asarray(decisions, dtype=np.float64)
-    if expected.shape != (len(x),) and isinstance(svm, LinearSVM | RBFSVM):
+def _check_decisions(estimator: Any, svm: FromSklearn, x: Array) -> None:
+    """Check a module against the machine that it stands for."""
+    name, expected = type(estimator).__name__, np.asarray(estimator.decision_function(x))
+    if isinstance(svm, LinearSVM | RBFSVM) and expected.shape != (len(x),):
         raise ValueError(
-            f"{name}.decision_function returns shape {expected.shape} for "
-            f"{len(x)} points, so that it has no single margin; use the estimator of one class."
+            f"{name}.decision_function returns shape {expected.shape} for {len(x)} points, so that "
+            "it has no single margin; use the estimator of one class."
         )
-    points = torch.from_numpy(x)
-    own = (
-        svm.outputs(points) if isinstance(svm, SoftmaxRegression) else svm.decision_function(points)
+    check_agreement(name, decisions_of(svm), x, expected)
+
+
+def decisions_of(svm: FromSklearn) -> Callable[[Tensor], Tensor]:
+    """Return what of a module stands for scikit-learn's ``decision_function``."""
+    return (
+        svm.outputs if isinstance(svm, SoftmaxRegression | LabelsAlone) else svm.decision_function
     )
-    difference = np.abs(own.numpy() - expected)
+
+
+@torch.no_grad()
+def check_agreement(name: str, own: Callable[[Tensor], Tensor], x: Array, decisions: Any) -> None:
+    """Check what a module says at the points `x` against what the estimator called `name` does."""
+    expected = np.asarray(decisions, dtype=np.float64)
+    difference = np.abs(own(torch.from_numpy(x)).numpy() - expected)
     worst = float((difference / np.maximum(1.0, np.abs(expected))).max())
     if not worst <= _TOLERANCE:  # a NaN is not
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -38,8 +39,9 @@ def model(
         typer.Argument(
             metavar="WHAT",
             help="module:name or file.py:name of a network or of a function that makes one, a "
-            "TorchScript (.pt) or torch.export (.pt2) file, or a name of the zoo. All but the "
-            "last run the code that they name or hold.",
+            "TorchScript (.pt) or torch.export (.pt2) file, a scikit-learn classifier in a file of "
+            "skops (.skops), or a name of the zoo. All but the last two run the code that they "
+            "name or hold.",
         ),
     ],
     problem: Annotated[
@@ -78,22 +80,21 @@ def model(
 
     if html is not None and not html.absolute().parent.is_dir():
         raise UserError(f"there is no folder {html.absolute().parent} to write {html.name} to")
-    with user_errors((ValueError, TypeError, OSError, RuntimeError)):
+    with user_errors((ValueError, TypeError, OSError, RuntimeError, ImportError)):
         known = load_problem(problem)
-        subject = load_subject(what, weights=weights)
-        classifier = subject.classifier
+        subject = load_subject(what, weights=weights, problem=known)
         if outputs != "logit" or classes is not None:
-            classifier = as_classifier(
-                classifier,
+            adapted = as_classifier(
+                subject.classifier,
                 outputs=outputs,  # type: ignore[arg-type]
                 classes=None if classes is None else _numbers(classes),
             )
+            subject = replace(subject, classifier=adapted)
         for note in subject.notes:
             typer.echo(printable(note), err=True)
         card = audit(
-            classifier,
+            subject,
             known,
-            name=subject.name,
             n_points=n_points,
             budget=budget,
             seed=seed,
@@ -129,9 +130,9 @@ def compare(
     from trueboundary.audits import audit, load_problem, load_subject
     from trueboundary.audits import compare as compared
 
-    with user_errors((ValueError, TypeError, OSError, RuntimeError)):
+    with user_errors((ValueError, TypeError, OSError, RuntimeError, ImportError)):
         known = load_problem(problem)
-        subjects = [load_subject(what) for what in (first, second)]
+        subjects = [load_subject(what, problem=known) for what in (first, second)]
         cards = []
         for subject in subjects:
             for note in subject.notes:
@@ -139,7 +140,7 @@ def compare(
             typer.echo(f"auditing {printable(subject.name)} ...", err=True)
             cards.append(
                 audit(
-                    subject.classifier, known, name=subject.name, n_points=n_points, seed=seed,
+                    subject, known, n_points=n_points, seed=seed,
                     progress=_say,
                 )
             )  # fmt: skip

@@ -29,8 +29,8 @@ from trueboundary.classifiers import (
     RBFSVM,
     BayesOptimal,
     Classifier,
+    LabelsAlone,
     LinearSVM,
-    OneAgainstOneSVM,
     OneAgainstRestSVM,
     QuadraticNetwork,
     ReLUNetwork,
@@ -56,10 +56,9 @@ _MOST_WORK = 1e11
 register_certificate(LinearSVM, RBFSVM, OneAgainstRestSVM)(SVMCertificate)
 
 
-@register_certificate(OneAgainstOneSVM)
-def _of_votes(classifier: OneAgainstOneSVM) -> str:
-    del classifier
-    return "its classes vote one against one, and it is taken by its labels alone"
+@register_certificate(LabelsAlone)
+def _of_labels(classifier: LabelsAlone) -> str:
+    return f"it {classifier.why}"
 
 
 @register_certificate(QuadraticNetwork, SphereBayes, TruncatedSum)
