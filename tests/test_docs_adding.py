@@ -16,7 +16,10 @@ from trueboundary.runs import Store, execute
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("adding-*.md"))
-WALKS = [*PAGES, DOCS / "attacks.md", DOCS / "audit.md", DOCS / "classes.md"]
+WALKS = [
+    *PAGES,
+    *(DOCS / f"{name}.md" for name in ("attacks", "audit", "classes", "data-outward")),
+]
 LONGEST = 40  # lines
 
 

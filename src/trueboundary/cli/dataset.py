@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trueboundary.cli import dataset_export
 from trueboundary.cli.errors import UserError, nearest
 from trueboundary.cli.paths import path as path_option
 from trueboundary.cli.typed_commands import Command
@@ -27,6 +28,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+
+app.command("export", cls=Command, epilog=dataset_export.EPILOG)(dataset_export.export)
 
 ClassNames = tuple[str, ...]
 
@@ -51,6 +54,7 @@ class _Images:
     source: str
     notes: tuple[str, ...]
     usual: tuple[int | None, int]
+    private: bool
 
 
 class _MakeCommand(Command):
@@ -239,6 +243,7 @@ def make(
             max_iter=max_iter,
             seed=seed,
             held_out=found.held_out,
+            private=found.private,
         )
         made = make_dataset(
             problem,
@@ -348,6 +353,7 @@ def _read(
         source=f"{origin}, {chosen_text}, {plural(n_images, 'image')}",
         notes=train.notes,
         usual=_usual_sizes(source, train.event_shape),
+        private=source is not None and source.is_private,
     )
 
 

@@ -7,12 +7,16 @@ classifier. The folder is complete or not there, and every file is known by its 
 
 from trueboundary.datasets.cards import against, card_text, few_images, measure_card
 from trueboundary.datasets.dataset_folders import Dataset, check_room, load_dataset, make_dataset
+from trueboundary.datasets.exports import ImageChange, export_arrays, export_images
 
 __all__ = [
     "Dataset",
+    "ImageChange",
     "against",
     "card_text",
     "check_room",
+    "export_arrays",
+    "export_images",
     "few_images",
     "load_dataset",
     "make_dataset",

@@ -22,10 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from trueboundary._checks import check_integer
+from trueboundary.data import image_sources
 from trueboundary.datasets.cards import card_text, fit_card, measure_card
 from trueboundary.new_folders import new_folder
 from trueboundary.plain_text import printable
-from trueboundary.problems.base import Problem
 from trueboundary.problems.images import ImageProblem
 from trueboundary.regular_files import open_regular, read_regular, reason
 from trueboundary.runs import strict_json
@@ -34,7 +34,6 @@ from trueboundary.tiles import tile
 # Format 2 knows the parts by name and the card by its checksum; the first, which is still read, did
 # not.
 _FORMAT, _READABLE = 2, (1, 2)
-_BLOCK = 2048  # points drawn at once
 _PARTS = ("train", "test")
 _FILES = (
     *(f"{part}.safetensors" for part in _PARTS),
@@ -73,6 +72,13 @@ class Dataset:
     x_test: Tensor
     y_test: Tensor
     card: dict[str, Any]
+
+    @property
+    def is_private(self) -> bool:
+        """Whether it is drawn from densities of images of people."""
+        # Older problems do not say it, but the card has the title of what they were fitted to.
+        titles = {source.title for source in image_sources().values() if source.is_private}
+        return self.problem.is_private or str(self.card["source"]).startswith(tuple(titles))
 
 
 def make_dataset(
@@ -140,10 +146,11 @@ def make_dataset(
     with new_folder(folder, last="card.json") as draft, _told(folder):
         check_room(draft, n_train + n_test, problem.dim)
         say("drawing points")
-        parts = {
-            part: _draw(problem, n, seed, part)
+        drawn = {
+            part: problem.dataset(n, split=part, seed=seed)
             for part, n in (("train", n_train), ("test", n_test))
         }
+        parts = {part: (points.x, points.y) for part, points in drawn.items()}
         for part, (x, y) in parts.items():
             _save_points(x, y, part, draft)
         problem.save(draft / "problem")
@@ -340,11 +347,6 @@ def _read_points(folder: Path, part: str, card: dict[str, Any], dim: int) -> tup
             "set anew."
         )
     return x, y
-
-
-def _draw(problem: Problem, n: int, seed: int, part: str) -> tuple[Tensor, Tensor]:
-    blocks = list(problem.blocks(n, seed=seed, block_size=_BLOCK, purpose=f"dataset/{part}"))
-    return torch.cat([x for x, _ in blocks]), torch.cat([y for _, y in blocks])
 
 
 def _write_sheet(problem: ImageProblem, x: Tensor, y: Tensor, folder: Path) -> None:

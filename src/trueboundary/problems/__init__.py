@@ -25,6 +25,7 @@ from trueboundary.problems.seeding import block_generator
 from trueboundary.problems.spheres import ConcentricSpheres
 from trueboundary.problems.streams import FiniteSample, OnlineStream, Stream
 from trueboundary.problems.tables import TABLE_PANELS, TableProblem, table_problem
+from trueboundary.problems.torch_datasets import FreshBatches, PointDataset, class_names_of
 
 __all__ = [
     "BLOCK_SIZE",
@@ -34,16 +35,19 @@ __all__ = [
     "ArraySample",
     "ConcentricSpheres",
     "FiniteSample",
+    "FreshBatches",
     "ImageFit",
     "ImageProblem",
     "MixtureProblem",
     "OnlineStream",
     "Outlier",
+    "PointDataset",
     "Problem",
     "Stream",
     "TableProblem",
     "block_generator",
     "check_number_of_classes",
+    "class_names_of",
     "fit_image_problem",
     "fit_images",
     "other_subspace_distance",

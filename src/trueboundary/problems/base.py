@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,6 +18,7 @@ from trueboundary.problems.seeding import block_generator
 
 if TYPE_CHECKING:
     from trueboundary.domains import Domain
+    from trueboundary.problems.torch_datasets import FreshBatches, PointDataset
 
 BLOCK_SIZE = 8192
 
@@ -196,6 +199,62 @@ class Problem(ABC):
             return self.sample(block_size, generator=generator, dtype=dtype)
         x = self.sample_class(block_size, label, generator=generator, dtype=dtype)
         return x, torch.full((block_size,), label, dtype=torch.int64, device=x.device)
+
+    def dataset(
+        self,
+        n: int,
+        *,
+        split: str = "train",
+        seed: int = 0,
+        as_images: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> PointDataset:
+        """Return `n` labelled points as a data set of torch; see `PointDataset`.
+
+        Examples
+        --------
+        >>> from torch.utils.data import DataLoader
+        >>> from trueboundary.problems import ConcentricSpheres
+        >>> train = ConcentricSpheres(dim=10).dataset(100, seed=0)
+        >>> next(iter(DataLoader(train, batch_size=20)))[0].shape
+        torch.Size([20, 10])
+        """
+        from trueboundary.problems.torch_datasets import PointDataset  # which stands on this module
+
+        return PointDataset(self, n, split=split, seed=seed, as_images=as_images, dtype=dtype)
+
+    def fresh_batches(
+        self,
+        batch_size: int,
+        *,
+        n_batches: int | None = None,
+        seed: int = 0,
+        start: int = 0,
+        as_images: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> FreshBatches:
+        """Return batches of new points as an iterable data set of torch; see `FreshBatches`."""
+        from trueboundary.problems.torch_datasets import FreshBatches  # which stands on this module
+
+        return FreshBatches(
+            self, batch_size, n_batches=n_batches, seed=seed, start=start, as_images=as_images,
+            dtype=dtype,
+        )  # fmt: skip
+
+    def to_numpy(
+        self, n: int, *, split: str = "train", seed: int = 0, dtype: torch.dtype = torch.float32
+    ) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.int64]]:
+        """Return the points ``(n, *event)`` and labels ``(n,)`` of `dataset` as arrays.
+
+        Examples
+        --------
+        >>> from trueboundary.problems import ConcentricSpheres
+        >>> x, y = ConcentricSpheres(dim=10).to_numpy(100, split="test")
+        >>> x.shape, x.dtype, y.dtype
+        ((100, 10), dtype('float32'), dtype('int64'))
+        """
+        points = self.dataset(n, split=split, seed=seed, dtype=dtype)
+        return points.x.numpy(), points.y.numpy()
 
     def _sample_labels(
         self, n: int, *, generator: torch.Generator, device: torch.device | str | None

@@ -199,6 +199,7 @@ def fit_images(
     max_iter: int = 100,
     seed: int = 0,
     held_out: tuple[Array, Array] | None = None,
+    private: bool = False,
 ) -> ImageFit:
     """Fit one mixture of factor analyzers with diagonal noise to each class.
 
@@ -228,6 +229,8 @@ def fit_images(
     held_out : tuple of ndarray, optional
         Images and labels that the mixtures are not fitted to. The report then tells how likely
         they are, each under the mixture of its class.
+    private : bool
+        Whether the images show people. The problems say so, and their points are not exported.
     """
     from trueboundary.densities import MixtureOfFactorAnalyzersEM  # it brings scikit-learn
 
@@ -281,7 +284,7 @@ def fit_images(
         image_shape,
         names,
         *_principal_directions(x, seed),
-        {**options, "seed": seed, "classes": reports},
+        {**options, "seed": seed, "classes": reports, **({"private": True} if private else {})},
     )
 
 
@@ -308,7 +311,7 @@ def fit_image_problem(
         As in `ImageFit.problem`.
     **fit_options
         Further parameters of `fit_images`: `n_components`, `n_factors`, `class_names`,
-        `reg_covar`, `tol`, `max_iter`, `seed`, `held_out`.
+        `reg_covar`, `tol`, `max_iter`, `seed`, `held_out`, `private`.
     """
     outlier = outlier or Outlier()
     variant_settings(

@@ -71,6 +71,11 @@ class ImageProblem(MixtureProblem):
         self.variant: Variant = check_variant(variant)
         self.report: dict[str, Any] = dict(report or {})
 
+    @property
+    def is_private(self) -> bool:
+        """Whether it was fitted to images of people, so that no picture of it leaves."""
+        return bool(self.report.get("private", False))
+
     def images(self, x: Tensor) -> Tensor:
         """Return flat points ``(n, dim)`` as images, shape ``(n, channels, height, width)``."""
         return x.reshape(-1, *self.image_shape)

@@ -139,6 +139,7 @@ class FittedMixtures(RunConfig):
             max_iter=self.max_iter,
             tol=self.tol,
             seed=self.seed,
+            private=self.source.is_private,
         )
         summary = {"available": True, "fit": fit.report, "data_notes": list(data.notes)}
         return RunResult(summary, models={FIT: fit.to_arrays()})
