@@ -58,7 +58,7 @@ class ModelUnderAttack(nn.Module):
     >>> from trueboundary.attacks import ModelUnderAttack
     >>> model = ModelUnderAttack(lambda x: x.sum(1) - 1, n_classes=3)
     >>> model(torch.ones(2, 2)).tolist()
-    [[-0.5, 0.5, -1.0], [-0.5, 0.5, -1.0]]
+    [[-0.5, 0.5, -3.5], [-0.5, 0.5, -3.5]]
     >>> model.n_forward, model.n_backward
     (2, 0)
     """
@@ -73,7 +73,9 @@ class ModelUnderAttack(nn.Module):
 
         def logits(points: Tensor) -> Tensor:
             points = points if inward is None else inward(points)
-            return _logits(outputs(classifier, points, allow_nan=True), n_classes)
+            found = _logits(outputs(classifier, points, allow_nan=True))
+            missing = self.n_classes - found.shape[1]
+            return found if missing <= 0 else torch.cat([found, self._below(found, missing)], dim=1)
 
         self.logits_of: Callable[[Tensor], Tensor] = logits  # hides the classifier
         # Libraries read the device from the first parameter.
@@ -82,7 +84,22 @@ class ModelUnderAttack(nn.Module):
         self.n_forward = 0
         self.n_backward = 0
         self.cut_off = False
+        self._unit: Tensor | None = None
         self.eval()
+
+    def _below(self, logits: Tensor, n: int) -> Tensor:
+        """Return ``(n, k)`` logits that never lead, below all others in steps of their own unit.
+
+        Some attacks divide by the difference of the first and the third logit. It must therefore
+        neither vanish at a boundary nor know any scale but that of the logits: three times how far
+        they lie apart at the first points that were asked for.
+        """
+        logits = logits.detach()
+        if self._unit is None:
+            spread = 3 * (logits.amax(1) - logits.amin(1)).nanmedian()
+            self._unit = torch.where(spread > 0, spread, torch.ones_like(spread))
+        steps = torch.arange(1, n + 1, device=logits.device, dtype=logits.dtype)
+        return logits.amin(1, keepdim=True) - self._unit.to(logits) * steps
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits ``(n, K)`` in the dtype of the points."""
@@ -345,17 +362,9 @@ class _View:
         return torch.where(per_sample(held, x), self.domain.project(points), points)
 
 
-def _logits(found: Tensor, n_classes: int) -> Tensor:
-    """Return logits ``(n, K)`` of margins or logits, filled up by classes that never lead."""
-    if found.ndim == 1:
-        found = torch.stack([-found / 2, found / 2], dim=1)
-    missing = n_classes - found.shape[1]
-    if missing <= 0:
-        return found
-    below = found.detach().amax(dim=1, keepdim=True).clamp(max=0) - 1
-    # Apart from one another, since some divide by the difference of the first and the third.
-    steps = torch.arange(missing, device=found.device, dtype=found.dtype)
-    return torch.cat([found, below - steps], dim=1)
+def _logits(found: Tensor) -> Tensor:
+    """Return logits ``(n, K)`` of margins or logits."""
+    return torch.stack([-found / 2, found / 2], dim=1) if found.ndim == 1 else found
 
 
 def _wrong_form(value: object, wanted: torch.Size, what: str) -> str:
