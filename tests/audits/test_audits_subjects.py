@@ -90,7 +90,6 @@ def test_stored_programs(folder):
         ("no.such.module:net", "there is no module 'no.such.module'"),
         ("a b:net", "expected module:name"),
         ("net.pkl", "is a pickle"),
-        ("net.onnx", "an ONNX graph"),
         ("net.pt", "there is no file net.pt"),
         ("text.pt", "holds no TorchScript"),
         ("mnist-0-6-symmetric-cmm", "no classifier 'mnist-0-6-symmetric-cmm'"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from trueboundary.audits.onnx_files import load_onnx
 from trueboundary.audits.skops_files import load_skops
 from trueboundary.classifiers import LabelsAlone, from_sklearn, labels_of_sklearn
 from trueboundary.regular_files import reason
@@ -34,8 +35,7 @@ __all__ = [
 
 _TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")
 _EXPORTED = ".pt2"
-_NOT_YET = {".onnx": "an ONNX graph; export it with torch.export.save instead"}
-_SKOPS = ".skops"
+_SKOPS, _ONNX = ".skops", ".onnx"
 _N_CHECKED = 50  # points of each class at which a module is compared with what it stands for
 _REFUSED = (".pkl", ".pickle", ".joblib")
 
@@ -70,7 +70,7 @@ def load_subject(
         ``module:name`` or ``file.py:name``: a classifier, a module, or a function or class without
         required arguments that returns one; a TorchScript file (``.pt``, ``.pth``, ``.ts``); a file
         of ``torch.export`` (``.pt2``); a fitted scikit-learn classifier in a file of skops
-        (``.skops``); or the name of a classifier of the zoo.
+        (``.skops``); an ONNX file (``.onnx``); or the name of a classifier of the zoo.
     weights : str or Path, optional
         A safetensors file with the state of the module that ``what`` names.
     problem : Problem, optional
@@ -84,7 +84,7 @@ def load_subject(
 
     Notes
     -----
-    All of these but the zoo and skops run the code that they name or hold: load only what you
+    All of these but the zoo, skops and ONNX run the code that they name or hold: load only what you
     trust. Pickles are refused, and of skops all types that it does not trust.
 
     Examples
@@ -100,8 +100,6 @@ def load_subject(
             f"{what} is a pickle, which runs whatever code it holds; store the network as "
             "safetensors with a factory, or export it with torch.export.save."
         )
-    if suffix in _NOT_YET:
-        raise ValueError(f"{what} is {_NOT_YET[suffix]}.")
     if place and name.isidentifier():
         found = _called(_named(place, name, what), what)
         if is_estimator(found):
@@ -116,6 +114,9 @@ def load_subject(
         return Subject(_stored(Path(what)), what, (f"Loading {what} ran the code it holds.",))
     if suffix == _SKOPS:
         return replace(subject_of_estimator(load_skops(what), problem), name=what)
+    if suffix == _ONNX:
+        found, note = load_onnx(what, problem)
+        return Subject(found, what, (note,))
     return Subject(_from_zoo(what), what)
 
 

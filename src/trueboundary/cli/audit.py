@@ -40,8 +40,8 @@ def model(
             metavar="WHAT",
             help="module:name or file.py:name of a network or of a function that makes one, a "
             "TorchScript (.pt) or torch.export (.pt2) file, a scikit-learn classifier in a file of "
-            "skops (.skops), or a name of the zoo. All but the last two run the code that they "
-            "name or hold.",
+            "skops (.skops), an ONNX file (.onnx), or a name of the zoo. All but the last three "
+            "run the code that they name or hold.",
         ),
     ],
     problem: Annotated[
