@@ -101,7 +101,7 @@ def load_subject(
             "safetensors with a factory, or export it with torch.export.save."
         )
     if place and name.isidentifier():
-        found = _called(_named(place, name, what), what)
+        found = _called(named_object(what), what)
         if is_estimator(found):
             return replace(subject_of_estimator(found, problem), name=what)
         if weights is not None:
@@ -227,8 +227,9 @@ def load_problem(where: str | Path | Problem) -> Problem:
     )
 
 
-def _named(place: str, name: str, what: str) -> Any:
-    """Return an object of a module, or of a file of Python."""
+def named_object(what: str) -> Any:
+    """Return an object of a module or of a file of Python, given as ``place:name``."""
+    place, _, name = what.rpartition(":")
     module = _module_of(Path(place)) if place.endswith(".py") else _imported(place, what)
     if not hasattr(module, name):
         raise ValueError(f"{place} has no {name!r}; give a name that it defines.")

@@ -235,7 +235,7 @@ def report(
 ) -> None:  # fmt: skip
     """Write the report again from the stored results in DIR, without computing anything."""
     from trueboundary.report.build import build_report
-    from trueboundary.report.markdown import check_readme, update_readme, update_scales
+    from trueboundary.report.markdown import check_markers, update_readme, update_scales
     from trueboundary.runs import DamagedPlanError
 
     if not any(folder.glob("plans/*.json")):
@@ -244,7 +244,7 @@ def report(
     for option, file in (("--readme", readme), ("--scales", scales)):
         if file is not None:
             with _table_errors(option, file):
-                check_readme(file)
+                check_markers(file)
     check_report(target)
     built = _write_report(lambda: build_report(folder, target), target)
     if readme is not None:

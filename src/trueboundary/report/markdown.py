@@ -34,7 +34,7 @@ from trueboundary.runs import SCALES
 #: The lines between which the README's table stands.
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 
-_NEEDED = f"it must be a Markdown file with the lines {BEGIN} and {END}"
+Markers = tuple[str, str]
 _MAX_BYTES = 16 * 2**20
 
 
@@ -138,12 +138,12 @@ def _outcome(row: ClaimRow | None) -> str:
     return ": ".join(told)
 
 
-def check_readme(file: Path) -> None:
+def check_markers(file: Path, markers: Markers = (BEGIN, END)) -> None:
     """Refuse a Markdown file that `replace_table` could not write a table into.
 
     A `MarkerError` says so unless it is a text file with the two markers, once each and in order.
     """
-    _split(file)
+    _split(file, markers)
 
 
 def update_readme(file: Path, root: Path, material: Material) -> None:
@@ -151,36 +151,38 @@ def update_readme(file: Path, root: Path, material: Material) -> None:
     replace_table(file, _headlines(root, material))
 
 
-def replace_table(file: Path, table: str) -> None:
-    """Replace what stands between the markers in `file`.
+def replace_table(file: Path, table: str, markers: Markers = (BEGIN, END)) -> None:
+    """Replace what stands between two markers in `file`.
 
     The rest stays as it is: line endings, permissions, and a link that leads to the file. What
-    `check_readme` refuses is refused.
+    `check_markers` refuses is refused.
     """
-    before, after = _split(file)
+    before, after = _split(file, markers)
     end = "\r\n" if "\r\n" in before else "\n"
     table = f"\n{table}".replace("\n", end)
     target = file.resolve()
     temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(f"{before}{BEGIN}{table}{END}{after}".encode())
+    temporary.write_bytes(f"{before}{markers[0]}{table}{markers[1]}{after}".encode())
     shutil.copymode(target, temporary)
     os.replace(temporary, target)
 
 
-def _split(file: Path) -> tuple[str, str]:
+def _split(file: Path, markers: Markers) -> tuple[str, str]:
     """Return what stands in `file` before and after the two markers."""
+    begin, end = markers
+    needed = f"it must be a Markdown file with the lines {begin} and {end}"
     try:
         text = read_regular(file, _MAX_BYTES).decode("utf-8")
     except OSError as error:
-        raise MarkerError(f"cannot read {file}: {reason(error)}; {_NEEDED}") from error
+        raise MarkerError(f"cannot read {file}: {reason(error)}; {needed}") from error
     except UnicodeDecodeError as error:
-        raise MarkerError(f"{file} is not UTF-8 text; {_NEEDED}") from error
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
+        raise MarkerError(f"{file} is not UTF-8 text; {needed}") from error
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(end) < text.index(begin):
         raise MarkerError(
-            f"{file} must hold the line {BEGIN} once and the line {END} once after it"
+            f"{file} must hold the line {begin} once and the line {end} once after it"
         )
-    before, rest = text.split(BEGIN)
-    return before, rest.split(END)[1]
+    before, rest = text.split(begin)
+    return before, rest.split(end)[1]
 
 
 def _headlines(root: Path, material: Material) -> str:

@@ -1,0 +1,168 @@
+"""Attacks over the suite: in memory, or through a store that goes on where it was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from trueboundary import __version__
+from trueboundary.attacks import Attack
+from trueboundary.audits.attack_members import member, names_of_members
+from trueboundary.audits.attack_trials import (
+    MemberTruth,
+    Trial,
+    TrialRun,
+    trial_of,
+    truth_of,
+    try_attack,
+)
+from trueboundary.audits.leaderboard import Known, Leaderboard, Standing
+from trueboundary.audits.named_attacks import FoundAttack, as_attack
+from trueboundary.runs import Store
+
+__all__ = ["audit_attack", "plan_trials", "stored_leaderboard"]
+
+_PACKAGES = ("torch", "numpy", "scipy")
+
+
+def audit_attack(
+    attacks: Any | Mapping[str, Any],
+    *,
+    members: Sequence[str] | None = None,
+    n_points: int = 20,
+    seed: int = 0,
+    progress: Callable[[str, float], None] | None = None,
+) -> Leaderboard:
+    """Run attacks over classifiers whose nearest errors are known, and rank them.
+
+    Parameters
+    ----------
+    attacks : Attack, function or mapping
+        An `Attack`, a class of them, or a function ``(model, x, y) -> x_adv``; or several by name.
+        A function is given a torch module that returns logits, points ``(n, *event)`` that it is
+        right about and their labels.
+    members : sequence of str, optional
+        Some of `MEMBERS`; all by default, which takes a few minutes for the truths alone.
+    n_points : int
+        Points of each member.
+    seed : int
+        Seed of the points.
+    progress : callable, optional
+        ``progress(what, fraction)`` is told of what begins.
+
+    Returns
+    -------
+    Leaderboard
+        Ratios of the distances found over the true ones, queries, time, failures with their
+        reasons, and claims of success that do not verify.
+
+    Raises
+    ------
+    ValueError
+        If something is no attack, or the suite has no such member.
+
+    Examples
+    --------
+    >>> from trueboundary.audits import audit_attack
+    >>> def along_gradient(model, x, y):
+    ...     leaf = x.clone().requires_grad_()
+    ...     logits = model(leaf)
+    ...     gap = logits.gather(1, 1 - y[:, None]) - logits.gather(1, y[:, None])
+    ...     gap.sum().backward()
+    ...     step = leaf.grad / leaf.grad.square().sum(1, keepdim=True)
+    ...     return (leaf - 1.0001 * gap * step).detach()
+    >>> board = audit_attack(along_gradient, members=["linear"], n_points=4)
+    >>> print(board)
+    attack          near   excess  queries  found  false
+    along_gradient   1/1  1.0e-04        5   100%      0
+    """
+    if not isinstance(attacks, Mapping):
+        name = getattr(attacks, "__name__", type(attacks).__name__)
+        attacks = {name: attacks}
+    ready = {name: as_attack(attack, name) for name, attack in attacks.items()}
+    names = names_of_members(members)
+    trials: dict[str, dict[str, Trial]] = {name: {} for name in ready}
+    known = {}
+    for place, name in enumerate(names):
+        _tell(progress, f"truth of {name}", place / len(names))
+        made = member(name, n_points, seed)
+        known[name] = Known(made.find_truth(), made.digest)
+        for number, (attack_name, attack) in enumerate(ready.items(), 1):
+            share = (place + number / (len(ready) + 1)) / len(names)
+            _tell(progress, f"{attack_name} on {name}", share)
+            trials[attack_name][name] = try_attack(attack, made)
+    standings = tuple(
+        Standing(name, *_origin(attack), trials[name]) for name, attack in ready.items()
+    )
+    return Leaderboard(seed, n_points, known, standings, _versions())
+
+
+def _tell(progress: Callable[[str, float], None] | None, what: str, fraction: float) -> None:
+    if progress is not None:
+        progress(what, fraction)
+
+
+def _origin(attack: Attack) -> tuple[str, str]:
+    ours = type(attack).__module__.startswith("trueboundary.") and not hasattr(attack, "function")
+    return ("trueboundary", __version__) if ours else ("", "")
+
+
+def plan_trials(
+    attacks: Sequence[FoundAttack],
+    *,
+    members: Sequence[str] | None = None,
+    n_points: int = 20,
+    seed: int = 0,
+) -> list[MemberTruth | TrialRun]:
+    """Return the runs of a leaderboard: one for each member, and for each attack on it.
+
+    Parameters
+    ----------
+    attacks : sequence of FoundAttack
+        What `find_attacks` found.
+    members, n_points, seed
+        As for `audit_attack`.
+    """
+    truths = [MemberTruth(name, n_points, seed) for name in names_of_members(members)]
+    return [
+        *truths,
+        *(TrialRun(a.name, a.identity, truth) for a in attacks for truth in truths),
+    ]
+
+
+def stored_leaderboard(
+    attacks: Sequence[FoundAttack],
+    store: Store,
+    *,
+    members: Sequence[str] | None = None,
+    n_points: int = 20,
+    seed: int = 0,
+) -> Leaderboard:
+    """Return the leaderboard of those runs that a store holds; see `plan_trials`.
+
+    What is not there stands in `Leaderboard.missing`.
+    """
+    known: dict[str, Known] = {}
+    trials: dict[str, dict[str, Trial]] = {attack.name: {} for attack in attacks}
+    missing = []
+    versions = _versions()
+    for config in plan_trials(attacks, members=members, n_points=n_points, seed=seed):
+        run = store.load(config)
+        if run is None:
+            missing.append(f"{config.in_words()} was not run.")
+        elif isinstance(config, MemberTruth):
+            known[config.member] = Known(truth_of(run), str(run.summary["points"]))
+        elif config.known.member in known:
+            trials[config.attack][config.known.member] = trial_of(run)
+    standings = tuple(
+        Standing(attack.name, attack.library, attack.version, trials[attack.name])
+        for attack in attacks
+        if trials[attack.name]
+    )
+    versions |= {a.library: a.version for a in attacks if a.library not in ("", "trueboundary")}
+    return Leaderboard(seed, n_points, known, standings, versions, tuple(missing))
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _PACKAGES}

@@ -1,0 +1,577 @@
+"""Attacks ranked by how near the truth they come: as a table, as JSON and as a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trueboundary import __version__
+from trueboundary.audits.attack_members import MEMBERS, Truth
+from trueboundary.audits.attack_trials import Trial
+from trueboundary.figures import COLOURS, add_legend, new_figure
+from trueboundary.regular_files import read_regular
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["LEADERBOARD_SCHEMA", "NEAR", "Known", "Leaderboard", "Score", "Standing"]
+
+Floats = npt.NDArray[np.float64]
+
+#: Version of what `Leaderboard.to_dict` returns; the first number rises when a reader must care.
+LEADERBOARD_SCHEMA = "1.0"
+
+#: Median ratio up to which an attack counts as near on a member.
+NEAR = 1.001
+
+_MOST_BYTES = 16 << 20
+_MOST_ATTACKS, _MOST_POINTS = 500, 10_000
+_LONGEST_NAME, _LONGEST_SENTENCE = 100, 1000
+#: By what share of a proven distance one may be undercut: single precision's rounding of the
+#: points, and of distances in JSON.
+_ROUNDING = 1e-6
+_DIGITS = 9
+#: What `_row` writes after the name.
+_COLUMNS = ("near", "p90", "excess", "queries", "found", "false")
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What is known of a member's distances, and a hash of its points."""
+
+    truth: Truth
+    points: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """One attack on one member in a few numbers.
+
+    Attributes
+    ----------
+    n, n_failed : int
+        Points, and those from which no error was found.
+    median, high : float
+        Median and 90th percentile of the distance over that of the nearest error known, failures
+        counted as infinite; where the truth is exact, over that.
+    over_lower, high_over_lower : float
+        The same over the proven distance; NaN where nothing is proven.
+    """
+
+    n: int
+    n_failed: int
+    median: float
+    high: float
+    over_lower: float
+    high_over_lower: float
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """An attack on the board.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    library, version : str
+        Where it comes from.
+    trials : dict of str to Trial
+        What it did on each member.
+    """
+
+    name: str
+    library: str
+    version: str
+    trials: Mapping[str, Trial]
+
+
+@dataclass(frozen=True, eq=False)
+class Leaderboard:
+    """Attacks on the same points of the same members; `str` is the table of all attacks.
+
+    The first is the one that is near (a median ratio of at most 1.001) on most members; of those
+    that are near on as many, the one whose 90th percentile is so on more; and of those the one that
+    asks least: the median over members of the evaluations forward and back per point.
+
+    Attributes
+    ----------
+    seed, n_points : int
+        Seed of the members, and points of each.
+    members : dict of str to Known
+        The members.
+    standings : tuple of Standing
+        The attacks, in no order.
+    versions : dict of str to str
+        Versions of what computed them.
+    missing : tuple of str
+        What could not be run, each a sentence.
+    """
+
+    seed: int
+    n_points: int
+    members: Mapping[str, Known]
+    standings: tuple[Standing, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+
+    def nearest(self, member: str) -> Floats:
+        """Return distances of the nearest errors known of a member, by anyone, ``(n,)``."""
+        truth = self.members[member].truth
+        if truth.exact:
+            return truth.known
+        found = [s.trials[member].distance for s in self.standings if member in s.trials]
+        nearest: Floats = np.minimum.reduce([truth.known, *found])
+        return nearest
+
+    def score(self, standing: Standing, member: str) -> Score | None:
+        """Return how near an attack came on a member, None where it was not run."""
+        trial = standing.trials.get(member)
+        if trial is None:
+            return None
+        truth = self.members[member].truth
+        ratio = trial.distance / self.nearest(member)
+        over = np.full_like(ratio, np.nan)
+        if (truth.lower > 0).all():
+            over = trial.distance / truth.lower
+        return Score(len(ratio), trial.n_failed, *_quantiles(ratio), *_quantiles(over))
+
+    def ranked(self) -> list[tuple[Standing, dict[str, float]]]:
+        """Return the attacks, the best first, each with its summary over all members.
+
+        That are the numbers of members on which it is ``near``, at the 90th percentile, too
+        (``sure``), which it was given (``members``) and all of which it ``refused``,
+        and over those the median of its median excess over 1 (``excess``) and of its evaluations
+        (``queries``), the share of points from which it found an error (``success``), and its
+        claims that are ``false``, with ``seconds`` in all. A member that it refuses is one that it
+        fails on.
+        """
+        rows = [(standing, self._summary(standing)) for standing in self.standings]
+        return sorted(rows, key=_rank)
+
+    def _summary(self, standing: Standing) -> dict[str, float]:
+        scores = {name: self.score(standing, name) for name in standing.trials}
+        kept = [score for score in scores.values() if score is not None]
+        queries = [t.queries for t in standing.trials.values() if not t.raised and t.queries > 0]
+        n_points = sum(score.n for score in kept)
+        return {
+            "near": sum(score.median <= NEAR for score in kept),
+            "sure": sum(score.high <= NEAR for score in kept),
+            "members": len(kept),
+            "refused": sum(trial.raised for trial in standing.trials.values()),
+            "excess": float(np.median([score.median for score in kept])) - 1 if kept else math.nan,
+            "queries": float(np.median(queries)) if queries else math.inf,
+            "success": 1 - sum(score.n_failed for score in kept) / max(n_points, 1),
+            "false": sum(trial.n_false for trial in standing.trials.values()),
+            "seconds": sum(trial.seconds for trial in standing.trials.values()),
+        }
+
+    def __str__(self) -> str:
+        """Return the table of attacks, at most 80 columns wide but for long names."""
+        rows: list[tuple[str, ...]] = [
+            ("attack", "near", "p90", "excess", "queries", "found", "false")
+        ]
+        rows += [_row(standing.name, values) for standing, values in self.ranked()]
+        return "\n".join(_aligned(rows))
+
+    def details(self, standing: Standing) -> str:
+        """Return the table of one attack, a line for each member, and why it failed."""
+        rows = [("member", "median", "p90", "lower", "found", "false", "fwd", "back", "s")]
+        notes: dict[str, None] = {}
+        for name, trial in standing.trials.items():
+            score = self.score(standing, name)
+            assert score is not None
+            exact = self.members[name].truth.exact
+            rows.append(
+                (
+                    name,
+                    _excess(score.median - 1),
+                    _excess(score.high - 1),
+                    "exact" if exact else _ratio(score.over_lower),
+                    f"{score.n - score.n_failed}/{score.n}",
+                    str(trial.n_false),
+                    f"{trial.forward:,.0f}",
+                    f"{trial.backward:,.0f}",
+                    f"{trial.seconds:.1f}",
+                )
+            )
+            notes |= {f"{name}: {n} x {why}": None for why, n in trial.reasons.items()}
+            notes |= dict.fromkeys(f"{name}: {doubt}" for doubt in trial.doubts)
+        return "\n".join([*_aligned(rows), *notes])
+
+    def to_markdown(self) -> str:
+        """Return the table of attacks, and of members with the best three, as Markdown."""
+        head = (
+            "attack",
+            "version",
+            "near",
+            "p90",
+            "excess",
+            "queries",
+            "found",
+            "false",
+            "seconds",
+        )
+        lines = _markdown_head(head)
+        for standing, values in self.ranked():
+            name, near, *rest = _row(standing.name, values)
+            cells = [f"`{name}`", standing.version, near, *rest, f"{values['seconds']:,.0f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+        lines += ["", *self._members_markdown(), ""]
+        return "\n".join(lines)
+
+    def _members_markdown(self) -> list[str]:
+        shown = [standing for standing, _ in self.ranked()]
+        best = shown[:3] + [s for s in shown[3:] if s.name == "NearestError"]
+        lines = _markdown_head(("member", "what", "distance", *(f"`{s.name}`" for s in best)))
+        for name in self.members:
+            truth = self.members[name].truth
+            low, high = np.median(truth.lower), np.median(self.nearest(name))
+            distance = f"{high:.3g}" if truth.exact else f"{low:.3g} to {high:.3g}"
+            cells = [f"`{name}`", MEMBERS[name][0], distance]
+            for standing in best:
+                score = self.score(standing, name)
+                cells.append(
+                    "" if score is None
+                    else f"{_excess(score.median - 1)}, {_excess(score.high - 1)}"
+                )  # fmt: skip
+            lines.append("| " + " | ".join(cells) + " |")
+        return lines
+
+    def figure(self) -> Figure:
+        """Return how near the attacks come for how many evaluations, by exact and other members."""
+        exact = [name for name, known in self.members.items() if known.truth.exact]
+        others = [name for name in self.members if name not in exact]
+        kinds = [(t, names) for t, names in (
+            ("nearest errors known exactly", exact), ("between proof and search", others)
+        ) if names]  # fmt: skip
+        figure, axes = new_figure(len(kinds), width=5.6 * max(len(kinds), 1.4), height=5.2)
+        libraries = sorted({standing.library for standing in self.standings})
+        names = ("outer", "inner", "green", "paper", "orange", "sky", "grey")
+        libraries.sort(key=lambda library: library != "trueboundary")
+        colours = {lib: COLOURS[names[i % len(names)]] for i, lib in enumerate(libraries)}
+        for panel, (title, chosen) in zip(axes, kinds, strict=True):
+            self._draw(panel, chosen, colours)
+            panel.set_title(f"{title} ({len(chosen)})")
+        add_legend(axes[0], location="upper right")
+        return figure
+
+    def _draw(self, panel: Any, members: Sequence[str], colours: Mapping[str, str]) -> None:
+        """Draw one point for each attack: its median over some members."""
+        top, bottom = 3e2, 3e-8
+        seen: set[str] = set()
+        for number, (standing, _) in enumerate(self.ranked(), 1):
+            trials = [standing.trials[m] for m in members if m in standing.trials]
+            scores = [self.score(standing, m) for m in members if m in standing.trials]
+            ran = [t.queries for t in trials if not t.raised and t.queries > 0]
+            if not ran:
+                continue
+            excess = float(np.median([s.median for s in scores if s is not None])) - 1
+            lost = not excess < top
+            y = top if lost else max(excess, bottom)
+            x = float(np.median(ran))
+            label = (standing.library or "yours") if standing.library not in seen else None
+            seen.add(standing.library)
+            panel.plot(
+                x, y, "^" if lost else "o", ms=7, color=colours[standing.library], label=label
+            )
+            panel.annotate(
+                str(number), (x, y), xytext=(5, 3), textcoords="offset points", fontsize=8
+            )
+        panel.set(xscale="log", yscale="log", ylim=(bottom / 2, 3 * top))
+        panel.set_xlabel("evaluations forward and back per point, median")
+        panel.set_ylabel("excess of the distance over the nearest known, median")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values, distances to nine digits, infinite ones as None."""
+        return {
+            "schema": LEADERBOARD_SCHEMA,
+            "trueboundary": __version__,
+            "versions": dict(self.versions),
+            "seed": self.seed,
+            "n_points": self.n_points,
+            "members": {
+                name: {
+                    "points": known.points,
+                    "exact": known.truth.exact,
+                    "lower": _rounded(known.truth.lower),
+                    "known": _rounded(known.truth.known),
+                }
+                for name, known in self.members.items()
+            },
+            "attacks": [
+                {
+                    "name": standing.name,
+                    "library": standing.library,
+                    "version": standing.version,
+                    "summary": {k: _plain(v) for k, v in self._summary(standing).items()},
+                    "members": {
+                        name: {"distance": _rounded(trial.distance), **trial.to_dict()}
+                        for name, trial in standing.trials.items()
+                    },
+                }
+                for standing, _ in self.ranked()
+            ],
+            "missing": list(self.missing),
+        }
+
+    def dumps(self) -> str:
+        """Return `to_dict` as JSON, a line for each attack and member."""
+        text = json.dumps(self.to_dict(), allow_nan=False, separators=(",", ":"))
+        return text.replace(',{"name"', ',\n{"name"').replace('},"', '},\n"') + "\n"
+
+    @classmethod
+    def of(cls, record: Any) -> Leaderboard:
+        """Return the leaderboard that `to_dict` told of, after a look at every part of it.
+
+        Raises
+        ------
+        ValueError
+            If it is none, of a later schema, too large, or holds what cannot be: numbers that are
+            no distances, members that the suite has not, a distance below a proven one.
+        """
+        board = _read(record)
+        for standing in board.standings:
+            for name, trial in standing.trials.items():
+                lower = board.members[name].truth.lower
+                below = trial.distance < lower * (1 - _ROUNDING)
+                if below.any():
+                    point = int(np.flatnonzero(below)[0])
+                    raise ValueError(
+                        f"{standing.name} cannot have found an error of {name} at "
+                        f"{trial.distance[point]:.9g} from point {point}: none is nearer than "
+                        f"{lower[point]:.9g}, which is proven."
+                    )
+        return board
+
+    @classmethod
+    def read(cls, file: str | Path) -> Leaderboard:
+        """Return the leaderboard in a JSON file of at most 16 MiB; see `of`."""
+        path = Path(file)
+        try:
+            record = json.loads(read_regular(path, _MOST_BYTES).decode("utf-8"), parse_constant=_no)
+        except (UnicodeDecodeError, RecursionError, ValueError) as error:
+            raise ValueError(f"{path} is no JSON of a leaderboard: {error}") from error
+        return cls.of(record)
+
+    def check_members(self, truths: Mapping[str, Known]) -> None:
+        """Hold members to truths that were computed here.
+
+        Raises
+        ------
+        ValueError
+            If the points are others, or what is said of their distances differs.
+        """
+        for name, known in self.members.items():
+            own = truths[name]
+            if own.points != known.points:
+                raise ValueError(
+                    f"the points of {name} are not those that this version draws with seed "
+                    f"{self.seed}; run the attack again with it."
+                )
+            same = known.truth.exact == own.truth.exact and np.allclose(
+                known.truth.lower, own.truth.lower, rtol=1e-6, atol=0
+            )
+            if not same:
+                raise ValueError(f"{name} has other proven distances here than the file says.")
+
+    def joined(self, other: Leaderboard) -> Leaderboard:
+        """Return a board with the attacks of both, those of the other in place of namesakes.
+
+        Raises
+        ------
+        ValueError
+            If seeds, numbers of points or members differ.
+        """
+        if (self.seed, self.n_points) != (other.seed, other.n_points):
+            raise ValueError(
+                f"expected boards of one seed and number of points, got {self.seed} and "
+                f"{self.n_points}, and {other.seed} and {other.n_points}."
+            )
+        other.check_members({name: self.members[name] for name in other.members})
+        names = {standing.name for standing in other.standings}
+        kept = tuple(standing for standing in self.standings if standing.name not in names)
+        return Leaderboard(
+            self.seed, self.n_points, self.members, kept + other.standings,
+            {**other.versions, **self.versions}, self.missing + other.missing,
+        )  # fmt: skip
+
+
+def _rank(row: tuple[Standing, Mapping[str, float]]) -> tuple[float, float, float, str]:
+    """Return what attacks are sorted by."""
+    standing, values = row
+    return -values["near"], -values["sure"], values["queries"], standing.name
+
+
+def _quantiles(ratio: Floats) -> tuple[float, float]:
+    """Return the median and the 90th percentile, both of them values that occur."""
+    middle, high = np.quantile(ratio, (0.5, 0.9), method="higher")
+    return float(middle), float(high)
+
+
+def _row(name: str, values: Mapping[str, float]) -> tuple[str, ...]:
+    return (
+        name,
+        f"{values['near']:.0f}/{values['members']:.0f}",
+        f"{values['sure']:.0f}",
+        _excess(values["excess"]),
+        f"{values['queries']:,.0f}",
+        f"{values['success']:.0%}",
+        f"{values['false']:.0f}",
+    )
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+
+
+def _markdown_head(names: Sequence[str]) -> list[str]:
+    return ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+
+
+def _excess(value: float) -> str:
+    """Return an excess over 1 in two digits; rounding below 1e-9 says nothing."""
+    if math.isnan(value):
+        return ""
+    return "inf" if math.isinf(value) else "0" if abs(value) < 1e-9 else f"{value:.1e}"
+
+
+def _ratio(value: float) -> str:
+    return "none" if math.isnan(value) else f"{value:.4g}"
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _rounded(values: Floats) -> list[float | None]:
+    return [
+        float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None for value in values.tolist()
+    ]
+
+
+def _no(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+# Reading what a stranger wrote: every part is looked at before it is used.
+
+
+def _read(record: Any) -> Leaderboard:
+    record = _mapping(record, "a leaderboard")
+    schema = _text(record, "schema", 20)
+    if schema.partition(".")[0] != LEADERBOARD_SCHEMA.partition(".")[0]:
+        raise ValueError(
+            f"expected a leaderboard of schema {LEADERBOARD_SCHEMA}, got {schema!r}; read it with "
+            "the version of trueboundary that wrote it."
+        )
+    n = _integer(record, "n_points", 1, _MOST_POINTS)
+    members = {}
+    for name, part in _mapping(record.get("members"), "the members").items():
+        if name not in MEMBERS:
+            raise ValueError(f"the suite has no member {name[:_LONGEST_NAME]!r}.")
+        part = _mapping(part, f"member {name}")
+        exact = part.get("exact")
+        if not isinstance(exact, bool):
+            raise ValueError(f"expected 'exact' of {name} to be true or false.")
+        lower, known = (_distances(part, what, name, n) for what in ("lower", "known"))
+        members[name] = Known(Truth(lower, known, exact), _text(part, "points", 64))
+    standings = []
+    attacks = record.get("attacks")
+    if not isinstance(attacks, list) or len(attacks) > _MOST_ATTACKS:
+        raise ValueError(f"expected a list of at most {_MOST_ATTACKS} attacks.")
+    for part in attacks:
+        part = _mapping(part, "an attack")
+        name = _text(part, "name", _LONGEST_NAME)
+        trials = {
+            member: _trial(values, f"{name} on {member}", n)
+            for member, values in _mapping(part.get("members"), f"what {name} found").items()
+            if _is_known(member, members)
+        }
+        library, version = (_text(part, what, _LONGEST_NAME) for what in ("library", "version"))
+        standings.append(Standing(name, library, version, trials))
+    versions = {
+        str(k)[:_LONGEST_NAME]: str(v)[:_LONGEST_NAME]
+        for k, v in _mapping(record.get("versions", {}), "the versions").items()
+    }
+    seed = _integer(record, "seed", 0, 2**63 - 1)
+    return Leaderboard(seed, n, members, tuple(standings), versions)
+
+
+def _is_known(name: str, members: Mapping[str, Known]) -> bool:
+    if name not in members:
+        raise ValueError(f"the file says nothing of its member {name[:_LONGEST_NAME]!r}.")
+    return True
+
+
+def _trial(values: Any, what: str, n: int) -> Trial:
+    values = _mapping(values, what)
+    reasons = _mapping(values.get("reasons", {}), f"the reasons of {what}")
+    doubts = values.get("doubts", [])
+    sentences = [*reasons, *doubts] if isinstance(doubts, list) else [None]
+    if not all(isinstance(s, str) and len(s) <= _LONGEST_SENTENCE for s in sentences):
+        raise ValueError(f"expected sentences for what {what} says of its failures.")
+    return Trial(
+        _distances(values, "distance", what, n),
+        _number(values, "forward", what),
+        _number(values, "backward", what),
+        _number(values, "seconds", what),
+        _integer(values, "false", 0, n),
+        {why: _integer(reasons, why, 0, n) for why in reasons},
+        tuple(doubts),
+        values.get("raised") is True,
+    )
+
+
+def _mapping(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected {what[:_LONGEST_NAME]} as a JSON object.")
+    return value
+
+
+def _text(values: Mapping[str, Any], key: str, longest: int) -> str:
+    value = values.get(key)
+    if not isinstance(value, str) or len(value) > longest:
+        raise ValueError(f"expected {key!r} to be a text of at most {longest} characters.")
+    return value
+
+
+def _integer(values: Mapping[str, Any], key: str, low: int, high: int) -> int:
+    value = values.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"expected {key[:_LONGEST_NAME]!r} to be an integer of {low} to {high}.")
+    return value
+
+
+def _number(values: Mapping[str, Any], key: str, what: str) -> float:
+    value = values.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+        raise ValueError(f"expected {key!r} of {what[:_LONGEST_NAME]} to be a number from 0 on.")
+    return float(value)
+
+
+def _distances(values: Mapping[str, Any], key: str, what: str, n: int) -> Floats:
+    listed = values.get(key)
+    fit = isinstance(listed, list) and len(listed) == n
+    numbers = [math.inf if v is None else v for v in listed] if fit and listed else []
+    for value in numbers:
+        fit = fit and not isinstance(value, bool) and isinstance(value, int | float) and value >= 0
+    if not fit:
+        raise ValueError(
+            f"expected {key!r} of {what[:_LONGEST_NAME]} to be {n} distances, null where none."
+        )
+    return np.asarray(numbers, dtype=np.float64)

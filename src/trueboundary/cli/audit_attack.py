@@ -1,0 +1,175 @@
+"""The command that judges attacks over classifiers whose nearest errors are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from trueboundary.cli.errors import (
+    LARGEST_SEED,
+    UserError,
+    check_folder,
+    complain,
+    describe_failures,
+    user_errors,
+)
+from trueboundary.cli.output_streams import new_console
+from trueboundary.cli.paths import path
+from trueboundary.plain_text import printable_lines
+
+if TYPE_CHECKING:
+    from trueboundary.audits import FoundAttack, Leaderboard
+
+EPILOG = (
+    "[bold]Example[/]\n\n  trueboundary audit attack mine.py:attack DDN --members linear,digits-0-6"
+    "\n\n  trueboundary audit attack all --out results/attacks --json board.json"
+)
+
+#: The lines between which a page's table stands.
+_MARKERS = ("<!-- leaderboard: begin -->", "<!-- leaderboard: end -->")
+
+#: Attacks up to which each has a table of its own.
+_DETAILED = 3
+
+
+def attack(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="WHAT...",
+            help="Ours by name (NearestError, DDN, ...), module:name or file.py:name of a function "
+            "(model, x, y) -> x_adv or of an Attack (which runs the code that it names), "
+            "library:name of another library, or all. With --check, JSON files.",
+        ),
+    ],
+    members: Annotated[
+        str | None,
+        typer.Option(help="Some members of the suite, separated by commas; all unless given."),
+    ] = None,
+    points: Annotated[int, typer.Option(min=1, max=10_000, help="Points of each member.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all points.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 1,
+    out: Annotated[
+        Path,
+        typer.Option(
+            parser=path, help="Folder of finished runs: what is there is not computed again."
+        ),
+    ] = Path("results/attacks"),
+    as_json: Annotated[
+        Path | None, typer.Option("--json", parser=path, help="Write the leaderboard as JSON.")
+    ] = None,
+    figure: Annotated[
+        Path | None,
+        typer.Option(parser=path, help="Draw ratios against queries into this PNG file."),
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(parser=path, help="Replace the table in this Markdown file."),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Hold JSON files of leaderboards, such as others submit, to the truths, and show "
+            "them as one; runs no attack.",
+        ),
+    ] = False,
+    stored: Annotated[
+        bool, typer.Option("--stored", help="Show what is finished in --out; run nothing.")
+    ] = False,
+) -> None:
+    """Say how far from the nearest errors attacks stop, over classifiers that know them."""
+    from trueboundary.audits import find_attacks, names_of_members, stored_leaderboard
+    from trueboundary.runs import Store
+
+    for file in (as_json, figure, page):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise UserError(f"there is no folder {file.absolute().parent} to write {file.name} to")
+    if page is not None:
+        from trueboundary.report.markdown import MarkerError, check_markers
+
+        with user_errors((MarkerError, OSError)):
+            check_markers(page, _MARKERS)
+    with user_errors((ValueError, TypeError, OSError)):
+        chosen = None if members is None else [m.strip() for m in members.split(",")]
+        names = names_of_members(chosen)
+        if check:
+            board = _checked([Path(file) for file in what])
+            found: list[FoundAttack] = []
+        else:
+            found = find_attacks(what)
+    if not check:
+        settings: dict[str, Any] = {"members": names, "n_points": points, "seed": seed}
+        if not stored:
+            check_folder(out)
+            failed = _run(found, out, workers, settings)
+            for sentence in failed:
+                complain(sentence)
+        board = stored_leaderboard(found, Store(out), **settings)
+    _show(board)
+    if as_json is not None:
+        as_json.write_text(board.dumps(), encoding="utf-8")
+    if figure is not None:
+        from trueboundary.figures import PNG_DPI
+
+        board.figure().savefig(figure, dpi=PNG_DPI, metadata={"Software": None})
+    if page is not None:
+        from trueboundary.report.markdown import replace_table
+
+        replace_table(page, board.to_markdown(), _MARKERS)
+    if board.missing:
+        complain(f"{len(board.missing)} runs are missing, first of all: {board.missing[0]}")
+        raise typer.Exit(1)
+
+
+def _run(found: list[FoundAttack], out: Path, workers: int, settings: dict[str, Any]) -> list[str]:
+    """Run what is not stored yet, and say what failed."""
+    from trueboundary.audits import plan_trials
+    from trueboundary.cli.progress import show_progress
+    from trueboundary.runs import Store, execute, worker_pool
+
+    store = Store(out)
+    store.clean()
+    goals = plan_trials(found, **settings)
+    words = {config.digest: config.in_words() for config in goals}
+    with (
+        worker_pool(workers) as pool,
+        show_progress(Console(stderr=True), words) as report,
+    ):
+        failures = execute(goals, store, pool, n_workers=workers, on_progress=report)
+    return describe_failures(failures, out)
+
+
+def _checked(files: list[Path]) -> Leaderboard:
+    """Return leaderboards from files, joined, after holding them to truths found out here."""
+    from trueboundary.audits import Known, Leaderboard, member
+
+    boards = [Leaderboard.read(file) for file in files]
+    whole = boards[0]
+    for board in boards[1:]:
+        whole = whole.joined(board)
+    truths = {}
+    for name in whole.members:
+        complain(f"proving the distances of {name} ...")
+        made = member(name, whole.n_points, whole.seed)
+        truths[name] = Known(made.find_truth(), made.digest)
+    whole.check_members(truths)
+    return whole
+
+
+def _show(board: Leaderboard) -> None:
+    """Print the table of attacks, and one of each where they are few."""
+    console = new_console()
+
+    def say(text: str) -> None:
+        console.print(printable_lines(text), markup=False, highlight=False, soft_wrap=True)
+
+    ranked = [standing for standing, _ in board.ranked()]
+    if len(ranked) <= _DETAILED:
+        for standing in ranked:
+            say(f"{standing.name}: excess over the nearest error known, of {board.n_points} points")
+            say(board.details(standing) + "\n")
+    say(str(board))

@@ -1,0 +1,368 @@
+"""Attacks over the suite: what is counted, what is not believed, and how they are ranked."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from trueboundary.attacks import DDN, FMN, PGD, DeepFool, FunctionAttack, NearestError
+from trueboundary.audits import (
+    MEMBERS,
+    OURS,
+    Known,
+    Leaderboard,
+    MemberTruth,
+    Standing,
+    Trial,
+    TrialRun,
+    Truth,
+    as_attack,
+    audit_attack,
+    find_attack,
+    find_attacks,
+    member,
+    plan_trials,
+    stored_leaderboard,
+    try_attack,
+)
+from trueboundary.runs import Store, run_one
+
+CHEAP = [name for name in MEMBERS if name.startswith(("linear", "ellipsoid", "gaussians"))]
+FEW = ["linear", "ellipsoid-bulk"]
+
+
+def toward(model, x, y, factor=1.001):
+    """One Newton step toward the boundary of two classes."""
+    leaf = x.clone().requires_grad_()
+    logits = model(leaf)
+    gap = (logits[:, 1] - logits[:, 0]).abs()
+    (gradient,) = torch.autograd.grad(gap.sum(), leaf)
+    return (
+        leaf - factor * gap[:, None] * gradient / gradient.square().sum(1, keepdim=True)
+    ).detach()
+
+
+# No attack of ours undercuts a truth, and each is counted.
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_no_attack_of_ours_comes_nearer_than_the_truth(name) -> None:
+    known = member(name, 4)
+    truth = known.find_truth()
+    for attack_name, attack in OURS.items():
+        if attack_name in ("HopSkipJump", "CarliniWagnerL2-3x100", "NearestError-3-starts"):
+            continue  # below, on fewer members
+        trial = try_attack(attack, known)
+        assert (trial.distance >= truth.lower * (1 - 1e-6)).all(), attack_name
+        assert trial.n_false == 0, attack_name
+
+
+@pytest.mark.parametrize("name", ["linear", "ellipsoid-needle-sphere", "linear-box"])
+def test_costly_attacks_of_ours_come_no_nearer_either(name) -> None:
+    known = member(name, 3)
+    truth = known.find_truth()
+    for attack_name in ("HopSkipJump", "CarliniWagnerL2-3x100", "NearestError-3-starts"):
+        trial = try_attack(OURS[attack_name], known)
+        assert (trial.distance >= truth.lower * (1 - 1e-6)).all(), attack_name
+        assert trial.n_false == 0
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_nearest_error_meets_its_goal_where_the_distance_is_exact(name) -> None:
+    known = member(name, 6)
+    ratio = try_attack(NearestError(), known).distance / known.find_truth().lower
+    assert np.median(ratio) <= 1.0001
+    assert ratio.max() <= 1.001
+
+
+@pytest.mark.parametrize("name", ["linear-ten", "gaussians-two"])
+@pytest.mark.parametrize("attack", [NearestError(), DDN(), DeepFool(), FunctionAttack(toward)])
+def test_the_suite_counts_as_attacks_count_themselves(name, attack) -> None:
+    known = member(name, 4)
+    if name == "linear-ten" and isinstance(attack, FunctionAttack):
+        attack = FunctionAttack(lambda model, x, y: (model(x), x + 1)[1])
+    own = attack(known.classifier, known.x, known.y, domain=known.domain)
+    trial = try_attack(attack, known)
+    assert trial.forward == own.n_forward.double().mean().item()
+    assert trial.backward == own.n_backward.double().mean().item()
+    assert trial.distance == pytest.approx(own.distance.double().numpy(), rel=1e-5)
+
+
+def test_scaled_logits_change_nothing_of_ours() -> None:
+    plain = try_attack(NearestError(), member("ellipsoid-bulk", 5))
+    for scale in ("1e-6", "1e+6"):
+        scaled = try_attack(NearestError(), member(f"ellipsoid-bulk-{scale}", 5))
+        assert scaled.distance == pytest.approx(plain.distance, rel=1e-5)
+    split = try_attack(NearestError(), member("ellipsoid-bulk", 5), batch_size=2)
+    assert split.distance == pytest.approx(plain.distance, rel=1e-6)
+
+
+# What is broken is caught, and said.
+
+
+def doubled_shape(model, x, y):
+    return torch.cat([x, x])
+
+
+def outside(model, x, y):
+    return toward(model, x, y) + 3
+
+
+def itself(model, x, y):
+    return x
+
+
+def liar(model, x, y):
+    return x + 1e-6, torch.ones(len(x), dtype=torch.bool)
+
+
+def not_finite(model, x, y):
+    return x * math.nan
+
+
+def broken_module(model, x, y):
+    return None
+
+
+@pytest.mark.parametrize(
+    ("function", "n_false", "words"),
+    [
+        (doubled_shape, 0, "shape"),
+        (itself, 0, "itself"),
+        (liar, 6, "asked again"),
+        (not_finite, 0, "NaN"),
+        (broken_module, 0, "NoneType"),
+    ],
+)
+def test_broken_functions_are_caught_and_named(function, n_false, words) -> None:
+    trial = try_attack(as_attack(function), member("linear", 6))
+    assert np.isinf(trial.distance).all()
+    assert trial.n_false == n_false
+    assert words in " ".join([*trial.reasons, *trial.doubts])
+    assert sum(trial.reasons.values()) == 6
+
+
+def test_points_outside_of_the_box_do_not_count() -> None:
+    trial = try_attack(as_attack(outside), member("linear-box", 3))
+    assert np.isinf(trial.distance).all()
+    assert trial.n_false == 3
+    assert "domain" in next(iter(trial.reasons))
+
+
+def test_what_was_found_before_a_crash_is_kept() -> None:
+    calls = []
+
+    def crashes(model, x, y):
+        calls.append(len(x))
+        if len(calls) == 2:
+            raise RuntimeError("out of luck")
+        return toward(model, x, y)
+
+    trial = try_attack(as_attack(crashes), member("linear", 6), batch_size=3)
+    assert np.isfinite(trial.distance).tolist() == [True] * 3 + [False] * 3
+    assert "out of luck" in " ".join([*trial.reasons, *trial.doubts])
+    assert not trial.raised
+
+
+def test_an_attack_class_that_lies_crashes_or_returns_rubbish_is_not_believed() -> None:
+    known = member("linear", 4)
+
+    class Rubbish(DDN):
+        def __call__(self, *args, **kwargs):
+            return "done"
+
+    class Crash(DDN):
+        def search(self, target):
+            raise KeyError("no such thing")
+
+    class Liar(DDN):
+        def __call__(self, classifier, x, y, **kwargs):
+            found = super().__call__(classifier, x, y, **kwargs)
+            return type(found)(**{**vars(found), "x_adv": x * (1 + 1e-6)})
+
+    rubbish, crash, liar = (try_attack(attack(), known) for attack in (Rubbish, Crash, Liar))
+    assert rubbish.raised
+    assert "another form" in next(iter(rubbish.reasons))
+    assert crash.raised
+    assert "no such thing" in next(iter(crash.reasons))
+    assert np.isinf(liar.distance).all()
+    assert liar.n_false == 4
+
+
+def test_members_are_left_as_they_were() -> None:
+    known = member("linear", 3)
+    before, x = [p.clone() for p in known.classifier.parameters()], known.x.clone()
+
+    def rude(model, x, y):
+        model.train()
+        for part in model.parameters():
+            part.requires_grad_(True)
+        x += 1
+        return x
+
+    try_attack(as_attack(rude), known)
+    assert torch.equal(known.x, x)
+    assert not any(part.requires_grad for part in known.classifier.parameters())
+    assert not any(m.training for m in known.classifier.modules())
+    for old, new in zip(before, known.classifier.parameters(), strict=True):
+        assert torch.equal(old, new)
+
+
+# Names.
+
+
+def test_attacks_are_found_by_name(tmp_path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from trueboundary.attacks import DDN\n"
+        "attack = DDN(n_steps=5)\n"
+        "def function(model, x, y):\n    return x + 1\n"
+        "def two(model, x):\n    return x\n"
+        "number = 3\n"
+    )
+    assert find_attack("DDN").attack == DDN()
+    assert find_attack(f"{file}:attack").attack == DDN(n_steps=5)
+    assert find_attack("trueboundary.attacks:DeepFool").attack == DeepFool()
+    found = find_attack(f"{file}:function")
+    assert isinstance(found.attack, FunctionAttack)
+    file.write_text(file.read_text() + "# another\n")
+    assert find_attack(f"{file}:function").identity != found.identity
+    for what, words in [
+        ("DDM", "did you mean 'DDN'"),
+        (f"{file}:none", "has no 'none'"),
+        (f"{file}:two", "three arguments"),
+        (f"{file}:number", "got int"),
+        ("trueboundary.attacks:PGD", "needs settings"),
+        ("nowhere.at_all:attack", "no module"),
+        ("a b:c", "module:name or file.py:name"),
+        ("torch.nn:Linear", "got a class"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            find_attack(what)
+    assert [found.name for found in find_attacks(["FMN", "all", "DDN"])][:2] == [
+        "FMN",
+        "NearestError",
+    ]
+    assert as_attack(PGD(radius=1.0)).radius == 1.0
+
+
+# The leaderboard.
+
+
+def board(**distances):
+    """Return a board of two members, one exact and one bracketed, with made-up attacks."""
+    members = {
+        "linear": Known(Truth(np.ones(3), np.ones(3), True), "a"),
+        "relu-wide": Known(Truth(np.ones(3), np.full(3, 2.0), False), "b"),
+    }
+    standings = tuple(
+        Standing(
+            name, "trueboundary", "1",
+            {
+                m: Trial(np.array(d), 10.0, 5.0, 0.1, 0, {"why": int(np.isinf(d).sum())})
+                for m, d in zip(members, pair, strict=True)
+            },
+        )
+        for name, pair in distances.items()
+    )  # fmt: skip
+    return Leaderboard(0, 3, members, standings)
+
+
+def test_ratios_are_over_the_truth_or_the_nearest_error_of_anybody() -> None:
+    made = board(exact=([1.0, 1.0, 1.5], [1.5, 2.0, 4.0]), lost=([1.0, np.inf, np.inf], [2.0] * 3))
+    assert made.nearest("relu-wide").tolist() == [1.5, 2.0, 2.0]
+    best, other = (standing for standing, _ in made.ranked())
+    assert (best.name, other.name) == ("exact", "lost")
+    first = made.score(best, "linear")
+    assert (first.median, first.high, first.n_failed) == (1.0, 1.5, 0)
+    second = made.score(best, "relu-wide")
+    assert (second.median, second.high, second.over_lower) == (1.0, 2.0, 2.0)
+    assert made.score(other, "linear").median == math.inf
+    values = {s.name: v for s, v in made.ranked()}["lost"]
+    assert values["success"] == pytest.approx(4 / 6)
+    assert values["near"] == 1
+    table = str(made)
+    assert max(map(len, table.splitlines())) <= 80
+    assert "inf" in made.details(other)
+    assert made.figure().axes[0].get_title()
+
+
+def test_a_board_is_the_same_after_json() -> None:
+    made = board(exact=([1.0, 1.0, 1.5], [1.5, 2.0, np.inf]))
+    again = Leaderboard.of(json.loads(made.dumps()))
+    assert again.dumps() == made.dumps()
+    assert str(again) == str(made)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: r.update(schema="9.0"), "schema"),
+        (lambda r: r.update(n_points=10**9), "n_points"),
+        (lambda r: r.update(attacks={}), "list"),
+        (lambda r: r["members"].update(moon=r["members"]["linear"]), "no member 'moon'"),
+        (lambda r: r["members"]["linear"].update(exact=1), "true or false"),
+        (lambda r: r["attacks"][0]["members"]["linear"].update(distance=[1.0]), "3 distances"),
+        (lambda r: r["attacks"][0]["members"]["linear"].update(distance=[1.0, "a", 1]), "3 dist"),
+        (lambda r: r["attacks"][0]["members"]["linear"].update(distance=[0.5] * 3), "proven"),
+        (lambda r: r["attacks"][0]["members"]["linear"].update(forward=-1), "forward"),
+        (lambda r: r["attacks"][0].update(name="x" * 101), "name"),
+        (lambda r: r["attacks"][0]["members"].update(cnn=1), "says nothing"),
+    ],
+)
+def test_what_strangers_send_is_looked_at(change, words) -> None:
+    record = json.loads(board(exact=([1.0, 1.0, 1.5], [1.5, 2.0, 4.0])).dumps())
+    change(record)
+    with pytest.raises(ValueError, match=words):
+        Leaderboard.of(record)
+
+
+def test_files_that_are_no_boards_are_refused(tmp_path) -> None:
+    file = tmp_path / "board.json"
+    for text in ("[" * 100_000, "NaN", "{", "\xff"):
+        file.write_bytes(text.encode("latin-1"))
+        with pytest.raises(ValueError, match="no JSON of a leaderboard"):
+            Leaderboard.read(file)
+    file.write_text("[]")
+    with pytest.raises(ValueError, match="a leaderboard as a JSON object"):
+        Leaderboard.read(file)
+
+
+def test_boards_join_where_they_saw_the_same_points() -> None:
+    one = audit_attack({"a": DeepFool()}, members=FEW, n_points=2)
+    two = audit_attack({"b": FMN(n_steps=5)}, members=FEW[:1], n_points=2)
+    whole = one.joined(two)
+    assert {standing.name for standing in whole.standings} == {"a", "b"}
+    with pytest.raises(ValueError, match="one seed"):
+        one.joined(audit_attack({"b": DeepFool()}, members=FEW, n_points=2, seed=1))
+    other = dict(whole.members, linear=Known(whole.members["linear"].truth, "elsewhere"))
+    with pytest.raises(ValueError, match="points of linear"):
+        whole.check_members(other)
+    whole.check_members(whole.members)
+
+
+def test_runs_of_a_store_give_the_board_that_memory_gives(tmp_path) -> None:
+    store, found = Store(tmp_path), find_attacks(["DeepFool", "DDN"])
+    settings = {"members": FEW, "n_points": 2, "seed": 0}
+    plan = plan_trials(found, **settings)
+    assert [type(config) for config in plan] == [MemberTruth] * 2 + [TrialRun] * 4
+    for config in plan[:-1]:
+        run_one(str(tmp_path), config)
+    part = stored_leaderboard(found, store, **settings)
+    assert part.missing == ("DDN on ellipsoid-bulk was not run.",)
+    run_one(str(tmp_path), plan[-1])
+    whole = stored_leaderboard(found, store, **settings)
+    assert not whole.missing
+    alone = audit_attack({f.name: f.attack for f in found}, **settings)
+    for standing, other in zip(whole.standings, alone.standings, strict=True):
+        for name in FEW:
+            assert standing.trials[name].distance.tolist() == other.trials[name].distance.tolist()
+            assert standing.trials[name].queries == other.trials[name].queries
+
+
+def test_an_nn_module_is_no_attack() -> None:
+    with pytest.raises(ValueError, match=r"three arguments|takes"):
+        as_attack(nn.Identity().forward, "forward")
