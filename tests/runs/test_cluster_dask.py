@@ -325,7 +325,7 @@ def test_ctrl_c_ends_a_sweep_whose_jobs_do_not_start(answer, tmp_path):
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert "trueboundary: interrupted; what had finished is kept" in said
-    assert "Error" not in said
+    assert "Error" not in said, said
 
 
 @pytest.mark.parametrize(
