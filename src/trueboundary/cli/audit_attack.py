@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,15 +15,16 @@ from trueboundary.cli.errors import (
     UserError,
     check_folder,
     complain,
-    describe_failures,
     user_errors,
 )
 from trueboundary.cli.output_streams import new_console
 from trueboundary.cli.paths import path
 from trueboundary.plain_text import printable_lines
+from trueboundary.plurals import plural
 
 if TYPE_CHECKING:
     from trueboundary.audits import FoundAttack, Leaderboard
+    from trueboundary.runs import Store
 
 EPILOG = (
     "[bold]Example[/]\n\n  trueboundary audit attack mine.py:attack DDN --members linear,digits-0-6"
@@ -101,6 +104,8 @@ def attack(
             found: list[FoundAttack] = []
         else:
             found = find_attacks(what)
+            if not stored:
+                _require_members(names, points, seed, Store(out))
     if not check:
         settings: dict[str, Any] = {"members": names, "n_points": points, "seed": seed}
         if not stored:
@@ -140,7 +145,19 @@ def _run(found: list[FoundAttack], out: Path, workers: int, settings: dict[str, 
         show_progress(Console(stderr=True), words) as report,
     ):
         failures = execute(goals, store, pool, n_workers=workers, on_progress=report)
-    return describe_failures(failures, out)
+    # Runs that fail alike are many: each reason is told once.
+    reasons = Counter(failure.message.partition("\n")[0] for failure in failures)
+    sentences = [f"{plural(n, 'run')} failed: {why}" for why, n in reasons.items()]
+    return [*sentences, f"the tracebacks are in {out / 'failures'}"] if sentences else []
+
+
+def _require_members(names: Sequence[str], n_points: int, seed: int, store: Store) -> None:
+    """Make those members whose truths are not stored: what they lack is said before the work."""
+    from trueboundary.audits import MemberTruth, member
+
+    for name in names:
+        if not store.path(MemberTruth(name, n_points, seed)).exists():
+            member(name, n_points, seed)
 
 
 def _checked(files: list[Path]) -> Leaderboard:

@@ -44,7 +44,7 @@ def show_progress(
 def picture(state: Progress, names: Mapping[str, str]) -> Group:
     """Return a bar, and below it a line for each of some runs that are going on."""
     head = Table.grid(padding=(0, 2, 0, 0))
-    bar = ProgressBar(total=1.0, completed=state.fraction, width=24)
+    bar = ProgressBar(total=1.0, completed=state.fraction, width=14)
     head.add_row(Text(f"{100.0 * state.fraction:3.0f} %", style="bold"), bar, _describe(state))
     texts = _going_on(state, names)
     if len(texts) > SHOWN_RUNS:
@@ -81,4 +81,5 @@ def _describe(state: Progress) -> str:
     left = f"about {duration(seconds)} left" if seconds >= 1.0 else "less than a second left"
     if not state.running and state.n_done < state.n_total:
         left = "waiting for a worker"
-    return f"{state.n_done:,} of {plural(state.n_total, 'run')} | {left}"
+    so_far = f"{duration(state.elapsed)} | " if state.elapsed >= 1.0 else ""
+    return f"{state.n_done:,} of {plural(state.n_total, 'run')} | {so_far}{left}"
