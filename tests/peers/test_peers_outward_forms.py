@@ -111,6 +111,12 @@ class Estimator:
     device: str = "cpu"
 
 
+@dataclass
+class Standardisation:
+    mean: float
+    std: float
+
+
 @pytest.mark.parametrize("y", ["one-hot", "labels", None])
 def test_as_art_calls_its_own(y: str | None) -> None:
     x, labels = samples()
@@ -128,5 +134,8 @@ def test_as_art_without_bounds_and_with_what_it_cannot_see() -> None:
     assert np.array_equal(
         made.generate(x.numpy(), labels.numpy()), NearestError()(Three(), x, labels).x_adv.numpy()
     )
+    as_art(NearestError())(Estimator(Three(), None, (Standardisation(0.0, 1.0),)))
+    with pytest.raises(ValueError, match="nothing else, got one with Standardisation"):
+        as_art(NearestError())(Estimator(Three(), None, (Standardisation(0.5, 1.0),)))
     with pytest.raises(ValueError, match="its model and nothing else, got one with Criterion"):
         as_art(NearestError())(Estimator(Three(), None, (Criterion(),)))

@@ -153,8 +153,10 @@ class _ArtAttack:
 
     def __post_init__(self) -> None:
         defences = [
-            *(getattr(self.estimator, "preprocessing_operations", None) or ()),
-            *(getattr(self.estimator, "postprocessing_defences", None) or ()),
+            part
+            for name in ("preprocessing_operations", "postprocessing_defences")
+            for part in getattr(self.estimator, name, None) or ()
+            if not _changes_nothing(part)
         ]
         if defences:
             names = ", ".join(type(defence).__name__ for defence in defences)
@@ -178,6 +180,12 @@ class _ArtAttack:
             labels = torch.from_numpy(np.asarray(y)).to(points.device)
             labels = labels.argmax(1) if labels.ndim == 2 else labels.long()
         return _errors(self.attack, model, points, labels, domain).numpy(force=True)
+
+
+def _changes_nothing(operation: Any) -> bool:
+    """Whether a step of an ART estimator is the standardisation that all have by default."""
+    mean, std = getattr(operation, "mean", None), getattr(operation, "std", None)
+    return mean is not None and std is not None and not np.any(mean) and bool(np.all(std == 1))
 
 
 def _errors(
