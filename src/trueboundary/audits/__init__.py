@@ -4,6 +4,12 @@ from trueboundary.audits.attack_members import MEMBERS, Member, Truth, member, n
 from trueboundary.audits.attack_trials import MemberTruth, Trial, TrialRun, try_attack
 from trueboundary.audits.audit_attacks import audit_attack, plan_trials, stored_leaderboard
 from trueboundary.audits.audit_models import BRITTLE_DATA, CLOSE_TO_OPTIMAL, audit
+from trueboundary.audits.audit_trainings import (
+    MethodSummary,
+    TrainedNetwork,
+    TrainingAudit,
+    audit_training,
+)
 from trueboundary.audits.comparisons import Comparison, compare
 from trueboundary.audits.flags import Flag
 from trueboundary.audits.leaderboard import (
@@ -29,12 +35,14 @@ from trueboundary.audits.robustness_card import (
     VerdictKind,
 )
 from trueboundary.audits.subjects import Subject, load_problem, load_subject
+from trueboundary.audits.training_methods import METHODS, TrainingSettings
 
 __all__ = [
     "BRITTLE_DATA",
     "CLOSE_TO_OPTIMAL",
     "LEADERBOARD_SCHEMA",
     "MEMBERS",
+    "METHODS",
     "NEAR",
     "OURS",
     "SCHEMA",
@@ -46,10 +54,14 @@ __all__ = [
     "Leaderboard",
     "Member",
     "MemberTruth",
+    "MethodSummary",
     "RobustnessCard",
     "Score",
     "Standing",
     "Subject",
+    "TrainedNetwork",
+    "TrainingAudit",
+    "TrainingSettings",
     "Trial",
     "TrialRun",
     "Truth",
@@ -58,6 +70,7 @@ __all__ = [
     "as_attack",
     "audit",
     "audit_attack",
+    "audit_training",
     "compare",
     "find_attack",
     "find_attacks",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trueboundary.cli import audit_attack
+from trueboundary.cli import audit_attack, audit_training
 from trueboundary.cli.errors import LARGEST_SEED, UserError, user_errors
 from trueboundary.cli.paths import path as path_option
 from trueboundary.cli.typed_commands import Command
@@ -16,7 +16,7 @@ from trueboundary.plain_text import printable, printable_lines
 
 app = typer.Typer(
     name="audit",
-    help="Judge a classifier or an attack against the truth.",
+    help="Judge a classifier, an attack or a way to train against the truth.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -24,10 +24,13 @@ app = typer.Typer(
 
 @app.callback()
 def _group() -> None:
-    """Judge a classifier or an attack against the truth."""
+    """Judge a classifier, an attack or a way to train against the truth."""
 
 
 app.command("attack", cls=Command, epilog=audit_attack.EPILOG)(audit_attack.attack)
+
+
+app.command("training", cls=Command, epilog=audit_training.EPILOG)(audit_training.training)
 
 
 @app.command(

@@ -1,9 +1,15 @@
 """Training: resumable Adam on streams of batches, and adversaries to train against."""
 
-from trueboundary.training.adversaries import Adversary, ExactWorstCase, OnManifoldAdversary
+from trueboundary.training.adversaries import (
+    Adversary,
+    ExactWorstCase,
+    OnManifoldAdversary,
+    TowardsNearestError,
+)
 from trueboundary.training.checkpoints import CheckpointWarning
 from trueboundary.training.diagnostics import LogitGap, steps_until_perfect, train_eval_gap
 from trueboundary.training.loop import Loss, train
+from trueboundary.training.losses import LargeMargin, WeightDecay
 from trueboundary.training.steps import cross_entropy
 from trueboundary.training.trades import TRADES, divergence
 from trueboundary.training.training_config import TrainingConfig, TrainingResult
@@ -13,11 +19,14 @@ __all__ = [
     "Adversary",
     "CheckpointWarning",
     "ExactWorstCase",
+    "LargeMargin",
     "LogitGap",
     "Loss",
     "OnManifoldAdversary",
+    "TowardsNearestError",
     "TrainingConfig",
     "TrainingResult",
+    "WeightDecay",
     "cross_entropy",
     "divergence",
     "steps_until_perfect",

@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from trueboundary._checks import check_real
-from trueboundary.attacks import AttackResult
-from trueboundary.classifiers import ClassifierModule, QuadraticNetwork
+from trueboundary.attacks import AttackResult, NearestError
+from trueboundary.classifiers import Classifier, ClassifierModule, QuadraticNetwork
+from trueboundary.domains import Domain, Space, norm
+
+_FEW_STEPS = NearestError(n_slides=2, n_hops=0, n_cuts=0)
 
 
 class Adversary(Protocol):
@@ -145,3 +148,76 @@ class OnManifoldAdversary:
         name = type(self.attack).__qualname__
         attack = repr(self.attack) if dataclasses.is_dataclass(self.attack) else name
         return f"OnManifoldAdversary({attack})"
+
+
+@dataclass(frozen=True)
+class TowardsNearestError:
+    """Points on the way to their nearest error, to be given to `OnManifoldAdversary`.
+
+    A point goes to the nearest error that the attack finds, or as far in its direction as `radius`
+    where that is farther: minimum-norm adversarial training in a ball. It stays where it is if it
+    is an error itself, or if none was found.
+
+    Parameters
+    ----------
+    radius : float
+        Radius of the ball, positive, in the units of the points.
+    attack : callable
+        A minimum-norm attack, called like `trueboundary.attacks.Attack`. The default makes few
+        steps: the network changes after each batch.
+    domains : tuple of Domain
+        Where the points of each class may go; one for all, all of space by default.
+
+    References
+    ----------
+    Rony et al. (2019), *Decoupling Direction and Norm for Efficient Gradient-Based L2 Adversarial
+    Attacks and Defenses*, whose training clips the errors of DDN so. Ding et al. (2020), *MMA
+    Training*, train on nearest errors as well.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from trueboundary.training import TowardsNearestError
+    >>> attack = TowardsNearestError(radius=0.5)
+    >>> x, y = torch.tensor([[1.0, 0.0], [0.2, 0.0]]), torch.tensor([1, 1])
+    >>> moved = attack(lambda points: points[:, 0], x, y, generator=torch.Generator())
+    >>> [round(value, 2) for value in moved[:, 0].abs().tolist()]
+    [0.5, 0.0]
+    """
+
+    radius: float
+    attack: Callable[..., AttackResult] = _FEW_STEPS
+    domains: tuple[Domain, ...] = (Space(),)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "radius", check_real("radius", self.radius, above=0.0))
+        if not self.domains:
+            raise ValueError("domains must be one for all classes or one for each, got none.")
+
+    def __call__(
+        self, classifier: Classifier, x: Tensor, y: Tensor, *, generator: torch.Generator
+    ) -> Tensor:
+        """Return the points to train on, of the shape of `x`."""
+        if len(self.domains) == 1:
+            return self._moved(self.domains[0], classifier, x, y, generator)
+        moved = torch.empty_like(x)
+        for label, domain in enumerate(self.domains):
+            rows = (y == label).nonzero().squeeze(1)
+            if rows.numel() > 0:
+                part = self._moved(domain, classifier, x[rows], y[rows], generator)
+                moved[rows] = part
+        return moved
+
+    def _moved(
+        self,
+        domain: Domain,
+        classifier: Classifier,
+        x: Tensor,
+        y: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        found = self.attack(classifier, x, y, domain=domain, generator=generator)
+        # Along the domain's own paths, whose lengths are those of `log`; 0 where nothing was found.
+        length = norm(domain.log(x, found.x_adv))
+        farthest = (self.radius / length.clamp(min=self.radius)).to(x)
+        return domain.interpolate(x, found.x_adv, farthest)

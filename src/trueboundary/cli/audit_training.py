@@ -1,0 +1,130 @@
+"""The command that compares ways to train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trueboundary.cli.errors import LARGEST_SEED, UserError, check_folder, user_errors
+from trueboundary.cli.paths import path as path_option
+from trueboundary.plain_text import printable, printable_lines
+
+EPILOG = (
+    "[bold]Example[/]\n\n  trueboundary audit training --problem mnist-0-6-symmetric "
+    "--out results/training\n\n  trueboundary audit training standard trades=2 mine.py:trained "
+    "--problem digits --seeds 5 --budget 600"
+)
+
+
+def training(
+    problem: Annotated[
+        str,
+        typer.Option(help="spheres, digits, the folder of a data set, or a problem of the zoo."),
+    ],
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[METHOD]...",
+            help="standard, weight-decay, large-margin, trades and adversarial, all unless given, "
+            "each perhaps with its parameter as in trades=2; or module:name or file.py:name of a "
+            "function (problem, generator) that returns a trained classifier, which runs its code.",
+        ),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(help="file.py:name of a function that makes an untrained network for the "
+                          "methods that have a name; a small one of ours unless given."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Networks of each method.")] = 3,
+    n_steps: Annotated[int, typer.Option(min=1, help="Steps of Adam.")] = 200,
+    batch_size: Annotated[int, typer.Option(min=1, help="Points per step.")] = 50,
+    learning_rate: Annotated[float, typer.Option(help="At the beginning; it falls to 0.")] = 2e-3,
+    n_train: Annotated[
+        int | None, typer.Option(min=1, help="Training points; fresh ones for ever unless given.")
+    ] = None,
+    size: Annotated[
+        float | None,
+        typer.Option(help="How far errors should be: the margin asked for, and twice the radius "
+                          "of trades and adversarial; the optimal classifier's unless given."),
+    ] = None,
+    n_points: Annotated[
+        int, typer.Option(min=2, help="Points per class from which the nearest error is sought.")
+    ] = 20,
+    n_error_points: Annotated[
+        int, typer.Option(min=1, help="Points per class for error rates.")
+    ] = 1_000,
+    audit_seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the points of the audit.")
+    ] = 0,
+    budget: Annotated[
+        float | None, typer.Option(help="Seconds after which no further training is begun.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(parser=path_option, help="Folder of finished runs: what is there is not "
+                                              "computed again."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(parser=path_option, help="Write the table as one HTML page.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:  # fmt: skip
+    """Train by several methods and say how much of the optimal robustness each reaches."""
+    from trueboundary.audits import METHODS, TrainingSettings, audit_training, load_problem
+    from trueboundary.audits.subjects import named_object
+    from trueboundary.runs import strict_json
+
+    if html is not None and not html.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {html.absolute().parent} to write {html.name} to")
+    if out is not None:
+        check_folder(out)
+    with user_errors((ValueError, TypeError, OSError, RuntimeError)):
+        known = load_problem(problem)
+        made = None
+        if network is not None:
+            if ":" not in network:
+                raise UserError(f"--network takes file.py:name or module:name, got {network!r}")
+            made = named_object(network)
+            if not callable(made):
+                raise UserError(f"{network} is a {type(made).__name__}; expected a function")
+        for what in [*(methods or ()), network or ""]:
+            if ".py:" in what:
+                typer.echo(f"{printable(what)} runs code of its file.", err=True)
+        found = audit_training(
+            known,
+            tuple(methods or METHODS),
+            network=made,
+            seeds=seeds,
+            settings=TrainingSettings(
+                n_steps=n_steps, batch_size=batch_size, learning_rate=learning_rate, n_train=n_train
+            ),
+            size=size,
+            n_points=n_points,
+            n_error_points=n_error_points,
+            audit_seed=audit_seed,
+            budget=budget,
+            out=out,
+            progress=_Progress(),
+        )
+        if html is not None:
+            found.save(html)
+    typer.echo(strict_json.dumps(found.to_dict()) if as_json else printable_lines(str(found)))
+    if html is not None:
+        typer.echo(f"Table: {printable(str(html))}", err=as_json)
+    if not any(row.n_seeds for row in found.rows()):
+        raise typer.Exit(1)
+
+
+class _Progress:
+    """A line whenever something else is begun, or a tenth of all is done."""
+
+    def __init__(self) -> None:
+        self.last = ("", -1)
+
+    def __call__(self, what: str, fraction: float) -> None:
+        now = (what, int(10 * fraction))
+        if now != self.last:
+            self.last = now
+            typer.echo(f"{fraction:4.0%}  {printable(what)} ...", err=True)
