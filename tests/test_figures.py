@@ -52,3 +52,14 @@ def test_a_legend_below_has_the_labels_of_all_axes_or_of_one() -> None:
     shared_legend(figure, n_columns=1, of=right)
     texts = [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
     assert texts == [["paper", "measured"], ["measured"]]
+
+
+def test_a_legend_beside_takes_its_room_from_the_axes() -> None:
+    ends = []
+    for beside in (False, True):
+        figure, (axes,) = new_figure()
+        plot_rows(axes, [{"x": 1, "y": 2}], "x", "y", label="a long name of what was measured")
+        shared_legend(figure, beside=beside)
+        figure.draw_without_rendering()
+        ends.append(axes.get_position().x1)
+    assert ends[1] < 0.8 < ends[0]

@@ -135,10 +135,12 @@ def add_legend(axes: Axes, *, location: LegendLocation = "best", title: str | No
     legend.set_loc(location)
 
 
-def shared_legend(figure: Figure, *, n_columns: int, of: Axes | None = None) -> None:
-    """Add a legend below all axes, of all labels or of those of one of them."""
+def shared_legend(
+    figure: Figure, *, n_columns: int = 1, of: Axes | None = None, beside: bool = False
+) -> None:
+    """Add a legend below all axes or `beside` them, of all labels or of those of one of them."""
     labelled: Any = () if of is None else of.get_legend_handles_labels()
-    place: Any = "outside lower center"
+    place: Any = "outside right upper" if beside else "outside lower center"
     figure.legend(*labelled, loc=place, ncols=n_columns, frameon=False, fontsize=9)
 
 

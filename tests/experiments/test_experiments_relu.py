@@ -320,6 +320,18 @@ def test_gram_schmidt_survives_nearly_parallel_directions() -> None:
     assert plane == pytest.approx(np.eye(3)[:2], abs=1e-12)
 
 
+def test_slices_are_shown_in_a_square_that_holds_what_there_is_to_see() -> None:
+    angles = np.array([0.0, math.pi / 2])
+    nothing = [np.array([]), np.array([])]
+    x, y = spheres_slices.shown_square(angles, [nothing], 4.0)
+    assert (x, y) == (pytest.approx((-1.5, 1.5)), pytest.approx((-1.5, 1.5)))
+    x, y = spheres_slices.shown_square(angles, [nothing, [np.array([2.9]), np.array([])]], 4.0)
+    assert x == pytest.approx((-1.5, 3.0))
+    assert y == pytest.approx((-2.25, 2.25)), "the middle stays where it was"
+    x, y = spheres_slices.shown_square(angles, [[np.array([4.0]), np.array([1.0, 4.0])]], 4.0)
+    assert (x, y) == (pytest.approx((-1.6, 4.0)), pytest.approx((-1.6, 4.0)))
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -15,7 +15,7 @@ from trueboundary.experiments.bayes.boundary import decisions, draw, draw_points
 from trueboundary.experiments.networks.planes import square_points
 from trueboundary.experiments.summaries import extreme
 from trueboundary.experiments.work_rates import RATES
-from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
+from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows, shared_legend
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -508,15 +508,15 @@ def _shown_points(runs: Mapping[str, Run], panel: str, label: int) -> Array:
 
 def _distances_panel(runs: Mapping[str, Run], rows: Table) -> Panel:
     def picture() -> Figure:
-        figure, (left, middle, right) = new_figure(3, width=11.0, height=3.7)
+        figure, (left, middle, right) = new_figure(3, width=11.0, height=4.4)
         for panel, style in zip(_GAUSSIANS, ("-", "--", "-", "--"), strict=True):
             colour = "inner" if panel in TOP else "outer"
             x, share = _empirical(runs[panel].arrays["distance_0"])
-            left.plot(x, share, style, color=COLOURS[colour], label=panel)
+            left.plot(x, share, style, color=COLOURS[colour], label=f"{panel}  {_WORDS[panel]}")
         for panel, colour in {"d": "inner", TWIN: "green", "h": "outer"}.items():
             for kind, style in (("distance", "-"), ("proven", ":")):
                 x, share = _empirical(runs[panel].arrays[f"{kind}_0"])
-                name = "no broad" if panel == TWIN else panel
+                name = "h  without the broad part" if panel == TWIN else f"{panel}  {_WORDS[panel]}"
                 label = name if kind == "distance" else None
                 middle.plot(x, share, style, color=COLOURS[colour], label=label)
         for panel, colour in {"c": "inner", "g": "outer"}.items():
@@ -524,14 +524,17 @@ def _distances_panel(runs: Mapping[str, Run], rows: Table) -> Panel:
             distance, share = arrays[f"{panel}_distance_0"], arrays[f"{panel}_cumulated_0"]
             reach = np.concatenate([[0.5], distance[1:], [60.0]])
             share = np.append(share, 1.0)
-            right.step(reach, share, where="post", color=COLOURS[colour], label=panel)
-        right.axvline(1.0, color=COLOURS["truth"], linestyle=":", linewidth=0.9)
+            name = f"{panel}  {_WORDS[panel]}"
+            right.step(reach, share, where="post", color=COLOURS[colour], label=name)
+        right.axvline(1.0, color=COLOURS["truth"], linestyle=":", linewidth=0.9, label="one level")
+        for style, label in (("-", "error found"), (":", "certified from below")):
+            middle.plot([], [], style, color=COLOURS["grey"], label=label)
         for axes, title in ((left, "Gaussians"), (middle, "Mixtures"), (right, "Tables")):
             axes.set(xscale="log", ylim=(0, 1.03), xlabel="distance to the nearest error (L2)")
             axes.set_title(title)
-            add_legend(axes, location="center")
         right.set_xlabel("distance to the nearest error (levels)")
         left.set_ylabel("share of class 0")
+        shared_legend(figure, n_columns=4)
         return figure
 
     return Panel(

@@ -367,20 +367,21 @@ def _pairs_panel(runs: Mapping[str, Run], pairs: Rows, settings: Mapping[str, An
         for dim, std in _pairs(settings):
             if std not in colours:
                 continue
-            marker = "+" if dim == 2 else "o"
             arrays = runs[f"pair {dim} {std}"].arrays
-            color, ms = (COLOURS[colours[std]], 6) if marker == "o" else (COLOURS["truth"], 9)
+            # The marks of two dimensions lie on those of many, and are seen inside them.
+            look: Any = {"marker": "+", "ms": 6} if dim == 2 else {"marker": "o", "ms": 10}
+            look |= {"color": COLOURS[colours[std]], "mfc": "none", "ls": "", "mew": 1.4}
             label = f"{dim:,} dimensions, sigma = {std:g} d"
-            quantiles = np.quantile(arrays["distance"], shares)
-            axes.plot(quantiles, shares, marker, color=color, ms=ms, label=label)
+            axes.plot(np.quantile(arrays["distance"], shares), shares, **look, label=label)
         for std in colours:
             arrays = runs[f"pair {settings['dim']} {std}"].arrays
             ranked = arrays["attacked"]
             share = [float((arrays["distance"] <= value).mean()) for value in ranked]
-            axes.plot(ranked, share, "x", color=COLOURS["green"], ms=7, mew=1.6)
-        axes.plot([], [], "x", color=COLOURS["green"], mew=1.6, label="attacked")
+            axes.plot(ranked, share, "x", color=COLOURS["green"], ms=5, mew=1.2)
+        axes.plot([], [], "x", color=COLOURS["green"], ms=5, mew=1.2, label="attacked")
         axes.plot([], [], color=COLOURS["truth"], lw=0.9, label="exact")
-        axes.axvline(_SEPARATION / 2, color=COLOURS["grey"], linestyle=":", linewidth=0.9)
+        half: Any = {"color": COLOURS["grey"], "linestyle": ":", "linewidth": 0.9}
+        axes.axvline(_SEPARATION / 2, **half, label="d/2")
         axes.set(xlim=(0.15, 1.15), ylim=(0, 1.03), ylabel="share of class 0")
         axes.set_xlabel("distance to the nearest error, in units of the means' distance d")
         add_legend(axes, location="center right")
@@ -390,9 +391,9 @@ def _pairs_panel(runs: Mapping[str, Run], pairs: Rows, settings: Mapping[str, An
         name="theorem-1",
         title="Distances to the boundary between spherical Gaussians (Theorem 1)",
         caption="Share of points whose nearest error is within a distance, at two noises in two "
-        "dimensions and in many (dots, which coincide), and the exact distribution with mean d/2 "
-        "and standard deviation sigma (lines). Crosses: attacks in all dimensions. Smaller noise "
-        "brings all points to d/2; more dimensions change nothing.",
+        "dimensions (crosses inside) and in many (rings), which coincide, and the exact "
+        "distribution with mean d/2 and standard deviation sigma (lines). Green: attacks in all "
+        "dimensions. Smaller noise brings all points to d/2; more dimensions change nothing.",
         draw=picture,
         data=pairs,
     )
@@ -401,7 +402,8 @@ def _pairs_panel(runs: Mapping[str, Run], pairs: Rows, settings: Mapping[str, An
 def _subspaces_panel(curves: Rows) -> Panel:
     def picture() -> Figure:
         figure, (axes,) = new_figure(width=7.2, height=4.2)
-        axes.axhline(1.0, color=COLOURS["truth"], linewidth=0.9)
+        bound: Any = {"color": COLOURS["truth"], "linewidth": 0.9}
+        axes.axhline(1.0, **bound, label="half the subspace distance")
         kinds = {
             "median_found": ("outer", "attack, median"),
             "smallest_found": ("orange", "attack, smallest"),
@@ -409,14 +411,20 @@ def _subspaces_panel(curves: Rows) -> Panel:
             "smallest_proven": ("inner", "certificate, smallest"),
         }
         for key, (colour, label) in kinds.items():
+            # Certificate and attack meet at many points: a dot inside a ring.
+            look: Any = {"ms": 8, "mfc": "none"} if key.endswith("found") else {"ms": 4}
             for name, style in (("equal", "o-"), ("unequal", "--")):
                 rows = [row for row in curves if row["spectra"] == name]
-                artist: Any = {"color": COLOURS[colour], "ms": 4}
+                artist: Any = {"color": COLOURS[colour], **look}
                 artist["label"] = label if name == "equal" else None
                 plot_rows(axes, rows, "noise_std", key, style, **artist)
+        for name, style in (("equal", "-"), ("unequal", "--")):
+            axes.plot([], [], style, color=COLOURS["grey"], label=f"{name} singular values")
         axes.set(xscale="log", xlabel="noise_std, in units of the factors' standard deviation")
         axes.set_ylabel("distance / half the subspace distance")
-        axes.set_ylim(bottom=0.0)
+        # The lines are within a few percent of one another, and 0 would press them together.
+        lowest = min((row[key] for row in curves for key in kinds), default=0.0)
+        axes.set_ylim(bottom=max(0.0, 0.8 * lowest))
         add_legend(axes, location="lower left")
         return figure
 

@@ -25,7 +25,7 @@ from trueboundary.experiments.images.image_plans import (
 )
 from trueboundary.experiments.images.orderings import apart, decide
 from trueboundary.experiments.summaries import all_of
-from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
+from trueboundary.figures import COLOURS, CYCLE, new_figure, shared_legend
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -117,29 +117,30 @@ def _ends(rows: Sequence[Row]) -> tuple[Row, Row]:
 
 def _panel(rows: Rows, optima: Rows) -> Panel:
     def draw() -> Figure:
-        figure, (left, right) = new_figure(2, width=9.4, height=4.0)
+        figure, (left, right) = new_figure(2, width=9.4, height=4.4)
         colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]
         for index, optimum in enumerate(optima):
             colour = colours[index % len(colours)]
             along = chosen(rows, dataset=optimum["dataset"])
             along.sort(key=lambda row: float(row["beta"]))
             for axes, value in ((left, "mean_l2"), (right, "accuracy")):
-                axes.axhline(optimum[value], color=colour, linestyle="--")
                 words = words_of(optimum["dataset"])
+                known = f"{words}, optimal classifier"
+                axes.axhline(optimum[value], color=colour, linestyle="--", label=known)
                 draw_line(axes, along, "beta", colour=colour, label=words, value=value)
         claims = ("B3.10a", "B3.10b")
         for axes, claim, optimal in zip((left, right), claims, _PAPER_OPTIMAL, strict=True):
             paper = zip(BETAS, printed_numbers(claim), strict=True)
             mark_known(axes, paper, label="the paper's faces")
-            axes.axhline(optimal, color=COLOURS["paper"], linestyle=":")
+            known = "the paper's faces, optimal classifier"
+            axes.axhline(optimal, color=COLOURS["paper"], linestyle=":", label=known)
             axes.set_xlabel("weight beta of the robust term")
             axes.set_xticks(BETAS)
-        left.plot([], [], "--", color=COLOURS["truth"], label="optimal classifier")
         left.set_ylabel("mean L2 of the attack")
-        left.set_ylim(0, 1.4 * max(4.4, left.get_ylim()[1]))
+        left.set_ylim(0, max(4.8, left.get_ylim()[1]))
         right.set_ylabel("accuracy on clean samples")
         right.set_ylim(min(0.45, right.get_ylim()[0]), 1.03)
-        add_legend(left, location="upper left")
+        shared_legend(figure, n_columns=2, of=left)
         return figure
 
     return Panel(

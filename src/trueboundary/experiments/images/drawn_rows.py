@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+#: Between neighbouring series of a group.
+_STEP = 0.18
+
+
 def classifier_colours(names: Sequence[str]) -> dict[str, str]:
     """Return the colours of classifiers, the same in every figure."""
     hues = {"optimal": "truth", "CNN": "inner", "linear SVM": "orange", "RBF SVM": "green"}
@@ -49,7 +53,7 @@ def draw_groups(
     series: str,
     value: str = "mean_l2",
     words: Callable[[str], str] = str,
-    step: float = 0.18,
+    step: float = _STEP,
     bars: bool = False,
     across: bool = False,
     hollow: Collection[str] = (),
@@ -62,9 +66,9 @@ def draw_groups(
     rings. Groups lie beside or, if drawn `across`, below each other. Returned is the place of each
     row.
     """
-    groups, names = names_of(rows, group), list(colours)
+    groups = names_of(rows, group)
     places = [
-        groups.index(row[group]) + step * (names.index(row[series]) - (len(names) - 1) / 2)
+        place_of(rows, colours, group=group, at=(row[group], row[series]), step=step)
         for row in rows
     ]
     for name, colour in colours.items():
@@ -93,6 +97,20 @@ def draw_groups(
         axes.set_xticks(range(len(groups)), names_shown)
         axes.set_xlim(-0.6, len(groups) - 0.4)
     return places
+
+
+def place_of(
+    rows: Sequence[Row],
+    colours: Mapping[str, str],
+    *,
+    group: str,
+    at: tuple[str, str],
+    step: float = _STEP,
+) -> float:
+    """Return where `draw_groups` puts a series in a group, whether or not there is such a row."""
+    return names_of(rows, group).index(at[0]) + step * (
+        list(colours).index(at[1]) - (len(colours) - 1) / 2
+    )
 
 
 def mark_known(

@@ -70,5 +70,9 @@ def draw_plane(
         axes.add_patch(Circle((0, 0), radius, fill=False, color="black", linewidth=1.2))
     middle = sum(radii) / len(radii)
     axes.add_patch(Circle((0, 0), middle, fill=False, color="red", linewidth=1.0))
+    # Legends draw patches as boxes, and a circle is a line to the reader.
+    axes.fill([], [], color=COLOURS["green"], alpha=0.45, label="classified as inner")
+    axes.plot([], [], color="black", linewidth=1.2, label="spheres of the data")
+    axes.plot([], [], color="red", linewidth=1.0, label="boundary of largest margin")
     axes.set(xlim=(-extent, extent), ylim=(-extent, extent), box_aspect=1)
     axes.grid(visible=False)

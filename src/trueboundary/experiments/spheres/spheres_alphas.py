@@ -27,7 +27,7 @@ from trueboundary.experiments.networks.ellipsoids import (
 )
 from trueboundary.experiments.networks.trained_networks import SPHERES, TrainedNetwork
 from trueboundary.experiments.summaries import over_networks
-from trueboundary.figures import COLOURS, add_legend, new_figure
+from trueboundary.figures import COLOURS, add_legend, new_figure, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
@@ -255,8 +255,12 @@ def _histograms(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     paper[: len(PAPER_BARS)] = PAPER_BARS
 
     def draw() -> Figure:
-        figure, axes = new_figure(len(finals), width=4.2 * len(finals), height=4.2)
-        for ax, (n_train, heights) in zip(axes, counts.items(), strict=True):
+        n_columns = min(3, len(finals))
+        n_rows = -(-len(finals) // n_columns)
+        figure, axes = new_figure(n_columns, n_rows, width=4.2 * n_columns, height=3.6 * n_rows)
+        for ax in axes[len(finals) :]:
+            ax.set_visible(False)
+        for ax, (n_train, heights) in zip(axes, counts.items(), strict=False):
             run = runs[_name(n_train, 0)]
             ax.bar(edges[:-1], heights, width, align="edge", color=COLOURS["sky"], label="measured")
             if n_train == settings["train_sizes"][0]:
@@ -275,7 +279,7 @@ def _histograms(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     return Panel(
         "fig3-left",
         "Figure 3 (left): the alphas of trained quadratic networks",
-        "Alphas after training on samples of different sizes (columns), with the number of wrong "
+        "Alphas after training on samples of different sizes, with the number of wrong "
         "ones in the title. A network is perfect when all lie between the red lines, at 1/R^2 and "
         "1. The step line is the paper's histogram. The error rates are of both spheres: the paper "
         "gives the central limit theorem's on the inner sphere alone.",
@@ -305,17 +309,22 @@ def _progress(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         f"d = {settings['dim']}, {training_words(n)}": (runs[_name(n, 0)], settings["dim"])
         for n in settings["train_sizes"]
     }
-    curves[f"d = {settings['perfect_dim']}, online"] = (small, settings["perfect_dim"])
+    on_the_left = f"d = {settings['perfect_dim']}, online, {settings['perfect_width']} hidden units"
+    # The same network may be asked for twice; two networks never share a name.
+    if all(run.path != small.path for run, _ in curves.values()):
+        curves[on_the_left] = (small, settings["perfect_dim"])
 
     def draw() -> Figure:
-        figure, (left, right) = new_figure(2, width=9.6)
+        figure, (left, right) = new_figure(2, width=11.0)
         title = f"d = {settings['perfect_dim']}: {int(last(small, 'n_wrong'))} wrong"
         draw_alphas(left, small, 30, title=title)
-        for label, (run, dim) in curves.items():
-            right.plot(run.arrays["step"], run.arrays["n_wrong"] / dim, "o-", label=label)
+        for index, (label, (run, dim)) in enumerate(curves.items()):
+            # Curves start on one another; those below are seen by their markers' sizes.
+            look: Any = {"ms": max(10 - 2 * index, 3), "mfc": "none" if index == 0 else None}
+            right.plot(run.arrays["step"], run.arrays["n_wrong"] / dim, "o-", **look, label=label)
         right.set(xscale="log", xlabel="training steps", ylabel="share of wrong alphas")
-        right.set(ylim=(-0.03, 1.5), yticks=np.linspace(0, 1, 6))  # room for the legend
-        add_legend(right, location="upper right")
+        right.set(ylim=(-0.03, 1.03))
+        shared_legend(figure, of=right, beside=True)
         return figure
 
     return Panel(

@@ -14,7 +14,7 @@ from trueboundary import theory
 from trueboundary._checks import check_integer
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows, rows_of
 from trueboundary.experiments.work_rates import RATES
-from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure, plot_rows
+from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure, plot_rows, shared_legend
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -235,19 +235,21 @@ def _exponential() -> Measurement:
 
 def _distances(rows: Rows) -> Panel:
     def draw() -> Figure:
-        figure, (axes,) = new_figure(width=7.0, height=4.6)
+        figure, (axes,) = new_figure(width=8.4, height=4.6)
         dims = [d for d in sorted({row["dim"] for row in rows}) if d in (3, 10, 60, 100, 500, 2000)]
         grid = np.geomspace(1e-4, 0.5, 60)
         for colour, dim in zip(CYCLE, dims, strict=False):
             exact = [theory.caps.mean_distance(dim, m) for m in grid]
-            axes.plot(grid, exact, color=colour, label=f"{dim}")
+            axes.plot(grid, exact, color=colour, label=f"d = {dim:,}")
             printed = [theory.caps.gaussian_mean_distance(dim, m, form="as-printed") for m in grid]
             axes.plot(grid, printed, color=colour, linestyle="--", linewidth=0.9)
             chosen = [row for row in rows if row["dim"] == dim]
             plot_rows(axes, chosen, "measure", "sampled", "o", color=colour, ms=4)
+        for style, label in (("-", "exact"), ("o", "sampled"), ("--", "the paper's formula")):
+            axes.plot([], [], style, color=COLOURS["grey"], ms=4, label=label)
         axes.set(xscale="log", xlabel="measure of the cap (error rate)")
         axes.set(ylim=(0, 1.5), ylabel="mean distance to the cap (L2)")
-        add_legend(axes, location="upper right", title="dimension")
+        shared_legend(figure, beside=True)
         return figure
 
     return Panel(

@@ -124,7 +124,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
 
 
 def _draw(arrays: Mapping[str, Any], wrong: Mapping[str, Any], extent: float) -> Figure:
-    figure, (axes,) = new_figure(width=4.8, height=5.0)
+    figure, (axes,) = new_figure(width=4.8, height=5.3)
     planes.draw_plane(axes, arrays["picture"], extent)
     for label, sphere in enumerate(SPHERES):
         points = arrays["train_x"][arrays["train_y"] == label]
@@ -132,7 +132,7 @@ def _draw(arrays: Mapping[str, Any], wrong: Mapping[str, Any], extent: float) ->
         radius = float(np.linalg.norm(points, axis=1).mean()) if len(points) else math.nan
         if len(bad := arrays["angle"][wrong[sphere]]):
             arc = radius * np.stack([np.cos(bad), np.sin(bad)])
-            axes.plot(*arc, "s", color=COLOURS["orange"], ms=3)
+            axes.plot(*arc, "s", color=COLOURS["orange"], ms=3, label=f"errors, {sphere}")
     axes.set(xlabel="first coordinate", ylabel="second coordinate")
     shared_legend(figure, n_columns=2)
     return figure

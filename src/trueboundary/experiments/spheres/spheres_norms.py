@@ -11,7 +11,7 @@ from trueboundary.experiments.base import Analysis, Experiment, Measurement, Pan
 from trueboundary.experiments.networks.attacked_norms import MIDDLE, NormAttack, NormScan
 from trueboundary.experiments.networks.trained_networks import RADII, small_relu_network
 from trueboundary.experiments.summaries import share_row
-from trueboundary.figures import COLOURS, new_figure, plot_rows
+from trueboundary.figures import COLOURS, new_figure, plot_rows, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Run, RunConfig
 
@@ -132,7 +132,7 @@ def _draw(rows: Rows, attacked: Rows) -> Figure:
     for norm, label in zip(PAPER_NORMS, ("the paper's extreme errors", None), strict=True):
         axes.axvline(norm, color=COLOURS["paper"], linestyle="--", label=label)
     axes.set(xlabel="norm of the points", ylabel="accuracy (share of points)", ylim=(-0.03, 1.03))
-    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    shared_legend(figure, beside=True)
     return figure
 
 

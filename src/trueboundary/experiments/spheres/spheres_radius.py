@@ -17,7 +17,7 @@ from trueboundary.experiments.base import Analysis, Experiment, Panel, Row, Rows
 from trueboundary.experiments.networks import ellipsoids
 from trueboundary.experiments.networks.trained_networks import SPHERES
 from trueboundary.experiments.summaries import mean_of_points
-from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
+from trueboundary.figures import COLOURS, new_figure, plot_rows, shared_legend
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -92,18 +92,26 @@ def _remark(rows: Rows, settings: Mapping[str, Any]) -> str:
 
 def _panel(rows: Rows, settings: Mapping[str, Any]) -> Panel:
     def draw() -> Figure:
-        figure, (left, right) = new_figure(2, width=10.0, height=4.2)
+        figure, (left, right) = new_figure(2, width=10.0, height=4.8)
         for sphere in SPHERES:
             shown = [r for r in rows if r["sphere"] == sphere and math.isfinite(r["log10_error"])]
             style: Any = {"color": COLOURS[sphere], "label": f"{sphere} sphere"}
             plot_rows(left, shown, "radius", "log10_error", "o", **style)
             plot_rows(right, shown, "radius", "mean_distance", "o", **style)
-            style["label"] = "largest possible" if sphere == "inner" else None
+            style["label"] = f"largest possible, {sphere} sphere"
             plot_rows(right, shown, "radius", "largest_possible", "_", markersize=12, **style)
+            # Without errors the rate is 0 and the distance infinite: outside of both axes.
+            perfect = [r["radius"] for r in rows if r["sphere"] == sphere and r not in shown]
+            style = {"ms": 9 if sphere == "outer" else 5, "color": COLOURS[sphere], "mfc": "none"}
+            style |= {"clip_on": False, "ls": "", "label": f"no error, {sphere} sphere"}
+            for ax, marker, height in ((left, "v", 0.02), (right, "^", 0.98)):
+                style["transform"] = ax.get_xaxis_transform()  # heights are shares of the axes
+                ax.plot(perfect, [height] * len(perfect), marker, **style)
         for ax in (left, right):
             ax.axvline(1.3, color=COLOURS["paper"], linewidth=1.0, label="paper's R")
             ax.set(xlabel="radius R of the outer sphere", xlim=_limits(settings["radii"]))
-            add_legend(ax)
+            ax.margins(y=0.1)
+        shared_legend(figure, n_columns=4, of=right)
         left.set_ylabel(r"$\log_{10}$ of the exact error rate")
         right.set_ylabel("mean distance to the nearest error")
         return figure
@@ -113,7 +121,8 @@ def _panel(rows: Rows, settings: Mapping[str, Any]) -> Panel:
         "Error rate and distance against the radius of the outer sphere",
         "Left: exact error rates of quadratic networks trained online. Right: exact mean distance "
         "(chord) from a random point to the nearest error on its sphere; bars are the largest that "
-        "any error set of that measure can have. A sphere without any error has no point.",
+        "any error set of that measure can have. Triangles: a sphere without any error, whose "
+        "rate is 0 and whose nearest error is infinitely far.",
         draw,
         rows,
     )

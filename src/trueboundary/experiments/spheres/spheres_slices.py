@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,7 +14,7 @@ from trueboundary.experiments.base import Analysis, Experiment, Measurement, Pan
 from trueboundary.experiments.networks import planes
 from trueboundary.experiments.networks.trained_networks import OfNetwork, small_relu_network
 from trueboundary.experiments.work_rates import RATES
-from trueboundary.figures import new_figure
+from trueboundary.figures import new_figure, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -41,6 +41,8 @@ _AXES = {
 #: Margin below which the inner class has a probability above 0.9.
 _CONFIDENT = -math.log(9.0)
 _MIDDLE = 1.15
+#: Half the side of the smallest square that is shown, and what is left around what it has to hold.
+_LEAST_EXTENT, _MARGIN = 1.4, 0.1
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
         "a random direction up. Right: two worst-case directions, the second one found by the "
         "same attack among the points orthogonal to the first. These are slices: a projection "
         "of a sphere would be a filled disc.",
-        lambda: _draw(arrays, float(radii[-1])),
+        lambda: _draw(arrays, crossings, float(radii[-1])),
         data,
     )
     measurements = {
@@ -269,13 +271,37 @@ def confident_measurement(radii: Array, margins: Array) -> Measurement:
     return Measurement(value, n=margins.shape[1], note=note)
 
 
-def _draw(arrays: Mapping[str, Array], extent: float) -> Figure:
-    figure, panels = new_figure(len(SLICES), width=10.5, height=3.6)
+def _draw(
+    arrays: Mapping[str, Array], crossings: Mapping[str, list[Array]], extent: float
+) -> Figure:
+    figure, panels = new_figure(len(SLICES), width=11.0, height=4.2)
+    window = shown_square(arrays["angle"], crossings.values(), extent)
     for axes, name in zip(panels, SLICES, strict=True):
         planes.draw_plane(axes, arrays[f"picture/{name}"], extent)
         across, up = _AXES[name]
-        axes.set(xlabel=across, ylabel=up)
+        axes.set(xlim=window[0], ylim=window[1], xlabel=across, ylabel=up)
+    shared_legend(figure, n_columns=3, of=panels[0])
     return figure
+
+
+def shown_square(
+    angles: Array, crossings: Iterable[list[Array]], extent: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return limits of a square that holds the spheres and every crossing, not much more.
+
+    It lies within ``[-extent, extent]^2``, where pictures end.
+    """
+    points = [np.zeros((2, 0))]
+    for found in crossings:
+        for angle, radii in zip(angles, found, strict=True):
+            points.append(radii * np.array([[math.cos(angle)], [math.sin(angle)]]))
+    least = np.full(2, -_LEAST_EXTENT)
+    every = np.concatenate([*points, least[:, None], -least[:, None]], axis=1)
+    low, high = every.min(axis=1) - _MARGIN, every.max(axis=1) + _MARGIN
+    side = min(2 * extent, float((high - low).max()))
+    low = np.clip((low + high - side) / 2, -extent, extent - side)
+    (x, y), (right, top) = low.tolist(), (low + side).tolist()
+    return (x, right), (y, top)
 
 
 EXPERIMENT = Experiment(

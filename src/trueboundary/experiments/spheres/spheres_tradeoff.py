@@ -25,7 +25,7 @@ from trueboundary.experiments.networks.trained_networks import (
 )
 from trueboundary.experiments.summaries import Estimate, extreme, mean_of_points, share_row
 from trueboundary.experiments.work_rates import RATES
-from trueboundary.figures import COLOURS, CYCLE, add_legend, interval_bars, new_figure
+from trueboundary.figures import COLOURS, CYCLE, interval_bars, new_figure, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
@@ -400,7 +400,7 @@ def _panel(rows: Sequence[Row], dim: int) -> Panel:
 
 
 def _draw(rows: Sequence[Row], dim: int) -> Figure:
-    figure, axes = new_figure(2, width=11.0, height=4.8)
+    figure, axes = new_figure(2, width=11.0, height=5.4)
     sizes = sorted({row["n_train"] for row in rows}, key=lambda n: (n == "online", len(n), n))
     colour = dict(zip(sizes, CYCLE, strict=False))
     exact = [row["exact_log10_error"] for row in rows if row.get("exact_cap_distance")]
@@ -422,14 +422,14 @@ def _draw(rows: Sequence[Row], dim: int) -> Figure:
                 interval_bars(panel, *(row[name] for name in names), **style)
         panel.set(title=f"{sphere} sphere", xscale="log", xlabel=f"error rate, {sphere} sphere")
         panel.set(ylim=(0, None), ylabel="mean distance to the nearest error (L2)")
+    key = axes[0]
     for marker, label in _MARKERS.values():
-        axes[0].plot([], [], marker, color=COLOURS["grey"], mfc="none", label=label)
-    axes[0].plot([], [], ".", color=COLOURS["grey"], label="quadratic network, exact")
+        key.plot([], [], marker, color=COLOURS["grey"], mfc="none", label=label)
+    key.plot([], [], ".", color=COLOURS["grey"], label="quadratic network, exact")
     for n_train in sizes:
-        name = "online" if n_train == "online" else f"N = {int(n_train):,}"
-        axes[1].plot([], [], "s", color=colour[n_train], label=name)
-    add_legend(axes[0], location="lower left")
-    add_legend(axes[1], location="lower left", title="training set")
+        name = "trained online" if n_train == "online" else f"trained on {int(n_train):,} points"
+        key.plot([], [], "s", color=colour[n_train], label=name)
+    shared_legend(figure, n_columns=4, of=key)
     return figure
 
 
