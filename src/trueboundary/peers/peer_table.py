@@ -160,13 +160,6 @@ _ROWS = (
         _CW,
         {"binary_search_steps": 10, "max_iter": 10} | _ART,
     ),
-    Peer(
-        "art:CW-9x100",
-        "CarliniL2Method",
-        "Carlini-Wagner",
-        _CW,
-        {"binary_search_steps": 9, "max_iter": 100} | _ART,
-    ),
     Peer("art:DeepFool-100", "DeepFool", "DeepFool", _DEEPFOOL, {"max_iter": 100} | _ART),
     Peer(
         "art:EAD-9x100",
