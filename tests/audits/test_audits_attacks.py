@@ -165,6 +165,7 @@ def test_what_was_found_before_a_crash_is_kept() -> None:
     assert np.isfinite(trial.distance).tolist() == [True] * 3 + [False] * 3
     assert "out of luck" in " ".join([*trial.reasons, *trial.doubts])
     assert not trial.raised
+    assert sum(n for why, n in trial.reasons.items() if "RuntimeError: out of luck" in why) == 3
 
 
 def test_an_attack_class_that_lies_crashes_or_returns_rubbish_is_not_believed() -> None:
@@ -287,7 +288,7 @@ def test_ratios_are_over_the_truth_or_the_nearest_error_of_anybody() -> None:
     table = str(made)
     assert max(map(len, table.splitlines())) <= 80
     assert "inf" in made.details(other)
-    assert made.figure().axes[0].get_title()
+    assert made.figure().axes[0].get_title(loc="left")
 
 
 def test_a_board_is_the_same_after_json() -> None:

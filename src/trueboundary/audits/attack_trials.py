@@ -209,17 +209,19 @@ def _batch(attack: Attack, counted: _Counted, known: Member, rows: Tensor) -> Tr
         verified = wrong & bound.contains(found) & found.flatten(1).isfinite().all(1)
         gap = (found.double() - x.double()).flatten(1).norm(dim=1)
     distance = torch.where(verified, gap, torch.inf).numpy()
-    codes = {status.code for status in _FALSE}
+    statuses = [AttackStatus.from_code(code) for code in result.status.tolist()]
     false = (result.success & ~verified).tolist()
-    messages = [
-        _NO_ERROR if unverified else message
-        for message, unverified in zip(result.messages(), false, strict=True)
-    ]
+    # What a function raised stands among the doubts.
+    said = next((doubt for doubt in result.warnings if " raised " in doubt), "")
     reasons = Counter(
-        message for message, good in zip(messages, verified.tolist(), strict=True) if not good
+        _NO_ERROR
+        if unverified
+        else (said[:_LONGEST] if said and status is AttackStatus.RAISED else status.value)
+        for status, unverified, good in zip(statuses, false, verified.tolist(), strict=True)
+        if not good
     )
-    n_false = sum(false) + sum(code in codes for code in result.status.tolist())
-    raised = all(code == AttackStatus.RAISED.code for code in result.status.tolist())
+    n_false = sum(false) + sum(status in _FALSE for status in statuses)
+    raised = all(status is AttackStatus.RAISED for status in statuses)
     return Trial(distance, 0, 0, 0, n_false, dict(reasons), result.warnings, raised)
 
 

@@ -73,9 +73,9 @@ def audit_attack(
     ...     step = leaf.grad / leaf.grad.square().sum(1, keepdim=True)
     ...     return (leaf - 1.0001 * gap * step).detach()
     >>> board = audit_attack(along_gradient, members=["linear"], n_points=4)
-    >>> print(board)
-    attack          near   excess  queries  found  false
-    along_gradient   1/1  1.0e-04        5   100%      0
+    >>> print(board.details(board.standings[0]))
+    member   median      p90  lower  found  false  fwd  back    s
+    linear  1.0e-04  1.0e-04  exact    4/4      0    3     1  ...
     """
     if not isinstance(attacks, Mapping):
         name = getattr(attacks, "__name__", type(attacks).__name__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from trueboundary import __version__
 from trueboundary.audits.attack_members import MEMBERS, Truth
 from trueboundary.audits.attack_trials import Trial
 from trueboundary.figures import COLOURS, add_legend, new_figure
+from trueboundary.plain_text import printable
 from trueboundary.regular_files import read_regular
 
 if TYPE_CHECKING:
@@ -178,7 +180,10 @@ class Leaderboard:
         rows: list[tuple[str, ...]] = [
             ("attack", "near", "p90", "excess", "queries", "found", "false")
         ]
-        rows += [_row(standing.name, values) for standing, values in self.ranked()]
+        rows += [
+            _row(f"{place:2d} {standing.name}", values)
+            for place, (standing, values) in enumerate(self.ranked(), 1)
+        ]
         return "\n".join(_aligned(rows))
 
     def details(self, standing: Standing) -> str:
@@ -220,12 +225,27 @@ class Leaderboard:
             "seconds",
         )
         lines = _markdown_head(head)
-        for standing, values in self.ranked():
-            name, near, *rest = _row(standing.name, values)
-            cells = [f"`{name}`", standing.version, near, *rest, f"{values['seconds']:,.0f}"]
+        for place, (standing, values) in enumerate(self.ranked(), 1):
+            name, *rest = _row(standing.name, values)
+            cells = [str(place), f"`{name}`", standing.version, *rest, f"{values['seconds']:,.0f}"]
             lines.append("| " + " | ".join(cells) + " |")
-        lines += ["", *self._members_markdown(), ""]
+        lines += ["", *self._members_markdown(), "", *self._failures_markdown(), ""]
         return "\n".join(lines)
+
+    def _failures_markdown(self) -> list[str]:
+        """Return a table of why attacks found no error, the same reason on several members once."""
+        lines = _markdown_head(("attack", "found nothing because", "points", "of the members"))
+        for standing, _ in self.ranked():
+            counts: Counter[str] = Counter()
+            where: dict[str, list[str]] = {}
+            for name, trial in standing.trials.items():
+                for why, n in trial.reasons.items():
+                    counts[why] += n
+                    where.setdefault(why, []).append(name)
+            for why, n in counts.most_common():
+                cells = (f"`{standing.name}`", _cell(why), str(n), ", ".join(where[why]))
+                lines.append("| " + " | ".join(cells) + " |")
+        return lines
 
     def _members_markdown(self) -> list[str]:
         shown = [standing for standing, _ in self.ranked()]
@@ -259,7 +279,8 @@ class Leaderboard:
         colours = {lib: COLOURS[names[i % len(names)]] for i, lib in enumerate(libraries)}
         for panel, (title, chosen) in zip(axes, kinds, strict=True):
             self._draw(panel, chosen, colours)
-            panel.set_title(f"{title} ({len(chosen)})")
+            title = f"{title} ({len(chosen)} classifiers)"
+            panel.set_title(title, loc="left", fontsize=10.5, fontweight="bold")
         add_legend(axes[0], location="upper right")
         return figure
 
@@ -437,6 +458,11 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
         )
         for row in rows
     ]
+
+
+def _cell(text: str) -> str:
+    """Return a stranger's sentence as it may stand in a table of Markdown."""
+    return printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def _markdown_head(names: Sequence[str]) -> list[str]:

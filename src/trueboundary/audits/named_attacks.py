@@ -73,7 +73,7 @@ def as_attack(attack: Any, name: str = "") -> Attack:
     --------
     >>> from trueboundary.attacks import DeepFool
     >>> as_attack(DeepFool)
-    DeepFool(n_steps=50, overshoot=0.02, n_classes=10)
+    DeepFool(n_steps=50, n_classes=9, overshoot=0.02)
     """
     what = name or getattr(attack, "__name__", repr(attack))
     if isinstance(attack, Attack):
