@@ -151,8 +151,9 @@ def test_robust_accuracy_lies_between_its_lines(blobs):
 
 def test_a_budget_ends_the_search_and_says_so(blobs):
     card = audit(along({0: 1.0}), blobs, n_points=60, budget=1e-6)
-    assert card.settings["n_points"] == 20
-    assert "budget ended after 20 points" in card.notes[0]
+    assert card.settings["n_points"] == 4
+    assert card.settings["n_error_points"] < 1000
+    assert "budget ended after 4 points" in card.notes[0]
 
 
 def flags_of(model, problem, **options):

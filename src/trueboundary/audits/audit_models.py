@@ -5,24 +5,34 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from trueboundary._checks import check_integer
 from trueboundary.attacks import Attack, AttackWarning, HopSkipJump, NearestError
-from trueboundary.audits.flags import Flag, flags_of_outputs, flags_of_search
+from trueboundary.audits.batch_sizes import MEMORY, most_points
+from trueboundary.audits.bracketing import AuditedRates, Walk, groups, pictures_of, rates_from
+from trueboundary.audits.flags import (
+    Flag,
+    doubled,
+    flags_of_domain,
+    flags_of_outputs,
+    flags_of_search,
+)
+from trueboundary.audits.identities import identity_of_points, identity_of_subject
 from trueboundary.audits.robustness_card import (
     ClassAudit,
     RobustnessCard,
     Verdict,
     VerdictKind,
+    rate_words,
     shares,
 )
 from trueboundary.audits.subjects import (
@@ -38,17 +48,20 @@ from trueboundary.classifiers import (
     dtype_of,
     evaluated,
     is_labels_alone,
+    outputs,
 )
-from trueboundary.domains import Space
-from trueboundary.measure import Distances, ErrorRate, distances_from, error_rate
+from trueboundary.measure import ErrorRate, error_rate
+from trueboundary.plurals import plural
 from trueboundary.problems import (
     ConcentricSpheres,
     ImageProblem,
     Problem,
     TableProblem,
     check_number_of_classes,
+    output_doubts,
 )
 from trueboundary.rare_events import RareEventWarning
+from trueboundary.runs import Store
 from trueboundary.theory import caps
 from trueboundary.theory.intervals import censored_median
 
@@ -59,14 +72,17 @@ CLOSE_TO_OPTIMAL = 0.75
 #: Data whose optimal classifier uses less than this part of the room between points are brittle.
 BRITTLE_DATA = 0.25
 
-_N_OTHERS = 2_000  # points of each other class between which and a point there is room
-_CHUNK = 20  # points of each class that are attacked before the clock is looked at
-_N_LOOKED_AT = 8  # points of each class at which outputs and gradients are looked at
+_GROUP = 20  # points of each class that are attacked before the clock is looked at, at most
+_BATCH = 8192  # points that are classified at a time, at most
+_N_LOOKED_AT = 32  # points of each class at which outputs are looked at
+_N_ATTACKED = 8  # of those that are attacked, at which gradients are, too
 _N_PICTURES = 8
-_RATE_SHARE = 0.3  # of the budget goes to error rates
+_RATE_SHARE = 0.25  # of the budget goes to error rates
+_FEWEST = 500  # points of each class that count towards them however slow a classifier is
+_TIMED = 64
+_SHOWN = 0.2  # of the progress is over when the first points are attacked
 
 Progress = Callable[[str, float], None]
-Floats = npt.NDArray[np.float64]
 
 
 def audit(
@@ -79,8 +95,11 @@ def audit(
     budget: float | None = None,
     attack: Attack | None = None,
     seed: int = 0,
-    private: bool = False,
+    norm: str = "l2",
+    private: bool | None = None,
+    store: Store | str | Path | None = None,
     progress: Progress | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> RobustnessCard:
     """Judge a classifier against the truth: robust, or brittle by data or by learning.
 
@@ -103,17 +122,27 @@ def audit(
         Random points per class for error rates that are not exact. From 20,000 on, fewer than ten
         errors among them are followed by splitting, which takes far longer.
     budget : float, optional
-        Seconds that the brackets may take: points are attacked in groups until they are spent, at
-        least 20 of each class. By default all `n_points` are.
+        Seconds that all of it may take. Fewer points count towards error rates where the classifier
+        is slow, and groups of points are attacked as long as the next one is expected to end in
+        time; the first, of four of each class, always is. By default all points are measured.
     attack : Attack, optional
         Gives upper ends; by default `NearestError`, and `HopSkipJump` of a classifier that says
-        its labels alone.
+        its labels alone or is cut off from autograd.
     seed : int
         Seed of all points.
-    private : bool
-        Keep pictures of the points off the card.
+    norm : str
+        "l2", the only one that is known here.
+    private : bool, optional
+        Keep pictures of the points off the card, and errors out of the store; by default where the
+        problem says so (`ImageProblem.is_private`).
+    store : Store, str or Path, optional
+        A folder in which finished groups of points are kept, as they are finished: an audit that
+        was stopped goes on from there, and the same one is there at once. A group is known by the
+        classifier's weights, code and outputs, the points, the attack and the seed.
     progress : callable, optional
         ``progress(what, fraction)`` before each step.
+    tell : callable, optional
+        ``tell(line)`` with the first numbers, as soon as they are known.
 
     Returns
     -------
@@ -123,8 +152,8 @@ def audit(
     Raises
     ------
     TypeError, ValueError
-        If the model is no classifier of the problem's points and classes; before anything is
-        measured.
+        If the model is no classifier of the problem's points and classes, or stops at the first of
+        them; before anything is measured.
 
     Notes
     -----
@@ -133,6 +162,10 @@ def audit(
     robust, the threshold by which Richardson and Weiss's CNNs are called brittle here. Data are
     brittle where the optimal classifier's errors are nearer than a quarter of the room: half the
     distance to the nearest of 2,000 points of each other class. Both thresholds are ours.
+
+    A classifier that stops half-way, by whatever exception, leaves a card of what was measured
+    before, whose `RobustnessCard.stopped` says why. Batches are as large as `MEMORY` allows, 1 GiB
+    for what autograd saves and the attack keeps, and at most 20 points of a class.
 
     Examples
     --------
@@ -145,88 +178,283 @@ def audit(
     >>> audit(tilted, problem, n_points=20).verdict.kind
     'learning'
     """
-    with warnings.catch_warnings():  # the card says what they say
-        warnings.simplefilter("ignore", AttackWarning)
-        warnings.simplefilter("ignore", ClassifierWarning)
-        warnings.simplefilter("ignore", RareEventWarning)
-        return _audited(
-            model, problem, name, n_points, n_error_points, budget, attack, seed, private, progress
+    if norm.lower() not in ("l2", "2"):
+        raise ValueError(
+            f"expected norm 'l2', got {norm!r}: the optimal classifier's distances, the proofs and "
+            "the isoperimetric limit are known in L2 alone, so that there is no truth to judge "
+            "distances in another norm by."
         )
-
-
-def _audited(
-    model: Any,
-    problem: Problem | str | Path,
-    name: str,
-    n_points: int,
-    n_error_points: int,
-    budget: float | None,
-    attack: Attack | None,
-    seed: int,
-    private: bool,
-    progress: Progress | None,
-) -> RobustnessCard:
-    start = time.monotonic()
     problem = load_problem(problem)
-    n_points = check_integer("n_points", n_points, minimum=2)
+    check_integer("n_points", n_points, minimum=2)
+    check_integer("n_error_points", n_error_points, minimum=1)
     if isinstance(problem, TableProblem):
         raise TypeError("tables are audited by error_rate and distances, which are exact on them.")
     if budget is not None and not 0 < budget < math.inf:
         raise ValueError(f"expected a budget of seconds above 0, got {budget!r}.")
-    say = progress or (lambda what, fraction: None)
-    subject = _subject(model, problem, name)
-    model = subject.classifier
-    by_labels = is_labels_alone(model)
-    if attack is None:
-        attack = HopSkipJump() if by_labels else NearestError()
-    dtype = dtype_of(model)
-    say("looking at the outputs", 0.0)
-    points = [_points(problem, label, n_points, seed, dtype) for label in range(problem.n_classes)]
-    with evaluated(model) as doubts:
-        check_number_of_classes(model, problem, dtype=dtype)
-        few = [part[:_N_LOOKED_AT] for part in points]
-        y = torch.arange(len(few)).repeat_interleave(len(few[0]))
-        flags = [Flag("training mode", sentence) for sentence in doubts]
-        flags += flags_of_outputs(model, torch.cat(few), y, by_labels=by_labels)
-    say("counting errors", 0.05)
-    rates = error_rate(model, problem, n_points=n_error_points, seed=seed)
-    flags += [Flag("outputs", text) for rate in rates[:1] for text in rate.warnings]
-    rooms = _rooms(problem, points, seed)
-    walk = _Walk(model, problem, attack, seed)
-    deadline = math.inf if budget is None else start + budget
-    n_done = 0
-    while n_done < n_points and (n_done == 0 or time.monotonic() < deadline):
-        say("looking for the nearest errors", _RATE_SHARE + (1 - _RATE_SHARE) * n_done / n_points)
-        rows = slice(n_done, min(n_points, n_done + _CHUNK))
-        for label, (x, (_, others)) in enumerate(zip(points, rooms, strict=True)):
-            walk.attack(label, x[rows], others[rows])
-        n_done = rows.stop
-    names = getattr(problem, "class_names", None) or tuple(map(str, range(problem.n_classes)))
-    classes = tuple(
-        walk.of_class(label, names[label], rates[label], rooms[label][0][:n_done])
-        for label in range(problem.n_classes)
-    )
-    ended = (f"The budget ended after {n_done} points per class.",) * (n_done < n_points)
-    say("done", 1.0)
-    return RobustnessCard(
-        subject=subject.name,
-        problem=problem.describe(),
-        classes=classes,
-        verdict=judge_classes(classes),
-        flags=tuple(dict.fromkeys((*flags, *walk.flags))),
-        method=walk.method,
-        optimality=_optimality(problem, classes),
-        settings={
-            "seed": seed,
-            "n_points": n_done,
-            "n_error_points": n_error_points,
-            "budget": budget,
-            "seconds": round(time.monotonic() - start, 2),
-            "attack": repr(walk.attacker),
-        },
-        notes=subject.notes + ended,
-        pictures={} if private else walk.pictures(points),
-    )
+    if private is None:
+        private = isinstance(problem, ImageProblem) and problem.is_private
+    begun = time.monotonic()
+    with warnings.catch_warnings():  # the card says what they say
+        warnings.simplefilter("ignore", AttackWarning)
+        warnings.simplefilter("ignore", ClassifierWarning)
+        warnings.simplefilter("ignore", RareEventWarning)
+        subject = _subject(model, problem, name)
+        with evaluated(subject.classifier) as doubts:
+            run = _Audit(
+                subject=subject,
+                problem=problem,
+                n_points=n_points,
+                n_error_points=n_error_points,
+                clock=_Clock(begun, math.inf if budget is None else begun + budget),
+                budget=budget,
+                attack=attack,
+                seed=seed,
+                private=private,
+                store=store if store is None or isinstance(store, Store) else Store(store),
+                say=progress or (lambda what, fraction: None),
+                tell=tell or (lambda line: None),
+            )
+            return run.card(doubts)
+
+
+class _OutOfTimeError(Exception):
+    """The budget does not last for the next group of points."""
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """When an audit began, and when it should have ended."""
+
+    begun: float
+    deadline: float
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.begun
+
+    def allows(self, seconds: float) -> bool:
+        """Whether what is expected to take so long would end in time."""
+        return time.monotonic() + seconds <= self.deadline
+
+
+@dataclass
+class _Audit:
+    """One audit under way; see `audit` for the settings."""
+
+    subject: Subject
+    problem: Problem
+    n_points: int
+    n_error_points: int
+    clock: _Clock
+    budget: float | None
+    attack: Attack | None
+    seed: int
+    private: bool
+    store: Store | None
+    say: Progress
+    tell: Callable[[str], None]
+
+    def card(self, doubts: Sequence[str]) -> RobustnessCard:
+        """Measure everything and return the card; or what was measured until the model stopped."""
+        self.say("looking at the outputs", 0.0)
+        self.by_labels = is_labels_alone(self.subject.classifier)
+        self.dtype = dtype_of(self.subject.classifier)
+        self.points = self._drawn(self.n_points, "distances")
+        self.flags = [Flag("training mode", sentence) for sentence in doubts]
+        with self._named():
+            self._look()
+        walk = self._walk()
+        rates: tuple[ErrorRate, ...] = ()
+        stopped = ""
+        try:
+            rates = self._rates(walk)
+            self._bracket(walk)
+        except _OutOfTimeError:
+            pass
+        except Exception as error:  # whatever somebody's classifier raises
+            stopped = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(". ")
+        return self._made(walk, rates, stopped)
+
+    def _drawn(self, n: int, purpose: str) -> list[Tensor]:
+        return [
+            self.problem.block(
+                0, seed=self.seed, block_size=n, label=label, dtype=self.dtype, purpose=purpose
+            )[0]
+            for label in range(self.problem.n_classes)
+        ]
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say in one sentence which classifier raised what, at its first points."""
+        try:
+            yield
+        except (ValueError, TypeError):  # our sentences, or as good
+            raise
+        except Exception as error:
+            why = " ".join(str(error).split()).rstrip(".")
+            raise ValueError(
+                f"{self.subject.name} stops with {type(error).__name__} at points of shape "
+                f"{(1, *self.points[0].shape[1:])} ({why}); give a classifier of such points, or "
+                "as_classifier(..., preprocess=(mean, std, shape))."
+            ) from error
+
+    def _look(self) -> None:
+        """Ask for outputs and gradients at a few points; see what there is to distrust."""
+        model = self.subject.classifier
+        check_number_of_classes(model, self.problem, dtype=self.dtype)
+        few = self._drawn(_N_LOOKED_AT, "outputs")
+        x = torch.cat(few)
+        y = torch.arange(len(few)).repeat_interleave(_N_LOOKED_AT)
+        with torch.no_grad():
+            found = outputs(model, x, allow_nan=True)
+        if bool(found.isnan().all()):
+            outputs(model, x)  # says so
+        self.identity = "" if self.store is None else identity_of_subject(self.subject, x)
+        first = [part[:_N_ATTACKED] for part in self.points]
+        labels = torch.arange(len(first)).repeat_interleave(len(first[0]))
+        self.flags += flags_of_outputs(model, torch.cat(first), labels, by_labels=self.by_labels)
+        if not self.by_labels:
+            self.flags += [
+                Flag("probabilities", text)
+                for text in output_doubts(model, self.problem, dtype=self.dtype)
+            ]
+            self.flags += flags_of_domain(model, x, y)
+        if any(flag.name == "autograd cut off" for flag in self.flags):
+            self.by_labels = True
+
+    def _walk(self) -> Walk:
+        if self.attack is None:
+            self.attack = HopSkipJump() if self.by_labels else NearestError()
+        return Walk(
+            model=self.subject.classifier,
+            problem=self.problem,
+            points=self.points,
+            attack=self.attack,
+            stronger=doubled(self.attack),
+            seed=self.seed,
+            store=self.store,
+            model_id=self.identity,
+            points_id=identity_of_points(self.problem, *self.points),
+            with_pictures=not self.private,
+        )
+
+    def _rates(self, walk: Walk) -> tuple[ErrorRate, ...]:
+        """Return error rates, from as many points as there is time for."""
+        self.say("counting errors", 0.05)
+        model, n = self.subject.classifier, self.n_error_points
+        two = torch.cat([part[:1] for part in self.points])[:2]
+        n_ways = max(1, self.problem.n_classes - 1)
+        # Of a classifier without gradients nothing is saved for the way back.
+        most = MEMORY if self.by_labels else most_points(model, two, n_ways=n_ways)
+        self.group = min(_GROUP, most)
+        if self.budget is not None:
+            seconds = self._seconds_per_point() * self.problem.n_classes
+            while n > _FEWEST and n * seconds > _RATE_SHARE * self.budget:
+                n //= 2  # so that the store may know them, however long each took
+        self.n_error_points = n
+        config = AuditedRates(walk.model_id, walk.points_id, n, self.seed)
+        rates = rates_from(
+            self.store,
+            config,
+            lambda: error_rate(
+                model, self.problem, n_points=n, seed=self.seed, batch_size=min(_BATCH, most)
+            ),
+        )
+        shown = ", ".join(
+            f"{name} {rate_words(rate)}" for name, rate in zip(self._names(), rates, strict=True)
+        )
+        self.tell(f"error rates: {shown}")
+        return rates
+
+    def _seconds_per_point(self) -> float:
+        started = time.monotonic()
+        x = self.problem.block(
+            0, seed=self.seed, block_size=_TIMED, label=0, dtype=self.dtype, purpose="outputs"
+        )[0]
+        with torch.no_grad():
+            outputs(self.subject.classifier, x, allow_nan=True)
+        return (time.monotonic() - started) / _TIMED
+
+    def _bracket(self, walk: Walk) -> None:
+        """Bracket distances, group by group, until all points or the budget are spent."""
+        n_classes = self.problem.n_classes
+        expected = 0.0  # seconds that a point of a class takes
+        for rows in groups(self.n_points, self.group):
+            n = rows.stop - rows.start
+            # Once the first group is there, one is begun if it can be expected to end in time.
+            if rows.start and not self.clock.allows(n * n_classes * expected):
+                raise _OutOfTimeError
+            started = time.monotonic()
+
+            def between(label: int, rows: slice = rows, n: int = n) -> None:
+                done = (rows.start + n * label / n_classes) / self.n_points
+                what = f"nearest errors: point {rows.start + 1} of {self.n_points} of each class"
+                self.say(what, _SHOWN + (1 - _SHOWN) * done)
+                if rows.start and label and not self.clock.allows(0.0):
+                    raise _OutOfTimeError
+
+            walk.take(rows, between)
+            expected = max(expected / 2, (time.monotonic() - started) / (n * n_classes))
+            if not rows.start:
+                medians = (
+                    f"{name} {censored_median(walk.column('upper', label)):.3g}"
+                    for label, name in enumerate(self._names())
+                )
+                first = plural(rows.stop, "point")
+                self.tell(f"errors found at (medians of the first {first}): {', '.join(medians)}")
+
+    def _names(self) -> tuple[str, ...]:
+        known = getattr(self.problem, "class_names", None)
+        return tuple(known or map(str, range(self.problem.n_classes)))
+
+    def _made(self, walk: Walk, rates: tuple[ErrorRate, ...], stopped: str) -> RobustnessCard:
+        rates = rates or tuple(
+            ErrorRate(label, math.nan, 0.0, 1.0, math.nan, "sampling", "the classifier stopped")
+            for label in range(self.problem.n_classes)
+        )
+        names = self._names()
+        classes = tuple(
+            walk.of_class(label, names[label], rates[label])
+            for label in range(self.problem.n_classes)
+        )
+        flags = list(self.flags)
+        for part in classes:
+            attacked, lines, stronger = (
+                walk.column(name, part.label) for name in ("attacked", "lines", "stronger")
+            )
+            flags += flags_of_search(
+                part.label, attacked, lines, stronger, part.reasons, by_labels=self.by_labels
+            )
+        each = f"{plural(walk.n_done, 'point')} of each class"
+        notes = self.subject.notes
+        if stopped:
+            notes += (f"The classifier stopped with {stopped}; this is what was measured before, "
+                      f"distances from {each}.",)  # fmt: skip
+        elif walk.n_done < self.n_points:
+            notes += (f"The budget ended after {each}.",)
+        is_image = isinstance(self.problem, ImageProblem)
+        shape = self.problem.image_shape if isinstance(self.problem, ImageProblem) else ()
+        self.say("done", 1.0)
+        return RobustnessCard(
+            subject=self.subject.name,
+            problem=self.problem.describe(),
+            classes=classes,
+            verdict=judge_classes(classes),
+            flags=tuple(dict.fromkeys(flags)),
+            method=walk.method or "none measured",
+            optimality=_optimality(self.problem, classes),
+            settings={
+                "seed": self.seed,
+                "n_points": walk.n_done,
+                "n_error_points": self.n_error_points,
+                "budget": self.budget,
+                "seconds": round(self.clock.elapsed, 2),
+                "attack": repr(self.attack),
+            },
+            notes=notes,
+            stopped=stopped,
+            pictures=pictures_of(walk, shape, _N_PICTURES) if is_image else {},
+        )
 
 
 def _subject(model: Any, problem: Problem, name: str) -> Subject:
@@ -239,78 +467,6 @@ def _subject(model: Any, problem: Problem, name: str) -> Subject:
     return Subject(model, name or type(model).__name__)
 
 
-class _Walk:
-    """The nearest errors of a classifier and of the optimal one, group of points by group."""
-
-    def __init__(self, model: Classifier, problem: Problem, attacker: Attack, seed: int) -> None:
-        self.model, self.problem, self.attacker, self.seed = model, problem, attacker, seed
-        self.has_errors = not isinstance(problem, ConcentricSpheres)  # the optimal classifier
-        self.optimal: Any = (
-            problem.bayes_classifier(dtype=torch.float64) if self.has_errors else None
-        )
-        n_classes = problem.n_classes
-        self.found: list[list[Distances]] = [[] for _ in range(n_classes)]
-        self.best: list[list[Distances]] = [[] for _ in range(n_classes)]
-        self.flags: list[Flag] = []
-        self.method = ""
-
-    def attack(self, label: int, x: Tensor, others: Tensor) -> None:
-        """Bracket the distances from a group of points of one class."""
-        domain = self.problem.domain(label)
-        found = distances_from(
-            self.model, x, label, attack=self.attacker, domain=domain, seed=self.seed
-        )
-        self.method = self.method or found.method
-        ways = [others]
-        if self.has_errors:
-            best = distances_from(self.optimal, x.double(), label, seed=self.seed)
-            assert best.nearest is not None
-            ways.append(torch.from_numpy(best.nearest).to(x))
-            self.best[label].append(best)
-        if isinstance(domain, Space):
-            with evaluated(self.model):
-                nearest, flags = flags_of_search(self.model, found, x, ways)
-            self.flags += flags
-            # An error is one, whoever found it, unless a proof excludes what rounding shows.
-            upper = np.minimum(found.upper, np.maximum(nearest, found.lower))
-            found = replace(found, upper=upper)
-        self.found[label].append(found)
-
-    def of_class(self, label: int, name: str, rate: ErrorRate, room: Floats) -> ClassAudit:
-        """Return what was measured of one class."""
-        found, best = self.found[label], self.best[label]
-        n = sum(part.n for part in found)
-        nowhere = [np.full(n, np.inf)]
-        return ClassAudit(
-            label=label,
-            name=name,
-            rate=rate,
-            lower=np.concatenate([part.lower for part in found]),
-            upper=np.concatenate([part.upper for part in found]),
-            best_lower=np.concatenate([part.lower for part in best] or nowhere),
-            best_upper=np.concatenate([part.upper for part in best] or nowhere),
-            room=room,
-            other=np.concatenate([part.other for part in found]),
-            reasons=tuple(reason for part in found for reason in part.reasons),
-        )
-
-    def pictures(self, points: list[Tensor]) -> dict[str, npt.NDArray[np.float32]]:
-        """Return the first points of the classes as images, with the nearest errors of both."""
-        if not isinstance(self.problem, ImageProblem):
-            return {}
-        each = max(1, -(-_N_PICTURES // len(points)))
-        parts = {
-            "points": [x[:each].double().numpy(force=True) for x in points],
-            "errors": [_first(found, each) for found in self.found],
-            "best errors": [_first(found, each) for found in self.best],
-        }
-        shape = (-1, *self.problem.image_shape)
-        return {
-            what: np.concatenate(images).reshape(shape).astype(np.float32)
-            for what, images in parts.items()
-        }
-
-
 def judge_classes(classes: Sequence[ClassAudit]) -> Verdict:
     """Return the verdict on what was measured; see `audit` for the rules."""
     right = np.concatenate([part.best_right for part in classes])
@@ -319,6 +475,9 @@ def judge_classes(classes: Sequence[ClassAudit]) -> Verdict:
         for name in ("upper", "best_lower", "best_upper", "room")
     )
     share, of_room = shares(upper, best_lower), shares(best_upper, room)
+    if not any(part.n for part in classes):
+        text = "undecided. No distance was measured."
+        return Verdict("undecided", text, share, of_room)
     how_near = f"a median of {_of(share)} of the optimal classifier's"
     if np.isinf(best_lower).all():  # concentric spheres
         if np.isinf(upper).all():
@@ -368,29 +527,6 @@ def _of_room(share: tuple[float, float, float]) -> str:
     return "all" if share[0] >= 1 else _of(share)
 
 
-def _points(problem: Problem, label: int, n_points: int, seed: int, dtype: torch.dtype) -> Tensor:
-    return problem.block(
-        0, seed=seed, block_size=n_points, label=label, dtype=dtype, purpose="distances"
-    )[0]
-
-
-def _rooms(problem: Problem, points: list[Tensor], seed: int) -> list[tuple[Floats, Tensor]]:
-    """Return half the distance to the nearest point of another class, ``(n,)``, and that point."""
-    drawn = [
-        problem.block(
-            0, seed=seed, block_size=_N_OTHERS, label=label, dtype=points[label].dtype,
-            purpose="room",
-        )[0]
-        for label in range(problem.n_classes)
-    ]  # fmt: skip
-    rooms = []
-    for label, x in enumerate(points):
-        others = torch.cat([other for number, other in enumerate(drawn) if number != label])
-        gaps, rows = torch.cdist(x.flatten(1), others.flatten(1)).min(dim=1)
-        rooms.append((gaps.double().numpy(force=True) / 2, others[rows]))
-    return rooms
-
-
 def _optimality(problem: Problem, classes: Sequence[ClassAudit]) -> tuple[float, ...]:
     """Return the mean distance over the best possible one at the same error rate, on spheres."""
     if not isinstance(problem, ConcentricSpheres):
@@ -404,9 +540,3 @@ def _optimality(problem: Problem, classes: Sequence[ClassAudit]) -> tuple[float,
             best = caps.mean_distance(problem.dim, log_measure=min(log_rate, 0.0), radius=radius)
         ratios.append(float(part.upper.mean()) / best if best > 0 else math.nan)
     return tuple(ratios)
-
-
-def _first(found: list[Distances], n: int) -> Floats:
-    nearest = found[0].nearest
-    assert nearest is not None
-    return nearest[:n]

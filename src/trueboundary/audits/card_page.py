@@ -6,19 +6,21 @@ import base64
 import html
 import io
 import math
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from trueboundary.audits.flags import Flag, page_of_flag
 from trueboundary.audits.robustness_card import (
     ClassAudit,
     RobustnessCard,
+    median,
     problem_words,
     shares,
 )
 from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.plain_text import printable
-from trueboundary.theory.intervals import censored_median
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +64,7 @@ def page(card: RobustnessCard) -> str:
 def fragment(card: RobustnessCard) -> str:
     """Return a card as a piece of HTML, for a page or a notebook."""
     n = sum(part.n for part in card.classes)
-    flags = "".join(f'<p class="flag">Red flag, {_shown(str(flag))}.</p>' for flag in card.flags)
+    flags = "".join(map(_flag, card.flags))
     parts = [
         f"<h1>Robustness card: {_shown(card.subject)}</h1>",
         f"<p>On {_shown(problem_words(card.problem))}; nearest errors from {n:,} random "
@@ -82,8 +84,33 @@ def fragment(card: RobustnessCard) -> str:
         ]
     parts += [f"<p>Distances: {_shown(card.method)}.</p>"]
     parts += [f"<p>{_shown(note)}</p>" for note in card.notes]
+    pages = dict.fromkeys((flag.name, flag.slug) for flag in card.flags)
+    parts += [
+        f'<details id="flag-{slug}"><summary>What does <em>{_shown(name)}</em> mean?</summary>'
+        f"{_prose(page_of_flag(name))}</details>"
+        for name, slug in pages
+    ]
     settings = ", ".join(f"{name} = {value}" for name, value in card.settings.items())
     return f'<div class="tb-card">{"".join(parts)}<p>Settings: {_shown(settings)}.</p></div>'
+
+
+def _flag(flag: Flag) -> str:
+    """Return a flag with a link to its page, which is at the end of the card."""
+    link = f'<a href="#flag-{flag.slug}">{_shown(flag.name)}</a>'
+    return f'<p class="flag">Red flag, {link}: {_shown(flag.text)}.</p>'
+
+
+def _prose(text: str) -> str:
+    """Return a page of a flag as HTML: headings, paragraphs and code, which is all it has."""
+    shown = []
+    for block in text.strip().split("\n\n")[1:]:
+        if block.startswith("## "):
+            shown.append(f"<h3>{_shown(block[3:])}</h3>")
+            continue
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(block.split()))
+        coded = re.sub("`([^`]*)`", r"<code>\1</code>", _shown(words))
+        shown.append(f"<p>{coded}</p>")
+    return "".join(shown)
 
 
 def _shown(text: str) -> str:
@@ -109,14 +136,14 @@ def _row(part: ClassAudit) -> str:
         _shown(part.name),
         f"{part.rate.value:.3g}",
         f"{part.rate.low:.2g} to {part.rate.high:.2g}",
-        *(_number(censored_median(values)) for values in (part.lower, part.upper, part.best_upper)),
+        *(_number(median(values)) for values in (part.lower, part.upper, part.best_upper)),
         "-" if math.isnan(share[0]) else f"{share[0]:.2f} [{share[1]:.2f}, {share[2]:.2f}]",
     ]
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _number(value: float) -> str:
-    return "none" if math.isinf(value) else f"{value:.3g}"
+    return "none" if math.isinf(value) else "-" if math.isnan(value) else f"{value:.3g}"
 
 
 def _curve(card: RobustnessCard) -> Figure:

@@ -5,31 +5,71 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from importlib import resources
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trueboundary.attacks import AttackStatus
+from trueboundary.attacks import Attack, AttackStatus
 from trueboundary.classifiers import (
+    CallableClassifier,
     Classifier,
+    ClassifierModule,
     misclassified,
     number_of_classes,
     outputs,
+    wrongness,
     wrongness_and_gradient,
 )
-from trueboundary.measure import Distances
+from trueboundary.classifiers.base import raw_outputs
+from trueboundary.classifiers.edge import gives_one_number
 from trueboundary.plurals import plural
+from trueboundary.suggestions import nearest as suggested
 
-__all__ = ["Flag", "flags_of_outputs", "flags_of_search"]
+Floats = npt.NDArray[np.float64]
+
+__all__ = [
+    "FLAGS",
+    "Flag",
+    "doubled",
+    "first_errors",
+    "flags_of_domain",
+    "flags_of_outputs",
+    "flags_of_search",
+    "page_of_flag",
+]
+
+#: All flags, each with a page.
+FLAGS = (
+    "probabilities",
+    "training mode",
+    "random outputs",
+    "outputs depend on the batch",
+    "autograd cut off",
+    "zero gradients",
+    "gradients that are not finite",
+    "gradient masking",
+    "attack still improving",
+    "attack stopped by its budget",
+    "errors that were not repeated",
+    "inputs outside the domain",
+    "rounding hides the boundary",
+)
 
 _N_POINTS = 32  # at which outputs and gradients are looked at
+_FEW = 2  # of what an attack did not do at all
 _N_STEPS = 24  # on the way to a point of another class
 _N_BISECTIONS = 20
 _NEARER = 0.95  # an error at less than this part of the distance found shows masking, and ...
 _OFTEN = 0.05  # ... from this share of the points it is no accident
+_BETTER = 0.98  # of the distance: what twice the budget must beat to count as better, and ...
+_MUCH = 0.25  # ... from this share of the points
+_POOR = 0.75  # of the errors of a guess: a classifier that makes as many may want other points ...
+_MUCH_BETTER = 0.2  # ... if on those it makes at most this part of them
+_SMALL = 1e-3  # of a point's norm: a step that outputs should resolve
 
 
 @dataclass(frozen=True)
@@ -50,6 +90,54 @@ class Flag:
     def __str__(self) -> str:
         """Say the flag in one line."""
         return f"{self.name}: {self.text}"
+
+    @property
+    def slug(self) -> str:
+        """Name of its page."""
+        return self.name.replace(" ", "-")
+
+
+def page_of_flag(name: str) -> str:
+    """Return the page of a flag, as Markdown.
+
+    Raises
+    ------
+    ValueError
+        If there is no such flag.
+
+    Examples
+    --------
+    >>> from trueboundary.audits.flags import page_of_flag
+    >>> page_of_flag("random outputs").splitlines()[0]
+    '# Red flag: random outputs'
+    """
+    name = name.replace("-", " ")
+    if name not in FLAGS:
+        raise ValueError(
+            f"there is no flag {name!r}{suggested(name, FLAGS)}: expected one of "
+            f"{', '.join(FLAGS)}."
+        )
+    file = resources.files("trueboundary.audits") / "flag_pages" / f"{name.replace(' ', '-')}.md"
+    return file.read_text(encoding="utf-8")
+
+
+def doubled(attack: Attack) -> Attack:
+    """Return an attack with twice of every number of steps, starts and the like.
+
+    Examples
+    --------
+    >>> from trueboundary.attacks import NearestError
+    >>> from trueboundary.audits.flags import doubled
+    >>> doubled(NearestError()).n_slides
+    60
+    """
+    more = {
+        f.name: max(2 * value, _FEW)
+        for f in fields(attack)
+        if f.name.startswith("n_") and type(value := getattr(attack, f.name)) is int
+    }
+    changed: Attack = replace(attack, **more)
+    return changed
 
 
 def flags_of_outputs(
@@ -91,7 +179,7 @@ def flags_of_outputs(
         )
     if by_labels:
         return tuple(flags)
-    if _are_probabilities(found):
+    if _are_probabilities(classifier, x):
         flags.append(
             Flag(
                 "probabilities",
@@ -104,10 +192,19 @@ def flags_of_outputs(
     return tuple(flags)
 
 
-def _are_probabilities(found: Tensor) -> bool:
-    """Whether logits of three classes and more look like probabilities."""
-    if number_of_classes(found) == 2 or not bool(found.isfinite().all()):
-        return False  # of two classes `output_doubts` judges
+@torch.no_grad()
+def _are_probabilities(classifier: Classifier, x: Tensor) -> bool:
+    """Whether the outputs of all classes, two or more, look like probabilities."""
+    if isinstance(classifier, ClassifierModule):
+        if not gives_one_number(classifier):
+            return False  # one of ours, or told what it returns
+        while isinstance(classifier, CallableClassifier):
+            if classifier.classes is not None or classifier.preprocess is not None:
+                return False
+            classifier = classifier.function
+    found = raw_outputs(classifier, x)
+    if found.ndim == 1 or found.shape[1] == 1 or not bool(found.isfinite().all()):
+        return False  # of one number `output_doubts` judges
     inside = bool(((found >= 0) & (found <= 1)).all())
     return inside and bool((found.sum(1) - 1).abs().amax() < 1e-3)
 
@@ -142,80 +239,207 @@ def _flags_of_gradients(classifier: Classifier, x: Tensor, y: Tensor) -> list[Fl
                 "saturated outputs?); trust an attack by labels there",
             )
         )
+    n_hidden = _n_hidden(classifier, x, y, value, gradient)
+    if 2 * n_hidden > int((sizes > 0).sum()):
+        flags.append(
+            Flag(
+                "rounding hides the boundary",
+                f"at {n_hidden} of {plural(len(x), 'point')} a step of a thousandth of the point's "
+                "norm along the gradient changed nothing: large offsets eat the digits that "
+                "decide; use float64, or take them out of the outputs",
+            )
+        )
     return flags
 
 
-def flags_of_search(
-    classifier: Classifier,
-    measured: Distances,
-    x: Tensor,
-    ways: Sequence[Tensor],
-) -> tuple[npt.NDArray[np.float64], tuple[Flag, ...]]:
-    """Look for nearer errors by labels alone, and return what that and the search itself show.
+@torch.no_grad()
+def _n_hidden(classifier: Classifier, x: Tensor, y: Tensor, value: Tensor, gradient: Tensor) -> int:
+    """Return at how many points outputs do not follow their gradient, for want of digits."""
+    size = gradient.flatten(1).norm(dim=1)
+    known = size.isfinite() & (size > 0) & value.isfinite()
+    unit = gradient / torch.where(known, size, 1.0).reshape(-1, *[1] * (x.ndim - 1))
+    unit = torch.where(known.reshape(-1, *[1] * (x.ndim - 1)), unit, 0.0)
+    length = _SMALL * x.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.ndim - 1))
+    moved = wrongness(classifier, x + length * unit.to(x), y, allow_nan=True)
+    return int((known & (moved == value)).sum())
 
-    From each point the straight ways to some others are followed, in even steps and then by
-    bisection, and only the predicted class is asked for: what masks a gradient does not mask it.
+
+@torch.no_grad()
+def flags_of_domain(classifier: Classifier, x: Tensor, y: Tensor) -> tuple[Flag, ...]:
+    """Return whether a classifier seems to be meant for points in another range.
+
+    Two signs: coordinates beyond [0, 1] or [-1, 1] matter, but not how far beyond they are, so that
+    it cuts them off; or it errs about as often as a guess would, and far less on the same points in
+    another range that networks are trained on.
 
     Parameters
     ----------
     classifier : callable
-        The classifier.
-    measured : Distances
-        What an attack that follows gradients found.
+        Held in eval mode.
+    x, y : Tensor
+        Points of all classes with their labels.
+    """
+    found = outputs(classifier, x, allow_nan=True)
+    flags = []
+    for low, high in ((0.0, 1.0), (-1.0, 1.0)):
+        cut = x.clamp(low, high)
+        outside = cut != x
+        if not bool(outside.any()):
+            break
+        inner = torch.where(outside, (low + high) / 2, x)
+        same = torch.equal(outputs(classifier, cut, allow_nan=True), found)
+        if same and not torch.equal(outputs(classifier, inner, allow_nan=True), found):
+            share = outside.double().mean().item()
+            flags.append(
+                Flag(
+                    "inputs outside the domain",
+                    f"{share:.1%} of the coordinates lie beyond [{low:g}, {high:g}], where the "
+                    "classifier cuts them off: there its gradient vanishes, and errors beyond are "
+                    "none that it was made for; distances are those of the problem's points",
+                )
+            )
+            break
+    guessing = 1 - 1 / number_of_classes(found)
+    own = misclassified(found, y).double().mean().item()
+    if not _POOR * guessing <= own <= (2 - _POOR) * guessing:
+        return tuple(flags)
+    flat = x.flatten(1)
+    mean, std = flat.mean(), flat.std().clamp(min=torch.finfo(x.dtype).tiny)
+    for words, other in (
+        ("multiplied by 255", 255 * x),
+        ("divided by 255", x / 255),
+        ("moved from [0, 1] to [-1, 1]", 2 * x - 1),
+        ("moved from [-1, 1] to [0, 1]", (x + 1) / 2),
+        ("normalised to mean 0 and standard deviation 1", (x - mean) / std),
+    ):
+        rate = misclassified(outputs(classifier, other, allow_nan=True), y).double().mean().item()
+        if rate <= _MUCH_BETTER * own:
+            flags.append(
+                Flag(
+                    "inputs outside the domain",
+                    f"it errs on {own:.0%} of the points, and on {rate:.0%} of the same points "
+                    f"{words}; give as_classifier(classifier, preprocess=(mean, std)) if that is "
+                    "what it was trained on",
+                )
+            )
+            break
+    return tuple(flags)
+
+
+def flags_of_search(
+    label: int,
+    attacked: Floats,
+    lines: Floats,
+    stronger: Floats,
+    reasons: Sequence[str],
+    *,
+    by_labels: bool,
+) -> tuple[Flag, ...]:
+    """Return what there is to distrust in the search for errors from the points of one class.
+
+    Parameters
+    ----------
+    label : int
+        The class.
+    attacked : ndarray of shape (n,)
+        Distances of the errors that the attack found.
+    lines : ndarray of shape (n,)
+        Those of the first errors on straight lines; see `first_errors`.
+    stronger : ndarray of shape (n,)
+        Those that the attack found with twice its budget, NaN where it was not asked.
+    reasons : sequence of str
+        Why no error was found.
+    by_labels : bool
+        Whether the attack goes by labels, so that no gradient can mislead it.
+    """
+    flags = []
+    right = attacked > 0
+    share = (right & (lines < _NEARER * attacked)).sum() / max(1, right.sum())
+    if share >= _OFTEN and not by_labels:
+        flags.append(
+            Flag(
+                "gradient masking",
+                f"from {share:.0%} of the points of class {label} a straight line, "
+                f"followed by labels alone, met an error at less than {_NEARER:.0%} of the "
+                "distance at which the attack that follows gradients found one; the nearer of "
+                "both counts",
+            )
+        )
+    again = right & ~np.isnan(stronger)
+    better = again & (stronger < _BETTER * attacked)
+    if better.sum() >= max(1.0, _MUCH * again.sum()):
+        flags.append(
+            Flag(
+                "attack still improving",
+                f"from {better.sum()} of {plural(int(again.sum()), 'point')} of class {label} the "
+                f"attack came nearer by more than {1 - _BETTER:.0%} with twice its budget; what "
+                "was found is farther than the nearest error",
+            )
+        )
+    counts = Counter(reasons)
+    for status, name in (
+        (AttackStatus.UNRESOLVED, "rounding hides the boundary"),
+        (AttackStatus.BUDGET_SPENT, "attack stopped by its budget"),
+        (AttackStatus.NOT_CONFIRMED, "errors that were not repeated"),
+    ):
+        if counts[status.value]:
+            n = plural(counts[status.value], "point")
+            flags.append(Flag(name, f"from {n} of class {label}: {status.value.rstrip('.')}"))
+    return tuple(flags)
+
+
+def first_errors(
+    classifier: Classifier, x: Tensor, label: int, ways: Sequence[Tensor]
+) -> tuple[Floats, Floats]:
+    """Look for errors by labels alone, on the straight ways from each point to some others.
+
+    They are followed in even steps and then by bisection, and only the predicted class is asked
+    for: what masks a gradient does not mask it.
+
+    Parameters
+    ----------
+    classifier : callable
+        Held in eval mode.
     x : Tensor
-        The points that it was measured from.
+        Points ``(n, *event)``.
+    label : int
+        Their class.
     ways : sequence of Tensor
         Other points ``(n, *event)``, NaN where there is none: nearest errors of another classifier,
         nearest points of another class.
 
     Returns
     -------
-    nearest : ndarray
-        Distances ``(n,)`` of the nearest errors on these ways, infinite where there is none.
-    flags : tuple of Flag
-        What there is to distrust.
+    distance : ndarray
+        Of the nearest errors on these ways, ``(n,)``, infinite where there is none.
+    errors : ndarray
+        These errors, ``(n, *event)``, NaN where there is none.
     """
-    y = torch.full((len(x),), measured.label, device=x.device)
-    nearest = np.full(measured.n, np.inf)
+    y = torch.full((len(x),), label, device=x.device)
+    nearest = torch.full((len(x),), math.inf, dtype=x.dtype, device=x.device)
+    errors = torch.full_like(x, math.nan)
     for other in ways:
-        found = _first_error(classifier, x, y, other).double().numpy(force=True)
-        nearest = np.minimum(nearest, found)
-    flags = []
-    right = measured.upper > 0
-    beaten = right & (nearest < _NEARER * measured.upper)
-    share = beaten.sum() / max(1, right.sum())
-    if share >= _OFTEN:
-        flags.append(
-            Flag(
-                "gradient masking",
-                f"from {share:.0%} of the points of class {measured.label} a straight line, "
-                f"followed by labels alone, met an error at less than {_NEARER:.0%} of the "
-                "distance at which the attack that follows gradients found one; the nearer of "
-                "both counts",
-            )
-        )
-    reasons = Counter(measured.reasons)
-    for status, name in (
-        (AttackStatus.UNRESOLVED, "rounding hides the boundary"),
-        (AttackStatus.BUDGET_SPENT, "attack stopped by its budget"),
-        (AttackStatus.NOT_CONFIRMED, "errors that were not repeated"),
-    ):
-        if reasons[status.value]:
-            n = plural(reasons[status.value], "point")
-            flags.append(Flag(name, f"from {n} of class {measured.label}: {status.value}"))
-    return nearest, tuple(flags)
+        length, points = _first_error(classifier, x, y, other)
+        nearer = length < nearest
+        nearest = torch.where(nearer, length, nearest)
+        errors[nearer] = points[nearer]
+    return nearest.double().numpy(force=True), errors.double().numpy(force=True)
 
 
 @torch.no_grad()
-def _first_error(classifier: Classifier, x: Tensor, y: Tensor, other: Tensor) -> Tensor:
-    """Return how far along the way to `other` the first error is seen, ``(n,)``."""
+def _first_error(
+    classifier: Classifier, x: Tensor, y: Tensor, other: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return how far along the way to `other` the first error is seen, ``(n,)``, and that error."""
     known = other.flatten(1).isfinite().all(1)
     other = torch.where(known.reshape(-1, *[1] * (x.ndim - 1)), other, x)
     length = (other - x).flatten(1).norm(dim=1)
 
+    def at(fraction: Tensor) -> Tensor:
+        return x + fraction.reshape(-1, *[1] * (x.ndim - 1)) * (other - x)
+
     def wrong(fraction: Tensor) -> Tensor:
-        points = x + fraction.reshape(-1, *[1] * (x.ndim - 1)) * (other - x)
-        return misclassified(outputs(classifier, points, allow_nan=True), y)
+        return misclassified(outputs(classifier, at(fraction), allow_nan=True), y)
 
     low, high = torch.zeros_like(length), torch.full_like(length, math.inf)
     for step in range(1, _N_STEPS + 1):
@@ -231,4 +455,4 @@ def _first_error(classifier: Classifier, x: Tensor, y: Tensor, other: Tensor) ->
         is_wrong = wrong(middle)
         high = torch.where(is_wrong, middle, high)
         low = torch.where(is_wrong, low, middle)
-    return torch.where(found, high * length, math.inf)
+    return torch.where(found, high * length, math.inf), at(high)

@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 VerdictKind = Literal["robust", "learning", "data", "data and learning", "undecided"]
 
 #: Version of what `RobustnessCard.to_dict` returns; the first number rises when a reader must care.
-SCHEMA = "1.0"
+SCHEMA = "1.1"
 
 #: Sizes at which robust accuracy is tabulated, as parts of the largest distance of interest.
 _N_SIZES = 101
@@ -128,6 +128,9 @@ class RobustnessCard:
     pictures : dict of str to ndarray
         Images ``(n, channels, height, width)`` named ``points``, ``errors`` and ``best errors``;
         empty where the points are no images, or private ones.
+    stopped : str
+        What the classifier raised where it stopped half-way, so that the card tells of what was
+        measured before; empty else.
     """
 
     subject: str
@@ -140,6 +143,7 @@ class RobustnessCard:
     settings: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     pictures: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    stopped: str = ""
 
     @property
     def error_rate(self) -> float:
@@ -169,6 +173,10 @@ class RobustnessCard:
             (part[None, :] > size[:, None]).sum(axis=1) for part in (lower, upper, best)
         )
         n = len(upper)
+        if n == 0:
+            nothing = np.full(_N_SIZES, np.nan)
+            names = ("certified", "found", "low", "high", "best")
+            return {"size": size} | dict.fromkeys(names, nothing)
         return {
             "size": size,
             "certified": certified / n,
@@ -199,9 +207,13 @@ class RobustnessCard:
             "classes": [_class_values(part) for part in self.classes],
             "robust_accuracy": self.curve(),
             "optimality": self.optimality,
-            "flags": [{"name": flag.name, "text": flag.text} for flag in self.flags],
+            "flags": [
+                {"name": flag.name, "text": flag.text, "page": f"flags/{flag.slug}"}
+                for flag in self.flags
+            ],
             "method": self.method,
             "settings": self.settings,
+            "stopped": self.stopped,
             "notes": list(self.notes),
         }
 
@@ -299,23 +311,34 @@ def _class_values(part: ClassAudit) -> dict[str, Any]:
     }
 
 
+def median(values: Floats) -> float:
+    """Return the median with failures counted as infinite, NaN where nothing was measured."""
+    return censored_median(values) if len(values) else math.nan
+
+
+def rate_words(rate: ErrorRate) -> str:
+    """Say an error rate in a few characters."""
+    if math.isnan(rate.value):
+        return "-"
+    if rate.value > 0:
+        return f"{rate.value:.2g}"
+    return "0" if rate.method == "exact" else f"< {rate.high:.1g}"
+
+
 def _row(part: ClassAudit) -> str:
-    rate = part.rate
-    shown = f"{rate.value:.2g}" if rate.value > 0 else (
-        "0" if rate.method == "exact" else f"< {rate.high:.1g}"
-    )  # fmt: skip
-    lower, upper = censored_median(part.lower), censored_median(part.upper)
+    shown = rate_words(part.rate)
+    lower, upper = median(part.lower), median(part.upper)
     right = part.best_right
     share = shares(part.upper[right], part.best_lower[right])[0]
     between = f"{_number(lower)} to {_number(upper)}" if lower < upper else _number(upper)
     return (
         f"{part.name[:11]:<12}{shown:>12}{between:>20}"
-        f"{_number(censored_median(part.best_upper)):>12}{_percent(share):>9}"
+        f"{_number(median(part.best_upper)):>12}{_percent(share):>9}"
     )
 
 
 def _number(value: float) -> str:
-    return "none" if math.isinf(value) else f"{value:.3g}"
+    return "none" if math.isinf(value) else "-" if math.isnan(value) else f"{value:.3g}"
 
 
 def _percent(share: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -12,13 +13,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
+import joblib
 import torch
 from torch import Tensor
 
 from trueboundary.audits.onnx_files import load_onnx
 from trueboundary.audits.skops_files import load_skops
 from trueboundary.classifiers import LabelsAlone, from_sklearn, labels_of_sklearn
-from trueboundary.regular_files import reason
+from trueboundary.regular_files import open_regular, reason
 
 if TYPE_CHECKING:
     from trueboundary.classifiers import Classifier, ClassifierModule
@@ -52,11 +54,14 @@ class Subject:
         What was typed.
     notes : tuple of str
         What is to be known of how it was loaded, each a sentence.
+    identity : str
+        A digest of what its outputs alone may not tell apart, such as its file.
     """
 
     classifier: Classifier
     name: str
     notes: tuple[str, ...] = ()
+    identity: str = ""
 
 
 def load_subject(
@@ -106,17 +111,20 @@ def load_subject(
             return replace(subject_of_estimator(found, problem), name=what)
         if weights is not None:
             found = _with_weights(found, Path(weights), what)
-        notes = (f"{what} ran code of its file.",) if place.endswith(".py") else ()
-        return Subject(found, what, notes)
+        is_file = place.endswith(".py")
+        notes = (f"{what} ran code of its file.",) if is_file else ()
+        return Subject(found, what, notes, _digest(Path(place)) if is_file else what)
     if weights is not None:
         raise ValueError(f"weights belong to a factory, module:name or file.py:name; got {what}.")
     if suffix in (*_TORCHSCRIPT, _EXPORTED):
-        return Subject(_stored(Path(what)), what, (f"Loading {what} ran the code it holds.",))
+        stored = _stored(Path(what))
+        note = f"Loading {what} ran the code it holds."
+        return Subject(stored, what, (note,), _digest(Path(what)))
     if suffix == _SKOPS:
         return replace(subject_of_estimator(load_skops(what), problem), name=what)
     if suffix == _ONNX:
         found, note = load_onnx(what, problem)
-        return Subject(found, what, (note,))
+        return Subject(found, what, (note,), _digest(Path(what)))
     return Subject(_from_zoo(what), what)
 
 
@@ -155,10 +163,15 @@ def subject_of_estimator(estimator: Any, problem: Problem | None = None) -> Subj
         module: ClassifierModule = from_sklearn(estimator, rows)
     except (TypeError, ValueError) as error:
         note = "" if isinstance(error, TypeError) else f", since {reason(error)}"
-        return Subject(by_labels, name, (f"The {name} is audited by its labels alone{note}.",))
-    if isinstance(module, LabelsAlone):
-        return Subject(module, name, (f"The {name} {module.why}.",))
-    return Subject(module, name)
+        said = (f"The {name} is audited by its labels alone{note}.",)
+        return Subject(by_labels, name, said, joblib.hash(estimator))
+    notes = (f"The {name} {module.why}.",) if isinstance(module, LabelsAlone) else ()
+    return Subject(module, name, notes, joblib.hash(estimator))
+
+
+def _digest(file: Path) -> str:
+    with open_regular(file) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _checked(problem: Problem, label: int) -> Tensor:
@@ -216,7 +229,10 @@ def load_problem(where: str | Path | Problem) -> Problem:
     if dim != text and dim.isdecimal():
         return ConcentricSpheres(int(dim))
     if Path(text).is_dir():
-        return load_dataset(text).problem
+        found = load_dataset(text)
+        if found.is_private:  # which folders of earlier versions say in their card alone
+            found.problem.report["private"] = True
+        return found.problem
     known = zoo.names("problem")
     text = {"digits": "mnist-symmetric"}.get(text, text)
     if text in known:

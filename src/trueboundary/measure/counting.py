@@ -45,7 +45,9 @@ _CACHED = 1 << 17
 _UNSCREENED = 4
 
 
-def block_counter(classifier: Classifier, problem: Problem) -> BlockCounter:
+def block_counter(
+    classifier: Classifier, problem: Problem, batch_size: int | None = None
+) -> BlockCounter:
     """Return how errors of a classifier, held in eval mode, are counted on a problem.
 
     Parameters
@@ -54,6 +56,8 @@ def block_counter(classifier: Classifier, problem: Problem) -> BlockCounter:
         Any classifier.
     problem : Problem
         What the points are drawn from.
+    batch_size : int, optional
+        Points that a classifier gets at a time; whole blocks by default.
 
     Returns
     -------
@@ -75,21 +79,23 @@ def block_counter(classifier: Classifier, problem: Problem) -> BlockCounter:
         found = block_counter_for(classifier, problem)
     except Disagreement:
         found = ""
-    return OneByOne(classifier, problem) if isinstance(found, str) else found
+    return OneByOne(classifier, problem, batch_size) if isinstance(found, str) else found
 
 
 @dataclass(frozen=True)
 class OneByOne:
-    """Classifies the points of a problem's own blocks."""
+    """Classifies the points of a problem's own blocks, so many at a time; all at once if None."""
 
     classifier: Classifier
     problem: Problem
+    batch_size: int | None = None
 
     def __call__(
         self, index: int, n: int, *, seed: int, label: int, device: torch.device | str
     ) -> int:
         """Return the number of errors among the first points of a block."""
-        return _n_errors(self.classifier, self._points(index, n, seed, label, device), label)
+        x = self._points(index, n, seed, label, device)
+        return sum(_n_errors(self.classifier, part, label) for part in self._batches(x))
 
     @torch.no_grad()
     def by_class(
@@ -99,8 +105,12 @@ class OneByOne:
 
         A point without a class, whose output is NaN, counts for none.
         """
-        found = outputs(self.classifier, self._points(index, n, seed, label, device))
+        x = self._points(index, n, seed, label, device)
+        found = torch.cat([outputs(self.classifier, part) for part in self._batches(x)])
         return predicted(found).cpu().bincount(minlength=self.problem.n_classes)
+
+    def _batches(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (x,) if self.batch_size is None else torch.split(x, self.batch_size)
 
     def _points(
         self, index: int, n: int, seed: int, label: int, device: torch.device | str

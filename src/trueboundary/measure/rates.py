@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from trueboundary._checks import check_integer
 from trueboundary.attacks import AttackStatus, AttackWarning
 from trueboundary.classifiers import Classifier, dtype_of, evaluated
 from trueboundary.devices import check_device
@@ -153,6 +154,7 @@ def error_rate(
     confidence: float = 0.95,
     device: str = "cpu",
     progress: Progress | None = None,
+    batch_size: int | None = None,
 ) -> tuple[ErrorRate, ...]:
     """Return the error rate of a classifier on each class of a problem.
 
@@ -183,6 +185,8 @@ def error_rate(
         Where to draw the points; must be the classifier's.
     progress : callable, optional
         ``progress(fraction)`` while sampling.
+    batch_size : int, optional
+        Points that the classifier gets at a time while sampling; whole blocks of 8,192 by default.
 
     Returns
     -------
@@ -226,25 +230,26 @@ def error_rate(
         raise ValueError(f"expected method 'exact', 'sampling' or 'splitting', got {method!r}.")
     check_inputs(classifier, problem)
     check_device(device)
+    if batch_size is not None:
+        check_integer("batch_size", batch_size, minimum=1)
     splitting = replace(splitting or Splitting(), confidence=confidence)
     with evaluated(classifier) as sentences:
         dtype = dtype_of(classifier)
         check_number_of_classes(classifier, problem, dtype=dtype, device=device)
         doubts = output_doubts(classifier, problem, dtype=dtype, device=device)
-        rates = _measured(classifier, problem, method, n_points, seed, splitting, device, progress)
+        say = progress or (lambda _: None)
+        rates = _measured(
+            classifier,
+            problem,
+            method,
+            _Run(classifier, problem, n_points, seed, splitting, device, say, batch_size),
+        )
     doubts = sentences + doubts
     return tuple(replace(rate, warnings=doubts + rate.warnings) for rate in rates)
 
 
 def _measured(
-    classifier: Classifier,
-    problem: Problem,
-    method: Method | None,
-    n_points: int,
-    seed: int,
-    splitting: Splitting,
-    device: str,
-    progress: Progress | None,
+    classifier: Classifier, problem: Problem, method: Method | None, run: _Run
 ) -> tuple[ErrorRate, ...]:
     labels = range(problem.n_classes)
     if method in (None, "exact"):
@@ -257,7 +262,6 @@ def _measured(
                 f"{type(classifier).__name__} on {type(problem).__name__} ({exact}); use "
                 "method='sampling' or 'splitting'."
             )
-    run = _Run(classifier, problem, n_points, seed, splitting, device, progress or (lambda _: None))
     if method == "splitting":
         return tuple(run.split(label, "asked for") for label in labels)
     reason = str(exact) if method is None else "asked for"
@@ -282,11 +286,12 @@ class _Run:
     splitting: Splitting
     device: str
     progress: Progress
+    batch_size: int | None
 
     def sample(self, label: int, reason: str) -> ErrorRate:
         """Count errors among random points."""
         n_classes, confidence = self.problem.n_classes, self.splitting.confidence
-        count = block_counter(self.classifier, self.problem)
+        count = block_counter(self.classifier, self.problem, self.batch_size)
         into = [0] * n_classes
         n_errors = n_seen = 0
         for index in range(-(-self.n_points // BLOCK_SIZE)):

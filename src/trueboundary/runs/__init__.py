@@ -11,6 +11,7 @@ from trueboundary.runs.execute import (
     WorkerSetupError,
     collect,
     execute,
+    run_here,
     run_one,
     total_cost,
 )
@@ -66,6 +67,7 @@ __all__ = [
     "plan_files",
     "read_plan",
     "read_plans",
+    "run_here",
     "run_one",
     "ship",
     "smaller_plans",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from trueboundary.regular_files import write_atomically
-from trueboundary.runs.config import Context, Run, RunConfig
+from trueboundary.runs.config import Context, Run, RunConfig, RunResult
 from trueboundary.runs.order import Group, Queue, longest_chains, rank_by_value
 from trueboundary.runs.pool import THREAD_VARIABLES, NoWorkerError, WorkerDiedError
 from trueboundary.runs.store import DamagedRunError, Store
@@ -107,26 +107,63 @@ def run_one(root: str, config: RunConfig) -> float | None:
         if _is_stored(store, config):
             return None
         inputs = {name: _require(store, need) for name, need in config.needs().items()}
-        checkpoint = store.checkpoint(config)
-        checkpoint.mkdir(parents=True, exist_ok=True)
-        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        start, start_cpu = time.monotonic(), time.process_time()
-        result = config.compute(Context(inputs, checkpoint, _progress_writer(checkpoint)))
-        seconds = time.monotonic() - start
-        info = {
-            "started": started,
-            "seconds": round(seconds, 3),
-            # What the run costs on a machine that is doing nothing else.
-            "cpu_seconds": round(time.process_time() - start_cpu, 3),
-            "machine": platform.machine(),
-            "python": platform.python_version(),
-            # Equal bits need equal versions and an equal number of threads.
-            "threads": {name: os.environ.get(name, "not set") for name in THREAD_VARIABLES},
-            "versions": {name: _version(name) for name in _RECORDED_PACKAGES},
-        }
-        store.save(config, result, info)
-        shutil.rmtree(checkpoint, ignore_errors=True)
-    return seconds
+        return _compute(store, config, config.compute, inputs)[1]
+
+
+def run_here(store: Store, config: RunConfig, compute: Callable[[Context], RunResult]) -> Run:
+    """Return a stored run, or compute it with what no configuration can hold, and store it.
+
+    Parameters
+    ----------
+    store : Store
+        Where it is, or goes.
+    config : RunConfig
+        Names everything that can change the result, such as a digest of the weights of a network.
+    compute : callable
+        Takes the place of `RunConfig.compute`, in this process.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from trueboundary.runs import RunConfig, RunResult, Store, run_here
+    >>> store = Store(tempfile.mkdtemp())
+    >>> run_here(store, RunConfig(), lambda context: RunResult({"answer": 42})).summary
+    {'answer': 42}
+    >>> run_here(store, RunConfig(), lambda context: RunResult({})).summary
+    {'answer': 42}
+    """
+    with store.lock(config):
+        known = store.load(config) if _is_stored(store, config) else None
+        return _compute(store, config, compute, {})[0] if known is None else known
+
+
+def _compute(
+    store: Store,
+    config: RunConfig,
+    compute: Callable[[Context], RunResult],
+    inputs: dict[str, Run],
+) -> tuple[Run, float]:
+    """Compute a run of which this process has the lock, and store it; return the seconds, too."""
+    checkpoint = store.checkpoint(config)
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    start, start_cpu = time.monotonic(), time.process_time()
+    result = compute(Context(inputs, checkpoint, _progress_writer(checkpoint)))
+    seconds = time.monotonic() - start
+    info = {
+        "started": started,
+        "seconds": round(seconds, 3),
+        # What the run costs on a machine that is doing nothing else.
+        "cpu_seconds": round(time.process_time() - start_cpu, 3),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        # Equal bits need equal versions and an equal number of threads.
+        "threads": {name: os.environ.get(name, "not set") for name in THREAD_VARIABLES},
+        "versions": {name: _version(name) for name in _RECORDED_PACKAGES},
+    }
+    run = store.save(config, result, info)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    return run, seconds
 
 
 def execute(
