@@ -177,9 +177,7 @@ class Leaderboard:
 
     def __str__(self) -> str:
         """Return the table of attacks, at most 80 columns wide but for long names."""
-        rows: list[tuple[str, ...]] = [
-            ("attack", "near", "p90", "excess", "queries", "found", "false")
-        ]
+        rows: list[tuple[str, ...]] = [("   attack", *_COLUMNS)]
         rows += [
             _row(f"{place:2d} {standing.name}", values)
             for place, (standing, values) in enumerate(self.ranked(), 1)
@@ -213,18 +211,7 @@ class Leaderboard:
 
     def to_markdown(self) -> str:
         """Return the table of attacks, and of members with the best three, as Markdown."""
-        head = (
-            "attack",
-            "version",
-            "near",
-            "p90",
-            "excess",
-            "queries",
-            "found",
-            "false",
-            "seconds",
-        )
-        lines = _markdown_head(head)
+        lines = _markdown_head(("#", "attack", "version", *_COLUMNS, "seconds"))
         for place, (standing, values) in enumerate(self.ranked(), 1):
             name, *rest = _row(standing.name, values)
             cells = [str(place), f"`{name}`", standing.version, *rest, f"{values['seconds']:,.0f}"]

@@ -24,7 +24,7 @@ from trueboundary.plurals import plural
 
 if TYPE_CHECKING:
     from trueboundary.audits import FoundAttack, Leaderboard
-    from trueboundary.runs import Store
+    from trueboundary.runs import RunConfig, Store
 
 EPILOG = (
     "[bold]Example[/]\n\n  trueboundary audit attack mine.py:attack DDN --members linear,digits-0-6"
@@ -56,11 +56,13 @@ def attack(
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all points.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 1,
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            parser=path, help="Folder of finished runs: what is there is not computed again."
+            parser=path,
+            help="Folder of finished runs, results/attacks unless given: what is there is not "
+            "computed again.",
         ),
-    ] = Path("results/attacks"),
+    ] = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", parser=path, help="Write the leaderboard as JSON.")
     ] = None,
@@ -88,6 +90,7 @@ def attack(
     from trueboundary.audits import find_attacks, names_of_members, stored_leaderboard
     from trueboundary.runs import Store
 
+    out = Path("results/attacks") if out is None else out
     for file in (as_json, figure, page):
         if file is not None and not file.absolute().parent.is_dir():
             raise UserError(f"there is no folder {file.absolute().parent} to write {file.name} to")
@@ -132,9 +135,9 @@ def attack(
 
 def _run(found: list[FoundAttack], out: Path, workers: int, settings: dict[str, Any]) -> list[str]:
     """Run what is not stored yet, and say what failed."""
-    from trueboundary.audits import plan_trials
+    from trueboundary.audits import MemberTruth, plan_trials
     from trueboundary.cli.progress import show_progress
-    from trueboundary.runs import Store, execute, worker_pool
+    from trueboundary.runs import Group, Store, execute, worker_pool
 
     store = Store(out)
     store.clean()
@@ -144,7 +147,13 @@ def _run(found: list[FoundAttack], out: Path, workers: int, settings: dict[str, 
         worker_pool(workers) as pool,
         show_progress(Console(stderr=True), words) as report,
     ):
-        failures = execute(goals, store, pool, n_workers=workers, on_progress=report)
+        # The members on which attacks take least go first: there is soon something to show.
+        by_member: dict[str, list[RunConfig]] = {}
+        for config in goals:
+            known = config if isinstance(config, MemberTruth) else config.known
+            by_member.setdefault(known.member, []).append(config)
+        groups = [Group(tuple(runs), len(runs)) for runs in by_member.values()]
+        failures = execute(goals, store, pool, n_workers=workers, groups=groups, on_progress=report)
     # Runs that fail alike are many: each reason is told once.
     reasons = Counter(failure.message.partition("\n")[0] for failure in failures)
     sentences = [f"{plural(n, 'run')} failed: {why}" for why, n in reasons.items()]

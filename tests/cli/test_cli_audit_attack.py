@@ -1,0 +1,106 @@
+"""The command that judges attacks: a first table, one sentence for what is wrong, nothing twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from trueboundary.cli import main
+
+MINE = """
+import torch
+calls = []
+
+def attack(model, x, y):
+    leaf = x.clone().requires_grad_()
+    logits = model(leaf)
+    gap = (logits[:, 1] - logits[:, 0]).abs()
+    (gradient,) = torch.autograd.grad(gap.sum(), leaf)
+    step = gap[:, None] * gradient / gradient.square().sum(1, keepdim=True)
+    return (leaf - 1.0001 * step).detach()
+
+def itself(model, x, y):
+    return x
+
+def crash(model, x, y):
+    raise RuntimeError("no luck | at\\n all")
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(MINE)
+    return tmp_path
+
+
+def test_an_attack_of_ones_own_is_judged_kept_and_shown(here, capsys) -> None:
+    words = ["audit", "attack", "mine.py:attack", "mine.py:itself", "mine.py:crash", "DeepFool"]
+    words += ["--members", "linear,ellipsoid-bulk", "--points", "3", "--out", "runs"]
+    page = here / "page.md"
+    page.write_text("# Board\n\n<!-- leaderboard: begin -->\n<!-- leaderboard: end -->\nend\n")
+    files = ["--json", "board.json", "--figure", "board.png", "--page", "page.md"]
+    assert main([*words, *files]) == 0
+    shown = capsys.readouterr()
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert "mine.py:attack   1/2" in shown.out
+    assert "0%" in shown.out
+    record = json.loads((here / "board.json").read_text())
+    assert record["schema"] == "1.0"
+    mine = {a["name"]: a for a in record["attacks"]}["mine.py:attack"]
+    assert (here / "board.png").read_bytes().startswith(b"\x89PNG")
+    text = page.read_text()
+    assert text.startswith("# Board\n")
+    assert "no luck \\| at all" in text
+    assert text.endswith("end\n")
+
+    runs = {p.name: p.stat().st_mtime_ns for p in (here / "runs" / "runs").iterdir()}
+    assert len(runs) == 2 + 4 * 2
+    assert main([*words, "--stored"]) == 0
+    assert capsys.readouterr().out == shown.out
+    assert main(words) == 0
+    assert runs == {p.name: p.stat().st_mtime_ns for p in (here / "runs" / "runs").iterdir()}
+    capsys.readouterr()
+
+    assert main(["audit", "attack", "--check", "board.json"]) == 0
+    assert "mine.py:attack   1/2" in capsys.readouterr().out
+    mine["members"]["linear"]["distance"][0] /= 2
+    (here / "cheat.json").write_text(json.dumps(record))
+    assert main(["audit", "attack", "--check", "cheat.json"]) == 2
+    assert "none is nearer than" in capsys.readouterr().err
+    mine["members"]["linear"]["distance"][0] *= 2
+    record["members"]["linear"]["lower"] = [v / 2 for v in record["members"]["linear"]["lower"]]
+    (here / "cheat.json").write_text(json.dumps(record))
+    assert main(["audit", "attack", "--check", "cheat.json"]) == 2
+    assert "other proven distances" in capsys.readouterr().err
+
+
+def test_a_single_attack_is_told_member_by_member(here, capsys) -> None:
+    words = ["audit", "attack", "mine.py:itself", "--members", "linear", "--points", "2"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "linear" in out
+    assert "0/2" in out
+    assert "linear: 2 x" in out
+    assert (here / "results" / "attacks" / "runs").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["DDM"], "did you mean 'DDN'"),
+        (["mine.py:none"], "has no 'none'"),
+        (["none.py:attack"], "there is no file none.py"),
+        (["DDN", "--members", "linaer"], "did you mean 'linear'"),
+        (["DDN", "--json", "nowhere/board.json"], "there is no folder"),
+        (["DDN", "--page", "mine.py"], "<!-- leaderboard: begin -->"),
+        (["--check", "mine.py"], "no JSON of a leaderboard"),
+        (["--check", "nothing.json"], "nothing.json"),
+        (["foolbox:DDM-100"], "DDN-100"),
+    ],
+)
+def test_what_can_be_known_is_said_before_the_work(here, capsys, words, sentence) -> None:
+    assert main(["audit", "attack", *words, "--out", "runs"]) == 2
+    error = capsys.readouterr().err
+    assert sentence in " ".join(error.split())
+    assert not (here / "runs" / "runs").exists()
