@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -150,6 +151,25 @@ def test_points_outside_of_the_box_do_not_count() -> None:
     assert np.isinf(trial.distance).all()
     assert trial.n_false == 3
     assert "domain" in next(iter(trial.reasons))
+
+
+def test_nobody_undercuts_the_truth_a_hair_outside_of_the_domain() -> None:
+    for name in ("linear-box", "linear-sphere"):
+        known = member(name, 3)
+        good = NearestError()(known.classifier, known.x, known.y, domain=known.domain).x_adv
+
+        def cheats(model, x, y, good=good, sphere=name == "linear-sphere"):
+            return good * (1 + 5e-6) if sphere else torch.where(good >= 1, good + 5e-6, good)
+
+        trial = try_attack(as_attack(cheats), known)
+        assert (trial.distance >= known.find_truth().lower * (1 - 1e-9)).all()
+
+
+def test_the_order_of_points_changes_nothing_of_ours() -> None:
+    known = member("gaussians-two", 5)
+    turned = replace(known, x=known.x.flip(0), y=known.y.flip(0))
+    one, two = (try_attack(NearestError(), m).distance for m in (known, turned))
+    assert two[::-1] == pytest.approx(one, rel=1e-6)
 
 
 def test_what_was_found_before_a_crash_is_kept() -> None:
@@ -303,6 +323,7 @@ def test_a_board_is_the_same_after_json() -> None:
     [
         (lambda r: r.update(schema="9.0"), "schema"),
         (lambda r: r.update(n_points=10**9), "n_points"),
+        (lambda r: r["members"]["relu-wide"].update(known=[0.1] * 3), "nearer than what is proven"),
         (lambda r: r.update(attacks={}), "list"),
         (lambda r: r["members"].update(moon=r["members"]["linear"]), "no member 'moon'"),
         (lambda r: r["members"]["linear"].update(exact=1), "true or false"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections import Counter
@@ -126,11 +127,15 @@ class Leaderboard:
 
     def nearest(self, member: str) -> Floats:
         """Return distances of the nearest errors known of a member, by anyone, ``(n,)``."""
-        truth = self.members[member].truth
-        if truth.exact:
-            return truth.known
-        found = [s.trials[member].distance for s in self.standings if member in s.trials]
-        nearest: Floats = np.minimum.reduce([truth.known, *found])
+        return self._nearest[member]
+
+    @functools.cached_property
+    def _nearest(self) -> dict[str, Floats]:
+        nearest = {}
+        for name, known in self.members.items():
+            found = [s.trials[name].distance for s in self.standings if name in s.trials]
+            everyone = [] if known.truth.exact else found
+            nearest[name] = np.minimum.reduce([known.truth.known, *everyone])
         return nearest
 
     def score(self, standing: Standing, member: str) -> Score | None:
@@ -214,7 +219,13 @@ class Leaderboard:
         lines = _markdown_head(("#", "attack", "version", *_COLUMNS, "seconds"))
         for place, (standing, values) in enumerate(self.ranked(), 1):
             name, *rest = _row(standing.name, values)
-            cells = [str(place), f"`{name}`", standing.version, *rest, f"{values['seconds']:,.0f}"]
+            cells = [
+                str(place),
+                f"`{_cell(name)}`",
+                _cell(standing.version),
+                *rest,
+                f"{values['seconds']:,.0f}",
+            ]
             lines.append("| " + " | ".join(cells) + " |")
         lines += ["", *self._members_markdown(), "", *self._failures_markdown(), ""]
         return "\n".join(lines)
@@ -230,14 +241,16 @@ class Leaderboard:
                     counts[why] += n
                     where.setdefault(why, []).append(name)
             for why, n in counts.most_common():
-                cells = (f"`{standing.name}`", _cell(why), str(n), ", ".join(where[why]))
+                cells = (f"`{_cell(standing.name)}`", _cell(why), str(n), ", ".join(where[why]))
                 lines.append("| " + " | ".join(cells) + " |")
         return lines
 
     def _members_markdown(self) -> list[str]:
         shown = [standing for standing, _ in self.ranked()]
         best = shown[:3] + [s for s in shown[3:] if s.name == "NearestError"]
-        lines = _markdown_head(("member", "what", "distance", *(f"`{s.name}`" for s in best)))
+        lines = _markdown_head(
+            ("member", "what", "distance", *(f"`{_cell(s.name)}`" for s in best))
+        )
         for name in self.members:
             truth = self.members[name].truth
             low, high = np.median(truth.lower), np.median(self.nearest(name))
@@ -502,6 +515,8 @@ def _read(record: Any) -> Leaderboard:
         if not isinstance(exact, bool):
             raise ValueError(f"expected 'exact' of {name} to be true or false.")
         lower, known = (_distances(part, what, name, n) for what in ("lower", "known"))
+        if not (lower <= known * (1 + _ROUNDING)).all():
+            raise ValueError(f"the nearest error known of {name} is nearer than what is proven.")
         members[name] = Known(Truth(lower, known, exact), _text(part, "points", 64))
     standings = []
     attacks = record.get("attacks")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -183,7 +184,7 @@ def _checked(files: list[Path]) -> Leaderboard:
         made = member(name, whole.n_points, whole.seed)
         truths[name] = Known(made.find_truth(), made.digest)
     whole.check_members(truths)
-    return whole
+    return replace(whole, members=truths)
 
 
 def _show(board: Leaderboard) -> None:
