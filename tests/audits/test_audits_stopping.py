@@ -140,7 +140,7 @@ def test_an_audit_asks_for_no_more_points_than_fit(monkeypatch):
 def test_first_numbers_come_first():
     told, steps = [], []
     audit(Net(), PROBLEM, tell=told.append, progress=lambda *step: steps.append(step), **OPTIONS)
-    assert told[0].startswith("error rates: 0 ")
+    assert told[0].startswith("error rates of the classes: 0: ")
     assert "medians of the first 4 points" in told[1]
     fractions = [fraction for _, fraction in steps]
     assert fractions == sorted(fractions)

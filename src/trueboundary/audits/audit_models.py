@@ -361,9 +361,9 @@ class _Audit:
             ),
         )
         shown = ", ".join(
-            f"{name} {rate_words(rate)}" for name, rate in zip(self._names(), rates, strict=True)
+            f"{name}: {rate_words(rate)}" for name, rate in zip(self._names(), rates, strict=True)
         )
-        self.tell(f"error rates: {shown}")
+        self.tell(f"error rates of the classes: {shown}")
         return rates
 
     def _seconds_per_point(self) -> float:
@@ -397,11 +397,11 @@ class _Audit:
             expected = max(expected / 2, (time.monotonic() - started) / (n * n_classes))
             if not rows.start:
                 medians = (
-                    f"{name} {censored_median(walk.column('upper', label)):.3g}"
+                    f"{name}: {censored_median(walk.column('upper', label)):.3g}"
                     for label, name in enumerate(self._names())
                 )
                 first = plural(rows.stop, "point")
-                self.tell(f"errors found at (medians of the first {first}): {', '.join(medians)}")
+                self.tell(f"nearest errors, medians of the first {first}: {', '.join(medians)}")
 
     def _names(self) -> tuple[str, ...]:
         known = getattr(self.problem, "class_names", None)
@@ -434,7 +434,8 @@ class _Audit:
             notes += (f"The budget ended after {each}.",)
         is_image = isinstance(self.problem, ImageProblem)
         shape = self.problem.image_shape if isinstance(self.problem, ImageProblem) else ()
-        self.say("done", 1.0)
+        if not stopped:
+            self.say("done", 1.0)
         return RobustnessCard(
             subject=self.subject.name,
             problem=self.problem.describe(),
@@ -535,7 +536,7 @@ def _optimality(problem: Problem, classes: Sequence[ClassAudit]) -> tuple[float,
     for part in classes:
         log_rate = part.rate.log10 * math.log(10)
         best = math.nan
-        if math.isfinite(log_rate):
+        if math.isfinite(log_rate) and part.n:
             radius = problem.radii[part.label]
             best = caps.mean_distance(problem.dim, log_measure=min(log_rate, 0.0), radius=radius)
         ratios.append(float(part.upper.mean()) / best if best > 0 else math.nan)

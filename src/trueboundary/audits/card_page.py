@@ -25,7 +25,9 @@ from trueboundary.plain_text import printable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["fragment", "page"]
+    from trueboundary.audits.comparisons import Comparison
+
+__all__ = ["comparison_fragment", "comparison_page", "fragment", "page"]
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
@@ -53,11 +55,51 @@ def page(card: RobustnessCard) -> str:
     >>> page(card).startswith("<!doctype html>")
     True
     """
+    return _page(f"Robustness card: {card.subject}", fragment(card))
+
+
+def comparison_page(found: Comparison) -> str:
+    """Return a comparison as an HTML page that needs no other file."""
+    return _page(" and ".join(found.subjects), comparison_fragment(found))
+
+
+def comparison_fragment(found: Comparison) -> str:
+    """Return a comparison as a piece of HTML, with the cards of both classifiers."""
+    lines = "".join(f"<p>{_shown(line)}</p>" for line in str(found).splitlines()[1:])
+    names = f"{found.subjects[0]} and {found.subjects[1]}"
+    verdict = f"{found.verdict}, from {found.n} points."
+    return (
+        f'<div class="tb-card"><h1>{_shown(names)}</h1>'
+        f'<p class="verdict">{_shown(verdict)}</p>{lines}'
+        f"{_image(_pairs(found), 'Distances of the nearest errors of both, point by point')}</div>"
+        + "".join(map(fragment, found.cards))
+    )
+
+
+def _pairs(found: Comparison) -> Figure:
+    """Draw the distances of both classifiers' errors from the same points."""
+    figure, (axes,) = new_figure(width=4.8, height=4.4)
+    parts = [
+        (a.name, a.upper[: min(a.n, b.n)], b.upper[: min(a.n, b.n)])
+        for a, b in zip(*(card.classes for card in found.cards), strict=True)
+    ]
+    pairs = np.concatenate([np.stack(part[1:], axis=1) for part in parts])
+    known = pairs[np.isfinite(pairs).all(axis=1)]
+    most = 1.05 * float(known.max(initial=1e-9))
+    axes.plot([0, most], [0, most], color=COLOURS["truth"], ls="--", label="as far")
+    axes.scatter(known[:, 0], known[:, 1], s=14, color=COLOURS["outer"], alpha=0.7, label="a point")
+    axes.set(xlim=(0, most), ylim=(0, most), xlabel=found.subjects[0], ylabel=found.subjects[1])
+    axes.set_title("distance of the nearest error", fontsize="medium")
+    add_legend(axes)
+    return figure
+
+
+def _page(title: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Robustness card: {_shown(card.subject)}</title><style>{_STYLE}</style></head>"
-        f"<body>{fragment(card)}</body></html>\n"
+        f"<title>{_shown(title)}</title><style>{_STYLE}</style></head>"
+        f"<body>{body}</body></html>\n"
     )
 
 

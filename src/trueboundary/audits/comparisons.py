@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from trueboundary.audits.robustness_card import RobustnessCard
+from trueboundary import __version__
+from trueboundary.audits.robustness_card import SCHEMA, RobustnessCard, save_page, storable
 from trueboundary.theory.intervals import Interval, clopper_pearson, median_interval, t_interval
 
 __all__ = ["Comparison", "compare"]
@@ -39,6 +42,8 @@ class Comparison:
         Its 95 % interval (Clopper-Pearson): the sign test.
     error_rates : tuple of float
         Error rates of both.
+    cards : tuple of RobustnessCard
+        What was found of each.
     """
 
     subjects: tuple[str, str]
@@ -51,6 +56,7 @@ class Comparison:
     farther: float
     farther_interval: Interval
     error_rates: tuple[float, float]
+    cards: tuple[RobustnessCard, RobustnessCard] = field(repr=False)
 
     @property
     def verdict(self) -> str:
@@ -61,6 +67,38 @@ class Comparison:
         if self.median_interval.high < 0:
             return f"{first} is more robust than {second}"
         return f"{first} and {second} do not differ by more than these points can tell"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain values, which JSON can hold, with both cards."""
+        names = [f.name for f in fields(self) if f.name not in ("subjects", "cards")]
+        values: dict[str, Any] = storable(
+            {
+                "schema": SCHEMA,
+                "version": __version__,
+                "subjects": self.subjects,
+                "verdict": self.verdict,
+                **{name: getattr(self, name) for name in names},
+            }
+        )
+        return values | {"cards": [card.to_dict() for card in self.cards]}
+
+    def save(self, file: str | Path) -> Path:
+        """Write the comparison as an HTML page, or as JSON where the name ends so.
+
+        Raises
+        ------
+        ValueError
+            If the name ends otherwise.
+        """
+        from trueboundary.audits.card_page import comparison_page
+
+        return save_page(file, self.to_dict, lambda: comparison_page(self))
+
+    def _repr_html_(self) -> str:
+        """Return the comparison for a notebook."""
+        from trueboundary.audits.card_page import comparison_fragment
+
+        return comparison_fragment(self)
 
     def __str__(self) -> str:
         """Say the comparison in a few lines of at most 80 columns."""
@@ -132,6 +170,7 @@ def compare(first: RobustnessCard, second: RobustnessCard) -> Comparison:
         farther=n_farther / n_differ if n_differ else math.nan,
         farther_interval=clopper_pearson(n_farther, n_differ) if n_differ else unknown,
         error_rates=(first.error_rate, second.error_rate),
+        cards=(first, second),
     )
 
 

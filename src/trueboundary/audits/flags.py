@@ -114,8 +114,8 @@ def page_of_flag(name: str) -> str:
     name = name.replace("-", " ")
     if name not in FLAGS:
         raise ValueError(
-            f"there is no flag {name!r}{suggested(name, FLAGS)}: expected one of "
-            f"{', '.join(FLAGS)}."
+            f"there is no flag {name!r}; expected one of {', '.join(FLAGS)}"
+            f"{suggested(name, FLAGS)}."
         )
     file = resources.files("trueboundary.audits") / "flag_pages" / f"{name.replace(' ', '-')}.md"
     return file.read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from trueboundary import __version__
 from trueboundary.audits.flags import Flag
 from trueboundary.measure import ErrorRate, rate_values
 from trueboundary.plurals import plural
+from trueboundary.regular_files import write_atomically
 from trueboundary.runs import strict_json
 from trueboundary.theory.intervals import censored_median, clopper_pearson, median_interval
 
@@ -188,7 +190,7 @@ class RobustnessCard:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain values, which JSON can hold; infinity and NaN are None."""
-        values: dict[str, Any] = _storable(self._values())
+        values: dict[str, Any] = storable(self._values())
         return values
 
     def _values(self) -> dict[str, Any]:
@@ -225,19 +227,9 @@ class RobustnessCard:
         ValueError
             If the name ends otherwise.
         """
-        file = Path(file)
-        if file.suffix == ".json":
-            text = strict_json.dumps(self.to_dict())
-        elif file.suffix in (".html", ".htm"):
-            from trueboundary.audits.card_page import page
+        from trueboundary.audits.card_page import page
 
-            text = page(self)
-        else:
-            raise ValueError(f"expected a file .html or .json, got {file}.")
-        draft = file.with_name(f".{file.name}.part")
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(file)
-        return file
+        return save_page(file, self.to_dict, lambda: page(self))
 
     def __str__(self) -> str:
         """Tell the card in at most 80 columns."""
@@ -266,6 +258,18 @@ class RobustnessCard:
             lines += ["", "No red flags."]
         lines += ["", *_wrapped(f"Distances: {self.method}.")]
         return lines + [line for note in self.notes for line in _wrapped(note)]
+
+
+def save_page(
+    file: str | Path, values: Callable[[], dict[str, Any]], page: Callable[[], str]
+) -> Path:
+    """Write values as JSON or a page as HTML, as the name ends; whole or not at all."""
+    file = Path(file)
+    if file.suffix not in (".json", ".html", ".htm"):
+        raise ValueError(f"expected a file .html or .json, got {file}.")
+    text = strict_json.dumps(values()) if file.suffix == ".json" else page()
+    write_atomically(file, text.encode())
+    return file
 
 
 def problem_words(description: dict[str, Any]) -> str:
@@ -351,12 +355,12 @@ def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, 80)
 
 
-def _storable(values: Any) -> Any:
+def storable(values: Any) -> Any:
     """Return values as JSON has them: lists for arrays, None for what it has no number for."""
     if isinstance(values, dict):
-        return {name: _storable(value) for name, value in values.items()}
+        return {name: storable(value) for name, value in values.items()}
     if isinstance(values, (list, tuple, np.ndarray)):
-        return [_storable(value) for value in values]
+        return [storable(value) for value in values]
     if isinstance(values, (float, np.floating)):
         return float(values) if math.isfinite(values) else None
     return values

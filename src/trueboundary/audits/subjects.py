@@ -229,6 +229,7 @@ def load_problem(where: str | Path | Problem) -> Problem:
     if dim != text and dim.isdecimal():
         return ConcentricSpheres(int(dim))
     if Path(text).is_dir():
+        _check_folder(Path(text))
         found = load_dataset(text)
         if found.is_private:  # which folders of earlier versions say in their card alone
             found.problem.report["private"] = True
@@ -241,6 +242,24 @@ def load_problem(where: str | Path | Problem) -> Problem:
         f"there is no problem {text!r}{nearest(text, known)}: expected spheres, the folder of a "
         f"data set (trueboundary dataset make), or one of {', '.join(known)}."
     )
+
+
+def _check_folder(folder: Path) -> None:
+    """Say of a folder of images what makes a problem of it."""
+    if (folder / "card.json").exists():
+        return
+    classes = [entry for entry in folder.iterdir() if entry.is_dir()]
+    make = f"trueboundary dataset make {folder} --out DIR"
+    if len(classes) == 1:
+        raise ValueError(
+            f"{folder} has one class, {classes[0].name}, and no problem has fewer than two; sort "
+            f"the images into subfolders named after their classes, then '{make}'."
+        )
+    if classes:
+        raise ValueError(
+            f"{folder} holds no data set, though subfolders; if these are classes of images, make "
+            f"one with '{make}'."
+        )
 
 
 def named_object(what: str) -> Any:

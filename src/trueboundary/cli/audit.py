@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trueboundary.cli import audit_attack, audit_training
-from trueboundary.cli.errors import LARGEST_SEED, UserError, user_errors
+from trueboundary.cli.errors import (
+    LARGEST_SEED,
+    UserError,
+    check_folder,
+    complain,
+    stop,
+    user_errors,
+)
 from trueboundary.cli.paths import path as path_option
 from trueboundary.cli.typed_commands import Command
 from trueboundary.plain_text import printable, printable_lines
+
+if TYPE_CHECKING:
+    from trueboundary.audits import Comparison, RobustnessCard, Subject
+    from trueboundary.problems import Problem
 
 app = typer.Typer(
     name="audit",
@@ -20,6 +33,41 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+
+_WHAT = (
+    "module:name or file.py:name of a network or of a function that makes one, a TorchScript (.pt) "
+    "or torch.export (.pt2) file, a scikit-learn classifier in a file of skops (.skops), an ONNX "
+    "file (.onnx), or a name of the zoo. All but the last three run the code that they name or "
+    "hold."
+)
+_OUTPUTS = "What it returns: logit, probability or log_probability."
+_CLASSES = "Those of its classes that the problem has, such as 0,6."
+_WEIGHTS = "A safetensors file with the network's state."
+
+ProblemName = Annotated[
+    str, typer.Option(help="spheres, digits, the folder of a data set, or a problem of the zoo.")
+]
+Weights = Annotated[Path | None, typer.Option(parser=path_option, help=_WEIGHTS)]
+Points = Annotated[
+    int, typer.Option(min=2, help="Points per class from which the nearest error is sought.")
+]
+Budget = Annotated[float | None, typer.Option(help="Seconds that a whole audit may take.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all points.")]
+Norm = Annotated[str, typer.Option(help="l2, the only norm in which the truth is known.")]
+Private = Annotated[
+    bool,
+    typer.Option("--private", help="Keep pictures of the points off the card, as of faces always."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        parser=path_option, help="A folder that keeps what is finished: the same command goes on."
+    ),
+]
+Html = Annotated[
+    Path | None, typer.Option(parser=path_option, help="Write the card as one HTML page.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a card.")]
 
 
 @app.callback()
@@ -38,81 +86,42 @@ app.command("training", cls=Command, epilog=audit_training.EPILOG)(audit_trainin
     cls=Command,
     epilog="[bold]Example[/]\n\n  trueboundary audit model mnist-0-6-symmetric-cnn "
     "--problem mnist-0-6-symmetric --html card.html\n\n"
-    "  trueboundary audit model mine.py:network --problem digits --budget 60",
+    "  trueboundary audit model mine.py:network --problem digits --budget 60 --out audits",
 )
 def model(
-    what: Annotated[
-        str,
-        typer.Argument(
-            metavar="WHAT",
-            help="module:name or file.py:name of a network or of a function that makes one, a "
-            "TorchScript (.pt) or torch.export (.pt2) file, a scikit-learn classifier in a file of "
-            "skops (.skops), an ONNX file (.onnx), or a name of the zoo. All but the last three "
-            "run the code that they name or hold.",
-        ),
-    ],
-    problem: Annotated[
-        str,
-        typer.Option(help="spheres, digits, the folder of a data set, or a problem of the zoo."),
-    ],
-    weights: Annotated[
-        Path | None,
-        typer.Option(parser=path_option, help="A safetensors file with the network's state."),
-    ] = None,
-    outputs: Annotated[
-        str, typer.Option(help="What it returns: logit, probability or log_probability.")
-    ] = "logit",
-    classes: Annotated[
-        str | None, typer.Option(help="Those of its classes that the problem has, such as 0,6.")
-    ] = None,
-    n_points: Annotated[
-        int, typer.Option(min=2, help="Points per class from which the nearest error is sought.")
-    ] = 100,
-    budget: Annotated[
-        float | None, typer.Option(help="Seconds that the search for nearest errors may take.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all points.")] = 0,
-    private: Annotated[
-        bool, typer.Option("--private", help="Keep pictures of the points off the card.")
-    ] = False,
-    html: Annotated[
-        Path | None, typer.Option(parser=path_option, help="Write the card as one HTML page.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a card.")] = False,
+    what: Annotated[str, typer.Argument(metavar="WHAT", help=_WHAT)],
+    problem: ProblemName,
+    weights: Weights = None,
+    outputs: Annotated[str, typer.Option(help=_OUTPUTS)] = "logit",
+    classes: Annotated[str | None, typer.Option(help=_CLASSES)] = None,
+    n_points: Points = 100,
+    budget: Budget = None,
+    seed: Seed = 0,
+    norm: Norm = "l2",
+    private: Private = False,
+    out: Out = None,
+    html: Html = None,
+    as_json: Json = False,
 ) -> None:
     """Say how often a network errs, how nearly, and whether data or learning is why."""
-    from trueboundary.audits import audit, load_problem, load_subject
-    from trueboundary.classifiers import as_classifier
-    from trueboundary.runs import strict_json
+    from trueboundary.audits import load_problem
 
-    if html is not None and not html.absolute().parent.is_dir():
-        raise UserError(f"there is no folder {html.absolute().parent} to write {html.name} to")
-    with user_errors((ValueError, TypeError, OSError, RuntimeError, ImportError)):
+    _check_places(out, html)
+    with _mistakes():
         known = load_problem(problem)
-        subject = load_subject(what, weights=weights, problem=known)
-        if outputs != "logit" or classes is not None:
-            adapted = as_classifier(
-                subject.classifier,
-                outputs=outputs,  # type: ignore[arg-type]
-                classes=None if classes is None else _numbers(classes),
-            )
-            subject = replace(subject, classifier=adapted)
-        for note in subject.notes:
-            typer.echo(printable(note), err=True)
-        card = audit(
-            subject,
-            known,
-            n_points=n_points,
-            budget=budget,
-            seed=seed,
-            private=private,
-            progress=_say,
-        )
-        if html is not None:
+        subject = _subject(what, known, weights, outputs, classes)
+    with _interrupts(out):
+        card = _audited(
+            subject, known, n_points=n_points, budget=budget, seed=seed, norm=norm,
+            private=private or None, store=out,
+        )  # fmt: skip
+    if html is not None:
+        with _mistakes():
             card.save(html)
-    typer.echo(strict_json.dumps(card.to_dict()) if as_json else printable_lines(str(card)))
+    _show(card, as_json)
     if html is not None:
         typer.echo(f"Card: {printable(str(html))}", err=as_json)
+    _end(card)
 
 
 @app.command(
@@ -124,35 +133,149 @@ def model(
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="As for [bold]audit model[/].")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
-    problem: Annotated[
-        str,
-        typer.Option(help="spheres, digits, the folder of a data set, or a problem of the zoo."),
-    ],
-    n_points: Annotated[
-        int, typer.Option(min=2, help="Points per class from which the nearest error is sought.")
-    ] = 100,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all points.")] = 0,
+    problem: ProblemName,
+    weights_a: Weights = None,
+    weights_b: Weights = None,
+    outputs_a: Annotated[str, typer.Option(help=_OUTPUTS)] = "logit",
+    outputs_b: Annotated[str, typer.Option(help=_OUTPUTS)] = "logit",
+    classes_a: Annotated[str | None, typer.Option(help=_CLASSES)] = None,
+    classes_b: Annotated[str | None, typer.Option(help=_CLASSES)] = None,
+    n_points: Points = 100,
+    budget: Budget = None,
+    seed: Seed = 0,
+    norm: Norm = "l2",
+    private: Private = False,
+    out: Out = None,
+    html: Html = None,
+    as_json: Json = False,
 ) -> None:
     """Say which of two networks is the more robust, from the same points."""
-    from trueboundary.audits import audit, load_problem, load_subject
     from trueboundary.audits import compare as compared
+    from trueboundary.audits import load_problem
 
-    with user_errors((ValueError, TypeError, OSError, RuntimeError, ImportError)):
+    _check_places(out, html)
+    with _mistakes():
         known = load_problem(problem)
-        subjects = [load_subject(what, problem=known) for what in (first, second)]
-        cards = []
-        for subject in subjects:
-            for note in subject.notes:
-                typer.echo(printable(note), err=True)
-            typer.echo(f"auditing {printable(subject.name)} ...", err=True)
+        subjects = [
+            _subject(first, known, weights_a, outputs_a, classes_a),
+            _subject(second, known, weights_b, outputs_b, classes_b),
+        ]
+    cards = []
+    for subject in subjects:
+        typer.echo(f"auditing {printable(subject.name)} ...", err=True)
+        with _interrupts(out):
             cards.append(
-                audit(
-                    subject, known, n_points=n_points, seed=seed,
-                    progress=_say,
+                _audited(
+                    subject, known, n_points=n_points, budget=budget, seed=seed, norm=norm,
+                    private=private or None, store=out,
                 )
             )  # fmt: skip
+    for card in cards:
+        if card.stopped and not card.settings["n_points"]:  # there is nothing to compare
+            _show(card, as_json)
+            _end(card)
+    with _mistakes():
         found = compared(*cards)
-    typer.echo(printable_lines(str(found)))
+        if html is not None:
+            found.save(html)
+    _show(found, as_json)
+    if html is not None:
+        typer.echo(f"Comparison: {printable(str(html))}", err=as_json)
+    for card in cards:
+        _end(card)
+
+
+@app.command(
+    "flag",
+    cls=Command,
+    epilog="[bold]Example[/]\n\n  trueboundary audit flag gradient-masking",
+)
+def flag(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Of a red flag; all are listed without.")
+    ] = None,
+) -> None:
+    """Say what a red flag means, how it is seen and what to do."""
+    from trueboundary.audits.flags import FLAGS, page_of_flag
+
+    if name is None:
+        typer.echo("\n".join(FLAGS))
+        return
+    with _mistakes():
+        typer.echo(page_of_flag(name).strip())
+
+
+def _check_places(out: Path | None, html: Path | None) -> None:
+    """Refuse places that cannot be written to, before anything is measured."""
+    if html is not None and not html.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {html.absolute().parent} to write {html.name} to")
+    if html is not None and html.suffix not in (".html", ".htm"):
+        raise UserError(f"expected --html FILE.html, got {html}")
+    if out is not None:
+        check_folder(out)
+
+
+@contextmanager
+def _mistakes() -> Iterator[None]:
+    with user_errors((ValueError, TypeError, OSError, RuntimeError, ImportError)):
+        yield
+
+
+@contextmanager
+def _interrupts(out: Path | None) -> Iterator[None]:
+    """Say after Ctrl-C what is kept."""
+    try:
+        with _mistakes():
+            yield
+    except KeyboardInterrupt:
+        kept = "nothing was kept; with --out DIR what is finished is"
+        if out is not None:
+            kept = f"what is finished is in {out}, and the same command goes on from there"
+        stop(f"stopped; {kept}", 130)
+
+
+def _subject(
+    what: str, problem: Problem, weights: Path | None, outputs: str, classes: str | None
+) -> Subject:
+    """Return what is to be audited, as it is to be taken, after saying what is to be known."""
+    from trueboundary.audits import load_subject
+    from trueboundary.classifiers import as_classifier
+
+    subject = load_subject(what, weights=weights, problem=problem)
+    for note in subject.notes:
+        typer.echo(printable(note), err=True)
+    if outputs == "logit" and classes is None:
+        return subject
+    adapted = as_classifier(
+        subject.classifier,
+        outputs=outputs,  # type: ignore[arg-type]
+        classes=None if classes is None else _numbers(classes),
+    )
+    return replace(subject, classifier=adapted, identity=f"{subject.identity} {outputs} {classes}")
+
+
+def _audited(subject: Subject, problem: Problem, **options: Any) -> RobustnessCard:
+    """Return the card of a classifier, showing how far it is and the first numbers."""
+    from rich.console import Console
+
+    from trueboundary.audits import audit
+    from trueboundary.cli.progress import show_steps
+
+    with show_steps(Console(stderr=True)) as (progress, tell):
+        return audit(subject, problem, progress=progress, tell=tell, **options)
+
+
+def _show(found: RobustnessCard | Comparison, as_json: bool) -> None:
+    from trueboundary.runs import strict_json
+
+    typer.echo(strict_json.dumps(found.to_dict()) if as_json else printable_lines(str(found)))
+
+
+def _end(card: RobustnessCard) -> None:
+    """End with status 1 where a classifier stopped half-way."""
+    if card.stopped:
+        complain(f"{card.subject} stopped half-way: {card.stopped}")
+        raise typer.Exit(1)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -160,7 +283,3 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"--classes takes numbers such as 0,6, got {text!r}") from None
-
-
-def _say(what: str, fraction: float) -> None:
-    typer.echo(f"{fraction:4.0%}  {what} ...", err=True)

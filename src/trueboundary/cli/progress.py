@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from trueboundary.plain_text import printable
 from trueboundary.plurals import plural
 from trueboundary.report.words import duration
 from trueboundary.runs import Progress
@@ -39,6 +40,56 @@ def show_progress(
 
         display.update(Text("starting the workers"), refresh=True)
         yield report
+
+
+@contextmanager
+def show_steps(
+    console: Console,
+) -> Iterator[tuple[Callable[[str, float], None], Callable[[str], None]]]:
+    """Show the steps of one piece of work while the block runs, and what it tells meanwhile.
+
+    Yields
+    ------
+    tuple of callables
+        ``progress(what, fraction)``, and ``tell(line)`` for what stays to be read.
+    """
+    started = time.monotonic()
+
+    def tell(line: str) -> None:
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+    if not console.is_terminal:
+        last: list[tuple[float, str]] = [(float("-inf"), "")]
+
+        def write(what: str, fraction: float) -> None:
+            now, (moment, before) = time.monotonic(), last[0]
+            step = what.partition(":")[0]
+            if step == before and now - moment < LINE_INTERVAL:
+                return
+            last[0] = (now, step)
+            tell(f"{100.0 * fraction:3.0f} %  {what} | {_times(now - started, fraction)}")
+
+        yield write, tell
+        return
+    with Live(console=console, transient=True, auto_refresh=False) as display:
+
+        def draw(what: str, fraction: float) -> None:
+            line = Table.grid(padding=(0, 2, 0, 0))
+            bar = ProgressBar(total=1.0, completed=fraction, width=24)
+            times = _times(time.monotonic() - started, fraction)
+            line.add_row(Text(f"{100.0 * fraction:3.0f} %", style="bold"), bar, Text(times))
+            below = Text(f"  {what}", no_wrap=True, overflow="ellipsis", style="dim")
+            display.update(Group(line, below), refresh=True)
+
+        yield draw, tell
+
+
+def _times(elapsed: float, fraction: float) -> str:
+    """Return the time so far and what is expected to be left, at the same pace."""
+    if fraction < 0.1:
+        return f"{duration(elapsed)} so far"
+    left = elapsed * (1.0 - fraction) / fraction
+    return f"{duration(elapsed)} so far, about {duration(left)} left"
 
 
 def picture(state: Progress, names: Mapping[str, str]) -> Group:
