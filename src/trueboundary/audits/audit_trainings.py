@@ -19,7 +19,7 @@ from trueboundary import __version__
 from trueboundary._checks import check_integer
 from trueboundary.audits.audit_models import audit
 from trueboundary.audits.comparisons import compare
-from trueboundary.audits.robustness_card import RobustnessCard, _storable, problem_words
+from trueboundary.audits.robustness_card import RobustnessCard, problem_words, storable
 from trueboundary.audits.stored_cards import card_from_plain, card_to_plain
 from trueboundary.audits.subjects import load_problem
 from trueboundary.audits.training_methods import (
@@ -217,7 +217,7 @@ class TrainingAudit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the table and the cards as plain values; infinity and NaN are None."""
-        values: dict[str, Any] = _storable(
+        values: dict[str, Any] = storable(
             {
                 "schema": TRAINING_SCHEMA,
                 "version": __version__,
