@@ -103,7 +103,7 @@ _ROWS = (
         "L2BrendelBethgeAttack",
         "Brendel-Bethge",
         "Brendel et al. 2019, arXiv:1907.01003",
-        {"steps": 100},
+        {"steps": 100, "lr": 0.1},  # the default lr of .001 needs ten times as many steps
         batch_size=1,
     ),
     Peer(
