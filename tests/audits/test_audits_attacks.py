@@ -385,6 +385,19 @@ def test_runs_of_a_store_give_the_board_that_memory_gives(tmp_path) -> None:
             assert standing.trials[name].queries == other.trials[name].queries
 
 
+def test_runs_on_other_points_are_not_mixed(tmp_path) -> None:
+    store, found = Store(tmp_path), find_attacks(["DeepFool"])
+    settings = {"members": ["linear"], "n_points": 2, "seed": 0}
+    for config in plan_trials(found, **settings):
+        run_one(str(tmp_path), config)
+    run = store.load(plan_trials(found, **settings)[1])
+    store.discard(plan_trials(found, **settings)[1])
+    changed = replace(run.result, summary=run.summary | {"points": "elsewhere"})
+    store.save(plan_trials(found, **settings)[1], changed, {})
+    with pytest.raises(ValueError, match="other points"):
+        stored_leaderboard(found, store, **settings)
+
+
 def test_an_nn_module_is_no_attack() -> None:
     with pytest.raises(ValueError, match=r"three arguments|takes"):
         as_attack(nn.Identity().forward, "forward")

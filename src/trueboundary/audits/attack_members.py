@@ -297,7 +297,7 @@ def _gaussians(name: str, n: int, seed: int, *, covariances: int) -> Member:
     )  # fmt: skip
 
 
-def _network(seed: int, dim: int, n_hidden: int, scale: float) -> nn.Sequential:
+def _network(seed: int, dim: int, n_hidden: int) -> nn.Sequential:
     """Return a random network with one hidden layer of ReLUs."""
     draw = partial(torch.randn, generator=_generator(seed + 1), dtype=torch.float64)
     first, last = (
@@ -306,25 +306,26 @@ def _network(seed: int, dim: int, n_hidden: int, scale: float) -> nn.Sequential:
     )
     network = nn.Sequential(first, nn.ReLU(), last).requires_grad_(False)
     first.weight[:], first.bias[:] = draw(n_hidden, dim) / dim**0.5, draw(n_hidden) / 2
-    last.weight[:] = draw(1, n_hidden) / n_hidden**0.5
-    sample = scale * draw(512, dim)
-    last.bias[:] = -network(sample).median()  # both classes are as frequent
+    last.weight[:], last.bias[:] = draw(1, n_hidden) / n_hidden**0.5, 0.0
+    last.bias[:] = -network(draw(512, dim)).median()  # both classes are as frequent
     return network
 
 
 def _relu_exact(name: str, n: int, seed: int) -> Member:
-    network = _network(seed, 20, 10, 1.0)
+    network = _network(seed, 20, 10)
     x = torch.randn(2 * n, 20, generator=_generator(seed))
     y = (network(x.double()).squeeze(1) > 0).long()
 
     def truth(x: Tensor, y: Tensor) -> Truth:
-        return _exact(nearest_of_pieces(network, x.double().numpy(), y.numpy()))
+        return _exact(nearest_of_pieces(network, x.double().numpy(), y.numpy())[0])
 
     return _right(name, _InDouble(network), (x, y), Space(), n, truth)
 
 
-def nearest_of_pieces(network: nn.Sequential, x: Floats, y: npt.NDArray[np.int64]) -> Floats:
-    r"""Return exact distances ``(n,)`` from points to the errors of ``Linear, ReLU, Linear``.
+def nearest_of_pieces(
+    network: nn.Sequential, x: Floats, y: npt.NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    r"""Return exact distances ``(n,)`` to the errors of ``Linear, ReLU, Linear``, and the nearest.
 
     The network is linear wherever the same hidden units are active. Errors of such a piece are a
     polyhedron, and the nearest of them is a least-distance problem,
@@ -341,7 +342,7 @@ def nearest_of_pieces(network: nn.Sequential, x: Floats, y: npt.NDArray[np.int64
     out, offset = last.weight[0].detach().double().numpy(), float(last.bias)
     n_hidden, dim = weight.shape
     target = np.r_[np.zeros(dim), 1.0]
-    found = np.full(len(x), np.inf)
+    found, nearest = np.full(len(x), np.inf), np.full_like(x, np.nan)
     for pattern in range(1 << n_hidden):
         active = (pattern >> np.arange(n_hidden)) & 1
         sign = np.where(active == 1, 1.0, -1.0)
@@ -350,14 +351,14 @@ def nearest_of_pieces(network: nn.Sequential, x: Floats, y: npt.NDArray[np.int64
             wanted = 1.0 if y[row] == 0 else -1.0
             rows = np.vstack([sign[:, None] * weight, wanted * slope])
             short = -np.r_[sign * (weight @ point + bias), wanted * (slope @ point + level)]
-            if (short <= 0).all():
-                found[row] = 0.0
-                continue
-            u, _ = nnls(np.vstack([rows.T, short]), target)
-            residual = np.vstack([rows.T, short]) @ u - target
+            system = np.vstack([rows.T, short])
+            residual = system @ nnls(system, target)[0] - target
             if -residual[-1] > 1e-12:
-                found[row] = min(found[row], float(np.linalg.norm(residual[:-1] / residual[-1])))
-    return found
+                step = -residual[:-1] / residual[-1]
+                length = float(np.linalg.norm(step))
+                if length < found[row]:
+                    found[row], nearest[row] = length, point + step
+    return found, nearest
 
 
 def _bracketed(
@@ -406,7 +407,7 @@ def _kernel_machine(name: str, n: int, seed: int) -> Member:
 
 
 def _relu_wide(name: str, n: int, seed: int) -> Member:
-    network = _network(seed, 100, 100, 1.0)
+    network = _network(seed, 100, 100)
     x = torch.randn(2 * n, 100, generator=_generator(seed))
     y = (network(x.double()).squeeze(1) > 0).long()
     classifier = _InDouble(network)

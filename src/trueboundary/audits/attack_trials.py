@@ -322,8 +322,10 @@ class TrialRun(RunConfig):
     def compute(self, context: Context) -> RunResult:
         """Run the attack."""
         del context
-        trial = try_attack(find_attack(self.attack).attack, self.known.make())
-        return RunResult(trial.to_dict(), {"distance": trial.distance})
+        known = self.known.make()
+        trial = try_attack(find_attack(self.attack).attack, known)
+        summary = trial.to_dict() | {"points": known.digest}
+        return RunResult(summary, {"distance": trial.distance})
 
 
 def trial_of(run: Run) -> Trial:

@@ -154,6 +154,11 @@ def stored_leaderboard(
         elif isinstance(config, MemberTruth):
             known[config.member] = Known(truth_of(run), str(run.summary["points"]))
         elif config.known.member in known:
+            if run.summary["points"] != known[config.known.member].points:
+                raise ValueError(
+                    f"{config.in_words()} saw other points than those whose distances are known: "
+                    f"the runs in {store.root} are of different machines; take another folder."
+                )
             trials[config.attack][config.known.member] = trial_of(run)
     standings = tuple(
         Standing(attack.name, attack.library, attack.version, trials[attack.name])
