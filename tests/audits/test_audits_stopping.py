@@ -17,7 +17,7 @@ from trueboundary.densities import LowRankGaussian
 from trueboundary.problems import ImageProblem, planar_problem
 
 PROBLEM = planar_problem("a")
-OPTIONS = {"n_points": 30, "n_error_points": 200}
+OPTIONS = {"n_points": 8, "n_error_points": 200}
 
 
 class Net(nn.Module):
@@ -54,7 +54,7 @@ def test_what_is_stored_is_there_at_once(tmp_path):
     few = again.n
     fresh = Net()
     audit(fresh, PROBLEM, **OPTIONS)
-    assert few < 30 < fresh.n / 3
+    assert few < 30 < fresh.n / 2
     # Another slope, seed or attack is another audit.
     for model, options in (
         (Net(2.0), {}),
@@ -86,7 +86,7 @@ def test_a_classifier_that_stops_half_way_leaves_what_was_measured():
     audit(needed, PROBLEM, **OPTIONS)
     card = audit(Net(stop_at=needed.n * 2 // 3), PROBLEM, **OPTIONS)
     assert card.stopped == "KeyError: 'lost'"
-    assert 0 < card.settings["n_points"] < 30
+    assert 0 < card.settings["n_points"] < 8
     assert "stopped with KeyError: 'lost'; this is what was measured before" in str(card)
     assert card.to_dict()["stopped"] == card.stopped
     # At once after the first look there is nothing but that.
@@ -141,7 +141,8 @@ def test_first_numbers_come_first():
     told, steps = [], []
     audit(Net(), PROBLEM, tell=told.append, progress=lambda *step: steps.append(step), **OPTIONS)
     assert told[0].startswith("error rates of the classes: 0: ")
-    assert "medians of the first 4 points" in told[1]
+    assert "medians of 1 point of each class" in told[1]
+    assert "medians of 4 points of each class" in told[2]
     fractions = [fraction for _, fraction in steps]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1.0
@@ -151,7 +152,7 @@ def test_a_budget_holds_for_all_of_it(monkeypatch):
     clock = itertools.count(0.0, 0.25)  # every look takes a quarter of a second
     monkeypatch.setattr(audit_models.time, "monotonic", lambda: next(clock))
     card = audit(Net(), PROBLEM, n_points=200, n_error_points=100, budget=8.0)
-    assert 4 <= card.settings["n_points"] < 200
+    assert 1 <= card.settings["n_points"] < 200
     assert card.settings["seconds"] <= 8.0 + 1.0
 
 

@@ -18,9 +18,17 @@ from torch import Tensor
 from trueboundary._checks import check_integer
 from trueboundary.attacks import Attack, AttackWarning, HopSkipJump, NearestError
 from trueboundary.audits.batch_sizes import MEMORY, most_points
-from trueboundary.audits.bracketing import AuditedRates, Walk, groups, pictures_of, rates_from
+from trueboundary.audits.bracketing import (
+    FIRST,
+    AuditedRates,
+    Walk,
+    groups,
+    pictures_of,
+    rates_from,
+)
 from trueboundary.audits.flags import (
     Flag,
+    Search,
     doubled,
     flags_of_domain,
     flags_of_outputs,
@@ -124,7 +132,7 @@ def audit(
     budget : float, optional
         Seconds that all of it may take. Fewer points count towards error rates where the classifier
         is slow, and groups of points are attacked as long as the next one is expected to end in
-        time; the first, of four of each class, always is. By default all points are measured.
+        time; the first, one point of each class, always is. By default all points are measured.
     attack : Attack, optional
         Gives upper ends; by default `NearestError`, and `HopSkipJump` of a classifier that says
         its labels alone or is cut off from autograd.
@@ -381,27 +389,27 @@ class _Audit:
         expected = 0.0  # seconds that a point of a class takes
         for rows in groups(self.n_points, self.group):
             n = rows.stop - rows.start
-            # Once the first group is there, one is begun if it can be expected to end in time.
-            if rows.start and not self.clock.allows(n * n_classes * expected):
-                raise _OutOfTimeError
             started = time.monotonic()
 
-            def between(label: int, rows: slice = rows, n: int = n) -> None:
+            # After the first group nothing is begun that cannot be expected to end in time.
+            def between(
+                label: int, rows: slice = rows, n: int = n, expected: float = expected
+            ) -> None:
                 done = (rows.start + n * label / n_classes) / self.n_points
                 what = f"nearest errors: point {rows.start + 1} of {self.n_points} of each class"
                 self.say(what, _SHOWN + (1 - _SHOWN) * done)
-                if rows.start and label and not self.clock.allows(0.0):
+                if rows.start and not self.clock.allows(n * (n_classes - label) * expected):
                     raise _OutOfTimeError
 
             walk.take(rows, between)
             expected = max(expected / 2, (time.monotonic() - started) / (n * n_classes))
-            if not rows.start:
+            if rows.start < FIRST[-1]:
                 medians = (
                     f"{name}: {censored_median(walk.column('upper', label)):.3g}"
                     for label, name in enumerate(self._names())
                 )
                 first = plural(rows.stop, "point")
-                self.tell(f"nearest errors, medians of the first {first}: {', '.join(medians)}")
+                self.tell(f"nearest errors, medians of {first} of each class: {', '.join(medians)}")
 
     def _names(self) -> tuple[str, ...]:
         known = getattr(self.problem, "class_names", None)
@@ -418,13 +426,17 @@ class _Audit:
             for label in range(self.problem.n_classes)
         )
         flags = list(self.flags)
-        for part in classes:
-            attacked, lines, stronger = (
-                walk.column(name, part.label) for name in ("attacked", "lines", "stronger")
+        searches = [
+            Search(
+                names[part.label],
+                walk.column("attacked", part.label),
+                walk.column("lines", part.label),
+                walk.column("stronger", part.label),
+                part.reasons,
             )
-            flags += flags_of_search(
-                part.label, attacked, lines, stronger, part.reasons, by_labels=self.by_labels
-            )
+            for part in classes
+        ]
+        flags += flags_of_search(searches, by_labels=self.by_labels)
         each = f"{plural(walk.n_done, 'point')} of each class"
         notes = self.subject.notes
         if stopped:
@@ -484,10 +496,10 @@ def judge_classes(classes: Sequence[ClassAudit]) -> Verdict:
         if np.isinf(upper).all():
             text = "robust. No error was found, as the optimal classifier has none."
             return Verdict("robust", text, share, of_room)
-        text = (
-            "brittle by learning. The optimal classifier has no error at any distance; this one "
-            f"has errors at a median distance of {censored_median(upper):.3g}."
-        )
+        found = f"an error was found from {np.isfinite(upper).mean():.0%} of the points"
+        if math.isfinite(middle := censored_median(upper)):
+            found = f"this one has errors at a median distance of {middle:.3g}"
+        text = f"brittle by learning. The optimal classifier has no error at any distance; {found}."
         return Verdict("learning", text, share, of_room)
     brittle = share[2] < CLOSE_TO_OPTIMAL
     close = share[1] >= CLOSE_TO_OPTIMAL
@@ -521,7 +533,7 @@ def judge_classes(classes: Sequence[ClassAudit]) -> Verdict:
 
 def _of(share: tuple[float, float, float]) -> str:
     value, low, high = (f"{part:.0%}" if math.isfinite(part) else "more" for part in share)
-    return f"{value} [{low}, {high}]"
+    return f"{value} [{low}, {high}]" if share[1] > -math.inf else value  # of few points
 
 
 def _of_room(share: tuple[float, float, float]) -> str:

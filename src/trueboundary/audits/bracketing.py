@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trueboundary.attacks import Attack
+from trueboundary.attacks import Attack, AttackResult
 from trueboundary.audits.flags import first_errors
 from trueboundary.audits.robustness_card import ClassAudit
 from trueboundary.classifiers import Classifier
@@ -23,8 +23,9 @@ from trueboundary.runs import Context, RunConfig, RunResult, Store, run_here
 
 __all__ = ["FIRST", "AuditedRates", "Walk", "groups", "pictures_of", "rates_from"]
 
-#: Points of each class in the first group, whose numbers are there within seconds.
-FIRST = 4
+#: Points of each class at the ends of the first two groups, whose numbers are there first: one
+#: tells how long a point takes, and four what to expect.
+FIRST = (1, 4)
 
 _N_OTHERS = 2_000  # points of each other class between which and a point there is room
 _MOST_OTHERS = 2**26  # numbers that the points of a class may take for that
@@ -63,11 +64,12 @@ def groups(n_points: int, size: int) -> Iterator[slice]:
     Examples
     --------
     >>> [(rows.start, rows.stop) for rows in groups(50, 20)]
-    [(0, 4), (4, 20), (20, 40), (40, 50)]
+    [(0, 1), (1, 4), (4, 20), (20, 40), (40, 50)]
     """
     start = 0
     while start < n_points:
-        stop = FIRST if start == 0 and size > FIRST else start + size - start % size
+        early = [stop for stop in FIRST if start < stop < size]
+        stop = early[0] if early else start + size - start % size
         yield slice(start, min(n_points, stop))
         start = stop
 
@@ -123,7 +125,7 @@ class Walk:
     attack : Attack
         What finds errors.
     stronger : Attack or None
-        The same with twice its budget, with which the first group is attacked again.
+        The same with twice its budget, with which the first points are attacked again.
     seed : int
         Of all that is drawn.
     store : Store or None
@@ -206,7 +208,7 @@ class Walk:
         config = AuditedGroup(
             model=self.model_id,
             points=f"{self.points_id} {len(x)}",
-            attack=repr((self.attack, self.stronger if rows.start == 0 else None)),
+            attack=repr((self.attack, self.stronger if rows.start < FIRST[-1] else None)),
             seed=self.seed,
             label=label,
             start=rows.start,
@@ -217,8 +219,11 @@ class Walk:
 
     def _measured(self, label: int, rows: slice) -> RunResult:
         """Bracket the distances from a group of points of one class."""
-        x, domain = self.points[label][rows], self.problem.domain(label)
-        found = self._distances(self.attack, label, x)
+        x = self.points[label][rows]
+        domain = self.problem.domain(label)
+        found = distances_from(
+            self.model, x, label, attack=self.attack, domain=domain, seed=self.seed
+        )
         room, others = self._room(label, x)
         columns: Columns = {"room": room, "attacked": found.upper.copy()}
         ways = [others]
@@ -231,10 +236,12 @@ class Walk:
             columns |= {"best_lower": best.lower, "best_upper": best.upper}
             columns["best_nearest"] = best.nearest
         columns["stronger"] = np.full(len(x), np.nan)
-        if rows.start == 0 and self.stronger is not None and not found.exact.all():
-            again = self._distances(self.stronger, label, x)
-            columns["stronger"] = again.upper
-            found = _nearer(found, again.upper, again.nearest, again.other)
+        if rows.start < FIRST[-1] and self.stronger is not None and not found.exact.all():
+            again = self._attacked(self.stronger, label, x)
+            errors = again.x_adv.double().numpy(force=True)
+            columns["stronger"] = again.distance.double().numpy(force=True)
+            other = again.predicted.numpy(force=True)
+            found = _nearer(found, columns["stronger"], errors, other)
         columns["lines"] = nowhere
         if isinstance(domain, Space):
             lines, errors = first_errors(self.model, x, label, ways)
@@ -246,9 +253,15 @@ class Walk:
                 columns.pop(name, None)
         return RunResult({"reasons": list(found.reasons), "method": found.method}, columns)
 
-    def _distances(self, attack: Attack, label: int, x: Tensor) -> Distances:
-        domain = self.problem.domain(label)
-        return distances_from(self.model, x, label, attack=attack, domain=domain, seed=self.seed)
+    def _attacked(self, attack: Attack, label: int, x: Tensor) -> AttackResult:
+        """Search errors by an attack alone: proofs do not depend on it."""
+        return attack(
+            self.model,
+            x,
+            torch.full((len(x),), label),
+            domain=self.problem.domain(label),
+            generator=torch.Generator().manual_seed(self.seed),
+        )
 
     def _room(self, label: int, x: Tensor) -> tuple[Floats, Tensor]:
         """Return half the distance to the nearest point of another class, and that point."""

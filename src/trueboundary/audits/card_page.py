@@ -17,6 +17,7 @@ from trueboundary.audits.robustness_card import (
     RobustnessCard,
     median,
     problem_words,
+    rate_words,
     shares,
 )
 from trueboundary.figures import COLOURS, add_legend, new_figure
@@ -36,8 +37,12 @@ color:#222;background:#fff}
 .tb-card th,.tb-card td{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:right}
 .tb-card th:first-child,.tb-card td:first-child{text-align:left}
 .tb-card img{max-width:100%;height:auto}
+.tb-card h1{overflow-wrap:anywhere}
 .tb-card .flag{border-left:4px solid #D55E00;padding-left:.8rem}
 .tb-card .verdict{font-size:1.15rem;border-left:4px solid #0072B2;padding-left:.8rem}
+@media (max-width: 40rem){body{margin:1rem auto}.tb-card h1{font-size:1.5rem}
+.tb-card table{font-size:.85rem}.tb-card th,.tb-card td{padding:.3rem .4rem}
+.tb-card td{white-space:nowrap}}
 @media (prefers-color-scheme: dark){body{color:#ddd;background:#181818}
 .tb-card th,.tb-card td{border-color:#444}.tb-card img{background:#fff}}
 """
@@ -65,7 +70,7 @@ def comparison_page(found: Comparison) -> str:
 
 def comparison_fragment(found: Comparison) -> str:
     """Return a comparison as a piece of HTML, with the cards of both classifiers."""
-    lines = "".join(f"<p>{_shown(line)}</p>" for line in str(found).splitlines()[1:])
+    lines = f"<p>{'<br>'.join(map(_shown, str(found).splitlines()[1:]))}</p>"
     names = f"{found.subjects[0]} and {found.subjects[1]}"
     verdict = f"{found.verdict}, from {found.n} points."
     return (
@@ -87,7 +92,15 @@ def _pairs(found: Comparison) -> Figure:
     known = pairs[np.isfinite(pairs).all(axis=1)]
     most = 1.05 * float(known.max(initial=1e-9))
     axes.plot([0, most], [0, most], color=COLOURS["truth"], ls="--", label="as far")
-    axes.scatter(known[:, 0], known[:, 1], s=14, color=COLOURS["outer"], alpha=0.7, label="a point")
+    axes.scatter(
+        known[:, 0],
+        known[:, 1],
+        s=14,
+        color=COLOURS["outer"],
+        alpha=0.7,
+        label="a point",
+        clip_on=False,
+    )
     axes.set(xlim=(0, most), ylim=(0, most), xlabel=found.subjects[0], ylabel=found.subjects[1])
     axes.set_title("distance of the nearest error", fontsize="medium")
     add_legend(axes)
@@ -176,12 +189,20 @@ def _row(part: ClassAudit) -> str:
     share = shares(part.upper[right], part.best_lower[right])
     cells = [
         _shown(part.name),
-        f"{part.rate.value:.3g}",
+        _shown(rate_words(part.rate)),
         f"{part.rate.low:.2g} to {part.rate.high:.2g}",
         *(_number(median(values)) for values in (part.lower, part.upper, part.best_upper)),
-        "-" if math.isnan(share[0]) else f"{share[0]:.2f} [{share[1]:.2f}, {share[2]:.2f}]",
+        _share(share),
     ]
     return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+
+
+def _share(share: tuple[float, float, float]) -> str:
+    """Say a share with its interval, which few points do not have."""
+    value, low, high = share
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]" if math.isfinite(low) else f"{value:.2f}"
 
 
 def _number(value: float) -> str:
@@ -196,9 +217,11 @@ def _curve(card: RobustnessCard) -> Figure:
         size, curve["certified"], curve["found"], color=COLOURS["sky"], alpha=0.4,
         label="between proof and attack",
     )  # fmt: skip
-    axes.plot(size, curve["found"], color=COLOURS["outer"], label="no error found")
-    axes.plot(size, curve["certified"], color=COLOURS["inner"], label="no error proven")
-    axes.plot(size, curve["best"], color=COLOURS["truth"], ls="--", label="optimal, proven")
+    axes.plot(size, curve["found"], color=COLOURS["outer"], label="no error found nearer", lw=3)
+    axes.plot(size, curve["certified"], color=COLOURS["inner"], label="proven: no error nearer")
+    axes.plot(
+        size, curve["best"], color=COLOURS["truth"], ls="--", label="optimal classifier, proven"
+    )
     axes.set(xlabel="size of the perturbation (L2)", ylabel="robust accuracy", ylim=(0, 1.02))
     axes.set_xlim(0, size[-1])
     add_legend(axes)

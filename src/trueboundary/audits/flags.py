@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import resources
 
@@ -34,6 +34,7 @@ Floats = npt.NDArray[np.float64]
 __all__ = [
     "FLAGS",
     "Flag",
+    "Search",
     "doubled",
     "first_errors",
     "flags_of_domain",
@@ -326,57 +327,82 @@ def flags_of_domain(classifier: Classifier, x: Tensor, y: Tensor) -> tuple[Flag,
     return tuple(flags)
 
 
-def flags_of_search(
-    label: int,
-    attacked: Floats,
-    lines: Floats,
-    stronger: Floats,
-    reasons: Sequence[str],
-    *,
-    by_labels: bool,
-) -> tuple[Flag, ...]:
-    """Return what there is to distrust in the search for errors from the points of one class.
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What searches for errors from the points of one class found.
 
-    Parameters
+    Attributes
     ----------
-    label : int
-        The class.
+    name : str
+        Of the class.
     attacked : ndarray of shape (n,)
         Distances of the errors that the attack found.
     lines : ndarray of shape (n,)
         Those of the first errors on straight lines; see `first_errors`.
     stronger : ndarray of shape (n,)
         Those that the attack found with twice its budget, NaN where it was not asked.
-    reasons : sequence of str
+    reasons : tuple of str
         Why no error was found.
+    """
+
+    name: str
+    attacked: Floats
+    lines: Floats
+    stronger: Floats
+    reasons: tuple[str, ...]
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Which points are no errors themselves."""
+        return self.attacked > 0
+
+    @property
+    def masked(self) -> float:
+        """Share of the points from which a straight line met a nearer error."""
+        beaten = self.right & (self.lines < _NEARER * self.attacked)
+        return float(beaten.sum() / max(1, self.right.sum()))
+
+    @property
+    def improved(self) -> tuple[int, int]:
+        """From how many points twice the budget came nearer, and of how many it was asked."""
+        again = self.right & ~np.isnan(self.stronger)
+        better = again & (self.stronger < _BETTER * self.attacked)
+        return int(better.sum()), int(again.sum())
+
+
+def flags_of_search(searches: Sequence[Search], *, by_labels: bool) -> tuple[Flag, ...]:
+    """Return what there is to distrust in the search for errors from the points of all classes.
+
+    Parameters
+    ----------
+    searches : sequence of Search
+        One for each class.
     by_labels : bool
         Whether the attack goes by labels, so that no gradient can mislead it.
     """
     flags = []
-    right = attacked > 0
-    share = (right & (lines < _NEARER * attacked)).sum() / max(1, right.sum())
-    if share >= _OFTEN and not by_labels:
+    masked = {search.name: search.masked for search in searches if search.masked >= _OFTEN}
+    if masked and not by_labels:
+        of_classes = _listed(f"{share:.0%} of class {name}" for name, share in masked.items())
         flags.append(
             Flag(
                 "gradient masking",
-                f"from {share:.0%} of the points of class {label} a straight line, "
-                f"followed by labels alone, met an error at less than {_NEARER:.0%} of the "
-                "distance at which the attack that follows gradients found one; the nearer of "
-                "both counts",
+                f"from {of_classes} a straight line, followed by labels alone, met an error at "
+                f"less than {_NEARER:.0%} of the distance at which the attack that follows "
+                "gradients found one; the nearer of both counts",
             )
         )
-    again = right & ~np.isnan(stronger)
-    better = again & (stronger < _BETTER * attacked)
-    if better.sum() >= max(1.0, _MUCH * again.sum()):
+    better, asked = (sum(counts) for counts in zip(*(s.improved for s in searches), strict=True))
+    if better >= max(1.0, _MUCH * asked):
         flags.append(
             Flag(
                 "attack still improving",
-                f"from {better.sum()} of {plural(int(again.sum()), 'point')} of class {label} the "
-                f"attack came nearer by more than {1 - _BETTER:.0%} with twice its budget; what "
-                "was found is farther than the nearest error",
+                f"from {better} of {plural(asked, 'point')} the attack came nearer by more than "
+                f"{1 - _BETTER:.0%} with twice its budget; what was found is farther than the "
+                "nearest error",
             )
         )
-    counts = Counter(reasons)
+    counts = Counter(reason for search in searches for reason in search.reasons)
     for status, name in (
         (AttackStatus.UNRESOLVED, "rounding hides the boundary"),
         (AttackStatus.BUDGET_SPENT, "attack stopped by its budget"),
@@ -384,8 +410,13 @@ def flags_of_search(
     ):
         if counts[status.value]:
             n = plural(counts[status.value], "point")
-            flags.append(Flag(name, f"from {n} of class {label}: {status.value.rstrip('.')}"))
+            flags.append(Flag(name, f"from {n}: {status.value.rstrip('.')}"))
     return tuple(flags)
+
+
+def _listed(parts: Iterable[str]) -> str:
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def first_errors(

@@ -334,7 +334,8 @@ def _row(part: ClassAudit) -> str:
     lower, upper = median(part.lower), median(part.upper)
     right = part.best_right
     share = shares(part.upper[right], part.best_lower[right])[0]
-    between = f"{_number(lower)} to {_number(upper)}" if lower < upper else _number(upper)
+    ends = dict.fromkeys((_number(lower), _number(upper)))  # one, where they look the same
+    between = " to ".join(ends)
     return (
         f"{part.name[:11]:<12}{shown:>12}{between:>20}"
         f"{_number(median(part.best_upper)):>12}{_percent(share):>9}"

@@ -86,10 +86,11 @@ def show_steps(
 
 def _times(elapsed: float, fraction: float) -> str:
     """Return the time so far and what is expected to be left, at the same pace."""
-    if fraction < 0.1:
-        return f"{duration(elapsed)} so far"
+    so_far = f"{duration(elapsed)} so far"
+    if fraction < 0.1 or fraction >= 1.0:  # too early to tell, or over
+        return so_far
     left = elapsed * (1.0 - fraction) / fraction
-    return f"{duration(elapsed)} so far, about {duration(left)} left"
+    return f"{so_far}, {_left(left)}"
 
 
 def picture(state: Progress, names: Mapping[str, str]) -> Group:
@@ -128,9 +129,12 @@ def _line_writer(console: Console, names: Mapping[str, str]) -> Callable[[Progre
 
 
 def _describe(state: Progress) -> str:
-    seconds = state.seconds_left
-    left = f"about {duration(seconds)} left" if seconds >= 1.0 else "less than a second left"
+    left = _left(state.seconds_left)
     if not state.running and state.n_done < state.n_total:
         left = "waiting for a worker"
     so_far = f"{duration(state.elapsed)} | " if state.elapsed >= 1.0 else ""
     return f"{state.n_done:,} of {plural(state.n_total, 'run')} | {so_far}{left}"
+
+
+def _left(seconds: float) -> str:
+    return f"about {duration(seconds)} left" if seconds >= 1.0 else "less than a second left"
