@@ -448,11 +448,13 @@ def test_nothing_in_a_page_steers_a_terminal(root):
 
 
 def test_strange_words_of_a_run_reach_the_page_and_break_nothing(root):
-    strange = {"seconds": 1e11, "started": ["<script>", "\ud800"], "python": {"a": None},
+    strange = {"seconds": 1e11, "started": ["<script>odd", "\ud800"], "python": {"a": None},
                "versions": {"\udcff": [1]}}  # fmt: skip
     forge_run(root, info=strange)
     assert report(root) == ""
-    assert "<script>" not in (root / "index.html").read_text()
+    page = (root / "index.html").read_text()
+    assert "<script>odd" not in page
+    assert "&lt;script&gt;odd" in page
 
 
 def test_what_an_analysis_makes_of_forged_results_is_looked_at_before_it_is_shown(root, fake):

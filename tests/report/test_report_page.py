@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from trueboundary.experiments.own_findings import Finding
 from trueboundary.experiments.printed_tables import PrintedRow, PrintedTable
 from trueboundary.figures import COLOURS, CYCLE, new_figure, save_figure
 from trueboundary.report.build import GrowingReport, build_report
+from trueboundary.report.collect import Material
 from trueboundary.report.figure_files import draw_picture
 from trueboundary.report.markdown import BEGIN, END, update_readme
 from trueboundary.report.words import duration, measured_value, number
@@ -77,7 +79,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.words.append(data)
 
     @property
@@ -89,12 +91,17 @@ def test_the_page_is_whole_and_needs_nothing_else(root):
     text = build_report(root).page.read_text(encoding="utf-8")
     page = Page(text)
     assert len(set(page.ids)) == len(page.ids)
-    assert all(link[0] == "#" and link[1:] in page.ids for link in page.links)
+    beside = [link for link in page.links if not link.startswith("#")]
+    assert all(link[1:] in page.ids for link in page.links if link not in beside)
+    assert set(beside) == {f"figures/sums.{suffix}" for suffix in ("png", "pdf", "csv")}
+    assert all((root / "report" / link).is_file() for link in beside)
     (image,) = page.images
     assert image["src"].startswith("data:image/png;base64,")
     assert "level off" in image["alt"]
-    # Nothing in it may make a browser ask for anything.
-    assert not re.search(r"https?://|<script|<link|@import|url\(", text)
+    # Nothing in it may make a browser ask for anything, and browsers are told so.
+    own = text.replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"https?://|<script src|<link|@import|url\(", own)
+    assert "default-src 'none'" in text
 
 
 def test_the_page_says_what_was_found(root):
@@ -155,7 +162,7 @@ def test_what_only_a_request_starts_is_said_not_to_have_been_run(fake, root, mon
 
     built = with_other("it needs coins, which you bring")
     parsed = Page(built.page.read_text(encoding="utf-8"))
-    assert all(link[1:] in parsed.ids for link in parsed.links)
+    assert all(link[1:] in parsed.ids for link in parsed.links if link.startswith("#"))
     page = parsed.text
     assert "3 claims: 1 reproduced" in page
     assert ", 1 not run." in page
@@ -397,6 +404,85 @@ def test_findings_have_a_place_of_their_own_and_no_verdict(fake, root, monkeypat
     assert "| T9 |" in text
     assert "| T8 |" not in text
     assert "Found" not in (built.page.parent / "claims.md").read_text()
+
+
+def test_sentences_say_what_was_measured_and_link_to_it(fake, root, monkeypatch):
+    from trueboundary.report import summary
+
+    templates = [
+        ("The sum is {T1} (paper: 1.64), and that it grows {T2}.", ("T3",)),
+        ("Nobody measured {T3}.", ()),
+    ]
+    monkeypatch.setattr(summary, "read_templates", lambda: templates)
+    built = build_report(root)
+    (sentence,) = summary.sentences(built.material)
+    value = number(built.material.judged[0].measurement.value)
+    assert str(sentence) == f"The sum is {value} (paper: 1.64), and that it grows holds."
+    assert [judgement.claim.id for judgement in sentence.judgements] == ["T1", "T2"]
+    page = built.page.read_text(encoding="utf-8")
+    assert f'<a class="value" href="#claim-T1">{value}</a>' in page
+    assert "Nobody measured" not in page
+
+
+def test_sentences_name_claims_and_findings_that_there_are():
+    from trueboundary.experiments.claims import read_claims
+    from trueboundary.experiments.own_findings import read_findings
+    from trueboundary.experiments.papers import PAPERS
+    from trueboundary.report.summary import read_templates
+
+    known = {one.id for p in PAPERS for one in (*_or_none(read_claims, p), *read_findings(p))}
+    named = [re.findall(r"\{(.+?)\}", text) + list(beside) for text, beside in read_templates()]
+    assert len(named) == 10
+    assert all(ids and set(ids) <= known for ids in named)
+
+
+def _or_none(read, paper):
+    try:
+        return read(paper)
+    except FileNotFoundError:
+        return []
+
+
+def test_every_run_and_its_time_count_once(root):
+    (section,) = build_report(root).material.sections
+    twice = replace(section, experiment=replace(section.experiment, id="others"))
+    material = Material([section, twice], [], 0)
+    (names,) = material.runs_by_experiment.values()
+    assert list(names.values()) == ["power 1; others: power 1", "power 2; others: power 2"]
+    assert len(material.runs) == 2
+    assert material.seconds == sum(run.info["seconds"] for run in section.runs.values())
+
+
+def test_attacked_images_can_be_stepped_through(fake, root, monkeypatch):
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    from trueboundary.experiments.base import ImagePair
+    from trueboundary.report import collect
+    from trueboundary.report.attacked_views import attacked_views, encode
+
+    before, after = np.zeros((1, 2, 3)), np.full((1, 2, 3), 0.25)
+    pairs = [ImagePair("CNN", before, after, 0.6), ImagePair("SVM", before, before, math.inf)]
+    analyse = fake.EXPERIMENT.analyse
+
+    def with_pairs(runs, settings):
+        analysis = analyse(runs, settings)
+        return replace(analysis, panels=[replace(analysis.panels[0], pairs=pairs)])
+
+    shown = {"sums": replace(fake.EXPERIMENT, analyse=with_pairs)}
+    monkeypatch.setattr(collect, "experiments", lambda: shown)
+    built = build_report(root)
+    (view,) = attacked_views(built.material)
+    assert [one["name"] for one in view["classifiers"]] == ["CNN", "SVM"]
+    found, failed = (one["images"][0]["words"] for one in view["classifiers"])
+    assert found == "L2 0.60, largest change of a pixel 0.25"
+    assert failed == "the attack found no error"
+    assert 'id="viewer-data"' in built.page.read_text(encoding="utf-8")
+    colours = np.linspace(-0.5, 1.5, 12).reshape(3, 2, 2)
+    decoded = np.asarray(Image.open(io.BytesIO(encode(colours)))) / 255
+    assert decoded == pytest.approx(np.clip(colours, 0, 1).transpose(1, 2, 0), abs=0.5 / 255)
 
 
 def test_why_numbers_disagree_is_said_where_they_do():

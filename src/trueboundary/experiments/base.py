@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trueboundary.experiments.papers import PAPERS, read_table
 from trueboundary.runs import SCALES, Run, RunConfig, Scale, total_cost
@@ -71,6 +72,26 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class ImagePair:
+    """An image before and after an attack, for readers to step through.
+
+    Parameters
+    ----------
+    classifier : str
+        What was attacked.
+    original, attacked : ndarray of shape (channels, height, width)
+        Pixels from 0 (black) to 1 (white).
+    distance : float
+        L2 distance to the error that was found; infinite where none was.
+    """
+
+    classifier: str
+    original: NDArray[np.floating[Any]]
+    attacked: NDArray[np.floating[Any]]
+    distance: float
+
+
+@dataclass(frozen=True)
 class Panel:
     """A figure with its caption and the numbers that are drawn in it.
 
@@ -86,6 +107,8 @@ class Panel:
         Makes the `matplotlib.figure.Figure` (constructed directly, never through pyplot).
     data : sequence of mappings
         One row per plotted value; written as CSV beside the picture.
+    pairs : sequence of ImagePair
+        Images to step through, where it shows attacked images.
     """
 
     name: str
@@ -93,6 +116,7 @@ class Panel:
     caption: str
     draw: Callable[[], Figure]
     data: Table
+    pairs: Sequence[ImagePair] = ()
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class Material:
         """What the experiments found beyond the papers, in the order of their files."""
         return [
             _finding_row(section, finding)
-            for paper in dict.fromkeys(s.experiment.paper for s in self.sections)
+            for paper in self.papers
             for finding in read_findings(paper)
             for section in self.sections
             if section.experiment.id == finding.experiment
@@ -142,9 +142,8 @@ class Material:
     @property
     def tables(self) -> list[PrintedTable]:
         """The tables that the papers print, with what was measured beside each row."""
-        papers = dict.fromkeys(section.experiment.paper for section in self.sections)
         analyses = [section.analysis for section in self.sections if section.analysis is not None]
-        return filled_tables(papers, analyses)
+        return filled_tables(self.papers, analyses)
 
     @property
     def plans(self) -> list[Plan]:
@@ -155,6 +154,37 @@ class Material:
     def runs(self) -> dict[str, Run]:
         """Every stored run behind the report, once each, by folder."""
         return {run.path.name: run for section in self.sections for run in section.runs.values()}
+
+    @property
+    def runs_by_experiment(self) -> dict[str, dict[str, str]]:
+        """By experiment and folder, what its runs are called.
+
+        A run that several read stands once, with the first, and behind its name those that the
+        others give it.
+        """
+        owner: dict[str, str] = {}
+        found: dict[str, dict[str, str]] = {}
+        for section in self.sections:
+            id = section.experiment.id
+            for name, run in section.runs.items():
+                folder = run.path.name
+                if folder in owner:
+                    own = owner[folder] == id
+                    found[owner[folder]][folder] += f"; {name if own else f'{id}: {name}'}"
+                else:
+                    owner[folder] = id
+                    found.setdefault(id, {})[folder] = name
+        return found
+
+    @property
+    def seconds(self) -> float:
+        """What all `runs` took, each once."""
+        return sum(float(run.info.get("seconds", 0.0)) for run in self.runs.values())
+
+    @property
+    def papers(self) -> list[str]:
+        """The papers of the sections, in order."""
+        return list(dict.fromkeys(section.experiment.paper for section in self.sections))
 
 
 def collect_material(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import re
+import struct
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trueboundary.experiments.base import Panel, Table
-from trueboundary.figures import save_figure
+from trueboundary.figures import PNG_DPI, save_figure
 from trueboundary.report.collect import ClaimRow, FindingRow
 from trueboundary.runs import strict_json
 
@@ -38,7 +39,18 @@ class Picture:
     @property
     def source(self) -> str:
         """The PNG file as a data URI, for the page."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
+        return png_uri(self.png)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height on the page, in its pixels: 96 to the inch of paper."""
+        width, height = struct.unpack(">2I", self.png[16:24])  # the header's first two numbers
+        return round(96 * width / PNG_DPI), round(96 * height / PNG_DPI)
+
+
+def png_uri(png: bytes) -> str:
+    """Return a PNG file as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def draw_picture(panel: Panel) -> Picture:

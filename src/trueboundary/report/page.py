@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
+from operator import attrgetter
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from trueboundary import __version__, plain_text
@@ -15,10 +16,14 @@ from trueboundary.experiments.base import read_settings
 from trueboundary.experiments.claims import Verdict
 from trueboundary.experiments.papers import title as paper_title
 from trueboundary.report import words
+from trueboundary.report.attacked_views import MAGNIFICATION, attacked_views
 from trueboundary.report.collect import Material
 from trueboundary.report.figure_files import Picture
-from trueboundary.report.summary import summary, verdict_counts
+from trueboundary.report.summary import cost_in_words, sentences, summary, verdict_counts
 from trueboundary.runs import SCALES, Plan
+
+#: What the page can do besides being read, in the order in which it is loaded.
+_SCRIPTS = ("filters.js", "viewer.js", "explorer.js")
 
 #: A word and a sign for each verdict: colour alone tells too few readers.
 _MARKS = {
@@ -32,17 +37,26 @@ _MARKS = {
 
 def render_page(material: Material, pictures: Mapping[str, Sequence[Picture]]) -> str:
     """Return the report as HTML that needs no other file, with the figures of each experiment."""
-    papers = list(dict.fromkeys(section.experiment.paper for section in material.sections))
+    papers = {paper: paper_title(paper) for paper in material.papers}
+    places = {row.claim.id: f"claim-{row.claim.id}" for row in material.rows}
+    places |= {row.finding.id: f"finding-{row.finding.id}" for row in material.findings}
     plans = material.plans
     return _template().render(
-        title=" · ".join(paper_title(paper).split(" (")[0] for paper in papers) or "Nothing",
+        title=" · ".join(title.split(" (")[0] for title in papers.values()) or "Nothing",
         version=__version__,
-        papers=[paper_title(paper) for paper in papers],
+        css=Markup(_read("page.css")),
+        scripts=Markup("".join(_read(name) for name in _SCRIPTS)),
+        papers=papers,
+        places=places,
         scales=_distinct(plan.scale for plan in plans),
         seeds=_distinct(plan.seed for plan in plans),
         devices=_distinct(plan.device for plan in plans),
         versions=_versions(material),
+        sentences=sentences(material),
         summary=summary(material),
+        cost=cost_in_words(material),
+        views=attacked_views(material),
+        magnification=MAGNIFICATION,
         counts=verdict_counts(material.judged),
         marks=_MARKS,
         material=material,
@@ -56,6 +70,7 @@ def render_page(material: Material, pictures: Mapping[str, Sequence[Picture]]) -
 @cache
 def _template() -> Template:
     environment = Environment(
+        loader=FunctionLoader(_read),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -63,8 +78,20 @@ def _template() -> Template:
         finalize=_visible,
     )
     environment.filters["capitalize_first"] = lambda text: text[:1].upper() + text[1:]
-    source = resources.files("trueboundary.report").joinpath("page.html.j2").read_text("utf-8")
-    return environment.from_string(source)
+    environment.filters["groupby_in_order"] = _group_in_order
+    return environment.get_template("page.html.j2")
+
+
+def _read(name: str) -> str:
+    return resources.files("trueboundary.report").joinpath(name).read_text("utf-8")
+
+
+def _group_in_order(rows: Iterable[Any], name: str) -> list[list[Any]]:
+    """Return rows in groups of one value of an attribute, in order of first appearance."""
+    groups: dict[Any, list[Any]] = {}
+    for row in rows:
+        groups.setdefault(attrgetter(name)(row), []).append(row)
+    return list(groups.values())
 
 
 def _visible(value: Any) -> Any:

@@ -1,24 +1,83 @@
-"""What the claims came to, in sentences that are computed from the verdicts."""
+"""What the claims came to, in sentences that are computed from what was measured."""
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
 
+from trueboundary.experiments.base import Measurement
 from trueboundary.experiments.claims import Judgement, Verdict
 from trueboundary.report.collect import ClaimRow, Material
-from trueboundary.report.words import duration, measured_value, paper_value, plural
+from trueboundary.report.words import duration, measured_value, plural
+
+#: A claim or finding in a sentence: its id in braces.
+_ID = re.compile(r"\{([^}]+)\}")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence about what was measured.
+
+    Parameters
+    ----------
+    parts : sequence of tuple of str
+        Its words, in order; those that are a measured value come with the id of the claim or
+        finding, other words with an empty one.
+    judgements : sequence of Judgement
+        Of the claims that it is about.
+    """
+
+    parts: Sequence[tuple[str, str]]
+    judgements: Sequence[Judgement]
+
+    def __str__(self) -> str:
+        return "".join(words for words, _ in self.parts)
+
+
+def sentences(material: Material) -> list[Sentence]:
+    """Return what is true in sentences for readers of the papers, as far as it was measured."""
+    judgements = {judgement.claim.id: judgement for judgement in material.judged}
+    measured = {id: judgement.measurement for id, judgement in judgements.items()}
+    measured |= {row.finding.id: row.measurement for row in material.findings}
+    values = {
+        id: _value(found)
+        for id, found in measured.items()
+        if found is not None and found.value is not None
+    }
+    told = []
+    for text, beside in read_templates():
+        # Words and ids take turns.
+        pieces = [(piece, index % 2 == 1) for index, piece in enumerate(_ID.split(text))]
+        ids = [piece for piece, is_id in pieces if is_id]
+        if not all(id in values for id in ids):
+            continue
+        parts = [(values[piece], piece) if is_id else (piece, "") for piece, is_id in pieces]
+        own = [judgements[id] for id in (*ids, *beside) if id in judgements]
+        told.append(Sentence([part for part in parts if part[0]], own))
+    return told
+
+
+@cache
+def read_templates() -> list[tuple[str, tuple[str, ...]]]:
+    """Return the sentences with ids in braces, and of which claims the verdicts stand beside."""
+    file = resources.files("trueboundary.report").joinpath("sentences.toml")
+    entries = tomllib.loads(file.read_text("utf-8"))["sentence"]
+    return [(entry["text"], tuple(entry.get("beside", ()))) for entry in entries]
+
+
+def _value(measurement: Measurement) -> str:
+    """Return a value without its interval, which is in the table."""
+    return measured_value(replace(measurement, low=None, high=None))
 
 
 def summary(material: Material) -> list[str]:
-    """Return the report's opening paragraphs."""
+    """Return what there is to say about the report as a whole."""
     paragraphs = [_counts(material)]
-    differing = [j for j in material.judged if j.verdict is Verdict.DIFFERS]
-    headlines = [j for j in differing if j.claim.headline] or differing[:5]
-    if headlines:
-        others = len(differing) - len(headlines)
-        rest = f" ({plural(others, 'further claim')} below)" if others else ""
-        paragraphs.append(f"What differs most plainly{rest}: {_sentences(headlines)}")
     surprises = [j for j in material.judged if j.surprise]
     if surprises:
         ids = ", ".join(judgement.claim.id for judgement in surprises)
@@ -27,7 +86,7 @@ def summary(material: Material) -> list[str]:
         ids = ", ".join(section.experiment.id for section in material.problems)
         paragraphs.append(f"Without a result: {ids}. The reasons stand in their sections.")
     paragraphs += [f"{sentence}." for sentence in material.unknown]
-    paragraphs.append(_cost(material))
+    paragraphs.append(cost_in_words(material))
     return paragraphs
 
 
@@ -70,20 +129,12 @@ def _counts(material: Material) -> str:
     return text
 
 
-def _sentences(judgements: Sequence[Judgement]) -> str:
-    return " ".join(
-        f"{j.claim.id}: {j.claim.statement.rstrip('.')} – the paper says {paper_value(j.claim)}, "
-        f"measured {measured_value(j.measurement)}."
-        for j in judgements
-    )
-
-
-def _cost(material: Material) -> str:
-    seconds = sum(float(run.info.get("seconds", 0.0)) for run in material.runs.values())
+def cost_in_words(material: Material) -> str:
+    """Return the number of runs behind a report, and their time: each counts once."""
     n_runs = len(material.runs)
     stand, they = ("stands", "it") if n_runs == 1 else ("stand", "they")
     return (
         f"{plural(n_runs, 'run')} of {plural(len(material.sections), 'experiment')} {stand} behind "
-        f"this page; {they} took {duration(seconds)} of computing in all, what {they} started from "
-        "(trainings and fits) not counted."
+        f"this page; {they} took {duration(material.seconds)} of computing in all, what {they} "
+        "started from (trainings and fits) not counted."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from trueboundary.experiments.base import Measurement
 from trueboundary.experiments.claims import Claim, Judgement, Verdict
@@ -16,6 +17,7 @@ __all__ = [
     "exact_number",
     "exact_value",
     "measured_value",
+    "moment",
     "number",
     "paper_value",
     "plural",
@@ -23,6 +25,8 @@ __all__ = [
     "setting",
 ]
 
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*")
 
 #: What stands for our value where a row of a paper's table was not run.
 NOT_RUN = "not run"
@@ -48,6 +52,18 @@ def duration(seconds: float) -> str:
             rest = whole % size // small_size
             return f"{whole // size} {name}" + (f" {rest} {smaller}" if rest else "")
     return f"{whole} s"
+
+
+def moment(text: object) -> str:
+    """Return a moment in ISO format to the minute; what is none stays as it is.
+
+    Examples
+    --------
+    >>> moment("2026-01-31T09:26:12Z"), moment("–")
+    ('2026-01-31 09:26', '–')
+    """
+    words = str(text)
+    return f"{words[:10]} {words[11:16]}" if _MOMENT.fullmatch(words) else words
 
 
 def paper_value(claim: Claim) -> str:

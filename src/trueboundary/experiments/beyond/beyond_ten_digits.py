@@ -301,7 +301,7 @@ def _draw_distances(axes: Axes, runs: Mapping[str, Run], rows: Rows) -> None:
     axes.set(xlim=(0, None), ylim=(0, 1), xlabel="distance to the nearest error (L2)")
     axes.set_ylabel("share of points that are nearer")
     axes.plot([], [], color=COLOURS["grey"], alpha=0.4, lw=0.9, label="faint: proven")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=9)
 
 
 def _draw_classes(axes: Axes, counts: NDArray[np.int64], names: Sequence[str], most: int) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary import theory
-from trueboundary.experiments.base import Panel, rows_of
+from trueboundary.experiments.base import ImagePair, Panel, rows_of
 from trueboundary.experiments.images.attacked_images import CHANGE_EDGES, count_changes
 from trueboundary.experiments.summaries import Estimate, mean_of_points
 from trueboundary.figures import COLOURS, new_figure
@@ -40,6 +40,8 @@ class Sheet:
         Channels, height and width.
     change_count, distance : ndarray
         As in an `AttackedImages`: of all attacked images, not only those shown.
+    kept : tuple of tuple
+        All images that the run kept, and their distances: original, attacked, distance.
     """
 
     original: Floats
@@ -47,6 +49,7 @@ class Sheet:
     image_shape: tuple[int, int, int]
     change_count: NDArray[np.int64]
     distance: Floats
+    kept: tuple[tuple[Floats, Floats, float], ...] = ()
 
     @classmethod
     def from_run(cls, run: Run, per_class: int = 2) -> Sheet:
@@ -60,7 +63,28 @@ class Sheet:
             (channels, height, width),
             run.arrays["change_count"],
             run.arrays["distance"],
+            tuple(
+                (original, attacked, float(run.arrays["distance"][place]))
+                for original, attacked, place in zip(
+                    run.arrays["original"],
+                    run.arrays["adversarial"],
+                    run.arrays["kept"],
+                    strict=True,
+                )
+            ),
         )
+
+    def pairs(self, classifier: str) -> list[ImagePair]:
+        """Return the kept images for readers to step through."""
+        return [
+            ImagePair(
+                classifier,
+                original.reshape(self.image_shape),
+                attacked.reshape(self.image_shape),
+                distance,
+            )
+            for original, attacked, distance in self.kept
+        ]
 
     @property
     def visible_share(self) -> float:
@@ -169,6 +193,7 @@ def sheet_panel(
         caption=caption,
         draw=lambda: draw_sheet(sheets),
         data=rows,
+        pairs=[pair for name, sheet in sheets.items() for pair in sheet.pairs(name)],
     )
 
 
