@@ -21,12 +21,13 @@ NOT_NOW := not slow and not gpu and not peers and not browser
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help reproduce evidence readme test test-peers peers leaderboard board lint check room bench gpu docs zoo release clean
+.PHONY: help reproduce evidence readme test test-browser test-peers peers leaderboard board lint check room bench gpu docs zoo release clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make reproduce   rerun the papers at scale quick and write the report"
 	@echo "make test        run the tests"
+	@echo "make test-browser run the tests that look at pages in a headless Chromium, where there is one"
 	@echo "make test-peers  run the tests that need other attack libraries, in an environment of theirs"
 	@echo "make leaderboard rank attacks, those of other libraries too, over classifiers with known errors"
 	@echo "make lint        check style and types"
@@ -52,6 +53,9 @@ readme: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --doctest-modules tests src \
 	  -m "$(NOT_NOW)"
+
+test-browser: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 0 tests -m "browser and not slow"
 
 leaderboard:
 	@$(MAKE) --no-print-directory VENV=.venv-peers board

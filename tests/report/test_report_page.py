@@ -3,10 +3,8 @@
 import csv
 import json
 import math
-import os
 import re
 import shutil
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -276,21 +274,6 @@ def test_words():
     assert duration(float("nan")) == "< 1 s"
     assert measured_value(Measurement(0.5, high=float("inf"))) == "0.5 [0.5, infinity]"
     assert measured_value(None) == "–"
-
-
-@pytest.mark.browser
-def test_the_page_opens_in_a_browser(root, tmp_path):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("there is no Chromium")
-    page = build_report(root).page
-    picture = tmp_path / "page.png"
-    subprocess.run(
-        [chromium, "--headless", "--no-sandbox", "--disable-gpu", f"--screenshot={picture}",
-         f"--user-data-dir={tmp_path / 'profile'}", page.as_uri()],
-        check=True, capture_output=True, timeout=120, env={**os.environ, "HOME": str(tmp_path)},
-    )  # fmt: skip
-    assert picture.stat().st_size > 10_000
 
 
 def test_a_growing_report_ends_as_the_report_of_its_folder(fake, root, monkeypatch):

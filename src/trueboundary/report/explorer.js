@@ -12,9 +12,9 @@
     return shift + STIRLING.reduceRight((total, c) => total / (a * a) + c, 0) / a;
   }
 
-  /** log(1 + excess) - excess, without cancellation near 0 */
-  function log1pMinus(excess) {
-    if (!(excess > -0.4 && excess < 0.6)) return Math.log1p(excess) - excess;
+  /** log(ratio) - excess for ratio = 1 + excess, without cancellation near ratio 1 */
+  function log1pMinus(ratio, excess) {
+    if (!(excess > -0.4 && excess < 0.6)) return Math.log(ratio) - excess;
     const r = excess / (2 + excess);
     let [total, power] = [0, 1];
     for (let n = 3; power > 1e-18; n += 2, power *= r * r) total += power / n;
@@ -25,7 +25,8 @@
   function logPowerTerm(a, b, x, y) {
     const n = a + b;
     const delta = x < 0.5 ? x - a / n : b / n - y;
-    const deviance = a * log1pMinus((delta * n) / a) + b * log1pMinus((-delta * n) / b);
+    const deviance =
+      a * log1pMinus((x * n) / a, (delta * n) / a) + b * log1pMinus((y * n) / b, (-delta * n) / b);
     const rest = stirlingRemainder(n) - stirlingRemainder(a) - stirlingRemainder(b);
     return deviance + 0.5 * Math.log((a * b) / (2 * Math.PI * n)) + rest;
   }
