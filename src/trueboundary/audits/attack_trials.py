@@ -28,6 +28,7 @@ Floats = npt.NDArray[np.float64]
 _BATCH = 10  # points at a time: what was found before a crash is kept
 _MISMATCH = "It returned a result of another form than was asked for."
 _NO_ERROR = "The point that it reported is none that the classifier gets wrong within the domain."
+_REFUSALS = ("ValueError: ", "TypeError: ")
 _FALSE = (AttackStatus.NOT_CONFIRMED, AttackStatus.LEFT_DOMAIN)
 #: Seconds that a row takes, forward or back, on members whose truth is searched for and others.
 _DEAR = {
@@ -65,7 +66,7 @@ class Trial:
     doubts : tuple of str
         What the attack warned of.
     raised : bool
-        Whether it raised an exception at every point, as where it refuses such a domain.
+        Whether it raised an exception at every point.
     """
 
     distance: Floats
@@ -81,6 +82,12 @@ class Trial:
     def n_failed(self) -> int:
         """Number of points from which no error was found."""
         return int(np.isinf(self.distance).sum())
+
+    @property
+    def refused(self) -> bool:
+        """Whether the attack declined such a domain or classifier before it looked further."""
+        declined = all(why.startswith(_REFUSALS) for why in self.reasons)
+        return self.raised and declined and self.queries <= 1
 
     @property
     def queries(self) -> float:

@@ -123,6 +123,12 @@ def plan_trials(
         What `find_attacks` found.
     members, n_points, seed
         As for `audit_attack`.
+
+    Examples
+    --------
+    >>> from trueboundary.audits import find_attacks
+    >>> [run.in_words() for run in plan_trials(find_attacks(["DDN"]), members=["linear"])]
+    ['truth of linear', 'DDN on linear']
     """
     truths = [MemberTruth(name, n_points, seed) for name in names_of_members(members)]
     return [
@@ -142,6 +148,19 @@ def stored_leaderboard(
     """Return the leaderboard of those runs that a store holds; see `plan_trials`.
 
     What is not there stands in `Leaderboard.missing`.
+
+    Raises
+    ------
+    ValueError
+        If runs saw other points than those whose distances are known.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from trueboundary.audits import find_attacks
+    >>> found, store = find_attacks(["DDN"]), Store(tempfile.mkdtemp())
+    >>> stored_leaderboard(found, store, members=["linear"]).missing
+    ('truth of linear was not run.', 'DDN on linear was not run.')
     """
     known: dict[str, Known] = {}
     trials: dict[str, dict[str, Trial]] = {attack.name: {} for attack in attacks}

@@ -116,6 +116,18 @@ class Leaderboard:
         Versions of what computed them.
     missing : tuple of str
         What could not be run, each a sentence.
+
+    Examples
+    --------
+    >>> from trueboundary.attacks import DeepFool, NearestError
+    >>> from trueboundary.audits import audit_attack
+    >>> attacks = {"mine": DeepFool(), "theirs": NearestError()}
+    >>> board = audit_attack(attacks, members=["ellipsoid-bulk"], n_points=3)
+    >>> [standing.name for standing, _ in board.ranked()]
+    ['mine', 'theirs']
+    >>> first, last = (board.score(s, "ellipsoid-bulk") for s in board.standings)
+    >>> first.median > last.median
+    True
     """
 
     seed: int
@@ -154,27 +166,25 @@ class Leaderboard:
         """Return the attacks, the best first, each with its summary over all members.
 
         That are the numbers of members on which it is ``near``, at the 90th percentile, too
-        (``sure``), which it was given (``members``) and all of which it ``refused``,
-        and over those the median of its median excess over 1 (``excess``) and of its evaluations
+        (``sure``), and that it ``takes``: all but those whose domain it refuses. Over the latter
+        there are the median of its median excess over 1 (``excess``) and of its evaluations
         (``queries``), the share of points from which it found an error (``success``), and its
-        claims that are ``false``, with ``seconds`` in all. A member that it refuses is one that it
-        fails on.
+        claims that are ``false``, with ``seconds`` in all.
         """
         rows = [(standing, self._summary(standing)) for standing in self.standings]
         return sorted(rows, key=_rank)
 
     def _summary(self, standing: Standing) -> dict[str, float]:
-        scores = {name: self.score(standing, name) for name in standing.trials}
-        kept = [score for score in scores.values() if score is not None]
-        queries = [t.queries for t in standing.trials.values() if not t.raised and t.queries > 0]
+        taken = [name for name, trial in standing.trials.items() if not trial.refused]
+        scores = [self.score(standing, name) for name in taken]
+        kept = [score for score in scores if score is not None]
         n_points = sum(score.n for score in kept)
         return {
             "near": sum(score.median <= NEAR for score in kept),
             "sure": sum(score.high <= NEAR for score in kept),
-            "members": len(kept),
-            "refused": sum(trial.raised for trial in standing.trials.values()),
-            "excess": float(np.median([score.median for score in kept])) - 1 if kept else math.nan,
-            "queries": float(np.median(queries)) if queries else math.inf,
+            "takes": len(kept),
+            "excess": _middle([score.median - 1 for score in kept]),
+            "queries": _middle([standing.trials[name].queries for name in taken]),
             "success": 1 - sum(score.n_failed for score in kept) / max(n_points, 1),
             "false": sum(trial.n_false for trial in standing.trials.values()),
             "seconds": sum(trial.seconds for trial in standing.trials.values()),
@@ -289,15 +299,14 @@ class Leaderboard:
         top, bottom = 3e2, 3e-8
         seen: set[str] = set()
         for number, (standing, _) in enumerate(self.ranked(), 1):
-            trials = [standing.trials[m] for m in members if m in standing.trials]
-            scores = [self.score(standing, m) for m in members if m in standing.trials]
-            ran = [t.queries for t in trials if not t.raised and t.queries > 0]
-            if not ran:
+            trials = {m: t for m, t in standing.trials.items() if m in members and not t.refused}
+            scores = [self.score(standing, m) for m in trials]
+            if not trials:
                 continue
-            excess = float(np.median([s.median for s in scores if s is not None])) - 1
+            excess = _middle([s.median - 1 for s in scores if s is not None])
             lost = not excess < top
             y = top if lost else max(excess, bottom)
-            x = float(np.median(ran))
+            x = max(_middle([t.queries for t in trials.values()]), 1.0)
             label = (standing.library or "yours") if standing.library not in seen else None
             seen.add(standing.library)
             panel.plot(
@@ -425,6 +434,11 @@ class Leaderboard:
         )  # fmt: skip
 
 
+def _middle(values: Sequence[float]) -> float:
+    """Return the median, the upper of two middle values; infinite without values."""
+    return sorted(values)[len(values) // 2] if values else math.inf
+
+
 def _rank(row: tuple[Standing, Mapping[str, float]]) -> tuple[float, float, float, str]:
     """Return what attacks are sorted by."""
     standing, values = row
@@ -440,7 +454,7 @@ def _quantiles(ratio: Floats) -> tuple[float, float]:
 def _row(name: str, values: Mapping[str, float]) -> tuple[str, ...]:
     return (
         name,
-        f"{values['near']:.0f}/{values['members']:.0f}",
+        f"{values['near']:.0f}/{values['takes']:.0f}",
         f"{values['sure']:.0f}",
         _excess(values["excess"]),
         f"{values['queries']:,.0f}",

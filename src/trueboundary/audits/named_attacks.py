@@ -143,7 +143,13 @@ def find_attack(what: str) -> FoundAttack:
 
 
 def find_attacks(names: Sequence[str]) -> list[FoundAttack]:
-    """Return attacks by their names, of which ``all`` are ours and those of installed libraries."""
+    """Return attacks by their names, of which ``all`` are ours and those of installed libraries.
+
+    Examples
+    --------
+    >>> [found.name for found in find_attacks(["FMN", "DDN", "FMN"])]
+    ['FMN', 'DDN']
+    """
     wanted: dict[str, None] = {}
     others = [
         name for name, peer in peer_attacks().items() if importlib.util.find_spec(peer.library)
