@@ -401,3 +401,23 @@ def test_runs_on_other_points_are_not_mixed(tmp_path) -> None:
 def test_an_nn_module_is_no_attack() -> None:
     with pytest.raises(ValueError, match=r"three arguments|takes"):
         as_attack(nn.Identity().forward, "forward")
+
+
+@pytest.mark.peers
+def test_attacks_of_other_libraries_are_found_counted_and_refused_on_spheres() -> None:
+    names = [found.name for found in find_attacks(["all"])]
+    assert len({name.partition(":")[0] for name in names if ":" in name}) == 4
+    found = find_attack("foolbox:DDN-100")
+    assert found.library == "foolbox"
+    assert found.version in found.identity
+    known = member("ellipsoid-bulk", 3)
+    trial = try_attack(found.attack, known)
+    ratio = trial.distance / known.find_truth().lower
+    assert (ratio >= 1 - 1e-6).all()
+    assert (ratio < 1.01).all()
+    assert trial.backward == 100  # steps
+    sphere = try_attack(found.attack, member("linear-sphere", 3))
+    assert sphere.refused
+    assert sphere.n_false == 0
+    assert "ValueError" in next(iter(sphere.reasons))
+    assert not trial.refused
