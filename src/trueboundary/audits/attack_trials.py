@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections import Counter
@@ -29,6 +30,8 @@ _BATCH = 10  # points at a time: what was found before a crash is kept
 _MISMATCH = "It returned a result of another form than was asked for."
 _NO_ERROR = "The point that it reported is none that the classifier gets wrong within the domain."
 _REFUSALS = ("ValueError: ", "TypeError: ")
+_FORM = re.compile(r" (raised|returned) ")
+_UNUSABLE = (AttackStatus.RAISED, AttackStatus.NO_POINT)
 _FALSE = (AttackStatus.NOT_CONFIRMED, AttackStatus.LEFT_DOMAIN)
 #: Seconds that a row takes, forward or back, on members whose truth is searched for and others.
 _DEAR = {
@@ -232,12 +235,12 @@ def _batch(attack: Attack, counted: _Counted, known: Member, rows: Tensor) -> Tr
     distance = torch.where(verified, gap, torch.inf).numpy()
     statuses = [AttackStatus.from_code(code) for code in result.status.tolist()]
     false = (result.success & ~verified).tolist()
-    # What a function raised stands among the doubts.
-    said = next((doubt for doubt in result.warnings if " raised " in doubt), "")
+    # What a function raised or returned in place of points stands among the doubts.
+    said = next((doubt for doubt in result.warnings if _FORM.search(doubt)), "")
     reasons = Counter(
         _NO_ERROR
         if unverified
-        else (said[:_LONGEST] if said and status is AttackStatus.RAISED else status.value)
+        else (said[:_LONGEST] if said and status in _UNUSABLE else status.value)
         for status, unverified, good in zip(statuses, false, verified.tolist(), strict=True)
         if not good
     )
