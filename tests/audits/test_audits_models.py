@@ -120,7 +120,7 @@ def test_a_card_of_ten_classes_is_stored_and_shown(tmp_path):
         class_names=tuple("abcdefghi<"),
     )
     linear = lambda x: 2 * x @ means.to(x).T - (means.to(x) ** 2).sum(1)  # noqa: E731
-    card = audit(linear, problem, name="nearest <mean>", n_points=4, n_error_points=100)
+    card = audit(linear, problem, name="nearest <mean>", n_points=2, n_error_points=100)
     assert card.verdict.kind == "robust"
     assert max(map(len, str(card).splitlines())) <= 80
     values = json.loads(json.dumps(card.to_dict(), allow_nan=False))
