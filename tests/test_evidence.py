@@ -4,8 +4,10 @@ import pathlib
 import re
 import shutil
 
+import numpy as np
 import pytest
 
+from trueboundary.experiments.images.sheets import Sheet
 from trueboundary.report.collect import collect_material
 from trueboundary.report.markdown import update_readme, update_scales
 from trueboundary.runs import SCALES, Store, plan_files, read_plan, smaller_plans
@@ -79,3 +81,16 @@ def test_the_tables_are_those_of_the_shipped_runs_under_any_torch(
     update_scales(tables["docs/verdicts.md"], EVIDENCE, material)
     for name, copy in tables.items():
         assert copy.read_text() == (ROOT / name).read_text(), f"make readme writes {name} again"
+
+
+def test_images_to_step_through_are_as_far_apart_as_they_are_said_to_be() -> None:
+    plan = read_plan(EVIDENCE / "plans" / "bayes-symmetric.json")
+    for name, folder in plan.runs.items():
+        if name.startswith("mnist/0-6/") and name.endswith("/nearest"):
+            run = Store(EVIDENCE).read(EVIDENCE / "runs" / folder, with_models=False)
+            pairs = Sheet.from_run(run).pairs(name)
+            assert len(pairs) == len(run.arrays["kept"]) > 0
+            for pair in pairs:
+                assert pair.original.shape == pair.attacked.shape == (1, 28, 28)
+                change = np.linalg.norm(pair.attacked.astype(np.float64) - pair.original)
+                assert change == pytest.approx(pair.distance, rel=1e-4)

@@ -30,6 +30,11 @@
 
   for (const tile of tiles) {
     tile.setAttribute("role", "button");
+    tile.addEventListener("keydown", (event) => {
+      if (event.key !== " ") return; // as of any button; links know the enter key alone
+      event.preventDefault();
+      tile.click();
+    });
     tile.addEventListener("click", (event) => {
       event.preventDefault();
       const again = verdict.value === tile.dataset.verdict;

@@ -310,7 +310,7 @@ def _draw_classes(axes: Axes, counts: NDArray[np.int64], names: Sequence[str], m
     for row, column in np.argwhere(counts):
         n = counts[row, column]
         colour = "white" if n > 0.6 * most else COLOURS["truth"]
-        axes.text(column, row, f"{n}", ha="center", va="center", fontsize=7, color=colour)
+        axes.text(column, row, f"{n}", ha="center", va="center", fontsize=9, color=colour)
     axes.set_xticks(range(len(names)), names)
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="class of the nearest error", ylabel="class decided for")
