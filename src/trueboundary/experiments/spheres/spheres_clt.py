@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 MEASURABLE = -6.0
 #: Inequalities that a reader would try before Chernoff's bound, as claims and tables call them.
 BOUNDS = ("laurent-massart", "bernstein", "hanson-wright")
+#: A figure that reaches below this power of ten is drawn on an axis that is logarithmic far down.
+_FAR = -200.0
 
 
 @dataclass(frozen=True)
@@ -381,7 +383,9 @@ def _panel(table: Rows, settings: Mapping[str, Any]) -> Panel:
         "Error rate of quadratic networks at several steps of training. Counting needs rates above "
         "one in the number of points; the exact values do not. The central limit theorem, the "
         "paper's method, parts from them in the tail, in either direction; the saddle-point "
-        "formula lies on them, and Chernoff's bound stays a factor above.",
+        "formula lies on them, and Chernoff's bound stays a factor above. Where no error is left "
+        "the exact rate is 0 and has no mark; where an estimate then goes far down, the axis is "
+        "logarithmic below -10.",
         draw,
         table,
     )
@@ -411,6 +415,9 @@ def _draw_rates(axes: Axes, rows: Rows) -> None:
     }
     interval_bars(axes, [row["step"] for row in seen], rates, low, high, **counted)
     axes.set(xscale="log", xlabel="training steps", ylabel=r"$\log_{10}$ of the error rate")
+    if axes.get_ylim()[0] < _FAR:  # an estimate of a rate of 0 must not flatten all others
+        axes.set_yscale("symlog", linthresh=10.0)
+        axes.set_ylim(top=1.0)
 
 
 EXPERIMENT = Experiment(
