@@ -1,6 +1,8 @@
 """Shared fixtures: nothing a test does may leak into the process or into the next test."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,19 @@ torch.set_num_threads(1)  # several torch threads per process collapse on a shar
 def generator() -> torch.Generator:
     """Return a seeded generator on the CPU."""
     return torch.Generator().manual_seed(20180109)
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return a headless Chromium, for tests with the marker ``browser``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent / "helpers")
+        import chromium as driver
+    program = driver.find_chromium()
+    if program is None:
+        pytest.skip("there is no Chromium")
+    with driver.Chromium(program, tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
 @pytest.fixture(autouse=True)

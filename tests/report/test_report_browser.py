@@ -8,7 +8,6 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +40,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> BuiltReport:
     report = build_report(root)
     assert report.problems == []
     return report
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ROOT / "tests" / "helpers")
-        import chromium as driver
-    program = driver.find_chromium()
-    if program is None:
-        pytest.skip("there is no Chromium")
-    with driver.Chromium(program, tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 @pytest.fixture
