@@ -274,19 +274,20 @@ def test_a_folder_without_plans_holds_no_results(capsys):
     assert "out holds no results" in capsys.readouterr().err
 
 
-def test_the_readme_gets_its_table(capsys):
+def test_the_readme_gets_its_table(capsys, monkeypatch):
+    from trueboundary.report import summary
+
+    monkeypatch.setattr(summary, "read_templates", lambda: [("The sum | is {T1}.", ("T2",))])
     run()
     readme = Path("README.md")
     readme.write_text("before\n<!-- claims: begin -->\nold\n<!-- claims: end -->\nafter\n")
     assert main(["report", "out", "--readme", "README.md"]) == 0
     text = readme.read_text()
-    assert text.startswith("before\n<!-- claims: begin -->\n| claim |")
+    assert text.startswith("before\n<!-- claims: begin -->\n| what was found |")
     assert text.endswith("<!-- claims: end -->\nafter\n")
-    assert "| T1 |" in text
-    assert "| T2 |" not in text, "it is no headline"
+    assert "| The sum \\| is 2.929. |" in text
     assert "trueboundary report out --readme README.md" in text
-    none = "0 reproduced, 0 different, 0 inconclusive, 1 not testable at this scale"
-    assert f"In this table 1 claim: {none}; in all 2 claims: 1 reproduced, " in text
+    assert "Of all 2 claims: 1 reproduced, " in text
     assert "1 not testable at this scale. Measured at scale smoke" in text
     assert "old" not in text
     assert main(["report", "out", "--readme", "README.md"]) == 0

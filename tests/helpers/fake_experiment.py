@@ -46,7 +46,6 @@ CLAIMS = [
         "printed": "1.64",
         "why": "printed to two places",
         "depends_on": ["n_terms"],
-        "headline": True,
     },
     {
         "id": "T2",

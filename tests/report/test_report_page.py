@@ -20,7 +20,7 @@ from trueboundary.figures import COLOURS, CYCLE, new_figure, save_figure
 from trueboundary.report.build import GrowingReport, build_report
 from trueboundary.report.collect import Material
 from trueboundary.report.figure_files import draw_picture
-from trueboundary.report.markdown import BEGIN, END, update_readme
+from trueboundary.report.markdown import BEGIN, END, update_readme, update_scales
 from trueboundary.report.words import duration, measured_value, number
 from trueboundary.runs import Plan, Store, execute, read_plan, total_cost, write_plan
 
@@ -359,8 +359,8 @@ def test_an_open_verdict_says_what_would_decide_it(fake, root, monkeypatch):
 def test_findings_have_a_place_of_their_own_and_no_verdict(fake, root, monkeypatch):
     from trueboundary.report import collect
 
-    own = Finding("T9", "spheres", "Section 0", "How | many?", "sums", "a sum", "none", True)
-    gone = replace(own, id="T8", question="And otherwise?", headline=False)
+    own = Finding("T9", "spheres", "Section 0", "How | many?", "sums", "a sum", "none")
+    gone = replace(own, id="T8", question="And otherwise?")
     found = Measurement(1.6, 1.5, 1.7, n=12, exact=1.644, cells=[{"n": 1}], note="A note.")
     analysed = Analysis([], {"T9": found}, without_data=["T8"])
     sums = replace(fake.EXPERIMENT, analyse=lambda *_: analysed)
@@ -383,9 +383,12 @@ def test_findings_have_a_place_of_their_own_and_no_verdict(fake, root, monkeypat
     readme.write_text(f"{BEGIN}\n{END}\n")
     update_readme(readme, root, built.material)
     text = readme.read_text()
-    assert "Found beyond the papers:" in text
-    assert "| T9 |" in text
-    assert "| T8 |" not in text
+    assert "| what was found | n |" in text
+    tables = root / "verdicts.md"
+    tables.write_text(f"{BEGIN}\n{END}\n")
+    update_scales(tables, root, built.material)
+    assert "## Found beyond the papers\n\n| finding |" in tables.read_text()
+    assert all(f"| {id} |" in tables.read_text() for id in ("T8", "T9"))
     assert "Found" not in (built.page.parent / "claims.md").read_text()
 
 
@@ -402,6 +405,9 @@ def test_sentences_say_what_was_measured_and_link_to_it(fake, root, monkeypatch)
     value = number(built.material.judged[0].measurement.value)
     assert str(sentence) == f"The sum is {value} (paper: 1.64), and that it grows holds."
     assert [judgement.claim.id for judgement in sentence.judgements] == ["T1", "T2"]
+    (told,) = summary.sentences(built.material, intervals=True)
+    assert f"The sum is {measured_value(built.material.judged[0].measurement)} (paper" in str(told)
+    assert [found.n for found in told.measurements] == [100, None]
     page = built.page.read_text(encoding="utf-8")
     assert f'<a class="value" href="#claim-T1">{value}</a>' in page
     assert "Nobody measured" not in page

@@ -216,7 +216,7 @@ def report(
     readme: Annotated[
         Path | None,
         typer.Option(
-            parser=path, help="Also replace the table of headline claims in this Markdown file."
+            parser=path, help="Also replace the table of what was found in this Markdown file."
         ),
     ] = None,
     scales: Annotated[
@@ -224,7 +224,7 @@ def report(
         typer.Option(
             parser=path,
             help="Also replace the table of all claims, with their verdicts at scales quick and "
-                 "paper, in this Markdown file.",
+                 "paper, and that of our findings, in this Markdown file.",
         ),
     ] = None,
     out: Annotated[

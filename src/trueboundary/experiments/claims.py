@@ -75,8 +75,6 @@ class Claim:
         network or an attack that it does not state, with the run that decides it.
     expected : str
         The verdict that the known errata imply, if any; a disagreement is reported.
-    headline : bool
-        Whether it belongs to the short table of the README.
     """
 
     id: str
@@ -96,7 +94,6 @@ class Claim:
     corrected: str = ""
     explanation: str = ""
     expected: str = ""
-    headline: bool = False
 
     @property
     def half_width(self) -> float:

@@ -31,8 +31,6 @@ class Finding:
         What is measured.
     beside : str
         What the papers have on it.
-    headline : bool
-        Whether it belongs to the short table of the README.
     """
 
     id: str
@@ -42,7 +40,6 @@ class Finding:
     experiment: str
     quantity: str
     beside: str
-    headline: bool = False
 
 
 def read_findings(paper: str) -> list[Finding]:

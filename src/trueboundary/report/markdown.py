@@ -18,7 +18,7 @@ from trueboundary.report.collect import (
     read_claims_of,
     rows_by_scale,
 )
-from trueboundary.report.summary import tally
+from trueboundary.report.summary import sentences, tally
 from trueboundary.report.words import (
     NOT_RUN,
     count,
@@ -42,8 +42,8 @@ class MarkerError(ValueError):
     """A file is no Markdown with the lines between which the table goes."""
 
 
-def claims_markdown(rows: Iterable[ClaimRow], *, brief: bool = False) -> str:
-    """Return a Markdown table of claims; a brief one names assumptions without their reasons."""
+def claims_markdown(rows: Iterable[ClaimRow]) -> str:
+    """Return a Markdown table of claims."""
     lines = [
         "| claim | statement | what was measured | paper | measured [95 %] | n | exact | verdict |",
         "|---|---|---|---|---|---|---|---|",
@@ -59,7 +59,7 @@ def claims_markdown(rows: Iterable[ClaimRow], *, brief: bool = False) -> str:
             measured_value(measurement),
             count(measurement),
             exact_value(judgement),
-            row.missing if judgement is None else _verdict(judgement, brief=brief),
+            row.missing if judgement is None else _verdict(judgement),
         )
         lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     return "\n".join(lines) + "\n"
@@ -96,14 +96,17 @@ def tables_markdown(tables: Iterable[PrintedTable]) -> str:
 
 
 def update_scales(file: Path, root: Path, material: Material) -> None:
-    """Put all claims with their verdicts at every scale, and the papers' tables, into `file`.
+    """Put all claims at every scale, our findings and the papers' tables into `file`.
 
     They go between the markers, as `replace_table` says.
     """
     claims = read_claims_of(section.experiment.paper for section in material.sections)
-    scales = scales_markdown(claims, rows_by_scale(root, material))
-    tables = tables_markdown(material.tables)
-    replace_table(file, f"{scales}\n{tables}" if tables else scales)
+    parts = [scales_markdown(claims, rows_by_scale(root, material))]
+    if material.findings:
+        parts.append(f"## Found beyond the papers\n\n{findings_markdown(material.findings)}")
+    if material.tables:
+        parts.append(tables_markdown(material.tables))
+    replace_table(file, "\n".join(parts))
 
 
 def scales_markdown(claims: Iterable[Claim], by_scale: Mapping[str, Sequence[ClaimRow]]) -> str:
@@ -147,8 +150,8 @@ def check_markers(file: Path, markers: Markers = (BEGIN, END)) -> None:
 
 
 def update_readme(file: Path, root: Path, material: Material) -> None:
-    """Put headline claims and findings between the markers in `file`, as `replace_table` does."""
-    replace_table(file, _headlines(root, material))
+    """Put what was found, in sentences, between the markers in `file`, as `replace_table` does."""
+    replace_table(file, _found(root, material))
 
 
 def replace_table(file: Path, table: str, markers: Markers = (BEGIN, END)) -> None:
@@ -185,8 +188,13 @@ def _split(file: Path, markers: Markers) -> tuple[str, str]:
     return before, rest.split(end)[1]
 
 
-def _headlines(root: Path, material: Material) -> str:
-    rows = [row for row in material.rows if row.claim.headline]
+def _found(root: Path, material: Material) -> str:
+    lines = ["| what was found | n | the paper's claim |", "|---|---|---|"]
+    for sentence in sentences(material, intervals=True):
+        n = ", ".join(dict.fromkeys(count(found) for found in sentence.measurements))
+        verdicts = dict.fromkeys(judgement.verdict.value for judgement in sentence.judgements)
+        cells = (str(sentence), n, ", ".join(verdicts) or "none: ours")
+        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     n_at = Counter(plan.scale for plan in material.plans)
     parts = [  # the largest scale first
         f"{plural(n_at[scale], 'experiment')} at scale {scale}"
@@ -196,17 +204,10 @@ def _headlines(root: Path, material: Material) -> str:
     measured = f"at scale {min(n_at)}" if len(n_at) == 1 else f"in {' and '.join(parts)}"
     command = f"trueboundary report {root.as_posix()} --readme README.md"
     note = f"Measured {measured}; this table is written by `{command}`."
-    counts = f"In this table {tally(rows)}; in all {tally(material.rows)}."
-    findings = [row for row in material.findings if row.finding.headline]
-    ours = f"\nFound beyond the papers:\n\n{findings_markdown(findings)}" if findings else ""
-    return f"{claims_markdown(rows, brief=True)}\n{counts} {note}\n{ours}"
+    return "\n".join(lines) + f"\n\nOf all {tally(material.rows)}. {note}\n"
 
 
-def _verdict(judgement: Judgement, *, brief: bool) -> str:
-    if brief:
-        names = [assumption.partition(" (")[0] for assumption in judgement.assumptions]
-        told = [f"assuming that {' and '.join(names)}"] if names else []
-        return "; ".join([judgement.verdict.value, *told, *judgement.conditions])
+def _verdict(judgement: Judgement) -> str:
     told = [judgement.verdict.value, *qualifications(judgement)]
     return ". ".join(told[:2]) + "".join(f" {sentence}" for sentence in told[2:])
 

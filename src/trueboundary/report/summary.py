@@ -30,35 +30,42 @@ class Sentence:
         finding, other words with an empty one.
     judgements : sequence of Judgement
         Of the claims that it is about.
+    measurements : sequence of Measurement
+        What was measured, in the order of the words.
     """
 
     parts: Sequence[tuple[str, str]]
     judgements: Sequence[Judgement]
+    measurements: Sequence[Measurement]
 
     def __str__(self) -> str:
         return "".join(words for words, _ in self.parts)
 
 
-def sentences(material: Material) -> list[Sentence]:
-    """Return what is true in sentences for readers of the papers, as far as it was measured."""
+def sentences(material: Material, *, intervals: bool = False) -> list[Sentence]:
+    """Return what is true in sentences for readers of the papers, as far as it was measured.
+
+    Intervals stand behind the values only if asked for: they are in the tables of a page.
+    """
     judgements = {judgement.claim.id: judgement for judgement in material.judged}
     measured = {id: judgement.measurement for id, judgement in judgements.items()}
     measured |= {row.finding.id: row.measurement for row in material.findings}
-    values = {
-        id: _value(found)
-        for id, found in measured.items()
-        if found is not None and found.value is not None
+    known = {
+        id: found for id, found in measured.items() if found is not None and found.value is not None
     }
+    words = measured_value if intervals else _value
+    values = {id: words(found) for id, found in known.items()}
     told = []
     for text, beside in read_templates():
         # Words and ids take turns.
         pieces = [(piece, index % 2 == 1) for index, piece in enumerate(_ID.split(text))]
         ids = [piece for piece, is_id in pieces if is_id]
-        if not all(id in values for id in ids):
+        if not all(id in known for id in ids):
             continue
         parts = [(values[piece], piece) if is_id else (piece, "") for piece, is_id in pieces]
         own = [judgements[id] for id in (*ids, *beside) if id in judgements]
-        told.append(Sentence([part for part in parts if part[0]], own))
+        parts = [part for part in parts if part[0]]
+        told.append(Sentence(parts, own, [known[id] for id in ids]))
     return told
 
 
