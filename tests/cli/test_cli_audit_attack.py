@@ -61,6 +61,12 @@ def test_an_attack_of_ones_own_is_judged_kept_and_shown(here, capsys) -> None:
     assert main(words) == 0
     assert runs == {p.name: p.stat().st_mtime_ns for p in (here / "runs" / "runs").iterdir()}
     capsys.readouterr()
+    damaged = next((here / "runs" / "runs").glob("TrialRun-*/arrays.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\0")
+    assert main([*words, "--stored"]) == 2
+    assert "damaged" in capsys.readouterr().err
+    assert main(words) == 0
+    assert capsys.readouterr().out == shown.out
 
     assert main(["audit", "attack", "--check", "board.json"]) == 0
     assert "mine.py:attack   1/2" in capsys.readouterr().out

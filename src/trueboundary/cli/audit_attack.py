@@ -89,7 +89,7 @@ def attack(
 ) -> None:
     """Say how far from the nearest errors attacks stop, over classifiers that know them."""
     from trueboundary.audits import find_attacks, names_of_members, stored_leaderboard
-    from trueboundary.runs import Store
+    from trueboundary.runs import DamagedRunError, Store
 
     out = Path("results/attacks") if out is None else out
     for file in (as_json, figure, page):
@@ -117,7 +117,8 @@ def attack(
             failed = _run(found, out, workers, settings)
             for sentence in failed:
                 complain(sentence)
-        board = stored_leaderboard(found, Store(out), **settings)
+        with user_errors((ValueError, DamagedRunError)):
+            board = stored_leaderboard(found, Store(out), **settings)
     _show(board)
     if as_json is not None:
         as_json.write_text(board.dumps(), encoding="utf-8")
