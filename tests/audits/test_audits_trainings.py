@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from sklearn.linear_model import LogisticRegression
 
 from trueboundary.audits import METHODS, TrainingSettings, audit, audit_training, load_problem
 from trueboundary.audits.stored_cards import card_from_plain, card_to_plain
@@ -226,6 +227,21 @@ class TestOwnMethods:
         assert second.n_nearer == 2
         assert first.gradients is None
         assert first.share == pytest.approx(1.0, abs=1e-3)  # it is the optimal classifier
+
+    def test_a_machine_of_scikit_learn_is_a_classifier(self):
+        def fitted(problem, generator):
+            return LogisticRegression().fit(*problem.to_numpy(100, seed=generator.initial_seed()))
+
+        found = audit_training(PROBLEM, [straight, fitted], seeds=1, **SMALL)
+        assert found.rows()[1].n_seeds == 1
+        assert found.rows()[1].share > 0.8
+        with pytest.raises(ValueError, match="fitted to points of 3 numbers"):
+            audit_training(
+                PROBLEM,
+                [lambda problem, generator: LogisticRegression().fit(np.eye(3), [0, 1, 1])],
+                seeds=1,
+                **SMALL,
+            )
 
     def test_of_a_file_with_what_it_needs(self, tmp_path):
         file = tmp_path / "mine.py"

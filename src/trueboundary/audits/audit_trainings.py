@@ -320,7 +320,7 @@ def audit_training(
     seeds: int | Sequence[int] = 3,
     settings: TrainingSettings | None = None,
     size: float | None = None,
-    n_points: int = 20,
+    n_points: int = 15,
     n_error_points: int = 1_000,
     audit_seed: int = 0,
     budget: float | None = None,
@@ -339,8 +339,9 @@ def audit_training(
         margin, beta, and the radius. Functions ``(problem, generator)`` that return a trained
         classifier, or ``file.py:function``. The first is what the others are compared with.
     network : callable, optional
-        Makes an untrained network; a small all-convolutional one for images and one hidden layer of
-        200 for other points by default. Functions of one's own make theirs.
+        Makes an untrained network; two small convolutions for images and one hidden layer of 200
+        for other points by default. Functions of one's own make theirs. Of larger networks the
+        lower bounds take longer than the training: up to half a minute a point.
     seeds : int or sequence of int
         Seeds of weights and batches, or how many from 0 on. Methods of one seed share both.
     settings : TrainingSettings, optional

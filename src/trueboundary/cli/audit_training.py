@@ -51,7 +51,7 @@ def training(
     ] = None,
     n_points: Annotated[
         int, typer.Option(min=2, help="Points per class from which the nearest error is sought.")
-    ] = 20,
+    ] = 15,
     n_error_points: Annotated[
         int, typer.Option(min=1, help="Points per class for error rates.")
     ] = 1_000,
