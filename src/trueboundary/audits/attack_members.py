@@ -481,7 +481,7 @@ MEMBERS: Mapping[str, tuple[str, Make]] = MappingProxyType(
             partial(_optimal, problem="mnist-0-6-symmetric"),
         ),
         "digits-outliers": (
-            "the same with broad outliers of one class",
+            "optimal for digits 0 and 6, one with broad outliers",
             partial(_optimal, problem="mnist-0-6-asymmetric"),
         ),
         "digits-ten": (

@@ -241,18 +241,29 @@ class Leaderboard:
         return "\n".join(lines)
 
     def _failures_markdown(self) -> list[str]:
-        """Return a table of why attacks found no error, the same reason on several members once."""
+        """Return a table of why attacks found no error, and a line for each kind of refusal."""
         lines = _markdown_head(("attack", "found nothing because", "points", "of the members"))
+        refused: dict[tuple[str, str], list[str]] = {}
         for standing, _ in self.ranked():
+            name = f"`{_cell(standing.name)}`"
             counts: Counter[str] = Counter()
             where: dict[str, list[str]] = {}
-            for name, trial in standing.trials.items():
+            declined = []
+            for member, trial in standing.trials.items():
+                if trial.refused:
+                    declined.append(member)
+                    continue
                 for why, n in trial.reasons.items():
                     counts[why] += n
-                    where.setdefault(why, []).append(name)
+                    where.setdefault(why, []).append(member)
             for why, n in counts.most_common():
-                cells = (f"`{_cell(standing.name)}`", _cell(why), str(n), ", ".join(where[why]))
+                cells = (name, _cell(why), str(n), ", ".join(where[why]))
                 lines.append("| " + " | ".join(cells) + " |")
+            if declined:
+                why = next(iter(standing.trials[declined[0]].reasons))
+                refused.setdefault((", ".join(declined), _cell(why)), []).append(name)
+        for (members, why), names in refused.items():
+            lines += ["", f"Not taken ({why}): {members}, by {', '.join(names)}."]
         return lines
 
     def _members_markdown(self) -> list[str]:
