@@ -387,7 +387,9 @@ class _Audit:
         """Bracket distances, group by group, until all points or the budget are spent."""
         n_classes = self.problem.n_classes
         expected = 0.0  # seconds that a point of a class takes
-        for rows in groups(self.n_points, self.group):
+        # By labels, one point takes as many calls as four do.
+        first = FIRST[-1:] if self.by_labels else FIRST
+        for rows in groups(self.n_points, self.group, first):
             n = rows.stop - rows.start
             started = time.monotonic()
 
@@ -408,8 +410,8 @@ class _Audit:
                     f"{name}: {censored_median(walk.column('upper', label)):.3g}"
                     for label, name in enumerate(self._names())
                 )
-                first = plural(rows.stop, "point")
-                self.tell(f"nearest errors, medians of {first} of each class: {', '.join(medians)}")
+                each = plural(rows.stop, "point")
+                self.tell(f"nearest errors, medians of {each} of each class: {', '.join(medians)}")
 
     def _names(self) -> tuple[str, ...]:
         known = getattr(self.problem, "class_names", None)

@@ -58,8 +58,8 @@ class AuditedRates(RunConfig):
     seed: int = 0
 
 
-def groups(n_points: int, size: int) -> Iterator[slice]:
-    """Yield rows of points: few at first, then up to `size` at a time.
+def groups(n_points: int, size: int, first: Sequence[int] = FIRST) -> Iterator[slice]:
+    """Yield rows of points: few at `first`, then up to `size` at a time.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def groups(n_points: int, size: int) -> Iterator[slice]:
     """
     start = 0
     while start < n_points:
-        early = [stop for stop in FIRST if start < stop < size]
+        early = [stop for stop in first if start < stop < size]
         stop = early[0] if early else start + size - start % size
         yield slice(start, min(n_points, stop))
         start = stop

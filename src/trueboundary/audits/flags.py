@@ -125,6 +125,8 @@ def page_of_flag(name: str) -> str:
 def doubled(attack: Attack) -> Attack:
     """Return an attack with twice of every number of steps, starts and the like.
 
+    Of the probes that tell the way of each step there are as many as before.
+
     Examples
     --------
     >>> from trueboundary.attacks import NearestError
@@ -135,7 +137,9 @@ def doubled(attack: Attack) -> Attack:
     more = {
         f.name: max(2 * value, _FEW)
         for f in fields(attack)
-        if f.name.startswith("n_") and type(value := getattr(attack, f.name)) is int
+        if f.name.startswith("n_")
+        and f.name != "n_probes"
+        and type(value := getattr(attack, f.name)) is int
     }
     changed: Attack = replace(attack, **more)
     return changed
