@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trueboundary._checks import check_integer
 from trueboundary.devices import check_device
 
 
@@ -34,6 +35,49 @@ def drawing_device(
             f"make it with torch.Generator({str(wanted)!r})."
         )
     return generator.device
+
+
+def generator_of(
+    generator: torch.Generator | None,
+    seed: int | None,
+    device: torch.device | str | None = None,
+) -> torch.Generator:
+    """Return what a function draws from: the generator, or the one that a seed stands for.
+
+    Parameters
+    ----------
+    generator, seed
+        Exactly one of them is not None.
+    device : torch.device or str, optional
+        Where a generator of the seed draws; the CPU by default.
+
+    Raises
+    ------
+    TypeError
+        If both or neither were given, or the generator is none.
+    """
+    found = optional_generator(generator, seed, device)
+    if found is None:
+        raise TypeError(
+            "something is drawn here, which needs generator= or seed=, for instance seed=0."
+        )
+    return found
+
+
+def optional_generator(
+    generator: torch.Generator | None,
+    seed: int | None,
+    device: torch.device | str | None = None,
+) -> torch.Generator | None:
+    """Return the generator or that of the seed as `generator_of` does, or None without either."""
+    if generator is not None and seed is not None:
+        raise TypeError("expected generator= or seed=, got both; leave one of them out.")
+    if seed is not None:
+        number = check_integer("seed", seed, minimum=0)
+        return torch.Generator("cpu" if device is None else device).manual_seed(number)
+    if generator is not None:
+        drawing_device(generator)
+    return generator
 
 
 def check_samples(x: Tensor, y: Tensor, n_classes: int | None = 2) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from trueboundary._tensors import check_labels, check_samples
+from trueboundary._tensors import check_labels, check_samples, optional_generator
 from trueboundary.attacks.results import AttackResult, AttackStatus
 from trueboundary.attacks.target import Search, Target
 from trueboundary.classifiers import (
@@ -87,6 +87,7 @@ class Attack(ABC):
         domain: Domain | None = None,
         target: Goal = None,
         generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> AttackResult:
         """Search an error near each sample.
 
@@ -114,6 +115,8 @@ class Attack(ABC):
             Source of the one seed the attack uses; without it the seed is fixed. Each sample's
             random numbers depend on that seed and the sample's own bytes alone, so neither the
             size nor the order of a batch changes a result beyond the classifier's rounding.
+        seed : int, optional
+            In place of a generator: the numbers of ``torch.Generator().manual_seed(seed)``.
 
         Returns
         -------
@@ -135,15 +138,15 @@ class Attack(ABC):
         domain = self.default_domain if domain is None else domain
         check_samples(x, y, n_classes=None)
         goal = _checked_goal(target, y)
-        seed = _draw_seed(generator)
+        noise = _draw_seed(optional_generator(generator, seed))
         with evaluated(classifier) as doubts, torch.no_grad():
             x = x.detach()
             y = y.to(x.device).long()
             domain = bound_to(domain, x)
             if isinstance(goal, str):
-                result = self._each(classifier, x, y, domain, seed)
+                result = self._each(classifier, x, y, domain, noise)
             else:
-                result = self._attack(classifier, x, y, goal, domain, seed)
+                result = self._attack(classifier, x, y, goal, domain, noise)
         for sentence in _probability_doubts(classifier, result, y):
             doubts += (sentence,)
             warnings.warn(sentence, ClassifierWarning, stacklevel=2)
@@ -261,6 +264,7 @@ def in_chunks(
     domain: Domain | None = None,
     target: Goal = None,
     generator: torch.Generator | None = None,
+    seed: int | None = None,
 ) -> AttackResult:
     """Run an attack on ``chunk_size`` samples at a time: the same result in less memory.
 
@@ -268,7 +272,7 @@ def in_chunks(
     ----------
     attack : Attack
         The attack to run.
-    classifier, x, y, domain, target, generator
+    classifier, x, y, domain, target, generator, seed
         As in `Attack.__call__`.
     chunk_size : int
         Number of samples attacked together.
@@ -292,6 +296,7 @@ def in_chunks(
     if chunk_size < 1:
         raise ValueError(f"expected a chunk size of at least 1, got {chunk_size}")
     domain = attack.default_domain if domain is None else domain
+    generator = optional_generator(generator, seed)
     state = None if generator is None else generator.get_state()
     results = []
     for start in range(0, max(len(x), 1), chunk_size):  # no samples: the attack says what it needs

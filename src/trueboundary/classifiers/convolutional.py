@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, leaky_relu
 
 from trueboundary._checks import check_integer
-from trueboundary._tensors import check_floating
+from trueboundary._tensors import check_floating, generator_of
 from trueboundary.classifiers.base import ClassifierModule
 from trueboundary.classifiers.stored_classifiers import register
 
@@ -65,7 +65,7 @@ class _ImageNetwork(ClassifierModule):
     @classmethod
     def from_arguments(cls, arguments: dict[str, Any]) -> Self:
         """Build a network of the given shape, with arbitrary initial values."""
-        return cls(**arguments, generator=torch.Generator().manual_seed(0))
+        return cls(**arguments, seed=0)
 
 
 @register
@@ -91,6 +91,8 @@ class AllConvolutionalNetwork(_ImageNetwork):
         Number of classes, at least 2.
     generator : torch.Generator
         Source of the initial values, on the CPU.
+    seed : int, optional
+        In place of a generator: the numbers of ``torch.Generator().manual_seed(seed)``.
     dtype : torch.dtype
         float32 or float64.
 
@@ -120,10 +122,12 @@ class AllConvolutionalNetwork(_ImageNetwork):
         n_filters: int,
         *,
         n_classes: int = 2,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        generator = generator_of(generator, seed)
         self.image_shape = _check_image_shape(image_shape)
         self._n_classes = check_integer("n_classes", n_classes, minimum=2)
         self.n_filters = check_integer("n_filters", n_filters, minimum=1)
@@ -182,6 +186,8 @@ class StridedConvolutionalNetwork(_ImageNetwork):
         Number of classes, at least 2.
     generator : torch.Generator
         Source of the initial values, on the CPU.
+    seed : int, optional
+        In place of a generator: the numbers of ``torch.Generator().manual_seed(seed)``.
     dtype : torch.dtype
         float32 or float64.
 
@@ -209,10 +215,12 @@ class StridedConvolutionalNetwork(_ImageNetwork):
         *,
         n_strided: int = 4,
         n_classes: int = 2,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        generator = generator_of(generator, seed)
         self.image_shape = _check_image_shape(image_shape)
         self._n_classes = check_integer("n_classes", n_classes, minimum=2)
         self.depth = check_integer("depth", depth, minimum=1)

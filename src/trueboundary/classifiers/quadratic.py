@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trueboundary._checks import check_integer, check_real
-from trueboundary._tensors import check_floating, drawing_device
+from trueboundary._tensors import check_floating, generator_of, optional_generator
 from trueboundary.classifiers.base import BinaryClassifier
 from trueboundary.classifiers.ellipsoid import Ellipsoid
 from trueboundary.classifiers.stored_classifiers import register
@@ -33,6 +33,8 @@ class QuadraticNetwork(BinaryClassifier):
         Number of hidden units.
     generator : torch.Generator
         Source of the initial values.
+    seed : int, optional
+        In place of a generator: the numbers of ``torch.Generator().manual_seed(seed)``.
     weight : float
         Initial output weight, positive.
     bias : float
@@ -62,13 +64,15 @@ class QuadraticNetwork(BinaryClassifier):
         dim: int,
         width: int,
         *,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
         weight: float = 1.0,
         bias: float = -1.0,
         mean_alpha: float = 0.8,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        generator = generator_of(generator, seed)
         self.dim = check_integer("dim", dim, minimum=1)
         self.width = check_integer("width", width, minimum=1)
         weight = check_real("weight", weight, above=0.0)
@@ -78,7 +82,7 @@ class QuadraticNetwork(BinaryClassifier):
             (self.width, self.dim),
             generator=generator,
             dtype=check_floating(dtype),
-            device=drawing_device(generator),
+            device=generator.device,
         )
         std = math.sqrt(mean_alpha * scale / (weight * self.width))
         self.hidden_weight = nn.Parameter(hidden.mul_(std))
@@ -96,6 +100,7 @@ class QuadraticNetwork(BinaryClassifier):
         basis: Literal["identity", "rotated"] = "identity",
         radius: float = 1.3,
         generator: torch.Generator | None = None,
+        seed: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> Self:
         r"""Return the network whose boundary is the sphere halfway between the two.
@@ -122,6 +127,8 @@ class QuadraticNetwork(BinaryClassifier):
             Radius of the outer sphere, above 1.
         generator : torch.Generator, optional
             Source of the random columns; needed by ``"rotated"`` alone.
+        seed : int, optional
+            In place of a generator: the numbers of ``torch.Generator().manual_seed(seed)``.
         dtype : torch.dtype
             float32 or float64.
 
@@ -142,13 +149,14 @@ class QuadraticNetwork(BinaryClassifier):
         kappa = check_real("kappa", kappa, above=0.0)
         weight = kappa / 2 if weight is None else check_real("weight", weight, above=0.0)
         radius = check_real("radius", radius, above=1.0)
-        network = cls(dim, width, generator=torch.Generator().manual_seed(0), dtype=dtype)
+        network = cls(dim, width, seed=0, dtype=dtype)
         if network.width < network.dim:
             raise ValueError(
                 f"a perfect network needs width >= dim, got width = {width} < dim = {dim}: "
                 "the missing directions would have alpha = 0."
             )
-        columns = _orthonormal_columns(network.width, network.dim, basis, generator)
+        draws = optional_generator(generator, seed)
+        columns = _orthonormal_columns(network.width, network.dim, basis, draws)
         with torch.no_grad():
             network.hidden_weight.copy_(columns * math.sqrt(kappa / weight))
             network.weight.fill_(weight)
@@ -222,7 +230,7 @@ class QuadraticNetwork(BinaryClassifier):
     @classmethod
     def from_arguments(cls, arguments: dict[str, Any]) -> Self:
         """Build a network of the given shape, with arbitrary initial values."""
-        return cls(**arguments, generator=torch.Generator().manual_seed(0))
+        return cls(**arguments, seed=0)
 
 
 def _orthonormal_columns(
@@ -239,7 +247,7 @@ def _orthonormal_columns(
         return torch.eye(dim, dtype=torch.float64).repeat(copies, 1) / math.sqrt(copies)
     if basis == "rotated":
         if generator is None:
-            raise TypeError("basis='rotated' draws its columns and needs generator=.")
+            raise TypeError("basis='rotated' draws its columns and needs generator= or seed=.")
         normal = torch.randn((width, dim), generator=generator, dtype=torch.float64)
         columns: Tensor
         columns, triangle = torch.linalg.qr(normal)

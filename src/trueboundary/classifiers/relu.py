@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trueboundary._checks import check_integer
-from trueboundary._tensors import check_floating
+from trueboundary._tensors import check_floating, generator_of
 from trueboundary.classifiers.base import ClassifierModule
 from trueboundary.classifiers.integrity import Disagreement
 from trueboundary.classifiers.stored_classifiers import register
@@ -41,6 +41,8 @@ class ReLUNetwork(ClassifierModule):
         Number of classes, at least 2.
     generator : torch.Generator
         Source of the initial values, on the CPU.
+    seed : int, optional
+        In place of a generator: the numbers of ``torch.Generator().manual_seed(seed)``.
     dtype : torch.dtype
         float32 or float64.
 
@@ -69,10 +71,12 @@ class ReLUNetwork(ClassifierModule):
         *,
         batch_norm: BatchNorm | None = "before-activation",
         n_classes: int = 2,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
+        generator = generator_of(generator, seed)
         self.dim = check_integer("dim", dim, minimum=1)
         self.width = check_integer("width", width, minimum=1)
         self.depth = check_integer("depth", depth, minimum=1)
@@ -165,7 +169,7 @@ class ReLUNetwork(ClassifierModule):
     @classmethod
     def from_arguments(cls, arguments: dict[str, Any]) -> Self:
         """Build a network of the given shape, with arbitrary initial values."""
-        return cls(**arguments, generator=torch.Generator().manual_seed(0))
+        return cls(**arguments, seed=0)
 
 
 def _of_class(layer: nn.Module, kind: type[_Layer]) -> _Layer:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.types import _size
 
-from trueboundary._tensors import drawing_device
+from trueboundary._tensors import drawing_device, generator_of
 from trueboundary.densities._parameters import check_tensor
 
 _SUM_TOLERANCE = 1e-4
@@ -79,6 +79,7 @@ class DiscreteTable(Distribution):
         sample_shape: _size = torch.Size(),  # noqa: B008  (the base class's own default)
         *,
         generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> Tensor:
         """Draw points of the grid.
 
@@ -87,17 +88,16 @@ class DiscreteTable(Distribution):
         sample_shape : torch.Size
             Shape of the batch of points.
         generator : torch.Generator
-            Source of the random numbers; required.
+            Source of the random numbers; it or a seed is required.
+        seed : int, optional
+            In place of a generator: the numbers of ``torch.Generator().manual_seed(seed)``.
 
         Returns
         -------
         Tensor
             Row and column of each point, int64, shape ``sample_shape + (2,)``.
         """
-        if generator is None:
-            raise TypeError(
-                "sample needs generator=, for instance torch.Generator().manual_seed(0)."
-            )
+        generator = generator_of(generator, seed, self.probabilities.device)
         device = drawing_device(generator, self.probabilities.device)
         # Inversion of the cumulative table: unlike torch.multinomial, it takes tables of any size.
         cumulative = self.probabilities.double().flatten().cumsum(0)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.types import _size
 
-from trueboundary._tensors import check_floating, drawing_device
+from trueboundary._tensors import check_floating, drawing_device, generator_of
 from trueboundary.densities._parameters import (
     check_alike,
     check_noise,
@@ -159,6 +159,7 @@ class LowRankGaussian(Distribution):
         sample_shape: _size = torch.Size(),  # noqa: B008  (the base class's own default)
         *,
         generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> Tensor:
         """Draw points, noise included.
 
@@ -167,8 +168,10 @@ class LowRankGaussian(Distribution):
         sample_shape : torch.Size
             Shape of the batch of points.
         generator : torch.Generator
-            Source of the random numbers, on the density's device; required, since nothing here
-            uses torch's global state.
+            Source of the random numbers, on the density's device; it or a seed is required, since
+            nothing here uses torch's global state.
+        seed : int, optional
+            In place of a generator: the numbers of one on the density's device with this seed.
 
         Returns
         -------
@@ -176,7 +179,8 @@ class LowRankGaussian(Distribution):
             Points, shape ``sample_shape + (d,)``, in the density's dtype.
         """
         count = math.prod(sample_shape)
-        factors, points = draw_normals(self.loadings, count, generator)
+        draws = generator_of(generator, seed, self.loadings.device)
+        factors, points = draw_normals(self.loadings, count, draws)
         points.mul_(self.noise_variance.sqrt()).add_(self.loc).addmm_(factors, self.loadings.T)
         return points.reshape(*sample_shape, *self.event_shape)
 
@@ -222,12 +226,8 @@ class LowRankGaussian(Distribution):
         raise NotImplementedError("LowRankGaussian has no reparameterised sample; use sample.")
 
 
-def draw_normals(
-    loadings: Tensor, count: int, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
+def draw_normals(loadings: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw standard normal factors ``(count, l)`` and noise ``(count, d)`` like `loadings`."""
-    if generator is None:
-        raise TypeError("sample needs generator=, for instance torch.Generator().manual_seed(0).")
     device = drawing_device(generator, loadings.device)
     dim, n_factors = loadings.shape[-2:]
     factors, noise = (

@@ -12,7 +12,7 @@ from torch.distributions import Distribution, constraints
 from torch.types import _size
 
 from trueboundary._checks import check_integer
-from trueboundary._tensors import check_floating
+from trueboundary._tensors import check_floating, generator_of
 from trueboundary.densities._parameters import (
     check_alike,
     check_noise,
@@ -198,22 +198,25 @@ class MixtureOfFactorAnalyzers(Distribution):
         sample_shape: _size = torch.Size(),  # noqa: B008  (the base class's own default)
         *,
         generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> Tensor:
         """Draw points, noise included; each from its own component only.
 
-        As in `LowRankGaussian.sample`, `generator` is required, and shapes are
+        As in `LowRankGaussian.sample`, `generator` or `seed` is required, and shapes are
         ``sample_shape + (d,)``.
         """
-        return self.sample_labelled(sample_shape, generator=generator)[0]
+        return self.sample_labelled(sample_shape, generator=generator, seed=seed)[0]
 
     def sample_labelled(
         self,
         sample_shape: _size = torch.Size(),  # noqa: B008  (the base class's own default)
         *,
         generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Draw points as `sample` does, and return them with their components, int64."""
         count = math.prod(sample_shape)
+        generator = generator_of(generator, seed, self.device)
         factors, points = draw_normals(self.loadings, count, generator)
         if count == 0:
             labels = torch.zeros(0, dtype=torch.int64, device=self.device)

@@ -11,7 +11,7 @@ from torch.distributions import Distribution, constraints
 from torch.types import _size
 
 from trueboundary._checks import check_integer, check_real
-from trueboundary._tensors import check_floating, drawing_device
+from trueboundary._tensors import check_floating, drawing_device, generator_of
 
 
 class SphereConstraint(constraints.Constraint):
@@ -99,6 +99,7 @@ class UniformSphere(Distribution):
         sample_shape: _size = torch.Size(),  # noqa: B008  (the base class's own default)
         *,
         generator: torch.Generator | None = None,
+        seed: int | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> Tensor:
@@ -109,7 +110,10 @@ class UniformSphere(Distribution):
         sample_shape : torch.Size
             Shape of the batch of points.
         generator : torch.Generator
-            Source of the random numbers; required, since nothing here uses torch's global state.
+            Source of the random numbers; it or a seed is required, since nothing here uses torch's
+            global state.
+        seed : int, optional
+            In place of a generator: the numbers of ``torch.Generator().manual_seed(seed)``.
         dtype : torch.dtype
             float32 or float64.
         device : torch.device, optional
@@ -120,10 +124,7 @@ class UniformSphere(Distribution):
         Tensor
             Points, shape ``sample_shape + (dim,)``.
         """
-        if generator is None:
-            raise TypeError(
-                "sample needs generator=, for instance torch.Generator().manual_seed(0)."
-            )
+        generator = generator_of(generator, seed, device)
         z = torch.randn(
             (*sample_shape, self.dim),
             generator=generator,

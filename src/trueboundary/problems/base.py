@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trueboundary._checks import check_integer
-from trueboundary._tensors import check_floating, drawing_device
+from trueboundary._tensors import check_floating, drawing_device, generator_of
 from trueboundary.classifiers.base import ClassifierModule
 from trueboundary.problems.seeding import block_generator
 
@@ -78,7 +78,8 @@ class Problem(ABC):
         self,
         n: int,
         *,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -90,6 +91,8 @@ class Problem(ABC):
             Number of points, at least 1.
         generator : torch.Generator
             Source of the random numbers.
+        seed : int, optional
+            In place of a generator: the numbers of ``torch.Generator(device).manual_seed(seed)``.
         dtype : torch.dtype
             float32 or float64.
         device : torch.device, optional
@@ -103,6 +106,7 @@ class Problem(ABC):
             Labels 0 to K - 1, int64, shape ``(n,)``, each drawn with the probability `priors`.
         """
         n = check_integer("n", n, minimum=1)
+        generator = generator_of(generator, seed, device)
         y = self._sample_labels(n, generator=generator, device=device)
         x = torch.empty((n, *self.event_shape), dtype=check_floating(dtype), device=y.device)
         for label in range(self.n_classes):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trueboundary._checks import check_integer
-from trueboundary._tensors import check_floating, drawing_device
+from trueboundary._tensors import check_floating, drawing_device, generator_of
 from trueboundary.classifiers.bayes import BayesOptimal
 from trueboundary.densities import (
     LowRankGaussian,
@@ -99,12 +99,14 @@ class MixtureProblem(KnownDensities[GaussianDensity]):
         n: int,
         label: int,
         *,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> Tensor:
         """Draw points ``(n, dim)`` of class `label`, noise included and not clipped."""
         n = check_integer("n", n, minimum=1)
+        generator = generator_of(generator, seed, device)
         place = drawing_device(generator, device)
         density = self.density(label, dtype=dtype, device=place)
         return density.sample(torch.Size((n,)), generator=generator)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from trueboundary._checks import check_integer, check_real
+from trueboundary._tensors import generator_of
 from trueboundary.classifiers.sphere_rules import SphereBayes
 from trueboundary.densities import UniformSphere
 from trueboundary.problems.base import Problem, check_label
@@ -78,25 +79,29 @@ class ConcentricSpheres(Problem):
         n: int,
         label: int,
         *,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> Tensor:
         """Draw points ``(n, dim)`` uniformly on the sphere of class `label`, 0 for the inner."""
         n = check_integer("n", n, minimum=1)
         density = self.density(label)
+        generator = generator_of(generator, seed, device)
         return density.sample((n,), generator=generator, dtype=dtype, device=device)
 
     def sample(
         self,
         n: int,
         *,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Draw labelled points; see `Problem.sample`."""
         n = check_integer("n", n, minimum=1)
+        generator = generator_of(generator, seed, device)
         y = self._sample_labels(n, generator=generator, device=device)
         # One draw of directions for both classes is faster than gathering each class's rows.
         x = self.sample_class(n, 0, generator=generator, dtype=dtype)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trueboundary._checks import check_integer
-from trueboundary._tensors import check_floating, drawing_device
+from trueboundary._tensors import check_floating, drawing_device, generator_of
 from trueboundary.classifiers.bayes import BayesOptimal
 from trueboundary.densities import DiscreteTable
 from trueboundary.problems.base import check_label
@@ -61,12 +61,14 @@ class TableProblem(KnownDensities[DiscreteTable]):
         n: int,
         label: int,
         *,
-        generator: torch.Generator,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> Tensor:
         """Draw points of class `label`, rows and columns ``(n, 2)`` as floating-point numbers."""
         n = check_integer("n", n, minimum=1)
+        generator = generator_of(generator, seed, device)
         drawing_device(generator, device)
         density = self._densities[check_label(label, self.n_classes)]
         points = density.sample(torch.Size((n,)), generator=generator)

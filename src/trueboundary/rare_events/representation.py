@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trueboundary._tensors import generator_of
 from trueboundary.attacks import Attack, AttackResult, ManifoldAttack, NearestError
 from trueboundary.classifiers import Classifier, dtype_of
 from trueboundary.domains import Domain, Space, Sphere
@@ -34,7 +35,8 @@ def attack_seeds(
     source: Any,
     label: int,
     *,
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
+    seed: int | None = None,
     attack: Attack | None = None,
     n_points: int = 64,
     domain: Domain | None = None,
@@ -44,7 +46,7 @@ def attack_seeds(
 
     Parameters
     ----------
-    classifier, source, label, generator
+    classifier, source, label, generator, seed
         As for `trueboundary.rare_events.estimate_error_rate`.
     attack : Attack, optional
         By default, on a sphere, the climb to the largest wrong margin; elsewhere a search for the
@@ -85,6 +87,7 @@ def attack_seeds(
         source,
         label,
         generator=generator,
+        seed=seed,
         attack=attack,
         n_points=n_points,
         domain=domain,
@@ -98,13 +101,15 @@ def seed_attack(
     source: Any,
     label: int,
     *,
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
+    seed: int | None = None,
     attack: Attack | None = None,
     n_points: int = 64,
     domain: Domain | None = None,
     dtype: torch.dtype | None = None,
 ) -> AttackResult:
     """Return all that the attack of `attack_seeds` has to say, failures and their reasons too."""
+    generator = generator_of(generator, seed)
     dtype = dtype or dtype_of(classifier, default=torch.float64)
     move = move_for(source, label, dtype=dtype, device=generator.device)
     if domain is None and isinstance(source, Problem):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trueboundary._checks import check_integer
-from trueboundary._tensors import check_floating
+from trueboundary._tensors import check_floating, generator_of, optional_generator
 from trueboundary.classifiers import Classifier, dtype_of, evaluated
 from trueboundary.devices import check_device
 from trueboundary.problems.base import Problem
@@ -37,7 +37,8 @@ def estimate_error_rate(
     source: Any,
     label: int,
     *,
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
+    seed: int | None = None,
     splitting: Splitting | None = None,
     score: Score = "margin",
     seeds: Tensor | None = None,
@@ -65,6 +66,8 @@ def estimate_error_rate(
         Class of the points; an error is a point that is given to another class.
     generator : torch.Generator
         Source of all random numbers; its device is where points live.
+    seed : int, optional
+        In place of a generator: the numbers of ``torch.Generator().manual_seed(seed)``.
     splitting : Splitting, optional
         The settings.
     score : {"margin", "normalised margin"} or callable
@@ -114,8 +117,7 @@ def estimate_error_rate(
     True
     """
     splitting = splitting or Splitting()
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}.")
+    generator = generator_of(generator, seed)
     stages = SplittingStages(
         classifier,
         source,
@@ -201,8 +203,11 @@ class SplittingStages:
         self.move = move_for(source, label, dtype=self.dtype, device=self.device)
         self._problem = source if isinstance(source, Problem) else None
 
-    def run_pilot(self, *, generator: torch.Generator) -> Pilot:
+    def run_pilot(
+        self, *, generator: torch.Generator | None = None, seed: int | None = None
+    ) -> Pilot:
         """Choose the levels and steps that all replicates need."""
+        generator = generator_of(generator, seed, self.device)
         splitting = self.splitting
         with evaluated((self.classifier, self.score)):
             return run_pilot(
@@ -214,7 +219,12 @@ class SplittingStages:
             )
 
     def run_replicates(
-        self, pilot: Pilot, n_replicates: int, *, generator: torch.Generator
+        self,
+        pilot: Pilot,
+        n_replicates: int,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> Replicates:
         """Repeat the climb on the pilot's levels with its steps; each estimate is unbiased.
 
@@ -228,7 +238,10 @@ class SplittingStages:
             How many, at least 1; ``splitting.n_replicates`` is not looked at.
         generator : torch.Generator
             Source of all random numbers of this stage, different for every call.
+        seed : int, optional
+            In place of a generator: the numbers of one on the points' device with this seed.
         """
+        generator = generator_of(generator, seed, self.device)
         _check_type("pilot", pilot, Pilot)
         check_integer("n_replicates", n_replicates, minimum=1)
         climbed = pilot if pilot.reached else replace(pilot, levels=(0.0,), steps=())
@@ -249,6 +262,7 @@ class SplittingStages:
         *,
         seeds: Tensor | None = None,
         generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> SplittingResult:
         """Put replicates together.
 
@@ -262,6 +276,8 @@ class SplittingStages:
             As for `estimate_error_rate`.
         generator : torch.Generator, optional
             Source of the random numbers of the comparison with `seeds`; needed for that alone.
+        seed : int, optional
+            In place of a generator: the numbers of one on the points' device with this seed.
 
         Raises
         ------
@@ -289,7 +305,8 @@ class SplittingStages:
             raise ValueError(
                 "the replicates do not belong to this pilot; they climbed more or fewer levels."
             )
-        result = self._combine(pilot, parts, seeds, generator)
+        draws = optional_generator(generator, seed, self.device)
+        result = self._combine(pilot, parts, seeds, draws)
         _warn(result)
         return result
 
@@ -325,8 +342,7 @@ class SplittingStages:
         )
 
     def _system(self, generator: torch.Generator | None) -> System:
-        if not isinstance(generator, torch.Generator):
-            raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}.")
+        generator = generator_of(generator, None)
         if generator.device.type != self.device.type:
             raise ValueError(
                 f"generator is on {generator.device} and the points are on {self.device}; make it "
@@ -342,7 +358,8 @@ def compare_scores(
     label: int,
     *,
     scores: Mapping[str, Score],
-    generator: torch.Generator,
+    generator: torch.Generator | None = None,
+    seed: int | None = None,
     splitting: Splitting | None = None,
     seeds: Tensor | None = None,
     dtype: torch.dtype | None = None,
@@ -354,7 +371,7 @@ def compare_scores(
 
     Parameters
     ----------
-    classifier, source, label, generator, splitting, seeds, dtype
+    classifier, source, label, generator, seed, splitting, seeds, dtype
         As for `estimate_error_rate`.
     scores : mapping of str to Score
         Scores by name.
@@ -380,6 +397,7 @@ def compare_scores(
     >>> {name: result.reached for name, result in results.items()}
     {'margin': True, 'per slope': True}
     """
+    generator = generator_of(generator, seed)
     results = {
         name: estimate_error_rate(
             classifier,

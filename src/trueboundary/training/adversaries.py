@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trueboundary._checks import check_real
+from trueboundary._tensors import generator_of
 from trueboundary.attacks import AttackResult, NearestError
 from trueboundary.classifiers import Classifier, ClassifierModule, QuadraticNetwork
 from trueboundary.domains import Domain, Space, norm
@@ -66,9 +67,16 @@ class ExactWorstCase:
         check_real("radius", self.radius, above=1.0)
 
     def __call__(
-        self, model: ClassifierModule, x: Tensor, y: Tensor, *, generator: torch.Generator
+        self,
+        model: ClassifierModule,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return one point, shape ``(1, dim)``, or two, inner sphere first."""
+        """Return one point, shape ``(1, dim)``, or two, inner sphere first; nothing is drawn."""
+        del generator, seed
         if not isinstance(model, QuadraticNetwork):
             raise TypeError(
                 "the exact worst case is known for a QuadraticNetwork alone, got "
@@ -120,7 +128,13 @@ class OnManifoldAdversary:
     attack: Callable[..., AttackResult | Tensor]
 
     def __call__(
-        self, model: ClassifierModule, x: Tensor, y: Tensor, *, generator: torch.Generator
+        self,
+        model: ClassifierModule,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the attacked points and their labels.
 
@@ -129,6 +143,7 @@ class OnManifoldAdversary:
         ValueError
             If the attack returns points of another shape or points that are not finite.
         """
+        generator = generator_of(generator, seed, x.device)
         was_training = model.training
         model.eval()
         try:
@@ -195,9 +210,16 @@ class TowardsNearestError:
             raise ValueError("domains must be one for all classes or one for each, got none.")
 
     def __call__(
-        self, classifier: Classifier, x: Tensor, y: Tensor, *, generator: torch.Generator
+        self,
+        classifier: Classifier,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> Tensor:
         """Return the points to train on, of the shape of `x`."""
+        generator = generator_of(generator, seed, x.device)
         if len(self.domains) == 1:
             return self._moved(self.domains[0], classifier, x, y, generator)
         moved = torch.empty_like(x)

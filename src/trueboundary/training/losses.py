@@ -50,10 +50,16 @@ class WeightDecay:
         object.__setattr__(self, "strength", check_real("strength", self.strength, above=0.0))
 
     def __call__(
-        self, model: ClassifierModule, x: Tensor, y: Tensor, *, generator: torch.Generator
+        self,
+        model: ClassifierModule,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> Tensor:
         """Return the loss of a batch, a scalar."""
-        del generator
+        del generator, seed
         squares = sum(p.square().sum() for p in model.parameters() if p.requires_grad)
         return cross_entropy(model.outputs(x), y).mean() + self.strength / 2 * squares
 
@@ -104,10 +110,16 @@ class LargeMargin:
         object.__setattr__(self, "margin", check_real("margin", self.margin, above=0.0))
 
     def __call__(
-        self, model: ClassifierModule, x: Tensor, y: Tensor, *, generator: torch.Generator
+        self,
+        model: ClassifierModule,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> Tensor:
         """Return the mean loss of a batch, a scalar."""
-        del generator
+        del generator, seed
         with torch.enable_grad():
             points = x.detach().requires_grad_()
             wrong = wrongness_of(model.outputs(points), y)

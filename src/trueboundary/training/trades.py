@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from trueboundary._checks import check_integer, check_real
+from trueboundary._tensors import generator_of
 from trueboundary.classifiers import ClassifierModule
 from trueboundary.training.steps import cross_entropy
 
@@ -127,18 +128,32 @@ class TRADES:
             check_real("step_size", self.step_size, above=0.0)
 
     def __call__(
-        self, model: ClassifierModule, x: Tensor, y: Tensor, *, generator: torch.Generator
+        self,
+        model: ClassifierModule,
+        x: Tensor,
+        y: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
     ) -> Tensor:
         """Return the mean loss of a batch, a scalar."""
         if self.beta == 0:
             return cross_entropy(model.outputs(x), y).mean()
-        x_adv = self.perturb(model, x, generator=generator)
+        x_adv = self.perturb(model, x, generator=generator, seed=seed)
         found = model.outputs(x)
         divergences = divergence(found, model.outputs(x_adv))
         return cross_entropy(found, y).mean() + self.beta * divergences.mean()
 
-    def perturb(self, model: ClassifierModule, x: Tensor, *, generator: torch.Generator) -> Tensor:
+    def perturb(
+        self,
+        model: ClassifierModule,
+        x: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        seed: int | None = None,
+    ) -> Tensor:
         """Return the points that the search arrives at, of the shape of `x`, detached."""
+        generator = generator_of(generator, seed, x.device)
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         delta = self._into_ball(self.noise_std * noise)
         was_training = model.training
