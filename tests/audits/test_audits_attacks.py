@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -316,6 +317,18 @@ def test_a_board_is_the_same_after_json() -> None:
     again = Leaderboard.of(json.loads(made.dumps()))
     assert again.dumps() == made.dumps()
     assert str(again) == str(made)
+
+
+def test_the_page_shows_the_board_that_lies_beside_it() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    kept = Leaderboard.read(docs / "leaderboard.json")
+    assert kept.to_markdown() in (docs / "leaderboard.md").read_text(encoding="utf-8")
+    assert set(kept.members) <= set(MEMBERS)
+    best, values = kept.ranked()[0]
+    assert best.library == "trueboundary"
+    assert values["near"] == values["takes"]
+    assert len(kept.standings) >= 20
+    assert len({standing.library for standing in kept.standings}) >= 5
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,12 @@ def attack(
     ] = False,
 ) -> None:
     """Say how far from the nearest errors attacks stop, over classifiers that know them."""
-    from trueboundary.audits import find_attacks, names_of_members, stored_leaderboard
+    from trueboundary.audits import (
+        Leaderboard,
+        find_attacks,
+        names_of_members,
+        stored_leaderboard,
+    )
     from trueboundary.runs import DamagedRunError, Store
 
     out = Path("results/attacks") if out is None else out
@@ -119,6 +124,8 @@ def attack(
                 complain(sentence)
         with user_errors((ValueError, DamagedRunError)):
             board = stored_leaderboard(found, Store(out), **settings)
+            # What is shown is what the JSON says, after the look that strangers' files get.
+            board = replace(Leaderboard.of(board.to_dict()), missing=board.missing)
     _show(board)
     if as_json is not None:
         as_json.write_text(board.dumps(), encoding="utf-8")
