@@ -1,4 +1,4 @@
-"""Counts and lists in words, for every room."""
+"""Counts, lists and time spans in words, for every room."""
 
 from __future__ import annotations
 
@@ -35,3 +35,25 @@ def listed(names: Sequence[str]) -> str:
     """
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in its two largest units.
+
+    Examples
+    --------
+    >>> duration(0.2), duration(42), duration(125), duration(7_300), duration(400_000)
+    ('< 1 s', '42 s', '2 min 5 s', '2 h 1 min', '4 d 15 h')
+    """
+    if not seconds >= 1.0:
+        return "< 1 s"
+    whole = round(seconds)
+    for name, size, smaller, small_size in (
+        ("d", 86_400, "h", 3_600),
+        ("h", 3_600, "min", 60),
+        ("min", 60, "s", 1),
+    ):
+        if whole >= size:
+            rest = whole % size // small_size
+            return f"{whole // size} {name}" + (f" {rest} {smaller}" if rest else "")
+    return f"{whole} s"

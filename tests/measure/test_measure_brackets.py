@@ -309,3 +309,40 @@ def test_the_doubts_of_an_attack_are_passed_on():
     optimal = problem.bayes_classifier(dtype=torch.float64)
     found = tb.distances(optimal, problem, n_points=20, attack=attack)
     assert ["slant" in " ".join(of_class.warnings) for of_class in found] == [False, True, False]
+
+
+class TestBatches:
+    """Points proven and attacked a few at a time have the distances of all at once."""
+
+    @pytest.mark.parametrize("kind", ["ellipsoid", "network", "rays", "mine", "table"])
+    def test_batches_change_no_distance(self, kind: str, generator: torch.Generator) -> None:
+        problem, classifier = {
+            "ellipsoid": lambda: (SPHERES, tb.QuadraticNetwork(8, 16, generator=generator)),
+            "network": lambda: (SPHERES, relu_network(generator)),
+            "rays": lambda: (planar_problem("a"), planar_problem("a").bayes_classifier()),
+            "mine": lambda: (planar_problem("a"), lambda x: x[:, 0] + x[:, 1] ** 2),
+            "table": lambda: (table_problem("c"), table_problem("c").bayes_classifier()),
+        }[kind]()
+        whole = tb.distances(classifier, problem, n_points=7)
+        parts = tb.distances(classifier, problem, n_points=7, batch_size=3)
+        for one, other in zip(whole, parts, strict=True):
+            assert one.method == other.method
+            assert one.reasons == other.reasons
+            for name in ("lower", "upper", "exact", "other"):
+                np.testing.assert_allclose(getattr(one, name), getattr(other, name), rtol=1e-5)
+
+    def test_no_batch_is_too_large_for_what_was_asked(self) -> None:
+        sizes: list[int] = []
+
+        def plane(x: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(x))
+            return x[:, 0]
+
+        x = torch.linspace(-2, -1, 10).unsqueeze(1) * torch.ones(1, 2)
+        found = brackets.distances_from(plane, x, 0, batch_size=4)
+        assert found.n == 10
+        assert max(sizes) <= 4
+
+    def test_a_batch_has_points(self) -> None:
+        with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+            tb.distances(SphereBayes(8), SPHERES, n_points=2, batch_size=0)

@@ -179,7 +179,7 @@ class TestSplitting:
     def test_a_sample_that_contradicts_splitting_is_believed(self, monkeypatch) -> None:
         problem = tb.ConcentricSpheres(10)
         cap = rare_cap(10, 2e-4)
-        run = rates._Run(cap, problem, 20_000, 0, SMALL, "cpu", lambda _: None)
+        run = rates._Run(cap, problem, 20_000, 0, SMALL, "cpu", lambda _: None, None)
         few = rates.ErrorRate(0, 4e-4, 3e-4, 5e-4, -3.4, "sampling", "test", 20_000, 8, 20_000)
         tiny = rates.ErrorRate(0, 1e-9, 1e-10, 1e-8, -9, "splitting", "test", 2000, 0, 99)
         monkeypatch.setattr(rates._Run, "split", lambda *_: tiny)

@@ -19,6 +19,7 @@ from trueboundary.audits.attack_trials import (
 )
 from trueboundary.audits.leaderboard import Known, Leaderboard, Standing
 from trueboundary.audits.named_attacks import FoundAttack, as_attack
+from trueboundary.progress_bars import bar_of_steps, shown_progress
 from trueboundary.runs import Store
 
 __all__ = ["audit_attack", "plan_trials", "stored_leaderboard"]
@@ -32,7 +33,7 @@ def audit_attack(
     members: Sequence[str] | None = None,
     n_points: int = 20,
     seed: int = 0,
-    progress: Callable[[str, float], None] | None = None,
+    progress: bool | Callable[[str, float], None] | None = None,
 ) -> Leaderboard:
     """Run attacks over classifiers whose nearest errors are known, and rank them.
 
@@ -48,8 +49,8 @@ def audit_attack(
         Points of each member.
     seed : int
         Seed of the points.
-    progress : callable, optional
-        ``progress(what, fraction)`` is told of what begins.
+    progress : bool or callable, optional
+        True for a bar on standard error, or ``progress(what, fraction)``, told of what begins.
 
     Returns
     -------
@@ -84,23 +85,19 @@ def audit_attack(
     names = names_of_members(members)
     trials: dict[str, dict[str, Trial]] = {name: {} for name in ready}
     known = {}
-    for place, name in enumerate(names):
-        _tell(progress, f"truth of {name}", place / len(names))
-        made = member(name, n_points, seed)
-        known[name] = Known(made.find_truth(), made.digest)
-        for number, (attack_name, attack) in enumerate(ready.items(), 1):
-            share = (place + number / (len(ready) + 1)) / len(names)
-            _tell(progress, f"{attack_name} on {name}", share)
-            trials[attack_name][name] = try_attack(attack, made)
+    with shown_progress(progress, bar_of_steps) as say:
+        for place, name in enumerate(names):
+            say(f"truth of {name}", place / len(names))
+            made = member(name, n_points, seed)
+            known[name] = Known(made.find_truth(), made.digest)
+            for number, (attack_name, attack) in enumerate(ready.items(), 1):
+                share = (place + number / (len(ready) + 1)) / len(names)
+                say(f"{attack_name} on {name}", share)
+                trials[attack_name][name] = try_attack(attack, made)
     standings = tuple(
         Standing(name, *_origin(attack), trials[name]) for name, attack in ready.items()
     )
     return Leaderboard(seed, n_points, known, standings, _versions())
-
-
-def _tell(progress: Callable[[str, float], None] | None, what: str, fraction: float) -> None:
-    if progress is not None:
-        progress(what, fraction)
 
 
 def _origin(attack: Attack) -> tuple[str, str]:

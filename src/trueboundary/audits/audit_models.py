@@ -68,6 +68,7 @@ from trueboundary.problems import (
     check_number_of_classes,
     output_doubts,
 )
+from trueboundary.progress_bars import bar_of_steps, shown_progress
 from trueboundary.rare_events import RareEventWarning
 from trueboundary.runs import Store
 from trueboundary.theory import caps
@@ -106,7 +107,7 @@ def audit(
     norm: str = "l2",
     private: bool | None = None,
     store: Store | str | Path | None = None,
-    progress: Progress | None = None,
+    progress: bool | Progress | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> RobustnessCard:
     """Judge a classifier against the truth: robust, or brittle by data or by learning.
@@ -147,8 +148,8 @@ def audit(
         A folder in which finished groups of points are kept, as they are finished: an audit that
         was stopped goes on from there, and the same one is there at once. A group is known by the
         classifier's weights, code and outputs, the points, the attack and the seed.
-    progress : callable, optional
-        ``progress(what, fraction)`` before each step.
+    progress : bool or callable, optional
+        True for a bar on standard error, or ``progress(what, fraction)`` before each step.
     tell : callable, optional
         ``tell(line)`` with the first numbers, as soon as they are known.
 
@@ -207,7 +208,10 @@ def audit(
         warnings.simplefilter("ignore", ClassifierWarning)
         warnings.simplefilter("ignore", RareEventWarning)
         subject = _subject(model, problem, name)
-        with evaluated(subject.classifier) as doubts:
+        with (
+            shown_progress(progress, bar_of_steps) as say,
+            evaluated(subject.classifier) as doubts,
+        ):
             run = _Audit(
                 subject=subject,
                 problem=problem,
@@ -219,7 +223,7 @@ def audit(
                 seed=seed,
                 private=private,
                 store=store if store is None or isinstance(store, Store) else Store(store),
-                say=progress or (lambda what, fraction: None),
+                say=say,
                 tell=tell or (lambda line: None),
             )
             return run.card(doubts)

@@ -38,6 +38,7 @@ from trueboundary.audits.training_methods import (
 from trueboundary.classifiers import ClassifierModule, to_arrays
 from trueboundary.plurals import plural
 from trueboundary.problems import ConcentricSpheres, Problem, TableProblem
+from trueboundary.progress_bars import bar_of_steps, shown_progress
 from trueboundary.runs import Context, RunConfig, RunResult, Store, run_one, strict_json
 from trueboundary.theory.intervals import (
     Interval,
@@ -325,7 +326,7 @@ def audit_training(
     audit_seed: int = 0,
     budget: float | None = None,
     out: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: bool | Progress | None = None,
 ) -> TrainingAudit:
     """Train by several methods, and judge every network against the truth, on the same points.
 
@@ -361,8 +362,8 @@ def audit_training(
     out : str or Path, optional
         A folder of finished runs: what is there already is not computed again, and a training that
         was interrupted goes on from its last checkpoint.
-    progress : callable, optional
-        ``progress(what, fraction)`` before each step.
+    progress : bool or callable, optional
+        True for a bar on standard error, or ``progress(what, fraction)`` before each step.
 
     Returns
     -------
@@ -404,39 +405,42 @@ def audit_training(
     if budget is not None and not 0 < budget < math.inf:
         raise ValueError(f"expected a budget of seconds above 0, got {budget!r}.")
     settings = TrainingSettings() if settings is None else settings
-    say = progress or (lambda what, fraction: None)
     if not methods or isinstance(methods, str):
         raise ValueError(f"expected a list of methods such as {list(METHODS)}, got {methods!r}.")
     if size is not None and not 0 < size < math.inf:
         raise ValueError(f"expected a size above 0, got {size!r}.")
-    say("looking at the problem", 0.0)
-    if size is None and any(isinstance(what, str) and _is_sized(what) for what in methods):
-        size = typical_distance(problem)
-    chosen = [find_method(what, problem, size) for what in methods]
-    names = [method.name for method in chosen]
-    if len(set(names)) < len(names):
-        names = [str(what) if isinstance(what, str) else names[i] for i, what in enumerate(methods)]
-    if len(set(names)) < len(names):
-        raise ValueError(f"expected methods that differ by name, got {', '.join(names)}.")
-    if any(not method.is_own for method in chosen):
-        make_network(problem, network, seeds[0])  # what is wrong with it is said before any work
-    work = _Work(problem, network, settings, n_points, n_error_points, audit_seed, out)
-    cells = [(seed, i) for seed in seeds for i in range(len(chosen))]
-    # What a function of the user returns is seen when it has run: these are first of their seed.
-    cells.sort(key=lambda cell: (seeds.index(cell[0]), not chosen[cell[1]].is_own))
-    start, found = time.monotonic(), dict[tuple[int, int], TrainedNetwork]()
-    for done, (seed, i) in enumerate(cells):
-        if found and budget is not None and time.monotonic() - start >= budget:
-            reason = f"the budget of {budget:g} seconds had ended"
-            found[seed, i] = TrainedNetwork(names[i], seed, None, reason=reason)
-            continue
+    with shown_progress(progress, bar_of_steps) as say:
+        say("looking at the problem", 0.0)
+        if size is None and any(isinstance(what, str) and _is_sized(what) for what in methods):
+            size = typical_distance(problem)
+        chosen = [find_method(what, problem, size) for what in methods]
+        names = [method.name for method in chosen]
+        if len(set(names)) < len(names):
+            names = [
+                str(what) if isinstance(what, str) else names[i] for i, what in enumerate(methods)
+            ]
+        if len(set(names)) < len(names):
+            raise ValueError(f"expected methods that differ by name, got {', '.join(names)}.")
+        if any(not method.is_own for method in chosen):
+            # What is wrong with it is said before any work.
+            make_network(problem, network, seeds[0])
+        work = _Work(problem, network, settings, n_points, n_error_points, audit_seed, out)
+        cells = [(seed, i) for seed in seeds for i in range(len(chosen))]
+        # What a function of the user returns is seen when it has run: first of their seed, these.
+        cells.sort(key=lambda cell: (seeds.index(cell[0]), not chosen[cell[1]].is_own))
+        start, found = time.monotonic(), dict[tuple[int, int], TrainedNetwork]()
+        for done, (seed, i) in enumerate(cells):
+            if found and budget is not None and time.monotonic() - start >= budget:
+                reason = f"the budget of {budget:g} seconds had ended"
+                found[seed, i] = TrainedNetwork(names[i], seed, None, reason=reason)
+                continue
 
-        def share(fraction: float, done: int = done, i: int = i, seed: int = seed) -> None:
-            say(f"{names[i]}, seed {seed}", (done + fraction) / len(cells))
+            def share(fraction: float, done: int = done, i: int = i, seed: int = seed) -> None:
+                say(f"{names[i]}, seed {seed}", (done + fraction) / len(cells))
 
-        share(0.0)
-        found[seed, i] = work.do(chosen[i], names[i], seed, share, strict=seed == seeds[0])
-    say("done", 1.0)
+            share(0.0)
+            found[seed, i] = work.do(chosen[i], names[i], seed, share, strict=seed == seeds[0])
+        say("done", 1.0)
     return TrainingAudit(
         problem=problem.describe(),
         methods=tuple((names[i], method.words) for i, method in enumerate(chosen)),

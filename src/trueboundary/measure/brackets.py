@@ -33,11 +33,13 @@ from trueboundary.problems import (
     check_number_of_classes,
     output_doubts,
 )
+from trueboundary.progress_bars import shown_progress
 from trueboundary.theory.intervals import censored_median, t_interval
 
 __all__ = ["Distances", "distances", "distances_from"]
 
 Floats = npt.NDArray[np.float64]
+Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ def distances(
     target: Literal["each"] | None = None,
     seed: int = 0,
     device: str = "cpu",
+    progress: bool | Progress | None = None,
+    batch_size: int | None = None,
 ) -> tuple[Distances, ...]:
     """Bracket the distance from random points of each class to the nearest error.
 
@@ -191,6 +195,11 @@ def distances(
         Seed of the points and of the attack.
     device : str
         Where to draw the points; must be the classifier's.
+    progress : bool or callable, optional
+        True for a bar on standard error, or ``progress(fraction)`` after each batch of points.
+    batch_size : int, optional
+        Points that are proven and attacked at a time, where memory is short; all of a class by
+        default. The distances are the same, but for the rounding of the classifier.
 
     Returns
     -------
@@ -228,12 +237,27 @@ def distances(
     check_device(device)
     n_points = check_integer("n_points", n_points, minimum=1)
     _check_target(target)
-    with evaluated(classifier) as sentences:
+    if batch_size is not None:
+        check_integer("batch_size", batch_size, minimum=1)
+    with (
+        shown_progress(progress, lambda bar: bar.update) as say,
+        evaluated(classifier) as sentences,
+    ):
         dtype = dtype_of(classifier)
         check_number_of_classes(classifier, problem, dtype=dtype, device=device)
         doubts = sentences + output_doubts(classifier, problem, dtype=dtype, device=device)
         measured = _measured(
-            classifier, problem, n_points, attack, certificate, domain, target, seed, device
+            classifier,
+            problem,
+            n_points,
+            attack,
+            certificate,
+            domain,
+            target,
+            seed,
+            device,
+            batch_size,
+            say,
         )
     return tuple(
         replace(found, warnings=tuple(dict.fromkeys(doubts + found.warnings))) for found in measured
@@ -250,6 +274,8 @@ def _measured(
     target: Literal["each"] | None,
     seed: int,
     device: str,
+    batch_size: int | None,
+    say: Progress,
 ) -> tuple[Distances, ...]:
     labels = range(problem.n_classes)
     if isinstance(problem, TableProblem) and attack is None and certificate is None:
@@ -269,9 +295,15 @@ def _measured(
             domain=problem.domain(label) if domain is None else domain,
             target=target,
             seed=seed,
+            batch_size=batch_size,
+            say=partial(_tell_share, say, label, len(labels)),
         )
         for label in labels
     )
+
+
+def _tell_share(say: Progress, label: int, n_classes: int, fraction: float) -> None:
+    say((label + fraction) / n_classes)
 
 
 def _drawn(
@@ -298,6 +330,8 @@ def distances_from(
     domain: Domain | None = None,
     target: Literal["each"] | None = None,
     seed: int = 0,
+    progress: bool | Progress | None = None,
+    batch_size: int | None = None,
 ) -> Distances:
     """Bracket the distance from given points of one class to the nearest error.
 
@@ -315,6 +349,8 @@ def distances_from(
         As for `distances`.
     seed : int
         Seed of the attack.
+    progress, batch_size
+        As for `distances`.
 
     Examples
     --------
@@ -328,12 +364,17 @@ def distances_from(
     """
     label = check_integer("label", label, minimum=0)
     _check_target(target)
+    if batch_size is not None:
+        check_integer("batch_size", batch_size, minimum=1)
 
     def in_its_dtype(asked: Classifier) -> Tensor:
         # A proof may ask a copy in double precision, to which no point is lost.
         return x.double() if dtype_of(asked, default=x.dtype) == torch.float64 else x
 
-    with evaluated(classifier) as doubts:
+    with (
+        shown_progress(progress, lambda bar: bar.update) as say,
+        evaluated(classifier) as doubts,
+    ):
         found = _proven_and_found(
             classifier,
             in_its_dtype,
@@ -343,6 +384,8 @@ def distances_from(
             domain=Space() if domain is None else domain,
             target=target,
             seed=seed,
+            batch_size=batch_size,
+            say=say,
         )
     return replace(found, warnings=doubts + found.warnings)
 
@@ -390,6 +433,40 @@ def _bracket(
     x: Tensor,
     label: int,
     *,
+    domain: Domain,
+    batch_size: int | None,
+    say: Progress,
+    **settings: Any,
+) -> Distances:
+    """Bracket the distances from some points at a time, and put the batches together."""
+    size = batch_size or max(len(x), 1)
+    parts = []
+    for first in range(0, max(len(x), 1), size):
+        rows = slice(first, first + size)
+        part = domain.take(rows) if size < len(x) else domain
+        parts.append(_bracket_batch(classifier, x[rows], label, first, domain=part, **settings))
+        say(min(1.0, (first + size) / max(len(x), 1)))
+    if len(parts) == 1:
+        return parts[0]
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("lower", "upper", "exact", "other", "nearest")
+    }
+    return Distances(
+        label,
+        method=parts[0].method,
+        reasons=tuple(reason for part in parts for reason in part.reasons),
+        warnings=tuple(dict.fromkeys(doubt for part in parts for doubt in part.warnings)),
+        **columns,
+    )
+
+
+def _bracket_batch(
+    classifier: Classifier,
+    x: Tensor,
+    label: int,
+    first: int,
+    *,
     attack: Attack | None,
     proof: Proof | None,
     domain: Domain,
@@ -404,7 +481,7 @@ def _bracket(
             lower, upper, exact = (
                 part.numpy(force=True) for part in (both.lower, both.upper, both.exact)
             )
-            _check_order(lower, upper, x, proof.name, "a ray")
+            _check_order(lower, upper, x, proof.name, "a ray", first)
             method = f"{proof.name} below, rays above"
             other = both.other.numpy(force=True)
             nearest = both.point.reshape(x.shape).numpy(force=True)
@@ -422,7 +499,7 @@ def _bracket(
     result = attack(classifier, x, y, domain=domain, target=target, generator=generator)
     upper = result.distance.double().numpy(force=True)
     if proof is not None:
-        _check_order(lower, upper, x, proof.name, type(attack).__name__)
+        _check_order(lower, upper, x, proof.name, type(attack).__name__, first)
     reasons = tuple(
         "" if found else reason
         for found, reason in zip(result.success.tolist(), result.messages(), strict=True)
@@ -444,7 +521,9 @@ def _bracket(
     )
 
 
-def _check_order(lower: Floats, upper: Floats, x: Tensor, proof: str, attack: str) -> None:
+def _check_order(
+    lower: Floats, upper: Floats, x: Tensor, proof: str, attack: str, first: int = 0
+) -> None:
     """Raise if a proven bound exceeds the distance of an error that was found."""
     # Either is right up to the rounding of margins, which moves a boundary by a little.
     tolerance = max(1e-6, math.sqrt(torch.finfo(x.dtype).eps))
@@ -453,8 +532,8 @@ def _check_order(lower: Floats, upper: Floats, x: Tensor, proof: str, attack: st
     if len(wrong):
         point = wrong[0]
         raise ArithmeticError(
-            f"{proof} excludes errors within {lower[point]:.9g} of point {point}, but {attack} "
-            f"found one at {upper[point]:.9g} ({len(wrong)} of {plural(len(x), 'point')} "
+            f"{proof} excludes errors within {lower[point]:.9g} of point {first + point}, but "
+            f"{attack} found one at {upper[point]:.9g} ({len(wrong)} of {plural(len(x), 'point')} "
             "contradict each other): one of the two is wrong, which is a bug; please report it to "
             "its author."
         )

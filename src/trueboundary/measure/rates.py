@@ -28,6 +28,7 @@ from trueboundary.problems import (
 )
 from trueboundary.problems.base import BLOCK_SIZE
 from trueboundary.problems.seeding import block_generator
+from trueboundary.progress_bars import shown_progress
 from trueboundary.rare_events import (
     ClassRate,
     RareEventWarning,
@@ -153,7 +154,7 @@ def error_rate(
     splitting: Splitting | None = None,
     confidence: float = 0.95,
     device: str = "cpu",
-    progress: Progress | None = None,
+    progress: bool | Progress | None = None,
     batch_size: int | None = None,
 ) -> tuple[ErrorRate, ...]:
     """Return the error rate of a classifier on each class of a problem.
@@ -183,8 +184,9 @@ def error_rate(
         Of the intervals, strictly between 0 and 1.
     device : str
         Where to draw the points; must be the classifier's.
-    progress : callable, optional
-        ``progress(fraction)`` while sampling.
+    progress : bool or callable, optional
+        True for a bar on standard error, or ``progress(fraction)``, called after each block of a
+        sample and each run of splitting.
     batch_size : int, optional
         Points that the classifier gets at a time while sampling; whole blocks of 8,192 by default.
 
@@ -237,13 +239,9 @@ def error_rate(
         dtype = dtype_of(classifier)
         check_number_of_classes(classifier, problem, dtype=dtype, device=device)
         doubts = output_doubts(classifier, problem, dtype=dtype, device=device)
-        say = progress or (lambda _: None)
-        rates = _measured(
-            classifier,
-            problem,
-            method,
-            _Run(classifier, problem, n_points, seed, splitting, device, say, batch_size),
-        )
+        with shown_progress(progress, lambda bar: bar.update) as say:
+            run = _Run(classifier, problem, n_points, seed, splitting, device, say, batch_size)
+            rates = _measured(classifier, problem, method, run)
     doubts = sentences + doubts
     return tuple(replace(rate, warnings=doubts + rate.warnings) for rate in rates)
 
@@ -263,10 +261,19 @@ def _measured(
                 "method='sampling' or 'splitting'."
             )
     if method == "splitting":
-        return tuple(run.split(label, "asked for") for label in labels)
+        return tuple(
+            run.told((label + 1) / len(labels), run.split(label, "asked for")) for label in labels
+        )
     reason = str(exact) if method is None else "asked for"
-    sampled = [run.sample(label, reason) for label in labels]
-    return tuple(sampled if method == "sampling" else map(run.look_deeper, sampled))
+    # Whether splitting follows is not known before; a small sample is all there will be.
+    share = 0.5 if method is None and run.n_points >= ENOUGH_POINTS else 1.0
+    sampled = [run.sample(label, reason, share) for label in labels]
+    if method == "sampling":
+        return tuple(sampled)
+    ends = [share + (1 - share) * (label + 1) / len(labels) for label in labels]
+    return tuple(
+        run.told(end, run.look_deeper(rate)) for end, rate in zip(ends, sampled, strict=True)
+    )
 
 
 def _exact(label: int, exact: ExactRates) -> ErrorRate:
@@ -288,8 +295,13 @@ class _Run:
     progress: Progress
     batch_size: int | None
 
-    def sample(self, label: int, reason: str) -> ErrorRate:
-        """Count errors among random points."""
+    def told(self, fraction: float, found: ErrorRate) -> ErrorRate:
+        """Tell how much is done now that an error rate is found, and return it."""
+        self.progress(fraction)
+        return found
+
+    def sample(self, label: int, reason: str, share: float) -> ErrorRate:
+        """Count errors among random points, which is that share of all work."""
         n_classes, confidence = self.problem.n_classes, self.splitting.confidence
         count = block_counter(self.classifier, self.problem, self.batch_size)
         into = [0] * n_classes
@@ -303,7 +315,7 @@ class _Run:
             else:
                 n_errors += count(index, n, seed=self.seed, label=label, device=self.device)
             n_seen += n
-            self.progress((label + n_seen / self.n_points) / n_classes)
+            self.progress(share * (label + n_seen / self.n_points) / n_classes)
         low, high = clopper_pearson(n_errors, n_seen, confidence)
         value = n_errors / n_seen
         return ErrorRate(

@@ -8,7 +8,7 @@ import re
 from trueboundary.experiments.base import Measurement
 from trueboundary.experiments.claims import Claim, Judgement, Verdict
 from trueboundary.experiments.formats import number, setting
-from trueboundary.plurals import plural
+from trueboundary.plurals import duration, plural
 
 __all__ = [
     "NOT_RUN",
@@ -30,28 +30,6 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*")
 
 #: What stands for our value where a row of a paper's table was not run.
 NOT_RUN = "not run"
-
-
-def duration(seconds: float) -> str:
-    """Return a time span in its two largest units.
-
-    Examples
-    --------
-    >>> duration(0.2), duration(42), duration(125), duration(7_300), duration(400_000)
-    ('< 1 s', '42 s', '2 min 5 s', '2 h 1 min', '4 d 15 h')
-    """
-    if not seconds >= 1.0:
-        return "< 1 s"
-    whole = round(seconds)
-    for name, size, smaller, small_size in (
-        ("d", 86_400, "h", 3_600),
-        ("h", 3_600, "min", 60),
-        ("min", 60, "s", 1),
-    ):
-        if whole >= size:
-            rest = whole % size // small_size
-            return f"{whole // size} {name}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole} s"
 
 
 def moment(text: object) -> str:

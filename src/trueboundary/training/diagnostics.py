@@ -90,7 +90,7 @@ def steps_until_perfect(
     radius: float = 1.3,
     check_every: int = 100,
     adversary: Adversary | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: bool | Callable[[int], None] | None = None,
 ) -> int | None:
     """Train a quadratic network until it makes no error on either sphere, and count the steps.
 

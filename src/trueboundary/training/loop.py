@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from trueboundary.classifiers import ClassifierModule, evaluated, number_of_classes, outputs
 from trueboundary.problems.seeding import block_generator
 from trueboundary.problems.streams import Stream
+from trueboundary.progress_bars import Bar, shown_progress
 from trueboundary.training.adversaries import Adversary
 from trueboundary.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from trueboundary.training.steps import AutogradStep, adam_of, set_rate, step_of
@@ -42,7 +44,7 @@ def train(
     checkpoint: Path | None = None,
     on_snapshot: Snapshot | None = None,
     until: Callable[[ClassifierModule], bool] | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: bool | Callable[[int], None] | None = None,
     adversary: Adversary | None = None,
     loss: Loss | None = None,
 ) -> TrainingResult:
@@ -76,8 +78,9 @@ def train(
         the checkpoint, so that a resumed run still has them.
     until : callable, optional
         ``until(model)``, asked at each of ``config.snapshots``; the run ends when it says True.
-    progress : callable, optional
-        ``progress(n_completed_steps)``, called after each step.
+    progress : bool or callable, optional
+        True for a bar on standard error, or ``progress(n_completed_steps)``, called after each
+        step.
     adversary : Adversary, optional
         Replaces each batch by harder points.
     loss : Loss, optional
@@ -118,21 +121,25 @@ def train(
     was_training = model.training
     model.train()
     try:
-        run = _Run(model, stream, config, adversary, loss)
-        resumed_from = run.resume(checkpoint) if checkpoint is not None else 0
-        every = config.checkpoint_every or config.n_steps
-        if run.step == 0:
-            run.take_snapshot(on_snapshot, until)
-        while not run.is_finished:
-            run.advance()
-            run.take_snapshot(on_snapshot, until)
-            if checkpoint is not None and (run.step % every == 0 or run.is_finished):
-                write_checkpoint(checkpoint, run.checkpoint())
-            if progress is not None:
-                progress(run.step)
-        return run.result(resumed_from)
+        with shown_progress(progress, partial(_on_bar, config.n_steps)) as say:
+            run = _Run(model, stream, config, adversary, loss)
+            resumed_from = run.resume(checkpoint) if checkpoint is not None else 0
+            every = config.checkpoint_every or config.n_steps
+            if run.step == 0:
+                run.take_snapshot(on_snapshot, until)
+            while not run.is_finished:
+                run.advance()
+                run.take_snapshot(on_snapshot, until)
+                if checkpoint is not None and (run.step % every == 0 or run.is_finished):
+                    write_checkpoint(checkpoint, run.checkpoint())
+                say(run.step)
+            return run.result(resumed_from)
     finally:
         model.train(was_training)
+
+
+def _on_bar(n_steps: int, bar: Bar) -> Callable[[int], None]:
+    return lambda n_done: bar.update(n_done / n_steps, "training")
 
 
 def _check_classes(model: ClassifierModule, stream: Stream) -> None:
