@@ -19,6 +19,7 @@ PAGES = sorted(DOCS.glob("adding-*.md"))
 WALKS = [
     *PAGES,
     *(DOCS / f"{name}.md" for name in ("attacks", "audit", "classes", "data-outward")),
+    DOCS / "training-compared.md",
 ]
 LONGEST = 40  # lines
 
