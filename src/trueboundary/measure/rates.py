@@ -293,7 +293,7 @@ class _Run:
     splitting: Splitting
     device: str
     progress: Progress
-    batch_size: int | None
+    batch_size: int | None = None
 
     def told(self, fraction: float, found: ErrorRate) -> ErrorRate:
         """Tell how much is done now that an error rate is found, and return it."""
