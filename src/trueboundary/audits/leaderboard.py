@@ -238,6 +238,9 @@ class Leaderboard:
             ]
             lines.append("| " + " | ".join(cells) + " |")
         lines += ["", *self._members_markdown(), "", *self._failures_markdown(), ""]
+        absent = [f"`{name}`" for name in MEMBERS if name not in self.members]
+        if absent:
+            lines += [f"Of the suite, {', '.join(absent)} are not on this board.", ""]
         return "\n".join(lines)
 
     def _failures_markdown(self) -> list[str]:
