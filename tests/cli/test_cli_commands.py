@@ -139,7 +139,7 @@ if __name__ == "__main__":
         (["reproduce", "--scale", "full"], "no scale 'full'"),
         (["report", "nowhere"], "nowhere holds no results"),
         (["list", "--all"], "--all"),
-        (["runs"], "runs"),
+        (["rnus"], "there is no command .rnus."),
     ],
 )
 def test_mistakes_get_status_2_and_a_sentence(capsys, arguments, says):

@@ -48,7 +48,7 @@ def test_a_tilde_is_the_home_folder_in_every_option_and_argument(capsys, monkeyp
     assert (home / "out" / "report" / "index.html").exists()
     (home / "R.md").write_text("<!-- claims: begin -->\n<!-- claims: end -->\n")
     assert main(["report", "~/out", "--readme=~/R.md"]) == 0
-    assert "| T1 |" in (home / "R.md").read_text()
+    assert "| what was found |" in (home / "R.md").read_text()
     assert main(["sweep", "~/grid.toml", "--out=~/sweep"]) == 0
     assert (home / "sweep" / "runs").is_dir()
     capsys.readouterr()

@@ -263,7 +263,7 @@ class TestBadInput:
         [
             (["mnist-0-6-symetric"], "did you mean 'mnist-0-6-symmetric'"),
             (["spheres"], "no images"),
-            (["spheres", "--form", "parquet"], "expected images or numpy"),
+            (["spheres", "--form", "parquet"], "there is no form 'parquet' (images or numpy)"),
             (["spheres", "--form", "numpy", "--arrays"], "leave them out"),
             (["mnist-0-6-symmetric", "--n-train", "0", "--n-test", "0"], "at least one split"),
         ],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trueboundary.cli import audit_attack, audit_training
+from trueboundary.cli import audit_attack, audit_training, completions
 from trueboundary.cli.errors import (
     LARGEST_SEED,
     UserError,
@@ -19,8 +19,9 @@ from trueboundary.cli.errors import (
     stop,
     user_errors,
 )
+from trueboundary.cli.options import ProblemName, Returns
 from trueboundary.cli.paths import path as path_option
-from trueboundary.cli.typed_commands import Command
+from trueboundary.cli.typed_commands import Command, Group
 from trueboundary.plain_text import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="audit",
+    cls=Group,
     help="Judge a classifier, an attack or a way to train against the truth.",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -40,13 +42,10 @@ _WHAT = (
     "file (.onnx), or a name of the zoo. All but the last three run the code that they name or "
     "hold."
 )
-_OUTPUTS = "What it returns: logit, probability or log_probability."
+_OUTPUTS = "What it returns."
 _CLASSES = "Those of its classes that the problem has, such as 0,6."
 _WEIGHTS = "A safetensors file with the network's state."
 
-ProblemName = Annotated[
-    str, typer.Option(help="spheres, digits, the folder of a data set, or a problem of the zoo.")
-]
 Weights = Annotated[Path | None, typer.Option(parser=path_option, help=_WEIGHTS)]
 Points = Annotated[
     int, typer.Option(min=2, help="Points per class from which the nearest error is sought.")
@@ -89,10 +88,13 @@ app.command("training", cls=Command, epilog=audit_training.EPILOG)(audit_trainin
     "  trueboundary audit model mine.py:network --problem digits --budget 60 --out audits",
 )
 def model(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help=_WHAT)],
+    what: Annotated[
+        str,
+        typer.Argument(metavar="WHAT", help=_WHAT, autocompletion=completions.classifiers),
+    ],
     problem: ProblemName,
     weights: Weights = None,
-    outputs: Annotated[str, typer.Option(help=_OUTPUTS)] = "logit",
+    outputs: Annotated[Returns, typer.Option(help=_OUTPUTS)] = "logit",
     classes: Annotated[str | None, typer.Option(help=_CLASSES)] = None,
     n_points: Points = 100,
     budget: Budget = None,
@@ -131,13 +133,23 @@ def model(
     "mnist-0-6-symmetric-cnn --problem mnist-0-6-symmetric --n-points 20",
 )
 def compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="As for [bold]audit model[/].")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="As for [bold]audit model[/].",
+            autocompletion=completions.classifiers,
+        ),
+    ],
+    second: Annotated[
+        str,
+        typer.Argument(metavar="B", help="Another one.", autocompletion=completions.classifiers),
+    ],
     problem: ProblemName,
     weights_a: Weights = None,
     weights_b: Weights = None,
-    outputs_a: Annotated[str, typer.Option(help=_OUTPUTS)] = "logit",
-    outputs_b: Annotated[str, typer.Option(help=_OUTPUTS)] = "logit",
+    outputs_a: Annotated[Returns, typer.Option(help=_OUTPUTS)] = "logit",
+    outputs_b: Annotated[Returns, typer.Option(help=_OUTPUTS)] = "logit",
     classes_a: Annotated[str | None, typer.Option(help=_CLASSES)] = None,
     classes_b: Annotated[str | None, typer.Option(help=_CLASSES)] = None,
     n_points: Points = 100,
@@ -235,7 +247,7 @@ def _interrupts(out: Path | None) -> Iterator[None]:
 
 
 def _subject(
-    what: str, problem: Problem, weights: Path | None, outputs: str, classes: str | None
+    what: str, problem: Problem, weights: Path | None, outputs: Returns, classes: str | None
 ) -> Subject:
     """Return what is to be audited, as it is to be taken, after saying what is to be known."""
     from trueboundary.audits import load_subject
@@ -248,7 +260,7 @@ def _subject(
         return subject
     adapted = as_classifier(
         subject.classifier,
-        outputs=outputs,  # type: ignore[arg-type]
+        outputs=outputs,
         classes=None if classes is None else _numbers(classes),
     )
     return replace(subject, classifier=adapted, identity=f"{subject.identity} {outputs} {classes}")

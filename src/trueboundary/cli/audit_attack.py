@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from trueboundary.cli import completions
 from trueboundary.cli.errors import (
     LARGEST_SEED,
     UserError,
@@ -47,11 +48,15 @@ def attack(
             help="Ours by name (NearestError, DDN, ...), module:name or file.py:name of a function "
             "(model, x, y) -> x_adv or of an Attack (which runs the code that it names), "
             "library:name of another library, or all. With --check, JSON files.",
+            autocompletion=completions.attacks,
         ),
     ],
     members: Annotated[
         str | None,
-        typer.Option(help="Some members of the suite, separated by commas; all unless given."),
+        typer.Option(
+            help="Some members of the suite, separated by commas; all unless given.",
+            autocompletion=completions.members,
+        ),
     ] = None,
     points: Annotated[int, typer.Option(min=1, max=10_000, help="Points of each member.")] = 20,
     seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all points.")] = 0,

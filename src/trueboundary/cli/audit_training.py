@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from trueboundary.cli import completions
 from trueboundary.cli.errors import LARGEST_SEED, UserError, check_folder, user_errors
+from trueboundary.cli.options import ProblemName
 from trueboundary.cli.paths import path as path_option
 from trueboundary.plain_text import printable, printable_lines
 
@@ -19,10 +21,7 @@ EPILOG = (
 
 
 def training(
-    problem: Annotated[
-        str,
-        typer.Option(help="spheres, digits, the folder of a data set, or a problem of the zoo."),
-    ],
+    problem: ProblemName,
     methods: Annotated[
         list[str] | None,
         typer.Argument(
@@ -30,6 +29,7 @@ def training(
             help="standard, weight-decay, large-margin, trades and adversarial, all unless given, "
             "each perhaps with its parameter as in trades=2; or module:name or file.py:name of a "
             "function (problem, generator) that returns a trained classifier, which runs its code.",
+            autocompletion=completions.methods,
         ),
     ] = None,
     network: Annotated[

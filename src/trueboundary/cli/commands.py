@@ -5,28 +5,27 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from trueboundary import __version__
-from trueboundary.cli import audit, dataset, measure, release, sweep, theory, zoo
+from trueboundary.cli import audit, completions, dataset, measure, release, sweep, theory, zoo
 from trueboundary.cli.errors import (
-    LARGEST_SEED,
     UserError,
     check_device,
     check_folder,
     check_report,
-    check_scale,
     complain,
     describe_failures,
     nearest,
     stop,
     user_errors,
 )
+from trueboundary.cli.options import Device, Scale, Seed
 from trueboundary.cli.output_streams import new_console
 from trueboundary.cli.paths import path
-from trueboundary.cli.typed_commands import Command
+from trueboundary.cli.typed_commands import Command, Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,31 +34,48 @@ if TYPE_CHECKING:
     from trueboundary.report.build import BuiltReport
     from trueboundary.report.collect import Material
 
+#: Commands in the order in which people need them, under what they need them for.
+PANELS = {
+    "Your model, attack or data": ("audit", "zoo", "dataset", "measure"),
+    "The papers": ("list", "run", "reproduce", "report", "sweep", "ship"),
+    "To look up": ("theory", "doctor"),
+}
+_ORDER = [name for names in PANELS.values() for name in names]
+
+
+class _Commands(Group):
+    """All commands, in the order of `PANELS` and not in that of their registration."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands."""
+        return sorted(super().list_commands(ctx), key=[*_ORDER, "release"].index)
+
+
+def _panel(name: str) -> str:
+    return next(panel for panel, names in PANELS.items() if name in names)
+
+
 app = typer.Typer(
     name="trueboundary",
+    cls=_Commands,
     help="Adversarial robustness measured where the truth is known.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.add_typer(audit.app)
-app.add_typer(dataset.app)
-app.command("sweep", cls=Command, epilog=sweep.EPILOG)(sweep.sweep)
-app.add_typer(theory.app)
-app.add_typer(measure.app)
-app.command("zoo", cls=Command, epilog=zoo.EPILOG)(zoo.zoo)
+app.add_typer(audit.app, rich_help_panel=_panel("audit"))
+app.add_typer(dataset.app, rich_help_panel=_panel("dataset"))
+app.add_typer(measure.app, rich_help_panel=_panel("measure"))
+app.add_typer(theory.app, rich_help_panel=_panel("theory"))
 app.add_typer(release.app)
+for _name, _function, _epilog in (
+    ("sweep", sweep.sweep, sweep.EPILOG),
+    ("zoo", zoo.zoo, zoo.EPILOG),
+):
+    app.command(_name, cls=Command, epilog=_epilog, rich_help_panel=_panel(_name))(_function)
 
-Scale = Annotated[
-    str,
-    typer.Option(help="How large: [bold]smoke[/] (seconds), [bold]quick[/] (minutes) or "
-                      "[bold]paper[/] (the paper's own settings)."),
-]  # fmt: skip
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random number.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, or cuda:0, cuda:1, ...")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes to compute in, one thread each.")]
 Out = Annotated[
     Path | None,
@@ -98,7 +114,9 @@ def _common(
     """Adversarial robustness measured where the truth is known."""
 
 
-@app.command("list", cls=Command, epilog=_example("trueboundary list"))
+@app.command(
+    "list", cls=Command, rich_help_panel=_panel("list"), epilog=_example("trueboundary list")
+)
 def list_experiments() -> None:
     """Show every experiment: id, paper, figure or section, and its cost at each scale."""
     from trueboundary.cli.terminal_tables import experiments_table
@@ -116,6 +134,7 @@ def list_experiments() -> None:
 
 @app.command(
     cls=Command,
+    rich_help_panel=_panel("run"),
     epilog=_example(
         "trueboundary run spheres-fraction --scale quick --out results/fraction",
         "trueboundary run spheres-tradeoff --set dim=100 --set n_steps=2000",
@@ -123,7 +142,11 @@ def list_experiments() -> None:
     ),
 )
 def run(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Experiments by id.")],
+    ids: Annotated[
+        list[str],
+        typer.Argument(metavar="ID...", help="Experiments by id.",
+                       autocompletion=completions.experiment_ids),
+    ],
     scale: Scale = "quick",
     seed: Seed = 0,
     device: Device = "cpu",
@@ -150,6 +173,7 @@ def run(
 
 @app.command(
     cls=Command,
+    rich_help_panel=_panel("reproduce"),
     epilog=_example(
         "trueboundary reproduce spheres --scale quick --workers 2 --out results/quick",
     ),
@@ -157,7 +181,8 @@ def run(
 def reproduce(
     group: Annotated[
         str | None,
-        typer.Argument(metavar="[spheres|bayes|truth]", help="One group; everything unless given."),
+        typer.Argument(metavar="[spheres|bayes|truth|beyond]", help="One group; everything unless "
+                       "given.", autocompletion=completions.papers),
     ] = None,
     scale: Scale = "quick",
     seed: Seed = 0,
@@ -165,7 +190,7 @@ def reproduce(
     workers: Workers = 2,
     out: Out = None,
     celeba: CelebA = None,
-) -> None:
+) -> None:  # fmt: skip
     """Run all experiments of a paper, or of all papers, and judge every claim.
 
     Experiments on data that you must bring are left to 'trueboundary run'.
@@ -203,6 +228,7 @@ def _no_group(name: str, groups: Sequence[str]) -> str:
 
 @app.command(
     cls=Command,
+    rich_help_panel=_panel("report"),
     epilog=_example(
         "trueboundary report results/quick",
         "trueboundary report evidence --readme README.md --scales docs/verdicts.md",
@@ -274,7 +300,9 @@ def _table_errors(option: str, file: Path) -> Iterator[None]:
 
 
 @app.command(
-    cls=Command, epilog=_example("trueboundary ship results/quick results/paper --into evidence")
+    cls=Command,
+    rich_help_panel=_panel("ship"),
+    epilog=_example("trueboundary ship results/quick results/paper --into evidence"),
 )
 def ship(
     folders: Annotated[
@@ -308,7 +336,7 @@ def ship(
     )
 
 
-@app.command(cls=Command, epilog=_example("trueboundary doctor"))
+@app.command(cls=Command, rich_help_panel=_panel("doctor"), epilog=_example("trueboundary doctor"))
 def doctor() -> None:
     """Show what the results depend on here: versions, devices, threads and data found."""
     from trueboundary.cli.doctor import checks
@@ -332,7 +360,7 @@ def _use_images(**places: Path | None) -> None:
 
 def _run(
     chosen: Sequence[Experiment],
-    scale: str,
+    scale: Literal["smoke", "quick", "paper"],
     seed: int,
     device: str,
     workers: int,
@@ -347,9 +375,8 @@ def _run(
     from trueboundary.report.words import plural
     from trueboundary.runs import StoreError, WorkerDiedError
 
-    check_scale(scale)
     check_device(device)
-    jobs = plan_jobs(chosen, scale, seed=seed, device=device, overrides=overrides)  # type: ignore[arg-type]
+    jobs = plan_jobs(chosen, scale, seed=seed, device=device, overrides=overrides)
     for job in jobs:
         if job.missing:
             complain(job.missing)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from trueboundary.cli import dataset_export
-from trueboundary.cli.errors import UserError, nearest
+from trueboundary.cli.errors import UserError
 from trueboundary.cli.paths import path as path_option
-from trueboundary.cli.typed_commands import Command
+from trueboundary.cli.typed_commands import Command, Group
 from trueboundary.plain_text import printable
 from trueboundary.plurals import plural
 from trueboundary.typed_paths import typed_path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="dataset",
+    cls=Group,
     help="Image data sets whose optimal classifier is known.",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -129,7 +130,9 @@ def make(
         ),
     ] = None,
     variant: Annotated[
-        str, typer.Option(help="symmetric, asymmetric or as-fitted.")
+        Literal["symmetric", "asymmetric", "as-fitted"],
+        typer.Option(help="Which covariances the mixtures get, and so how robust the optimal "
+                     "classifier is."),
     ] = "symmetric",
     noise_std: Annotated[
         float, typer.Option(help="Noise of every pixel; the paper uses 0.01, 0.001 and 0.05.")
@@ -188,11 +191,7 @@ def make(
         Outlier,
         fit_image_problem,
     )
-    from trueboundary.problems.images import VARIANTS
 
-    if variant not in VARIANTS:
-        hint = nearest(variant, VARIANTS)
-        raise UserError(f"there is no variant {variant!r} ({', '.join(VARIANTS)}){hint}")
     for name, value, minimum in (
         ("--components", components, 1),
         ("--factors", factors, 0),

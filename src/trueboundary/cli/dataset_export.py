@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from trueboundary.cli import completions
 from trueboundary.cli.errors import LARGEST_SEED, UserError, user_errors
 from trueboundary.cli.paths import path as path_option
 from trueboundary.plain_text import printable
@@ -24,13 +25,14 @@ def export(
             metavar="WHAT",
             help="The folder of a data set, whose points are written, or a problem to draw from: "
             "spheres, digits, or one of the zoo.",
+            autocompletion=completions.problems,
         ),
     ],
     out: Annotated[
         Path, typer.Option(parser=path_option, help="Folder to write; must be new or empty.")
     ],
     form: Annotated[
-        str,
+        Literal["images", "numpy"],
         typer.Option(
             help="images: SPLIT/CLASS/000001.png and SPLIT/metadata.csv, for torchvision's "
             "ImageFolder and Hugging Face's imagefolder; numpy: x_train.npy, y_train.npy ..."
@@ -54,9 +56,6 @@ def export(
     ] = 0,
 ) -> None:  # fmt: skip
     """Write points with their labels as images or as NumPy arrays."""
-    forms: tuple[Literal["images", "numpy"], ...] = ("images", "numpy")
-    if form not in forms:
-        raise UserError(f"there is no form {form!r}: expected {' or '.join(forms)}")
     if form == "numpy" and (arrays or with_distances):
         raise UserError("--arrays and --distances are for images; leave them out")
     from trueboundary.audits import load_problem

@@ -12,7 +12,7 @@ import typer
 
 from trueboundary.cli.errors import LARGEST_SEED, UserError, nearest, user_errors
 from trueboundary.cli.paths import path
-from trueboundary.cli.typed_commands import Command
+from trueboundary.cli.typed_commands import Command, Group
 
 if TYPE_CHECKING:
     from trueboundary.classifiers.base import ClassifierModule
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="measure",
+    cls=Group,
     help="Error rates and distances of a trained network.",
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -9,10 +9,11 @@ import typer
 
 from trueboundary.cli.errors import UserError
 from trueboundary.cli.paths import path
-from trueboundary.cli.typed_commands import Command
+from trueboundary.cli.typed_commands import Command, Group
 
 app = typer.Typer(
     name="release",
+    cls=Group,
     help="Entries of the zoo and release archives, from finished runs; for maintainers.",
     no_args_is_help=True,
     rich_markup_mode="rich",

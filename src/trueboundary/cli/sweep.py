@@ -20,6 +20,7 @@ from trueboundary.cli.errors import (
     describe_failures,
     stop,
 )
+from trueboundary.cli.options import Device
 from trueboundary.cli.output_streams import new_console
 from trueboundary.cli.paths import address_or_path, path
 from trueboundary.plurals import plural
@@ -76,7 +77,7 @@ def sweep(
                      help="Address of a Dask scheduler, tcp://host:port, or a YAML file with the "
                      "configuration of dask-jobqueue."),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or cuda:0, cuda:1, ...")] = "cpu",
+    device: Device = "cpu",
     out: Annotated[
         Path | None,
         typer.Option(parser=path, help="Folder for the runs; results/NAME of FILE unless given. "

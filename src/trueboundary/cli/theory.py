@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from trueboundary.cli.errors import UserError, user_errors
-from trueboundary.cli.typed_commands import Command
+from trueboundary.cli.typed_commands import Command, Group
 
 app = typer.Typer(
     name="theory",
+    cls=Group,
     help="Exact numbers for the concentric spheres.",
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -120,8 +121,12 @@ def fraction(
     dim: Dim,
     error: Annotated[float, typer.Option(help="Error rate, averaged over the two spheres.")],
     radius: Radius = 1.3,
-    threshold: Annotated[str, typer.Option(help="optimal or midpoint.")] = "optimal",
-    method: Annotated[str, typer.Option(help="exact or clt.")] = "exact",
+    threshold: Annotated[
+        Literal["optimal", "midpoint"], typer.Option(help="Of the classifier.")
+    ] = "optimal",
+    method: Annotated[
+        Literal["exact", "clt"], typer.Option(help="Exact, or the paper's approximation.")
+    ] = "exact",
     as_json: Json = False,
 ) -> None:
     """Show how many coordinates suffice for an error rate."""
@@ -132,8 +137,8 @@ def fraction(
             dim,
             error,
             radius=radius,
-            threshold=threshold,  # type: ignore[arg-type]
-            method=method,  # type: ignore[arg-type]
+            threshold=threshold,
+            method=method,
         )
     _show(
         {

@@ -1,13 +1,41 @@
-"""How every command reads its options."""
+"""How every command reads its options, and says what is wrong with them."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from trueboundary.cli.errors import UserError
+from trueboundary.cli.errors import UserError, nearest
+
+#: What typer raises for everything that was typed wrong; it exports but one of its kinds.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+class Group(TyperGroup):
+    """Commands under one name, whose mistakes are told in the same sentences as all others."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options before the command's name."""
+        if not args and self.no_args_is_help:
+            return super().parse_args(ctx, args)  # shows the help
+        with _sentences(ctx):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that is named, or say which may have been meant."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            known = self.list_commands(ctx)
+            raise UserError(
+                f"there is no command {args[0]!r} ('{ctx.command_path} --help' lists them)"
+                f"{nearest(args[0], known)}"
+            )
+        with _sentences(ctx):
+            return super().resolve_command(ctx, args)
 
 
 class Command(TyperCommand):
@@ -19,11 +47,8 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options, as the class above does, with clearer words where that fails."""
         self._refuse_repeated(args)
-        try:
+        with _sentences(ctx):
             return super().parse_args(ctx, list(args))
-        except typer.BadParameter as error:
-            _add_what_came(error)
-            raise
 
     def _refuse_repeated(self, args: list[str]) -> None:
         single = {
@@ -49,6 +74,32 @@ class Command(TyperCommand):
                 raise UserError(
                     f"{name} is given twice, as {values[0]!r} and {values[1]!r}; give it once"
                 )
+
+
+@contextmanager
+def _sentences(ctx: Any) -> Iterator[None]:
+    """Tell in one sentence what typer would say in a box below a line of usage."""
+    try:
+        yield
+    except _UsageError as error:
+        if isinstance(error, typer.BadParameter):
+            _add_what_came(error)
+            _raise_for_choice(error)
+        text = " ".join(str(error.format_message()).split()).rstrip(".")  # type: ignore[attr-defined]
+        text = f"{text[:1].lower()}{text[1:]}"
+        hint = "" if "?" in text else f" ('{ctx.command_path} --help' shows what it takes)"
+        raise UserError(f"{text}{hint}") from error
+
+
+def _raise_for_choice(error: typer.BadParameter) -> None:
+    """Say of a word that is none of the choices which there are."""
+    found = re.search(r"'(.*?)' is not one of (.*)", error.message)
+    if found is None:
+        return
+    came, known = found[1], re.findall(r"'([^']*)'", found[2].partition("; got")[0])
+    name = str(getattr(error.param, "name", "choice")).replace("_", " ")
+    choices = f"{', '.join(known[:-1])} or {known[-1]}"
+    raise UserError(f"there is no {name} {came!r} ({choices}){nearest(came, known)}") from error
 
 
 def _add_what_came(error: typer.BadParameter) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trueboundary.cli import completions
 from trueboundary.cli.errors import user_errors
 from trueboundary.cli.output_streams import new_console
 
@@ -16,7 +17,9 @@ EPILOG = (
 
 def zoo(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Show the card of this entry.")
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Show the card of this entry.",
+                       autocompletion=completions.zoo_names),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead of tables.")
