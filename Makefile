@@ -25,21 +25,23 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make reproduce   rerun the papers at scale quick and write the report"
-	@echo "make test        run the tests"
-	@echo "make test-browser run the tests that look at pages in a headless Chromium, where there is one"
-	@echo "make test-peers  run the tests that need other attack libraries, in an environment of theirs"
-	@echo "make leaderboard rank attacks, those of other libraries too, over classifiers with known errors"
-	@echo "make lint        check style and types"
-	@echo "make check       style, types and the tests of one room: make check ROOM=attacks"
-	@echo "make bench       time everything against its rivals and write docs/speed.md"
-	@echo "make gpu         what is worth computing on a graphics card, in pieces of ten minutes"
-	@echo "make docs        build the documentation"
-	@echo "make evidence    copy what reports need from results/ into evidence/"
-	@echo "make readme      write the tables of claims into README.md and docs/verdicts.md"
-	@echo "make zoo         add entries to the zoo: make zoo STORE='results/paper results/quick'"
-	@echo "make release     write what is too large for the repository into archives in release/"
-	@echo "make clean       remove everything that can be made again, except results"
+	@echo "make reproduce      rerun the papers at scale quick and write the report"
+	@echo "make test           run the tests"
+	@echo "make test-browser   run the tests that look at pages in a headless Chromium, where there is one"
+	@echo "make test-peers     run the tests that need other attack libraries, in an environment of theirs"
+	@echo "make test-package   install wheel and sdist into empty environments and run them"
+	@echo "make test-versions  run the quick tests with the oldest and the newest torch"
+	@echo "make leaderboard    rank attacks, those of other libraries too, over classifiers with known errors"
+	@echo "make lint           check style and types"
+	@echo "make check          style, types and the tests of one room: make check ROOM=attacks"
+	@echo "make bench          time everything against its rivals and write docs/speed.md"
+	@echo "make gpu            what is worth computing on a graphics card, in pieces of ten minutes"
+	@echo "make docs           build the documentation"
+	@echo "make evidence       copy what reports need from results/ into evidence/"
+	@echo "make readme         write the tables of claims into README.md and docs/verdicts.md"
+	@echo "make zoo            add entries to the zoo: make zoo STORE='results/paper results/quick'"
+	@echo "make release        build and check wheel and sdist; archives of results into release/"
+	@echo "make clean          remove everything that can be made again, except results"
 
 reproduce: $(VENV)/.installed
 	$(BIN)/trueboundary reproduce --scale $(SCALE) --workers $(WORKERS) --out $(RESULTS)
@@ -56,6 +58,29 @@ test: $(VENV)/.installed-dev
 
 test-browser: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 0 tests -m "browser and not slow"
+
+# Each is built, installed where nothing else is, and asked for a number, a card and a report.
+test-package: $(VENV)/.installed
+	rm -rf build/package build/empty
+	$(BIN)/python -m pip install -q -c constraints.txt build
+	$(BIN)/python -m build --outdir build/package . >/dev/null
+	set -e; for file in build/package/trueboundary-*; do echo "$$file"; \
+	  $(BIN)/python -m venv --clear build/empty; \
+	  build/empty/bin/python -m pip install -q -c constraints.txt "$$file"; \
+	  build/empty/bin/trueboundary theory cap --dim 500 --distance 0.18; \
+	  build/empty/bin/trueboundary audit model mnist-0-6-symmetric-linear-svm \
+	    --problem mnist-0-6-symmetric --n-points 2; \
+	  build/empty/bin/trueboundary run spheres-fraction --scale smoke --out build/empty/results; \
+	done
+
+# Torches of the package index, with their CUDA libraries: some 6 GB of disk for each.
+TORCHES ?= 2.10.0 2.15.0
+test-versions:
+	@set -e; for version in $(TORCHES); do \
+	  $(MAKE) --no-print-directory VENV=.venv-torch-$$version TORCH=$$version versions; done
+
+versions: $(VENV)/.installed-torch
+	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) tests -m "$(NOT_NOW) and not cluster"
 
 leaderboard:
 	@$(MAKE) --no-print-directory VENV=.venv-peers board
@@ -110,10 +135,14 @@ zoo: $(VENV)/.installed
 	$(BIN)/trueboundary release zoo $(STORE)
 
 release: $(VENV)/.installed
+	rm -rf dist
+	$(BIN)/python -m pip install -q -c constraints.txt build twine
+	$(BIN)/python -m build --outdir dist . >/dev/null
+	$(BIN)/python -m twine check --strict dist/*
 	$(BIN)/trueboundary release archives $(STORE)
 
 clean:
-	rm -rf $(VENV) .venv-peers docs/_build build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-peers .venv-torch-* docs/_build build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -137,6 +166,11 @@ $(VENV)/.installed: $(INPUTS) | $(BIN)/python
 $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[dev,cluster]"
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-torch: $(INPUTS) | $(BIN)/python
+	grep -v '^torch==\|^nvidia\|^triton' constraints.txt > $(VENV)/constraints.txt
+	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt "torch==$(TORCH)" -e ".[dev]"
+	@touch $@
 
 $(VENV)/.installed-docs: $(INPUTS) | $(BIN)/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
