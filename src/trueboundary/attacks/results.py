@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from torch import Tensor
 
+from trueboundary.plurals import plural
+from trueboundary.presentable import Presentable, storable
 from trueboundary.theory.intervals import censored_median
 
 __all__ = ["AttackResult", "AttackStatus", "AttackSummary"]
@@ -64,7 +68,7 @@ class AttackStatus(Enum):
 
 
 @dataclass(frozen=True)
-class AttackSummary:
+class AttackSummary(Presentable):
     """Distances of one attack in a few numbers.
 
     Parameters
@@ -90,9 +94,26 @@ class AttackSummary:
     median: float
     reasons: dict[str, int] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        """Say how many errors were found and how near in one line, why not in another."""
+        found = f"errors found from {self.n - self.n_failed:,} of {plural(self.n, 'point')}"
+        if self.n_failed < self.n:
+            found += f", mean distance {self.mean:.4g}, median {self.median:.4g}"
+        why = "; ".join(f"{n:,} without an error: {reason}" for reason, n in self.reasons.items())
+        return f"{found}\n  {why}" if why else found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as plain values, which JSON can hold; infinity and NaN are None."""
+        values: dict[str, Any] = storable(vars(self))
+        return values
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return one row: the numbers without the reasons."""
+        return {name: [getattr(self, name)] for name in ("n", "n_failed", "mean", "median")}
+
 
 @dataclass(frozen=True, eq=False)
-class AttackResult:
+class AttackResult(Presentable):
     """What an attack found, one entry per sample.
 
     Parameters
@@ -171,6 +192,32 @@ class AttackResult:
     def success_rate(self) -> float:
         """Fraction of the samples with an error."""
         return self.success.double().mean().item()
+
+    def __str__(self) -> str:
+        """Say how many errors were found and how near in one line, at what cost in another."""
+        head, *why = str(self.summary()).splitlines()
+        cost = (
+            f"  {self.n_forward.double().mean():.4g} evaluations forward and "
+            f"{self.n_backward.double().mean():.4g} back for a point"
+        )
+        rest = [line.strip() for line in why] + [f"warning: {text}" for text in self.warnings]
+        return f"{head}\n{'; '.join([cost, *rest])}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary and what is known of each point as plain values, for JSON.
+
+        Infinity and NaN are None; the points themselves are left out.
+        """
+        values: dict[str, Any] = storable(
+            {**vars(self.summary()), "warnings": self.warnings, "points": self.columns()}
+        )
+        return values
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return a row for each sample: label, what was found, its cost, and how it ended."""
+        names = ("y", "predicted", "distance", "wrongness", "n_forward", "n_backward")
+        columns: dict[str, Any] = {name: getattr(self, name).tolist() for name in names}
+        return columns | {"success": self.success.tolist(), "message": self.messages()}
 
     def messages(self) -> list[str]:
         """Return one sentence per sample that says how the attack ended."""

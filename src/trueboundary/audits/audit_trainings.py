@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from trueboundary import __version__
 from trueboundary._checks import check_integer
 from trueboundary.audits.audit_models import audit
 from trueboundary.audits.comparisons import compare
-from trueboundary.audits.robustness_card import RobustnessCard, problem_words, storable
+from trueboundary.audits.robustness_card import RobustnessCard, problem_words
 from trueboundary.audits.stored_cards import card_from_plain, card_to_plain
 from trueboundary.audits.subjects import load_problem
 from trueboundary.audits.training_methods import (
@@ -37,6 +37,7 @@ from trueboundary.audits.training_methods import (
 )
 from trueboundary.classifiers import ClassifierModule, to_arrays
 from trueboundary.plurals import plural
+from trueboundary.presentable import Presentable, storable
 from trueboundary.problems import ConcentricSpheres, Problem, TableProblem
 from trueboundary.progress_bars import bar_of_steps, shown_progress
 from trueboundary.runs import Context, RunConfig, RunResult, Store, run_one, strict_json
@@ -142,7 +143,7 @@ class MethodSummary:
 
 
 @dataclass(frozen=True, eq=False)
-class TrainingAudit:
+class TrainingAudit(Presentable):
     """What an audit of training found; `str` tells it in a terminal.
 
     Attributes
@@ -240,6 +241,11 @@ class TrainingAudit:
             }
         )
         return values
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return the table, a row for each method; the columns are as in `MethodSummary`."""
+        rows = self.rows()
+        return {f.name: [getattr(row, f.name) for row in rows] for f in fields(MethodSummary)}
 
     def save(self, file: str | Path) -> Path:
         """Write it as an HTML page, or as JSON where the name ends so; whole or not at all.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from trueboundary import __version__
-from trueboundary.audits.robustness_card import SCHEMA, RobustnessCard, save_page, storable
+from trueboundary.audits.robustness_card import SCHEMA, RobustnessCard, save_page
+from trueboundary.presentable import Presentable, storable
 from trueboundary.theory.intervals import Interval, clopper_pearson, median_interval, t_interval
 
 __all__ = ["Comparison", "compare"]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Presentable):
     """Paired differences between two classifiers, the second minus the first.
 
     Attributes
@@ -81,6 +83,21 @@ class Comparison:
             }
         )
         return values | {"cards": [card.to_dict() for card in self.cards]}
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return the distances of both on the points that both have, a row for each."""
+        first, second = self.cards
+        pairs = [(a, b, min(a.n, b.n)) for a, b in zip(first.classes, second.classes, strict=True)]
+        return {
+            "label": [a.label for a, _, n in pairs for _ in range(n)],
+            **{
+                f"{name} {place}": [
+                    value for pair in pairs for value in getattr(pair[place - 1], name)[: pair[2]]
+                ]
+                for place in (1, 2)
+                for name in ("lower", "upper")
+            },
+        }
 
     def save(self, file: str | Path) -> Path:
         """Write the comparison as an HTML page, or as JSON where the name ends so.

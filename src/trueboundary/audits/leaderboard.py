@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import json
 import math
 from collections import Counter
@@ -19,6 +20,7 @@ from trueboundary.audits.attack_members import MEMBERS, Truth
 from trueboundary.audits.attack_trials import Trial
 from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.plain_text import printable
+from trueboundary.presentable import Presentable
 from trueboundary.regular_files import read_regular
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ class Standing:
 
 
 @dataclass(frozen=True, eq=False)
-class Leaderboard:
+class Leaderboard(Presentable):
     """Attacks on the same points of the same members; `str` is the table of all attacks.
 
     The first is the one that is near (a median ratio of at most 1.001) on most members; of those
@@ -365,6 +367,21 @@ class Leaderboard:
             ],
             "missing": list(self.missing),
         }
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return the table of attacks, the best first, with the columns of `ranked`."""
+        ranked = self.ranked()
+        names = ranked[0][1] if ranked else ()
+        return {
+            "attack": [standing.name for standing, _ in ranked],
+            "library": [standing.library for standing, _ in ranked],
+            "version": [standing.version for standing, _ in ranked],
+            **{name: [values[name] for _, values in ranked] for name in names},
+        }
+
+    def _repr_html_(self) -> str:
+        """Return the table of all attacks, for a notebook."""
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def dumps(self) -> str:
         """Return `to_dict` as JSON, a line for each attack and member."""

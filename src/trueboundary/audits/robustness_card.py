@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from trueboundary import __version__
 from trueboundary.audits.flags import Flag
 from trueboundary.measure import ErrorRate, rate_values
 from trueboundary.plurals import plural
+from trueboundary.presentable import Presentable, storable
 from trueboundary.regular_files import write_atomically
 from trueboundary.runs import strict_json
 from trueboundary.theory.intervals import censored_median, clopper_pearson, median_interval
@@ -103,7 +104,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, eq=False)
-class RobustnessCard:
+class RobustnessCard(Presentable):
     """What an audit of a classifier found; `str` tells it in a terminal.
 
     Attributes
@@ -217,6 +218,18 @@ class RobustnessCard:
             "settings": self.settings,
             "stopped": self.stopped,
             "notes": list(self.notes),
+        }
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return what was measured, a row for each point; the columns are as in `ClassAudit`."""
+        names = ("lower", "upper", "best_lower", "best_upper", "room", "other", "reasons")
+        return {
+            "label": [part.label for part in self.classes for _ in range(part.n)],
+            "name": [part.name for part in self.classes for _ in range(part.n)],
+            **{
+                name: [value for part in self.classes for value in getattr(part, name)]
+                for name in names
+            },
         }
 
     def save(self, file: str | Path) -> Path:
@@ -354,14 +367,3 @@ def _wrapped(text: str) -> list[str]:
     import textwrap
 
     return textwrap.wrap(text, 80)
-
-
-def storable(values: Any) -> Any:
-    """Return values as JSON has them: lists for arrays, None for what it has no number for."""
-    if isinstance(values, dict):
-        return {name: storable(value) for name, value in values.items()}
-    if isinstance(values, (list, tuple, np.ndarray)):
-        return [storable(value) for value in values]
-    if isinstance(values, (float, np.floating)):
-        return float(values) if math.isfinite(values) else None
-    return values

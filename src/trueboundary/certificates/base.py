@@ -13,6 +13,7 @@ are called.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -31,6 +32,9 @@ from trueboundary.classifiers import (
     wrongness_of,
 )
 from trueboundary.domains import Domain, Space, bound_to, norm, per_sample
+from trueboundary.plurals import plural
+from trueboundary.presentable import Presentable, storable
+from trueboundary.theory.intervals import censored_median
 
 __all__ = ["Certificate", "CertificateResult", "Certified", "Subject"]
 
@@ -106,7 +110,7 @@ class Certified:
 
 
 @dataclass(frozen=True, eq=False)
-class CertificateResult:
+class CertificateResult(Presentable):
     """Proven distances to the nearest error, one entry per point, on the device of the points.
 
     Attributes
@@ -127,6 +131,27 @@ class CertificateResult:
     nearest: Tensor
     exact: Tensor
     warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say how near an error can be in one line, how much of that is exact in another."""
+        n = len(self.distance)
+        least, middle = self.distance.min().item(), censored_median(self.distance.numpy(force=True))
+        n_wrong, n_exact = int((self.distance == 0).sum()), int(self.exact.sum())
+        doubts = "".join(f"; warning: {sentence}" for sentence in self.warnings)
+        return (
+            f"{plural(n, 'point')}: no error nearer than {least:.4g}, median {middle:.4g}\n"
+            f"  {n_exact:,} exact, {n - n_exact:,} lower bounds, "
+            f"{n_wrong:,} at distance 0{doubts}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return distances, and whether they are exact, as plain values; infinity is None."""
+        values: dict[str, Any] = storable({**self.columns(), "warnings": self.warnings})
+        return values
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return a row for each point: its proven distance, and whether it is exact."""
+        return {"distance": self.distance.tolist(), "exact": self.exact.tolist()}
 
 
 class Bracket(Protocol):

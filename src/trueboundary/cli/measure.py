@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,7 +60,7 @@ def error(
     as_json: Json = False,
 ) -> None:
     """Measure how often a network is wrong on each sphere."""
-    from trueboundary.measure import error_rate, rate_values
+    from trueboundary.measure import error_rate
 
     network, problem = _load(run, model)
     with user_errors():
@@ -73,9 +72,9 @@ def error(
             seed=seed,
         )
     if as_json:
-        _show_json([rate_values(rate) for rate in rates])
+        _show_json([rate.to_dict() for rate in rates])
     else:
-        _show_lines(*rates, *dict.fromkeys(f"method: {rate.reason}" for rate in rates))
+        _show_lines(*rates)
 
 
 @app.command(
@@ -92,21 +91,15 @@ def distance(
     as_json: Json = False,
 ) -> None:
     """Bracket how far random points of each sphere are from the nearest error on it."""
-    from trueboundary.measure import distance_values, distances
+    from trueboundary.measure import distances
 
     network, problem = _load(run, model)
     with user_errors():
         found = distances(network, problem, n_points=n_points, seed=seed)
     if as_json:
-        _show_json(
-            [
-                distance_values(brackets)
-                | {"lower": brackets.lower.tolist(), "upper": brackets.upper.tolist()}
-                for brackets in found
-            ]
-        )
+        _show_json([brackets.to_dict() for brackets in found])
     else:
-        _show_lines(*found, *dict.fromkeys(f"method: {brackets.method}" for brackets in found))
+        _show_lines(*found)
 
 
 def _load(run: Path, model: str) -> _Subject:
@@ -155,15 +148,4 @@ def _show_lines(*lines: object) -> None:
 
 
 def _show_json(answer: Sequence[dict[str, Any]]) -> None:
-    typer.echo(json.dumps(_plain(answer), indent=2, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    """Replace what JSON cannot hold: infinite and undefined numbers become null."""
-    if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    typer.echo(json.dumps(answer, indent=2, allow_nan=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
@@ -25,8 +25,10 @@ from trueboundary.devices import check_device
 from trueboundary.domains import Domain, Space, per_sample
 from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.exact import table_classes
+from trueboundary.measure.plain_values import distance_values
 from trueboundary.measure.proofs import Proof, default_proof, recorded_proof
 from trueboundary.plurals import plural
+from trueboundary.presentable import Presentable, storable
 from trueboundary.problems import (
     Problem,
     TableProblem,
@@ -43,7 +45,7 @@ Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
-class Distances:
+class Distances(Presentable):
     """Brackets of the distance from random points of one class to the nearest error.
 
     Attributes
@@ -131,8 +133,33 @@ class Distances:
         """Median of `relative_width`."""
         return float(np.median(self.relative_width))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the brackets come to, and the brackets, as plain values for JSON.
+
+        Infinity and NaN are None; the errors themselves, `nearest`, are left out.
+        """
+        values: dict[str, Any] = storable(
+            distance_values(self)
+            | {name: getattr(self, name) for name in ("lower", "upper", "exact", "other")}
+        )
+        return values
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return a row for each point: its bracket, the class beyond, and why none was found."""
+        columns: dict[str, Any] = {
+            "label": np.full(self.n, self.label),
+            "lower": self.lower,
+            "upper": self.upper,
+            "exact": self.exact,
+        }
+        if len(self.other) == self.n:
+            columns["other"] = self.other
+        if len(self.reasons) == self.n:
+            columns["reason"] = self.reasons
+        return columns
+
     def __str__(self) -> str:
-        """Say the distances in one line."""
+        """Say the distances in one line, and where they come from in another."""
         if self.n_failed == self.n:
             found = f"no error was found from any of {plural(self.n, 'point')}"
         else:
@@ -146,7 +173,8 @@ class Distances:
         doubts += "".join(f"; warning: {sentence}" for sentence in self.warnings)
         return (
             f"class {self.label}: {found}, mean lower bound {float(self.lower.mean()):.4g}, "
-            f"median relative width {self.median_relative_width:.2g}{doubts}"
+            f"median relative width {self.median_relative_width:.2g}\n"
+            f"  {self.method or 'of unknown origin'}{doubts}"
         )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trueboundary.measure.brackets import Distances
-from trueboundary.measure.rates import ErrorRate
+if TYPE_CHECKING:  # whose own `to_dict` stands on this module
+    from trueboundary.measure.brackets import Distances
+    from trueboundary.measure.rates import ErrorRate
 
 __all__ = ["distance_values", "rate_values"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,8 +18,10 @@ from trueboundary.devices import check_device
 from trueboundary.measure._inputs import check_inputs
 from trueboundary.measure.counting import OneByOne, block_counter
 from trueboundary.measure.exact import exact_error_rates
+from trueboundary.measure.plain_values import rate_values
 from trueboundary.measure.registered import ExactRates, known_exact_rates
 from trueboundary.plurals import plural
+from trueboundary.presentable import Presentable, storable
 from trueboundary.problems import (
     Problem,
     TableProblem,
@@ -65,7 +67,7 @@ _BLIND = frozenset(
 
 
 @dataclass(frozen=True)
-class ErrorRate:
+class ErrorRate(Presentable):
     """The probability that a random point of one class is misclassified.
 
     Attributes
@@ -115,9 +117,22 @@ class ErrorRate:
     into: tuple[ClassRate, ...] = ()
 
     def __str__(self) -> str:
-        """Say the error rate in one line."""
+        """Say the error rate in one line, and why it was found so in another."""
         doubts = "".join(f"; warning: {sentence}" for sentence in self.warnings)
-        return f"class {self.label}: {self._estimate()}{self._into()}{doubts}"
+        return f"class {self.label}: {self._estimate()}{self._into()}\n  {self.reason}{doubts}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the error rate as plain values, which JSON can hold; infinity and NaN are None."""
+        values: dict[str, Any] = storable(rate_values(self))
+        return values
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return one row: the error rate, its interval and how it was found."""
+        names = (
+            "label", "value", "low", "high", "log10", "method", "n_points", "n_errors",
+            "n_evaluations",
+        )  # fmt: skip
+        return {name: [getattr(self, name)] for name in names}
 
     def _into(self) -> str:
         """Say which classes most of the errors go to."""

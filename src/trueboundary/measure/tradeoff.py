@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from trueboundary.certificates import Certificate
 from trueboundary.classifiers import Classifier
 from trueboundary.measure.brackets import Distances, distances
 from trueboundary.measure.rates import ErrorRate, Method, error_rate
+from trueboundary.presentable import Presentable, storable
 from trueboundary.problems import ConcentricSpheres
 from trueboundary.rare_events import Splitting
 from trueboundary.theory import caps
@@ -30,7 +32,7 @@ _A_POINT = -1e8
 
 
 @dataclass(frozen=True)
-class Optimality:
+class Optimality(Presentable):
     """Mean distance to the nearest error, relative to the best at the same error rate.
 
     Attributes
@@ -71,14 +73,30 @@ class Optimality:
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Say the ratio in one line."""
+        """Say the ratio in one line, and how it was found in another."""
         doubts = "".join(f"; warning: {sentence}" for sentence in self.warnings)
         if math.isnan(self.ratio):
-            return f"class {self.label}: nothing to compare ({self.method}){doubts}"
+            return f"class {self.label}: nothing to compare\n  {self.method}{doubts}"
         return (
             f"class {self.label}: {self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}] of the "
-            f"optimum, {self.mean_distance:.4g} of {self.best:.4g} ({self.method}){doubts}"
+            f"optimum, {self.mean_distance:.4g} of {self.best:.4g}\n  {self.method}{doubts}"
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the ratio and what it is made of as plain values; infinity and NaN are None."""
+        values: dict[str, Any] = storable(
+            {
+                **{name: values[0] for name, values in self.columns().items()},
+                "method": self.method,
+                "warnings": self.warnings,
+            }
+        )
+        return values | {"rate": self.rate.to_dict(), "distances": self.distances.to_dict()}
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return one row: the ratio with its limits, and both distances."""
+        names = ("label", "ratio", "low", "high", "mean_distance", "best")
+        return {name: [getattr(self, name)] for name in names}
 
 
 def optimality(
