@@ -102,12 +102,16 @@ def test_nonsense_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(folder)
-    assert "there is nothing of that name" in complaint(capsys, "error", str(tmp_path / "nowhere"))
+    assert "'trueboundary runs' lists them" in complaint(capsys, "error", str(tmp_path / "nowhere"))
+    nowhere = str(tmp_path / "no" / "where")
+    assert "there is nothing of that name" in complaint(capsys, "error", nowhere)
     assert "holds no run.json" in complaint(capsys, "error", str(folder.parent))
-    assert "choose one of" in complaint(capsys, "error", str(tmp_path))
+    assert "choose one, " in complaint(capsys, "error", str(tmp_path))
     assert "give the folder" in complaint(capsys, "error", str(folder / "run.json"))
     assert "did you mean 'final'" in complaint(capsys, "error", run, "--model", "finel")
-    assert "expected method" in complaint(capsys, "error", run, "--method", "guess")
+    assert "there is no method 'guess' (exact, sampling or splitting)" in complaint(
+        capsys, "error", run, "--method", "guess"
+    )
     missing = complaint(capsys, "error", run, "--model", "step-00000010", "--method", "exact")
     assert "exact error rates are known for" in missing
     assert missing.count("\n") == 1
@@ -132,3 +136,79 @@ def test_a_damaged_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     file = folder / "model-final.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
     assert "has changed since it was written" in complaint(capsys, "error", str(folder))
+
+
+def test_a_run_is_named_by_its_number_or_the_beginning_of_its_name(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = tb.Store(tmp_path).save(Elsewhere(), RunResult({}), {"started": "2026-01-02"}).path
+    digest = folder.name.rpartition("-")[2]
+    truth = answer(capsys, "error", str(folder))
+    words = ("1", "Trai", folder.name[:-3], digest[:9], f"runs/{folder.name[:-2]}")
+    for word in words:
+        assert answer(capsys, "error", f"{tmp_path}/{word}") == truth, word
+    assert other.name in complaint(capsys, "error", f"{tmp_path}/2")
+    place = tmp_path / "here" / "results" / "quick"
+    place.parent.mkdir(parents=True)
+    place.symlink_to(tmp_path, target_is_directory=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert answer(capsys, "error", "Trained") == truth
+    assert "no run has that number" in complaint(capsys, "error", "nothing-like-it")
+
+
+def test_a_word_that_could_be_several_runs_is_refused_with_their_names(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = {"final": to_arrays(network())}
+    other = tb.Store(tmp_path).save(Trained(radius=1.5), RunResult({}, models=models), {}).path
+    said = complaint(capsys, "error", f"{tmp_path}/Trained-")
+    assert "can be several runs" in said
+    assert folder.name in said
+    assert other.name in said
+
+
+MINE = """
+import torch
+import trueboundary as tb
+
+def network():
+    return tb.QuadraticNetwork(6, 12, generator=torch.Generator().manual_seed(0))
+
+def probability(x):
+    return torch.sigmoid(network().margin(x))
+"""
+
+
+def test_a_model_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(MINE)
+    spheres = ("--problem", "spheres-d6")
+    rates = answer(capsys, "error", "mine.py:network", *spheres)
+    truth = tb.error_rate(network(), tb.ConcentricSpheres(6))
+    assert [rate["log10"] for rate in rates] == pytest.approx([rate.log10 for rate in truth])
+    found = answer(capsys, "distance", "mine.py:network", *spheres, "--n-points", "4")
+    exact = tb.distances(network(), tb.ConcentricSpheres(6), n_points=4)
+    assert [row["mean"] for row in found] == pytest.approx([row.mean for row in exact])
+    said = ("--outputs", "probability", "--method", "sampling", "--n-points", "2000")
+    sampled = answer(capsys, "error", "mine.py:probability", *spheres, *said)
+    plain = tb.error_rate(
+        lambda x: network().margin(x), tb.ConcentricSpheres(6), method="sampling", n_points=2000
+    )
+    assert [rate["n_errors"] for rate in sampled] == [rate.n_errors for rate in plain]
+    assert "Give --problem" in complaint(capsys, "error", "mine.py:network")
+    assert "--model is for runs" in complaint(
+        capsys, "error", "mine.py:network", *spheres, "--model", "step-1"
+    )
+    assert "missing" in complaint(capsys, "error", "mine.py:missing", *spheres)
+
+
+def test_options_for_ones_own_model_are_refused_with_a_run(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = complaint(capsys, "error", str(folder), "--outputs", "probability")
+    assert "are for a model of your own" in said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,9 +18,10 @@ from trueboundary.cli.errors import (
     stop,
     user_errors,
 )
-from trueboundary.cli.options import ProblemName, Returns
+from trueboundary.cli.options import ProblemName
 from trueboundary.cli.paths import path as path_option
 from trueboundary.cli.typed_commands import Command, Group
+from trueboundary.cli.typed_subjects import WHAT, Classes, Outputs, Weights, read_subject
 from trueboundary.plain_text import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -36,17 +36,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-_WHAT = (
-    "module:name or file.py:name of a network or of a function that makes one, a TorchScript (.pt) "
-    "or torch.export (.pt2) file, a scikit-learn classifier in a file of skops (.skops), an ONNX "
-    "file (.onnx), or a name of the zoo. All but the last three run the code that they name or "
-    "hold."
-)
-_OUTPUTS = "What it returns."
-_CLASSES = "Those of its classes that the problem has, such as 0,6."
-_WEIGHTS = "A safetensors file with the network's state."
-
-Weights = Annotated[Path | None, typer.Option(parser=path_option, help=_WEIGHTS)]
 Points = Annotated[
     int, typer.Option(min=2, help="Points per class from which the nearest error is sought.")
 ]
@@ -90,12 +79,12 @@ app.command("training", cls=Command, epilog=audit_training.EPILOG)(audit_trainin
 def model(
     what: Annotated[
         str,
-        typer.Argument(metavar="WHAT", help=_WHAT, autocompletion=completions.classifiers),
+        typer.Argument(metavar="WHAT", help=WHAT, autocompletion=completions.classifiers),
     ],
     problem: ProblemName,
     weights: Weights = None,
-    outputs: Annotated[Returns, typer.Option(help=_OUTPUTS)] = "logit",
-    classes: Annotated[str | None, typer.Option(help=_CLASSES)] = None,
+    outputs: Outputs = "logit",
+    classes: Classes = None,
     n_points: Points = 100,
     budget: Budget = None,
     seed: Seed = 0,
@@ -111,7 +100,7 @@ def model(
     _check_places(out, html)
     with _mistakes():
         known = load_problem(problem)
-        subject = _subject(what, known, weights, outputs, classes)
+        subject = read_subject(what, known, weights, outputs, classes)
     with _interrupts(out):
         card = _audited(
             subject, known, n_points=n_points, budget=budget, seed=seed, norm=norm,
@@ -148,10 +137,10 @@ def compare(
     problem: ProblemName,
     weights_a: Weights = None,
     weights_b: Weights = None,
-    outputs_a: Annotated[Returns, typer.Option(help=_OUTPUTS)] = "logit",
-    outputs_b: Annotated[Returns, typer.Option(help=_OUTPUTS)] = "logit",
-    classes_a: Annotated[str | None, typer.Option(help=_CLASSES)] = None,
-    classes_b: Annotated[str | None, typer.Option(help=_CLASSES)] = None,
+    outputs_a: Outputs = "logit",
+    outputs_b: Outputs = "logit",
+    classes_a: Classes = None,
+    classes_b: Classes = None,
     n_points: Points = 100,
     budget: Budget = None,
     seed: Seed = 0,
@@ -169,8 +158,8 @@ def compare(
     with _mistakes():
         known = load_problem(problem)
         subjects = [
-            _subject(first, known, weights_a, outputs_a, classes_a),
-            _subject(second, known, weights_b, outputs_b, classes_b),
+            read_subject(first, known, weights_a, outputs_a, classes_a),
+            read_subject(second, known, weights_b, outputs_b, classes_b),
         ]
     cards = []
     for subject in subjects:
@@ -246,26 +235,6 @@ def _interrupts(out: Path | None) -> Iterator[None]:
         stop(f"stopped; {kept}", 130)
 
 
-def _subject(
-    what: str, problem: Problem, weights: Path | None, outputs: Returns, classes: str | None
-) -> Subject:
-    """Return what is to be audited, as it is to be taken, after saying what is to be known."""
-    from trueboundary.audits import load_subject
-    from trueboundary.classifiers import as_classifier
-
-    subject = load_subject(what, weights=weights, problem=problem)
-    for note in subject.notes:
-        typer.echo(printable(note), err=True)
-    if outputs == "logit" and classes is None:
-        return subject
-    adapted = as_classifier(
-        subject.classifier,
-        outputs=outputs,
-        classes=None if classes is None else _numbers(classes),
-    )
-    return replace(subject, classifier=adapted, identity=f"{subject.identity} {outputs} {classes}")
-
-
 def _audited(subject: Subject, problem: Problem, **options: Any) -> RobustnessCard:
     """Return the card of a classifier, showing how far it is and the first numbers."""
     from rich.console import Console
@@ -288,10 +257,3 @@ def _end(card: RobustnessCard) -> None:
     if card.stopped:
         complain(f"{card.subject} stopped half-way: {card.stopped}")
         raise typer.Exit(1)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(f"--classes takes numbers such as 0,6, got {text!r}") from None

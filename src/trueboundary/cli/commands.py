@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from trueboundary import __version__
-from trueboundary.cli import audit, completions, dataset, measure, release, sweep, theory, zoo
+from trueboundary.cli import (
+    audit,
+    completions,
+    dataset,
+    measure,
+    release,
+    show_runs,
+    sweep,
+    theory,
+    zoo,
+)
 from trueboundary.cli.errors import (
     UserError,
     check_device,
@@ -37,7 +47,7 @@ if TYPE_CHECKING:
 #: Commands in the order in which people need them, under what they need them for.
 PANELS = {
     "Your model, attack or data": ("audit", "zoo", "dataset", "measure"),
-    "The papers": ("list", "run", "reproduce", "report", "sweep", "ship"),
+    "The papers": ("list", "run", "reproduce", "runs", "report", "sweep", "ship"),
     "To look up": ("theory", "doctor"),
 }
 _ORDER = [name for names in PANELS.values() for name in names]
@@ -71,6 +81,7 @@ app.add_typer(measure.app, rich_help_panel=_panel("measure"))
 app.add_typer(theory.app, rich_help_panel=_panel("theory"))
 app.add_typer(release.app)
 for _name, _function, _epilog in (
+    ("runs", show_runs.runs, show_runs.EPILOG),
     ("sweep", sweep.sweep, sweep.EPILOG),
     ("zoo", zoo.zoo, zoo.EPILOG),
 ):

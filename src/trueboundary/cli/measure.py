@@ -1,73 +1,92 @@
-"""Commands that measure a network of a finished run: how often it is wrong, and how nearly."""
+"""Commands that measure a run's network or one's own: how often it is wrong, and how nearly."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from trueboundary.cli import completions
 from trueboundary.cli.errors import LARGEST_SEED, UserError, nearest, user_errors
-from trueboundary.cli.paths import path
+from trueboundary.cli.options import Returns
+from trueboundary.cli.run_lists import find_run
 from trueboundary.cli.typed_commands import Command, Group
+from trueboundary.cli.typed_subjects import WHAT, Classes, Outputs, Weights, read_subject
 
 if TYPE_CHECKING:
-    from trueboundary.classifiers.base import ClassifierModule
-    from trueboundary.problems import ConcentricSpheres
+    from trueboundary.classifiers.base import Classifier, ClassifierModule
+    from trueboundary.problems import Problem
 
 app = typer.Typer(
     name="measure",
     cls=Group,
-    help="Error rates and distances of a trained network.",
+    help="Error rates and distances of a run's network or of your own.",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
 
-Folder = Annotated[
-    Path,
+What = Annotated[
+    str,
     typer.Argument(
-        parser=path,
-        metavar="RUN",
-        help="Folder of a finished run, such as results/quick/runs/...",
+        metavar="RUN|MODEL",
+        help="A finished run, results/quick/NUMBER as 'trueboundary runs results/quick' counts "
+        f"them, or as much of its name as no other has; or a model of your own: {WHAT}",
+        autocompletion=completions.classifiers,
+    ),
+]
+OnProblem = Annotated[
+    str | None,
+    typer.Option(
+        "--problem",
+        help="What a model of your own is measured on: spheres, digits, the folder of a data set, "
+        "or a problem of the zoo. A run on spheres knows its own.",
+        autocompletion=completions.problems,
     ),
 ]
 Model = Annotated[str, typer.Option(help="Which of the run's networks: final, step-00001000, ...")]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the random points.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of sentences.")]
+#: Files that hold a model.
+_FILES = (".pt", ".pth", ".ts", ".pt2", ".skops", ".onnx", ".pkl", ".pickle", ".joblib")
 
-#: A network and the spheres that it was trained on.
-_Subject = tuple["ClassifierModule", "ConcentricSpheres"]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of sentences.")]
 
 
 @app.command(
     "error",
     cls=Command,
     epilog="[bold]Example[/]\n\n  trueboundary measure error "
-    "results/quick/runs/TrainedNetwork-0926b08d34ea1da2 --method splitting --json",
+    "results/quick/12 --method splitting --json\n\n"
+    "  trueboundary measure error mine.py:network --problem spheres-d100",
 )
 def error(
-    run: Folder,
+    what: What,
+    problem: OnProblem = None,
     model: Model = "final",
     n_points: Annotated[
-        int, typer.Option(min=1, help="Random points per sphere, where the rate is sampled.")
+        int, typer.Option(min=1, help="Random points per class, where the rate is sampled.")
     ] = 100_000,
     method: Annotated[
-        str | None, typer.Option(help="exact, sampling or splitting; the best possible by default.")
+        Literal["exact", "sampling", "splitting"] | None,
+        typer.Option(help="The best possible unless given."),
     ] = None,
     seed: Seed = 0,
+    weights: Weights = None,
+    outputs: Outputs = "logit",
+    classes: Classes = None,
     as_json: Json = False,
 ) -> None:
-    """Measure how often a network is wrong on each sphere."""
+    """Measure how often a network is wrong on each class."""
     from trueboundary.measure import error_rate
 
-    network, problem = _load(run, model)
+    network, known = _load(what, problem, model, weights, outputs, classes)
     with user_errors():
         rates = error_rate(
             network,
-            problem,
-            method=method,  # type: ignore[arg-type]
+            known,
+            method=method,
             n_points=n_points,
             seed=seed,
         )
@@ -81,65 +100,103 @@ def error(
     "distance",
     cls=Command,
     epilog="[bold]Example[/]\n\n  trueboundary measure distance "
-    "results/quick/runs/TrainedNetwork-0926b08d34ea1da2 --n-points 50",
+    "results/quick/12 --n-points 50\n\n"
+    "  trueboundary measure distance mnist-0-6-symmetric-cnn --problem mnist-0-6-symmetric",
 )
 def distance(
-    run: Folder,
+    what: What,
+    problem: OnProblem = None,
     model: Model = "final",
-    n_points: Annotated[int, typer.Option(min=1, help="Random points per sphere.")] = 100,
+    n_points: Annotated[int, typer.Option(min=1, help="Random points per class.")] = 100,
     seed: Seed = 0,
+    weights: Weights = None,
+    outputs: Outputs = "logit",
+    classes: Classes = None,
     as_json: Json = False,
 ) -> None:
-    """Bracket how far random points of each sphere are from the nearest error on it."""
+    """Bracket how far random points of each class are from the nearest error on it."""
     from trueboundary.measure import distances
 
-    network, problem = _load(run, model)
+    network, known = _load(what, problem, model, weights, outputs, classes)
     with user_errors():
-        found = distances(network, problem, n_points=n_points, seed=seed)
+        found = distances(network, known, n_points=n_points, seed=seed)
     if as_json:
         _show_json([brackets.to_dict() for brackets in found])
     else:
         _show_lines(*found)
 
 
-def _load(run: Path, model: str) -> _Subject:
-    """Return a run's network and the spheres it was trained on, or say what is missing."""
+def _load(
+    what: str,
+    problem: str | None,
+    model: str,
+    weights: Path | None,
+    outputs: Returns,
+    classes: str | None,
+) -> tuple[Classifier, Problem]:
+    """Return a classifier and what it is measured on, or say what is missing."""
+    if not _is_own(what):
+        if weights is not None or outputs != "logit" or classes is not None:
+            raise UserError("--weights, --outputs and --classes are for a model of your own")
+        return _of_run(find_run(what), model, problem)
+    from trueboundary.audits import load_problem
+
+    if problem is None:
+        raise UserError(f"what is {what} to be measured on? Give --problem, such as spheres-d100")
+    if model != "final":
+        raise UserError("--model is for runs, which may hold several networks")
+    with user_errors((ValueError, TypeError, OSError, RuntimeError, ImportError)):
+        known = load_problem(problem)
+        return read_subject(what, known, weights, outputs, classes).classifier, known
+
+
+def _is_own(what: str) -> bool:
+    """Return whether this names a model and no run."""
+    from trueboundary import zoo
+
+    path, colon, name = what.rpartition(":")
+    is_code = bool(path) and bool(colon) and name.isidentifier()
+    return is_code or Path(what).suffix.lower() in _FILES or what in zoo.names("classifier")
+
+
+def _of_run(run: Path, model: str, where: str | None) -> tuple[ClassifierModule, Problem]:
+    """Return a run's network and what it was trained on, or say what is missing."""
     from trueboundary.runs import DamagedRunError, Store
 
     folder = run.resolve()
-    if not (folder / "run.json").is_file():
-        raise UserError(f"{run} is no folder of a finished run: {_why_no_run(run)}")
     try:
         stored = Store(folder.parent.parent).read(folder)
     except DamagedRunError as damage:
         raise UserError(str(damage)) from damage
     models = stored.result.models
     if not models:
-        raise UserError(f"{run} holds no network; choose a run that trained one")
+        raise UserError(
+            f"{run} holds no network; choose a run that trained one, as 'trueboundary runs "
+            f"{run.parent.parent} --networks' lists them"
+        )
     if model not in models:
         known = ", ".join(models)
         raise UserError(f"there is no network {model!r} in {run} ({known}){nearest(model, models)}")
-    if not {"dim", "radius"} <= set(stored.config):
-        raise UserError(f"{run} was not trained on concentric spheres: it has no dim and radius")
+    knows_spheres = {"dim", "radius"} <= set(stored.config)
+    if where is None and not knows_spheres:
+        raise UserError(
+            f"{run} was not trained on concentric spheres: it has no dim and radius; say with "
+            "--problem what its network is to be measured on"
+        )
 
+    from trueboundary.audits import load_problem
     from trueboundary.classifiers import from_arrays
     from trueboundary.problems import ConcentricSpheres
 
     try:
-        problem = ConcentricSpheres(stored.config["dim"], stored.config["radius"])
+        problem = (
+            ConcentricSpheres(stored.config["dim"], stored.config["radius"])
+            if where is None
+            else load_problem(where)
+        )
         return from_arrays(*models[model]), problem
     except (ValueError, TypeError) as misfit:
         raise UserError(f"{run} holds no such network: {misfit}".rstrip(".")) from misfit
-
-
-def _why_no_run(place: Path) -> str:
-    if not place.exists():
-        return "there is nothing of that name"
-    if place.name == "run.json":
-        return f"it is a file of one; give the folder, {place.parent}"
-    if (place / "runs").is_dir():
-        return f"it is the --out folder of several; choose one of {place / 'runs'}"
-    return "it holds no run.json"
 
 
 def _show_lines(*lines: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import unicodedata
@@ -25,8 +26,9 @@ _PLAIN = str.maketrans(
 def new_console() -> Console:
     """Return what tables and results are printed on."""
     console = Console()
-    # Piped into a file, a table needs no narrower a page than the report's.
-    return console if console.is_terminal else Console(width=120)
+    # Piped into a file, a table needs no narrower a page than the report's, unless that is asked.
+    is_narrow = console.is_terminal or os.environ.get("COLUMNS", "").isdecimal()
+    return console if is_narrow else Console(width=120)
 
 
 def plain(text: str, encoding: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,18 @@ from rich.text import Text
 
 from trueboundary.experiments.base import Experiment
 from trueboundary.experiments.claims import Verdict
-from trueboundary.report.words import duration, measured_value, paper_value, qualifications
+from trueboundary.report.words import (
+    duration,
+    measured_value,
+    moment,
+    number,
+    paper_value,
+    qualifications,
+)
 from trueboundary.runs import SCALES
 
 if TYPE_CHECKING:
+    from trueboundary.cli.run_lists import FolderOfRuns, StoredRun
     from trueboundary.report.collect import ClaimRow, Material
     from trueboundary.zoo import Entry
 
@@ -38,6 +47,7 @@ def experiments_table(experiments: Iterable[Experiment]) -> tuple[Table, list[st
     """
     experiments = list(experiments)
     table = _table("id and title", "paper", "place")
+    table.columns[0].no_wrap = False
     # An id is typed and must not be broken: the title lies below it, which leaves room for both
     # on a terminal of 80 columns.
     table.box, table.padding = None, (0, 2, 0, 0)
@@ -120,6 +130,60 @@ def findings_table(material: Material) -> Table:
     return table
 
 
+def runs_table(title: str, runs: Sequence[StoredRun], verdicts: Sequence[str]) -> Table:
+    """Return the runs of an experiment under its title and what its claims came to."""
+    if verdicts:
+        told = ", ".join(f"{n} {verdict}" for verdict, n in Counter(verdicts).items())
+        title += f" · {told}"
+    table = _table()
+    table.title, table.title_justify, table.title_style = escape(title), "left", "bold"
+    table.box, table.padding = None, (0, 2, 0, 0)
+    table.add_column("no.", justify="right", no_wrap=True)
+    table.add_column("what was done, and what came out", overflow="fold", ratio=1)
+    for name in ("started", "cost", "size"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.expand = True
+    for run in runs:
+        found = [f"{name.replace('_', ' ')} {_plain(value)}" for name, value in run.found.items()]
+        found += [f"networks: {', '.join(run.networks)}"] if run.networks else []
+        found = ["[red]damaged[/]"] if run.problem else [escape(text) for text in found]
+        below = f"\n[dim]{'; '.join(found)}[/]" if found else ""
+        table.add_row(
+            str(run.number),
+            f"{escape(run.words)}{below}",
+            moment(run.started),
+            duration(run.seconds),
+            size_in_words(run.n_bytes),
+        )
+    return table
+
+
+def folders_table(folders: Sequence[FolderOfRuns]) -> Table:
+    """Return the folders that hold runs, and how much is in them."""
+    table = _table("folder", "experiments", "runs", "last run", "cost", "size")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for each in folders:
+        table.add_row(
+            escape(str(each.folder)),
+            str(len({run.experiment for run in each.runs if run.experiment})),
+            str(len(each.runs)),
+            moment(max(run.started for run in each.runs)),
+            duration(sum(run.seconds for run in each.runs)),
+            size_in_words(sum(run.n_bytes for run in each.runs)),
+        )
+    return table
+
+
+def size_in_words(n_bytes: int) -> str:
+    """Return a size on disk in kB or MB."""
+    return f"{n_bytes / 1e3:.0f} kB" if n_bytes < 1e5 else f"{n_bytes / 1e6:,.1f} MB"
+
+
+def _plain(value: float | str) -> str:
+    return value if isinstance(value, str) else number(value)
+
+
 def checks_table(checks: Sequence[tuple[str, str]]) -> Table:
     """Return what ``trueboundary doctor`` shows."""
     table = _table("what", "here")
@@ -131,14 +195,13 @@ def checks_table(checks: Sequence[tuple[str, str]]) -> Table:
 def zoo_table(entries: Sequence[tuple[Entry, bool]]) -> Table:
     """Return what ``trueboundary zoo`` shows of entries, and whether the files of each are here."""
     table = _table("name and what it is")
+    table.columns[0].no_wrap = False
     table.box, table.padding = None, (0, 2, 0, 0)
     table.columns[0].min_width = max((len(entry.name) for entry, _ in entries), default=0)
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("lies in", no_wrap=True)
     for entry, is_here in entries:
-        size = f"{entry.n_bytes / 1e6:,.1f} MB"
-        if entry.n_bytes < 1e5:
-            size = f"{entry.n_bytes / 1e3:.0f} kB" if entry.file else "-"
+        size = size_in_words(entry.n_bytes) if entry.file or entry.n_bytes >= 1e5 else "-"
         place = {"formula": "its card"}.get(entry.place, f"the {entry.place}")
         table.add_row(
             f"[bold]{escape(entry.name)}[/]\n[dim]{escape(entry.title)}[/]",
@@ -150,6 +213,7 @@ def zoo_table(entries: Sequence[tuple[Entry, bool]]) -> Table:
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for index, column in enumerate(columns):
+        # What stands first is typed, and must not be broken.
+        table.add_column(column, overflow="fold", no_wrap=index == 0)
     return table

@@ -150,7 +150,7 @@ class Store:
         path = self.path(config)
         return self.read(path) if path.exists() else None
 
-    def read(self, path: Path, *, with_models: bool = True) -> Run:
+    def read(self, path: Path, *, with_models: bool = True, with_arrays: bool = True) -> Run:
         """Read the run in `path` and check it against its checksums.
 
         Parameters
@@ -160,6 +160,8 @@ class Store:
         with_models : bool
             Whether its models are read as well. Reports do without them: they are by far the
             largest files, and folders that are shipped do not hold them.
+        with_arrays : bool
+            Whether its arrays are read as well. Lists of runs do without them, too.
 
         Raises
         ------
@@ -171,7 +173,7 @@ class Store:
             tables = {
                 name: _read_table(path / name, digest)
                 for name, digest in record["files"]
-                if with_models or name == _ARRAYS
+                if (with_arrays if name == _ARRAYS else with_models)
             }
             models = {
                 name: (spec, tables[f"model-{name}.safetensors"])
