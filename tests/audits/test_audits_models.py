@@ -12,7 +12,7 @@ import trueboundary as tb
 from trueboundary.audits import SCHEMA, audit, compare
 from trueboundary.audits.audit_models import judge_classes
 from trueboundary.audits.card_page import page
-from trueboundary.audits.robustness_card import ClassAudit, shares
+from trueboundary.audits.robustness_card import ClassAudit, ratios, shares
 from trueboundary.densities import LowRankGaussian
 from trueboundary.measure import ErrorRate
 from trueboundary.problems import ImageProblem, MixtureProblem, planar_problem, table_problem
@@ -99,6 +99,16 @@ def test_shares_of_infinite_distances():
     assert shares(inf, inf)[0] == 1.0
     assert shares(np.ones(9), inf)[0] == 0.0
     assert math.isnan(shares(np.empty(0), np.empty(0))[0])
+
+
+def test_a_share_over_a_distance_of_which_nothing_is_proven_is_no_number_or_nothing():
+    of, over = np.array([0.0, 0.0, 3.0, 1.0, np.inf]), np.array([0.0, 2.0, 0.0, 2.0, 2.0])
+    assert ratios(of, over).tolist() == [0.0, 0.0, np.inf, 0.5, np.inf]
+    rate = ErrorRate(0, 0.0, 0.0, 0.0, -math.inf, "exact", "")
+    nothing, n = np.zeros(6), 6
+    part = ClassAudit(0, "0", rate, nothing, nothing, nothing, np.ones(n), np.ones(n),
+                      np.ones(n, dtype=np.int64), ("",) * n)  # fmt: skip
+    assert judge_classes([part]).kind == "learning"  # wrong where the optimal one is right
 
 
 def test_spheres_have_no_error_and_their_limit_is_told():

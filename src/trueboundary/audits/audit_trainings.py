@@ -19,7 +19,7 @@ from trueboundary import __version__
 from trueboundary._checks import check_integer
 from trueboundary.audits.audit_models import audit
 from trueboundary.audits.comparisons import compare
-from trueboundary.audits.robustness_card import RobustnessCard, problem_words
+from trueboundary.audits.robustness_card import RobustnessCard, problem_words, ratios
 from trueboundary.audits.stored_cards import card_from_plain, card_to_plain
 from trueboundary.audits.subjects import load_problem
 from trueboundary.audits.training_methods import (
@@ -183,9 +183,9 @@ class TrainingAudit(Presentable):
         cards = [card for _, card in trained]
         rates = [card.error_rate for card in cards]
         n_points = min(card.classes[0].n for card in cards)
-        ratios = np.stack([_ratios(card, n_points) for card in cards])
+        each = np.stack([_ratios(card, n_points) for card in cards])
         middle = _middle(self.problem)
-        shares = np.array([middle(row) for row in ratios])
+        shares = np.array([middle(row) for row in each])
         first = {
             network.seed: network.card
             for network in self.of(self.methods[0][0])
@@ -207,7 +207,7 @@ class TrainingAudit(Presentable):
             lower=censored_median(np.concatenate([card.joined("lower") for card in cards])),
             upper=censored_median(np.concatenate([card.joined("upper") for card in cards])),
             share=float(shares.mean()),
-            share_over_points=_over_points(self.problem, ratios.mean(axis=0)),
+            share_over_points=_over_points(self.problem, each.mean(axis=0)),
             share_over_seeds=t_interval(shares) if len(cards) > 1 and finite else _UNKNOWN,
             farther=float(np.mean([p.median_difference for p in pairs])) if pairs else math.nan,
             n_farther=sum(pair.median_interval.low > 0 for pair in pairs),
@@ -650,11 +650,9 @@ def _ratios(card: RobustnessCard, n_points: int) -> Floats:
             )
             continue
         right = part.best_right[:n_points]
-        nearest = part.best_lower[:n_points]
-        both = np.isinf(upper) & np.isinf(nearest)
-        parts.append(np.where(both, 1.0, upper / np.where(both | ~right, 1.0, nearest))[right])
-    ratios: Floats = np.concatenate(parts)
-    return ratios
+        parts.append(ratios(upper[right], part.best_lower[:n_points][right]))
+    found: Floats = np.concatenate(parts)
+    return found
 
 
 def _is_spheres(description: dict[str, Any]) -> bool:

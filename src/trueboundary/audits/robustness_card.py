@@ -297,15 +297,24 @@ def problem_words(description: dict[str, Any]) -> str:
     return f"{kind} in {description.get('dim', 2)} dimensions"
 
 
-def shares(of: Floats, over: Floats) -> tuple[float, float, float]:
-    """Return the median of a ratio with its 95 % interval, NaN where there are no points.
+def ratios(of: Floats, over: Floats) -> Floats:
+    """Return distances over others from the same points.
 
-    A ratio of two infinite distances is 1: neither has an error.
+    A ratio of two infinite distances is 1: neither has an error. An error itself has the ratio 0,
+    and what is over a distance of which nothing is proven is infinite.
     """
+    found: Floats = np.ones_like(of)
+    neither = np.isinf(of) & np.isinf(over)
+    with np.errstate(divide="ignore"):
+        np.divide(of, over, out=found, where=~neither & (of > 0))
+    return np.where(of > 0, found, 0.0)
+
+
+def shares(of: Floats, over: Floats) -> tuple[float, float, float]:
+    """Return the median of `ratios` with its 95 % interval, NaN where there are no points."""
     if not len(of):
         return math.nan, math.nan, math.nan
-    both = np.isinf(of) & np.isinf(over)
-    ratio = np.where(both, 1.0, of / np.where(both, 1.0, over))
+    ratio = ratios(of, over)
     low, high = median_interval(ratio)
     return censored_median(ratio), low, high
 
