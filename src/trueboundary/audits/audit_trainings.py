@@ -281,16 +281,16 @@ class TrainingAudit(Presentable):
         lines = [
             f"Training compared on {problem_words(self.problem)}",
             "",
-            f"{'method':<18}{'error':>7}{'distance':>15}{'share':>7}"
+            f"{'method':<15}{'error':>7}{'distance':>18}{'share':>7}"
             f"{'over points':>12}{'over seeds':>12}{'time':>9}",
         ]
         for row in rows:
-            name = row.method if len(row.method) < 18 else f"{row.method[:14]}..."
+            name = row.method if len(row.method) < 15 else f"{row.method[:11]}..."
             if row.n_seeds == 0:
-                lines.append(f"{name:<18}{'no network':>15}")
+                lines.append(f"{name:<15}{'no network':>15}")
                 continue
             lines.append(
-                f"{name:<18}{row.error_rate:>7.2g}{_between(row.lower, row.upper):>15}"
+                f"{name:<15}{row.error_rate:>7.2g}{_between(row.lower, row.upper):>18}"
                 f"{_percent(row.share):>7}{_interval(row.share_over_points):>12}"
                 f"{_interval(row.share_over_seeds):>12}{row.seconds:>7.3g} s"
             )

@@ -50,8 +50,8 @@ from trueboundary.measure.registered import certificate_for, register_certificat
 
 __all__ = ["Proof", "certified_distances", "default_proof", "recorded_proof"]
 
-#: What a point may take by default: about half a minute of a core.
-_MOST_WORK = 1e11
+#: What a point may take by default: several seconds of a core. An audit has some hundred points.
+_MOST_WORK = 3e10
 
 register_certificate(LinearSVM, RBFSVM, OneAgainstRestSVM)(SVMCertificate)
 
