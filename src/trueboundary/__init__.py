@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         as_classifier,
         margin,
     )
+    from trueboundary.datasets import load_dataset as load_dataset
     from trueboundary.measure import Distances, ErrorRate, distances, error_rate, optimality
     from trueboundary.problems import (
         ConcentricSpheres,
@@ -65,6 +66,7 @@ _HOMES = {
         "as_classifier",
         "margin",
     ),
+    "trueboundary.datasets": ("load_dataset",),
     "trueboundary.measure": ("Distances", "ErrorRate", "distances", "error_rate", "optimality"),
     "trueboundary.problems": (
         "ConcentricSpheres",
@@ -76,7 +78,7 @@ _HOMES = {
     "trueboundary.runs": ("Store",),
     "trueboundary.training": ("TrainingConfig", "train"),
 }
-_MODULES = ("theory", "zoo")
+_MODULES = {"theory": "trueboundary.theory", "zoo": "trueboundary.zoo"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _HOME_OF["OffManifoldAttack"] = "trueboundary.attacks"  # deprecated
 
@@ -118,9 +120,10 @@ def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
         return getattr(import_module(_HOME_OF[name]), name)
     if name in _MODULES:
-        return import_module(f"trueboundary.{name}")
+        return import_module(_MODULES[name])
     raise AttributeError(f"module 'trueboundary' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES})
+    reachable = {name for names in _HOMES.values() for name in names}
+    return sorted({*globals(), *__all__, *_MODULES, *reachable})

@@ -13,12 +13,13 @@ from torch import Tensor
 from trueboundary._checks import check_integer
 from trueboundary._tensors import check_floating, check_labels
 from trueboundary.problems.seeding import block_generator
+from trueboundary.problems.streams import EndlessBatches
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class ArraySample:
+class ArraySample(EndlessBatches):
     """A fixed training set given as arrays, visited in shuffled epochs.
 
     Every epoch visits each point once, in an order seeded by (seed, epoch); a batch that reaches

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Protocol
 
 import torch
@@ -36,6 +37,25 @@ class Stream(Protocol):
         """Return everything that determines the batches, as plain values."""
 
 
+class EndlessBatches:
+    """Makes a stream iterable: its batches 0, 1, 2 and so on, without end.
+
+    Each iteration begins with batch 0; `itertools.islice` takes some of them.
+
+    Examples
+    --------
+    >>> from itertools import islice
+    >>> from trueboundary.problems import ConcentricSpheres, OnlineStream
+    >>> stream = OnlineStream(ConcentricSpheres(dim=10), batch_size=50, seed=0)
+    >>> [len(x) for x, y in islice(stream, 3)]
+    [50, 50, 50]
+    """
+
+    def __iter__(self: Stream) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the points and labels of each step."""
+        return map(self.batch, count())
+
+
 def _check_integers(stream: OnlineStream | FiniteSample, **minima: int) -> None:
     """Replace fields of a frozen dataclass by plain integers, or raise."""
     for name, minimum in minima.items():
@@ -44,7 +64,7 @@ def _check_integers(stream: OnlineStream | FiniteSample, **minima: int) -> None:
 
 
 @dataclass(frozen=True)
-class OnlineStream:
+class OnlineStream(EndlessBatches):
     """Fresh points at every step, the limit of infinitely many training points.
 
     Points are drawn in blocks of whole batches (about 2,048 points), and the last block is kept,
@@ -142,7 +162,7 @@ class _Kept:
 
 
 @dataclass(frozen=True)
-class FiniteSample:
+class FiniteSample(EndlessBatches):
     """A fixed training set, visited in shuffled epochs.
 
     Labels are drawn, so the classes are balanced in expectation. Every epoch visits each point
