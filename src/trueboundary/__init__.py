@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from trueboundary.datasets import load_dataset as load_dataset
     from trueboundary.measure import Distances, ErrorRate, distances, error_rate, optimality
+    from trueboundary.measure import plot as plot
     from trueboundary.problems import (
         ConcentricSpheres,
         FiniteSample,
@@ -78,7 +79,11 @@ _HOMES = {
     "trueboundary.runs": ("Store",),
     "trueboundary.training": ("TrainingConfig", "train"),
 }
-_MODULES = {"theory": "trueboundary.theory", "zoo": "trueboundary.zoo"}
+_MODULES = {
+    "plot": "trueboundary.measure.plot",
+    "theory": "trueboundary.theory",
+    "zoo": "trueboundary.zoo",
+}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _HOME_OF["OffManifoldAttack"] = "trueboundary.attacks"  # deprecated
 

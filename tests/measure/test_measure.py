@@ -131,7 +131,12 @@ def test_public_names_exist_and_unknown_ones_do_not() -> None:
     for name in tb.__all__:
         assert getattr(tb, name) is not None
         assert name in dir(tb)
-    for name in ("load_dataset", "nearest_ellipsoid_error", "zoo"):  # reached, but not exported
+    for name in (
+        "load_dataset",
+        "nearest_ellipsoid_error",
+        "plot",
+        "zoo",
+    ):  # reached, but not exported
         assert getattr(tb, name) is not None
         assert name in dir(tb)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):

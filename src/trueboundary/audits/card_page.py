@@ -20,6 +20,7 @@ from trueboundary.audits.robustness_card import (
     rate_words,
     shares,
 )
+from trueboundary.figure_parts import draw_robust_accuracy
 from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.plain_text import printable
 
@@ -210,21 +211,8 @@ def _number(value: float) -> str:
 
 
 def _curve(card: RobustnessCard) -> Figure:
-    curve = card.curve()
     figure, (axes,) = new_figure(width=6.4, height=3.6)
-    size = curve["size"]
-    axes.fill_between(
-        size, curve["certified"], curve["found"], color=COLOURS["sky"], alpha=0.4,
-        label="between proof and attack",
-    )  # fmt: skip
-    axes.plot(size, curve["found"], color=COLOURS["outer"], label="no error found nearer", lw=3)
-    axes.plot(size, curve["certified"], color=COLOURS["inner"], label="proven: no error nearer")
-    axes.plot(
-        size, curve["best"], color=COLOURS["truth"], ls="--", label="optimal classifier, proven"
-    )
-    axes.set(xlabel="size of the perturbation (L2)", ylabel="robust accuracy", ylim=(0, 1.02))
-    axes.set_xlim(0, size[-1])
-    add_legend(axes)
+    draw_robust_accuracy(axes, card.curve())
     return figure
 
 

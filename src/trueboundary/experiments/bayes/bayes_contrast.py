@@ -38,7 +38,7 @@ from trueboundary.experiments.images.image_plans import (
     words_of,
 )
 from trueboundary.experiments.images.orderings import decide, smallest
-from trueboundary.experiments.images.sheets import Sheet, sheet_panel, show_pictures
+from trueboundary.experiments.images.sheets import Sheet, sheet_panel
 from trueboundary.experiments.images.trained_classifiers import Accuracy
 from trueboundary.experiments.summaries import (
     Estimate,
@@ -48,6 +48,7 @@ from trueboundary.experiments.summaries import (
     share_row,
 )
 from trueboundary.experiments.work_rates import RATES
+from trueboundary.figure_parts import show_pictures
 from trueboundary.figures import COLOURS, CYCLE, new_figure
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult

@@ -26,8 +26,8 @@ from trueboundary.experiments.images.image_plans import (
     under,
     words_of,
 )
-from trueboundary.experiments.images.sheets import show_pictures
 from trueboundary.experiments.summaries import ratio_of_means
+from trueboundary.figure_parts import show_pictures
 from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.runs import Run, RunConfig
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,9 @@ from trueboundary import theory
 from trueboundary.experiments.base import ImagePair, Panel, rows_of
 from trueboundary.experiments.images.attacked_images import CHANGE_EDGES, count_changes
 from trueboundary.experiments.summaries import Estimate, mean_of_points
+from trueboundary.figure_parts import draw_attacked
 from trueboundary.figures import COLOURS, new_figure
-from trueboundary.tiles import Floats, tile
+from trueboundary.tiles import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 #: A change of a pixel by more than this is called visible, as in the paper.
 VISIBLE = 5 / 255
-_GAP = 1  # pixels between pictures
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,8 @@ def draw_sheet(sheets: Mapping[str, Sheet]) -> Figure:
     n = len(sheets)
     figure, axes = new_figure(n, 2, width=max(6.4, 3.1 * n), height=5.2)
     for index, (name, sheet) in enumerate(sheets.items()):
-        draw_images(axes[index], sheet, with_labels=index == 0)
+        pictures = (sheet.original, sheet.adversarial, sheet.image_shape)
+        draw_attacked(axes[index], *pictures, with_labels=index == 0)
         found = np.isfinite(sheet.distance).any()
         mean = f"mean L2 {mean_of_points(sheet.distance)[0]:.2f}" if found else "no success"
         axes[index].set_title(f"{name}: {mean}")
@@ -144,26 +145,6 @@ def draw_sheet(sheets: Mapping[str, Sheet]) -> Figure:
     for histogram in axes[n:]:
         histogram.set_ylim(1e-6, top)
     return figure
-
-
-def draw_images(axes: Axes, sheet: Sheet, *, with_labels: bool) -> None:
-    """Draw originals, attacked images and changes (grey is no change) below each other."""
-    rows = [sheet.original, sheet.adversarial, 0.5 + sheet.adversarial - sheet.original]
-    show_pictures(axes, rows, sheet.image_shape)
-    height = sheet.image_shape[1]
-    places = [i * (height + _GAP) + height / 2 for i in range(len(rows))]
-    axes.set_yticks(places, ["sample", "attacked", "change"] if with_labels else [""] * len(rows))
-    axes.tick_params(length=0)
-
-
-def show_pictures(axes: Axes, rows: Sequence[Floats], image_shape: tuple[int, int, int]) -> None:
-    """Show rows of images as `tile` puts them together, without ticks or a frame."""
-    picture = tile(rows, image_shape, gap=_GAP)
-    axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.grid(visible=False)
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
 
 
 def draw_changes(axes: Axes, sheet: Sheet) -> None:

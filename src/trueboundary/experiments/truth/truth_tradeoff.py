@@ -30,6 +30,7 @@ from trueboundary.experiments.networks.trained_networks import (
 )
 from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.experiments.work_rates import RATES
+from trueboundary.figure_parts import LIMIT, draw_best_possible, draw_rate_and_bracket
 from trueboundary.figures import COLOURS, CYCLE, interval_bars, new_figure, plot_rows, shared_legend
 from trueboundary.plurals import plural
 from trueboundary.runs import Context, Run, RunConfig, RunResult
@@ -43,8 +44,6 @@ SHOWN = ("two-point", "uniform", "gamma(3)", "10 spikes", "1 spike")
 BULK = SHOWN[:2]
 #: Rarest error that the paper's sample of 100,000 points per network can show, log10.
 PAPER_REACH = -5.0
-#: What large dimensions make of any spectrum without such alphas.
-LIMIT = 1 / math.sqrt(2)
 #: Largest error rate at which networks are compared with the optimum, log10.
 _LARGEST = -1.0
 
@@ -289,8 +288,7 @@ def _draw_fig5(quadratic: Rows, relu: Rows, dim: int) -> Figure:
     trained = dict.fromkeys(row["network"] for row in quadratic)
     for axes, sphere in zip(panels, SPHERES, strict=True):
         best = np.array([ellipsoids.cap_distance(dim, log10_error, sphere) for log10_error in grid])
-        axes.plot(grid, best, color=COLOURS["truth"], label="best possible (cap, exact)")
-        axes.plot(grid, LIMIT * best, "--", color=COLOURS["truth"], label=r"$1/\sqrt{2}$ of it")
+        draw_best_possible(axes, grid, best)
         axes.axvline(PAPER_REACH, color=COLOURS["paper"], linestyle=":", label="the paper's reach")
         for network, colour in zip(trained, ("inner", "green"), strict=False):
             own = [r for r in quadratic if r["network"] == network and r["sphere"] == sphere]
@@ -311,14 +309,11 @@ def _draw_fig5(quadratic: Rows, relu: Rows, dim: int) -> Figure:
 
 
 def _draw_brackets(axes: Axes, rows: Rows, label: str, colour: str) -> None:
-    x = [row["log10_error"] for row in rows]
-    certified, attacked = ([row[name] for row in rows] for name in ("certified", "attacked"))
-    axes.vlines(x, certified, attacked, color=colour, linewidth=1.2)
-    axes.plot(x, attacked, "v", color=colour, markersize=6, label=label)
-    axes.plot(x, certified, "^", color=colour, markerfacecolor="none", markersize=6)
     for row in rows:
         low, high = (math.log10(max(row[name], 1e-300)) for name in ("rate_low", "rate_high"))
-        axes.hlines(row["attacked"], low, high, color=colour, linewidth=1.2)
+        ends = (row["certified"], row["attacked"])
+        draw_rate_and_bracket(axes, row["log10_error"], (low, high), *ends, color=colour)
+    axes.plot([], [], "v", color=colour, markersize=6, label=label)
 
 
 def _ratios(rows: Rows) -> Panel:
