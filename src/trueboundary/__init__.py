@@ -4,6 +4,7 @@ The names below are imported when they are first used, so that ``import trueboun
 not import torch.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,10 @@ if TYPE_CHECKING:
     from trueboundary.training import TrainingConfig, train
 
 __version__ = "0.2.0"
+
+# Silent unless the user configures logging: ``logging.basicConfig(level="INFO")`` shows why a
+# proof, an exact form or a checkpoint was not used.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _HOMES = {
     "trueboundary.attacks": (

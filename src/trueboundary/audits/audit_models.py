@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 import warnings
@@ -75,6 +76,8 @@ from trueboundary.theory import caps
 from trueboundary.theory.intervals import censored_median
 
 __all__ = ["BRITTLE_DATA", "CLOSE_TO_OPTIMAL", "audit", "judge_classes"]
+
+_LOG = logging.getLogger(__name__)
 
 #: A classifier whose errors are this part of the optimal one's distance away is as robust as it.
 CLOSE_TO_OPTIMAL = 0.75
@@ -282,8 +285,9 @@ class _Audit:
             rates = self._rates(walk)
             self._bracket(walk)
         except _OutOfTimeError:
-            pass
+            _LOG.info("the budget ended before all points were measured")
         except Exception as error:  # whatever somebody's classifier raises
+            _LOG.info("the classifier stopped half-way", exc_info=error)
             stopped = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(". ")
         return self._made(walk, rates, stopped)
 

@@ -36,6 +36,7 @@ Robustness Certification with General Activation Functions*. Caps are an additio
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,8 @@ from trueboundary.classifiers.integrity import (
 from trueboundary.domains import Domain, Space, Sphere
 
 __all__ = ["RelaxationCertificate", "Unreadable", "bounds", "certified_at", "interval_bounds"]
+
+_LOG = logging.getLogger(__name__)
 
 Layers = Sequence[tuple[Tensor, Tensor]]
 
@@ -267,7 +270,8 @@ def _read(network: Any, x: Tensor) -> list[Layer] | Network:
         return prepare(network)
     except Disagreement:
         raise
-    except (TypeError, ValueError):
+    except (TypeError, ValueError) as error:
+        _LOG.debug("%s is recorded: %s", type(network).__name__, error)
         # What is no module, or a description of layers, has nothing to be recorded.
         if not isinstance(network, nn.Module):
             raise

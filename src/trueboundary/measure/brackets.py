@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -39,6 +40,8 @@ from trueboundary.progress_bars import shown_progress
 from trueboundary.theory.intervals import censored_median, t_interval
 
 __all__ = ["Distances", "distances", "distances_from"]
+
+_LOG = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 Progress = Callable[[float], None]
@@ -445,6 +448,7 @@ def _proven_and_found(
             return _bracket(twin, points(twin), label, proof=default, **settings)
         except Disagreement as error:
             why_not = str(error).rstrip(".")
+            _LOG.info("%s is not used: %s", default.name, why_not)
     recorded = recorded_proof(classifier)
     if recorded is not None:
         # Of anybody's module, which is measured as it is, in its own precision.
@@ -453,6 +457,8 @@ def _proven_and_found(
         except (Disagreement, Unreadable) as error:
             reason = str(error).rstrip(".")
             why_not = why_not or f"no lower bound, because {reason}"
+            _LOG.info("%s is not used: %s", recorded.name, reason)
+    _LOG.info("class %d has no proof: %s", label, why_not or "none is registered for its class")
     return _bracket(classifier, points(classifier), label, proof=None, why_not=why_not, **settings)
 
 

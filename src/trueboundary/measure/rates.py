@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -43,6 +44,8 @@ from trueboundary.rare_events import (
 from trueboundary.theory.intervals import clopper_pearson
 
 __all__ = ["ErrorRate", "Method", "error_rate"]
+
+_LOG = logging.getLogger(__name__)
 
 Method = Literal["exact", "sampling", "splitting"]
 Progress = Callable[[float], None]
@@ -280,6 +283,7 @@ def _measured(
             run.told((label + 1) / len(labels), run.split(label, "asked for")) for label in labels
         )
     reason = str(exact) if method is None else "asked for"
+    _LOG.info("sampling %d points of each class (%s)", run.n_points, reason)
     # Whether splitting follows is not known before; a small sample is all there will be.
     share = 0.5 if method is None and run.n_points >= ENOUGH_POINTS else 1.0
     sampled = [run.sample(label, reason, share) for label in labels]
@@ -408,6 +412,7 @@ class _Run:
                 dtype=dtype_of(self.classifier),
             )
         except RuntimeError as error:  # what a classifier raises that cannot be differentiated
+            _LOG.info("no attack looked for errors of class %d", label, exc_info=error)
             return None, (f"no attack could look for errors that splitting may miss ({error}).",)
         if bool(found.success.any()):
             return found.x_adv[found.success], ()
@@ -431,6 +436,7 @@ class _Run:
             move_for(self.problem, sampled.label)
         except TypeError:
             return replace(sampled, reason=f"{few}, and splitting knows no move for this problem")
+        _LOG.info("class %d is split: %s", sampled.label, few)
         found = self.split(sampled.label, few)
         n_evaluations = sampled.n_evaluations + found.n_evaluations
         if found.splitting is not None and not found.splitting.reached:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import multiprocessing
 import os
 import pickle
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, ClassVar
+
+_LOG = logging.getLogger(__name__)
 
 #: What the numerical libraries read, when they are first imported, for their number of threads.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -239,7 +242,9 @@ class WorkerPool(Executor):
             if again:
                 self._waiting.appendleft(item)
                 self._changed.notify()
-        if not again:
+        if again:
+            _LOG.info("a run starts again after death %d of its process", item.n_deaths)
+        else:
             item.future.set_exception(_died(item))
 
     def _leave(self, item: _Item) -> bool:

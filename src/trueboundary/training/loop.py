@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from trueboundary.training.adversaries import Adversary
 from trueboundary.training.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from trueboundary.training.steps import AutogradStep, adam_of, set_rate, step_of
 from trueboundary.training.training_config import Array, TrainingConfig, TrainingResult
+
+_LOG = logging.getLogger(__name__)
 
 Snapshot = Callable[[int, ClassifierModule], Mapping[str, Any] | None]
 
@@ -124,6 +127,8 @@ def train(
         with shown_progress(progress, partial(_on_bar, config.n_steps)) as say:
             run = _Run(model, stream, config, adversary, loss)
             resumed_from = run.resume(checkpoint) if checkpoint is not None else 0
+            if resumed_from:
+                _LOG.info("training goes on from step %d of %s", resumed_from, checkpoint)
             every = config.checkpoint_every or config.n_steps
             if run.step == 0:
                 run.take_snapshot(on_snapshot, until)
