@@ -7,7 +7,7 @@ from trueboundary.attacks import DeepFool
 from trueboundary.audits import audit, audit_attack, audit_training
 from trueboundary.audits.training_methods import TrainingSettings
 from trueboundary.classifiers import QuadraticNetwork
-from trueboundary.measure import distances, distances_from, error_rate
+from trueboundary.measure import distances, distances_from, error_rate, optimality
 from trueboundary.problems import ConcentricSpheres, OnlineStream, planar_problem
 from trueboundary.progress_bars import Bar, shown_progress
 from trueboundary.training import TrainingConfig, train
@@ -40,6 +40,9 @@ WORK = {
     ),
     "distances_from": lambda progress: distances_from(
         lambda x: x[:, 0], -torch.ones(3, 2), 0, batch_size=2, progress=progress
+    ),
+    "optimality": lambda progress: optimality(
+        lambda x: x[:, 0], SPHERES, n_points=4, n_error_points=9, batch_size=2, progress=progress
     ),
     "audit": lambda progress: audit(
         lambda x: x[:, 0], PLANE, n_points=2, n_error_points=10, progress=progress

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trueboundary._checks import check_integer
 from trueboundary._tensors import check_labels, check_samples
 from trueboundary.classifiers import (
     Classifier,
@@ -207,7 +208,13 @@ class Certificate(ABC):
         return None
 
     def __call__(
-        self, classifier: Classifier, x: Tensor, y: Tensor, *, domain: Domain | None = None
+        self,
+        classifier: Classifier,
+        x: Tensor,
+        y: Tensor,
+        *,
+        domain: Domain | None = None,
+        batch_size: int | None = None,
     ) -> CertificateResult:
         """Return proven distances from points to the nearest error, one entry per point.
 
@@ -223,6 +230,8 @@ class Certificate(ABC):
         domain : Domain, optional
             Where errors count, all of space if None. A distance that is exact in space is so in
             a part of it only if the nearest error lies there.
+        batch_size : int, optional
+            Points to be certified at a time, where memory is short; all of them by default.
 
         Raises
         ------
@@ -239,6 +248,8 @@ class Certificate(ABC):
         if not callable(classifier):
             raise TypeError(f"{name} needs a classifier, got {type(classifier).__name__}.")
         check_samples(x, y, n_classes=None)
+        if batch_size is not None and check_integer("batch_size", batch_size, minimum=1) < len(x):
+            return self._in_batches(classifier, x, y, domain or Space(), batch_size)
         with evaluated(classifier) as doubts, torch.no_grad():
             x = x.detach().double()
             y = y.to(x.device).long()
@@ -270,6 +281,21 @@ class Certificate(ABC):
                 "nearest error there, or one that the classifier does not confirm at that "
                 "distance; these distances count as lower bounds",
             )
+        return CertificateResult(distance, nearest, exact, doubts)
+
+    def _in_batches(
+        self, classifier: Classifier, x: Tensor, y: Tensor, domain: Domain, size: int
+    ) -> CertificateResult:
+        """Certify some points at a time, and put the results together."""
+        parts = [
+            self(classifier, x[rows], y[rows], domain=domain.take(rows))
+            for rows in (slice(first, first + size) for first in range(0, len(x), size))
+        ]
+        distance, nearest, exact = (
+            torch.cat([getattr(part, name) for part in parts])
+            for name in ("distance", "nearest", "exact")
+        )
+        doubts = tuple(dict.fromkeys(doubt for part in parts for doubt in part.warnings))
         return CertificateResult(distance, nearest, exact, doubts)
 
 

@@ -13,10 +13,11 @@ from trueboundary._checks import check_integer
 from trueboundary.attacks import Attack
 from trueboundary.certificates import Certificate
 from trueboundary.classifiers import Classifier
-from trueboundary.measure.brackets import Distances, distances
+from trueboundary.measure.brackets import Distances, Progress, distances
 from trueboundary.measure.rates import ErrorRate, Method, error_rate
 from trueboundary.presentable import Presentable, storable
 from trueboundary.problems import ConcentricSpheres
+from trueboundary.progress_bars import shown_progress
 from trueboundary.rare_events import Splitting
 from trueboundary.theory import caps
 from trueboundary.theory.intervals import t_interval
@@ -111,6 +112,8 @@ def optimality(
     certificate: Certificate | None = None,
     seed: int = 0,
     device: str = "cpu",
+    progress: bool | Progress | None = None,
+    batch_size: int | None = None,
 ) -> tuple[Optimality, Optimality]:
     r"""Compare a classifier's mean distance to its nearest error with the best possible one.
 
@@ -137,6 +140,10 @@ def optimality(
         Seed of all points.
     device : str
         Where to draw the points; must be the classifier's.
+    progress : bool or callable, optional
+        True for a bar on standard error, or ``progress(fraction)``; error rates are the first half.
+    batch_size : int, optional
+        As for `error_rate` and `distances`.
 
     Returns
     -------
@@ -163,25 +170,30 @@ def optimality(
             f"{type(problem).__name__}; use error_rate and distances."
         )
     n_points = check_integer("n_points", n_points, minimum=2)
-    rates = error_rate(
-        classifier,
-        problem,
-        method=method,
-        n_points=n_error_points,
-        seed=seed,
-        splitting=splitting,
-        confidence=_EACH_OF_TWO,
-        device=device,
-    )
-    found = distances(
-        classifier,
-        problem,
-        n_points=n_points,
-        attack=attack,
-        certificate=certificate,
-        seed=seed,
-        device=device,
-    )
+    with shown_progress(progress, lambda bar: bar.update) as say:
+        rates = error_rate(
+            classifier,
+            problem,
+            method=method,
+            n_points=n_error_points,
+            seed=seed,
+            splitting=splitting,
+            confidence=_EACH_OF_TWO,
+            device=device,
+            progress=lambda fraction: say(0.5 * fraction),
+            batch_size=batch_size,
+        )
+        found = distances(
+            classifier,
+            problem,
+            n_points=n_points,
+            attack=attack,
+            certificate=certificate,
+            seed=seed,
+            device=device,
+            progress=lambda fraction: say(0.5 + 0.5 * fraction),
+            batch_size=batch_size,
+        )
     inner, outer = (
         _compare(problem, rate, brackets) for rate, brackets in zip(rates, found, strict=True)
     )
