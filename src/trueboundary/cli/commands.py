@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.console import Console
 
 from trueboundary import __version__
 from trueboundary.cli import (
@@ -32,6 +33,7 @@ from trueboundary.cli.errors import (
     stop,
     user_errors,
 )
+from trueboundary.cli.json_output import Json, Quiet, say_json
 from trueboundary.cli.options import Device, Scale, Seed
 from trueboundary.cli.output_streams import new_console
 from trueboundary.cli.paths import path
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from trueboundary.experiments import Experiment
     from trueboundary.report.build import BuiltReport
     from trueboundary.report.collect import Material
+
+#: Layouts of what ``--json`` prints.
+LIST_SCHEMA = DOCTOR_SCHEMA = 1
 
 #: Commands in the order in which people need them, under what they need them for.
 PANELS = {
@@ -128,15 +133,33 @@ def _common(
 @app.command(
     "list", cls=Command, rich_help_panel=_panel("list"), epilog=_example("trueboundary list")
 )
-def list_experiments() -> None:
+def list_experiments(as_json: Json = False) -> None:
     """Show every experiment: id, paper, figure or section, and its cost at each scale."""
-    from trueboundary.cli.terminal_tables import experiments_table
+    from trueboundary.cli.terminal_tables import costs_of, experiments_table
     from trueboundary.experiments import experiments
 
     found = list(experiments().values())
-    if found:
-        table, unknown = experiments_table(found)
-        new_console().print(table)
+    if as_json:
+        say_json(
+            "list",
+            LIST_SCHEMA,
+            experiments=[
+                {
+                    "id": experiment.id,
+                    "title": experiment.title,
+                    "paper": experiment.paper,
+                    "place": experiment.place,
+                    "question": experiment.question,
+                    "on_request": experiment.on_request,
+                    "seconds": costs_of(experiment)[0],
+                }
+                for experiment in found
+            ],
+        )
+    elif found:
+        console = new_console()
+        table, unknown = experiments_table(found, console.width)
+        console.print(table)
         for reason in unknown:
             complain(f"costs marked ? cannot be told: {reason}")
     else:
@@ -170,8 +193,11 @@ def run(
     ] = None,
     celeba: CelebA = None,
     cifar10: Cifar10 = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run experiments, then write the report and print what became of the claims."""
+    output = _Output("run", quiet=quiet, as_json=as_json)
     from trueboundary.experiments import get_experiment
 
     try:
@@ -179,7 +205,7 @@ def run(
     except ValueError as error:
         raise UserError(str(error)) from error
     _use_images(celeba=celeba, cifar10=cifar10)
-    _run(chosen, scale, seed, device, workers, out, settings or [])
+    _run(output, chosen, scale, seed, device, workers, out, settings or [])
 
 
 @app.command(
@@ -201,6 +227,8 @@ def reproduce(
     workers: Workers = 2,
     out: Out = None,
     celeba: CelebA = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run all experiments of a paper, or of all papers, and judge every claim.
 
@@ -222,7 +250,8 @@ def reproduce(
     if not chosen:
         raise UserError("no experiment is available yet")
     _use_images(celeba=celeba)
-    _run(chosen, scale, seed, device, workers, out, [])
+    output = _Output("reproduce", quiet=quiet, as_json=as_json)
+    _run(output, chosen, scale, seed, device, workers, out, [])
 
 
 def _no_group(name: str, groups: Sequence[str]) -> str:
@@ -269,6 +298,8 @@ def report(
         typer.Option(parser=path, help="Folder for the report, where DIR itself cannot or shall "
                                        "not be written to; DIR/report unless given."),
     ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write the report again from the stored results in DIR, without computing anything."""
     from trueboundary.report.build import build_report
@@ -291,7 +322,7 @@ def report(
         with _table_errors("--scales", scales), user_errors((DamagedPlanError,)):
             update_scales(scales, folder, built.material)
     _say_problems(built.material)
-    new_console().print(f"Report: {built.page}", soft_wrap=True, highlight=False)
+    _Output("report", quiet=quiet, as_json=as_json).end(built, built.material)
     if built.problems or built.material.unknown:
         raise typer.Exit(1)
 
@@ -348,12 +379,39 @@ def ship(
 
 
 @app.command(cls=Command, rich_help_panel=_panel("doctor"), epilog=_example("trueboundary doctor"))
-def doctor() -> None:
-    """Show what the results depend on here: versions, devices, threads and data found."""
-    from trueboundary.cli.doctor import checks
+def doctor(as_json: Json = False) -> None:
+    """Show what the results depend on here: versions, devices, threads and data found.
+
+    Versions other than those that the shipped results were measured with are marked.
+    """
+    from trueboundary.cli.doctor import checks, versions
     from trueboundary.cli.terminal_tables import checks_table
 
-    new_console().print(checks_table(checks()))
+    found = versions()
+    if as_json:
+        say_json(
+            "doctor",
+            DOCTOR_SCHEMA,
+            versions={
+                each.package: {"here": each.here, "measured_with": each.measured_with}
+                for each in found
+            },
+            here=dict(checks()),
+        )
+        return
+    rows = checks()
+    console = new_console()
+    console.print(checks_table([rows[0], *((v.package, str(v)) for v in found), *rows[1:]]))
+    others = [each.package for each in found if each.differs]
+    if others:
+        console.print(
+            f"Other versions than those measured with: {', '.join(others)}. Results may differ in "
+            "their last digits, and under another torch everything is computed anew; 'pip install "
+            "-c constraints.txt' in the repository takes those measured with.",
+            highlight=False,
+        )
+    else:
+        console.print("All versions are those that the results were measured with.")
 
 
 def _use_images(**places: Path | None) -> None:
@@ -369,7 +427,32 @@ def _use_images(**places: Path | None) -> None:
         os.environ[source.variable] = str(place.resolve())
 
 
+class _Output:
+    """Where a command says what: claims and progress, and what it came to in the end."""
+
+    def __init__(self, command: str, *, quiet: bool, as_json: bool) -> None:
+        self.command, self.quiet, self.as_json = command, quiet, as_json
+
+    def console(self) -> Console:
+        """Return what progress and claims are shown on meanwhile."""
+        if self.quiet:
+            return Console(quiet=True, force_terminal=False)
+        return Console(stderr=True) if self.as_json else new_console()
+
+    def end(self, built: BuiltReport, material: Material, failures: Sequence[str] = ()) -> None:
+        """Show what claims came to, and where the report is."""
+        from trueboundary.cli.outcomes import OUTCOME_SCHEMA, outcome_record, show_outcome
+
+        if self.as_json:
+            say_json(self.command, OUTCOME_SCHEMA, **outcome_record(built, material, failures))
+            return
+        console = new_console()
+        show_outcome(material, console)
+        console.print(f"Report: {built.page}", soft_wrap=True, highlight=False)
+
+
 def _run(
+    output: _Output,
     chosen: Sequence[Experiment],
     scale: Literal["smoke", "quick", "paper"],
     seed: int,
@@ -379,11 +462,8 @@ def _run(
     overrides: Sequence[str],
 ) -> None:
     from trueboundary.cli.findings import findings
-    from trueboundary.cli.terminal_tables import findings_table
-    from trueboundary.cli.work import carry_out, default_folder, find_others, plan_jobs
+    from trueboundary.cli.work import carry_out, default_folder, find_others, outlook, plan_jobs
     from trueboundary.report.build import GrowingReport
-    from trueboundary.report.summary import tally
-    from trueboundary.report.words import plural
     from trueboundary.runs import StoreError, WorkerDiedError
 
     check_device(device)
@@ -397,8 +477,9 @@ def _run(
     for id, how in find_others(jobs, folder).items():
         complain(f"{folder} held other settings of {id} ({how}); its report is of this command's "
                   "from now on, and what was computed stays")  # fmt: skip
-    console = new_console()
+    console = output.console()
     report = GrowingReport(folder, plans=[job.plan for job in jobs])
+    console.print(outlook(jobs, folder, workers), highlight=False)
     try:
         with findings(jobs, report, console) as found:
             failures = carry_out(jobs, folder, workers, console, found.stored)
@@ -410,19 +491,14 @@ def _run(
         stop(str(error), 1)
     own = built.material.only([experiment.id for experiment in chosen])
     found.tell_rest(own.attempted)
-    if own.attempted:
-        console.print(f"{tally(own.rows)}.", highlight=False)
-    if own.findings:
-        console.print(findings_table(own))
-    for why, n in own.not_run.items():
-        console.print(f"{plural(n, 'claim')} {why}.", highlight=False)
-    for line in describe_failures(failures, folder):
+    failed = describe_failures(failures, folder)
+    for line in failed:
         complain(line)
     _say_problems(own)
     for id, how in find_others(jobs, folder).items():
         complain(f"{folder} now holds another command's settings of {id} ({how}); "
                   f"'trueboundary report {folder}' shows those")  # fmt: skip
-    console.print(f"Report: {built.page}", soft_wrap=True, highlight=False)
+    output.end(built, own, failed)
     if failures or own.problems:
         raise typer.Exit(1)
 

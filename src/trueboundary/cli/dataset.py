@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 from trueboundary.cli import dataset_export
 from trueboundary.cli.errors import UserError
+from trueboundary.cli.json_output import Json, Quiet, say_json
 from trueboundary.cli.paths import path as path_option
 from trueboundary.cli.typed_commands import Command, Group
 from trueboundary.plain_text import printable
@@ -33,6 +34,9 @@ app = typer.Typer(
 app.command("export", cls=Command, epilog=dataset_export.EPILOG)(dataset_export.export)
 
 ClassNames = tuple[str, ...]
+
+#: Layout of what ``dataset load --json`` prints.
+LOAD_SCHEMA = 1
 
 _CLASSES = "--classes"
 _ONE_SIZE = "--size is for image folders and CelebA; these images have one size"
@@ -265,19 +269,25 @@ def load(
     folder: Annotated[
         Path, typer.Argument(parser=path_option, metavar="DIR", help="A data set's folder.")
     ],
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Check every file of a data set and print its card."""
+    from trueboundary.datasets import card_text, load_dataset
 
-    def work() -> str:
-        from trueboundary.datasets import card_text, load_dataset
-
-        return card_text(load_dataset(folder).card, escape=printable)
-
-    typer.echo(_answer(work))
+    card = _answer(lambda: load_dataset(folder).card)
+    if as_json:
+        say_json("dataset load", LOAD_SCHEMA, folder=str(folder), is_intact=True, card=card)
+        return
+    if not quiet:
+        typer.echo(card_text(card, escape=printable))
     typer.echo("Every file is as it was written.")
 
 
-def _answer(work: Callable[[], str]) -> str:
+_Answer = TypeVar("_Answer")
+
+
+def _answer(work: Callable[[], _Answer]) -> _Answer:
     """Do the work; what is wrong with the input becomes one sentence."""
     try:
         return work()

@@ -36,18 +36,41 @@ _COLOURS = {
     Verdict.NOT_AT_THIS_SCALE: "yellow",
     Verdict.NO_DATA: "bright_black",
 }
-#: Columns of the widest table of claims, and of its verdicts.
-_WIDEST, _VERDICT = 110, max(len(verdict.value) for verdict in Verdict)
+#: Columns of verdicts.
+_VERDICT = max(len(verdict.value) for verdict in Verdict)
+
+#: Columns from which on ids and titles stand beside one another.
+_WIDE = 140
 
 
-def experiments_table(experiments: Iterable[Experiment]) -> tuple[Table, list[str]]:
+def costs_of(experiment: Experiment) -> tuple[dict[str, float | None], list[str]]:
+    """Return the seconds on one core at each scale, and why some are not known.
+
+    Where images are there and damaged, runs on them cannot be planned.
+    """
+    costs: dict[str, float | None] = {}
+    reasons = []
+    for scale in SCALES:
+        try:
+            costs[scale] = experiment.cost(scale)
+        except (ValueError, OSError) as error:
+            costs[scale] = None
+            reasons.append(str(error))
+    return costs, reasons
+
+
+def experiments_table(
+    experiments: Iterable[Experiment], width: int = 80
+) -> tuple[Table, list[str]]:
     """Return what ``trueboundary list`` shows, and why some costs are not known.
 
-    Costs are for one core. Where images are there and damaged, runs on them cannot be planned.
+    Costs are for one core. Where the terminal's width allows it, each takes one line.
     """
     experiments = list(experiments)
-    table = _table("id and title", "paper", "place")
-    table.columns[0].no_wrap = False
+    is_wide = width >= _WIDE
+    columns = ("id", "title", "paper", "place") if is_wide else ("id and title", "paper and place")
+    table = _table(*columns)
+    table.columns[0].no_wrap = is_wide
     # An id is typed and must not be broken: the title lies below it, which leaves room for both
     # on a terminal of 80 columns.
     table.box, table.padding = None, (0, 2, 0, 0)
@@ -56,15 +79,13 @@ def experiments_table(experiments: Iterable[Experiment]) -> tuple[Table, list[st
         table.add_column(scale, justify="right", no_wrap=True)
     reasons: dict[str, None] = {}
     for experiment in experiments:
-        costs = []
-        for scale in SCALES:
-            try:
-                costs.append(duration(experiment.cost(scale)))
-            except (ValueError, OSError) as error:
-                costs.append("?")
-                reasons[str(error)] = None
-        name = f"[bold]{escape(experiment.id)}[/]\n[dim]{escape(experiment.title)}[/]"
-        table.add_row(name, escape(experiment.paper), escape(experiment.place), *costs)
+        seconds, unknown = costs_of(experiment)
+        reasons |= dict.fromkeys(unknown)
+        costs = ["?" if cost is None else duration(cost) for cost in seconds.values()]
+        name, title = f"[bold]{escape(experiment.id)}[/]", f"[dim]{escape(experiment.title)}[/]"
+        places = [escape(experiment.paper), escape(experiment.place)]
+        cells = [name, title, *places] if is_wide else [f"{name}\n{title}", "\n".join(places)]
+        table.add_row(*cells, *costs)
     return table, list(reasons)
 
 
@@ -79,12 +100,11 @@ class ClaimsTable:
 
     def add(self, title: str, rows: Sequence[ClaimRow]) -> None:
         """Print the claims of an experiment under its title."""
-        width = min(self._console.width, _WIDEST)
         indent = max((len(row.claim.id) for row in rows), default=0) + 2
         block: list[RenderableType] = [Text(title, style="bold")]
         for row in rows:
             block += [_statement(row, indent), _values(row, indent)]
-        self._console.print(Group(*block), width=width, highlight=False)
+        self._console.print(Group(*block), highlight=False)
         self._console.print()
 
 

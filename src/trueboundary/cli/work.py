@@ -18,7 +18,9 @@ from trueboundary.experiments.formats import setting
 from trueboundary.experiments.images.brought import check_images
 from trueboundary.experiments.overrides import parse_overrides
 from trueboundary.experiments.own_findings import read_findings
+from trueboundary.plurals import plural
 from trueboundary.report.collect import read_claims_of
+from trueboundary.report.words import duration
 from trueboundary.runs import (
     DamagedPlanError,
     Failure,
@@ -167,6 +169,24 @@ def carry_out(
             on_progress=report,
             on_stored=on_stored,
         )
+
+
+def outlook(jobs: Sequence[Job], out: Path, n_workers: int) -> str:
+    """Return in a sentence what is to be found out, by how much work and in what time about."""
+    runs = collect([config for job in jobs for config in job.configs.values()])
+    store = Store(out)
+    left = [config for config in runs.values() if not store.path(config).exists()]
+    ids = {job.experiment.id for job in jobs if job.configs}
+    papers = dict.fromkeys(job.experiment.paper for job in jobs)
+    n_claims = sum(claim.experiment in ids for claim in read_claims_of(papers))
+    text = f"{plural(n_claims, 'claim')} to be judged from {plural(len(runs), 'run')}"
+    if len(left) < len(runs):
+        text += f", {len(runs) - len(left):,} of them stored"
+    if not left:
+        return f"{text}."
+    # Nothing goes faster than its longest piece, nor than all workers at once.
+    seconds = max(sum(c.cost() for c in left) / n_workers, max(c.cost() for c in left))
+    return f"{text}: about {duration(seconds)} with {plural(n_workers, 'worker')}."
 
 
 def job_value(job: Job) -> float:

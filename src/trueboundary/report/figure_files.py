@@ -103,12 +103,22 @@ def write_text(file: Path, text: str) -> None:
 
 def write_claims_json(file: Path, rows: Sequence[ClaimRow]) -> None:
     """Write every claim with its measurement and verdict as strict JSON."""
-    file.write_text(strict_json.dumps([_claim_record(row) for row in rows]), encoding="utf-8")
+    file.write_text(strict_json.dumps(claim_records(rows)), encoding="utf-8")
 
 
 def write_findings_json(file: Path, rows: Sequence[FindingRow]) -> None:
     """Write every finding with its measurement as strict JSON."""
-    records = [
+    file.write_text(strict_json.dumps(finding_records(rows)), encoding="utf-8")
+
+
+def claim_records(rows: Sequence[ClaimRow]) -> list[dict[str, Any]]:
+    """Return every claim with its measurement and verdict as JSON types."""
+    return [_claim_record(row) for row in rows]
+
+
+def finding_records(rows: Sequence[FindingRow]) -> list[dict[str, Any]]:
+    """Return every finding with its measurement as JSON types."""
+    return [
         {
             "finding": asdict(row.finding),
             "measurement": None if row.measurement is None else asdict(row.measurement),
@@ -116,7 +126,6 @@ def write_findings_json(file: Path, rows: Sequence[FindingRow]) -> None:
         }
         for row in rows
     ]
-    file.write_text(strict_json.dumps(records), encoding="utf-8")
 
 
 def _claim_record(row: ClaimRow) -> dict[str, Any]:
