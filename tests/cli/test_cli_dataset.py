@@ -88,6 +88,17 @@ class TestMakeAndLoad:
         second = capsys.readouterr().out
         assert first.split("Data set:")[0] == second.split("Every file")[0]
         assert Path("set/card.md").read_text() in second
+        assert main(["dataset", "load", "set", "--quiet"]) == 0
+        assert capsys.readouterr().out == "Every file is as it was written.\n"
+        assert main(["dataset", "load", "set", "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert (answer["command"], answer["schema"], answer["folder"]) == ("dataset load", 1, "set")
+        assert answer["card"] == json.loads(json.dumps(load_dataset("set").card))
+
+    def test_a_quiet_make_says_where_the_data_set_is(self, capsys):
+        write_images(Path("photos"))
+        assert small("--quiet") == 0
+        assert capsys.readouterr().out == "Data set: set\n"
 
     def test_the_same_command_gives_the_same_bytes(self):
         write_images(Path("photos"))

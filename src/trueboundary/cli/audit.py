@@ -18,6 +18,7 @@ from trueboundary.cli.errors import (
     stop,
     user_errors,
 )
+from trueboundary.cli.json_output import Quiet
 from trueboundary.cli.options import ProblemName
 from trueboundary.cli.paths import path as path_option
 from trueboundary.cli.typed_commands import Command, Group
@@ -92,6 +93,7 @@ def model(
     private: Private = False,
     out: Out = None,
     html: Html = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Say how often a network errs, how nearly, and whether data or learning is why."""
@@ -104,7 +106,7 @@ def model(
     with _interrupts(out):
         card = _audited(
             subject, known, n_points=n_points, budget=budget, seed=seed, norm=norm,
-            private=private or None, store=out,
+            private=private or None, store=out, quiet=quiet,
         )  # fmt: skip
     if html is not None:
         with _mistakes():
@@ -148,6 +150,7 @@ def compare(
     private: Private = False,
     out: Out = None,
     html: Html = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Say which of two networks is the more robust, from the same points."""
@@ -163,12 +166,13 @@ def compare(
         ]
     cards = []
     for subject in subjects:
-        typer.echo(f"auditing {printable(subject.name)} ...", err=True)
+        if not quiet:
+            typer.echo(f"auditing {printable(subject.name)} ...", err=True)
         with _interrupts(out):
             cards.append(
                 _audited(
                     subject, known, n_points=n_points, budget=budget, seed=seed, norm=norm,
-                    private=private or None, store=out,
+                    private=private or None, store=out, quiet=quiet,
                 )
             )  # fmt: skip
     for card in cards:
@@ -235,14 +239,14 @@ def _interrupts(out: Path | None) -> Iterator[None]:
         stop(f"stopped; {kept}", 130)
 
 
-def _audited(subject: Subject, problem: Problem, **options: Any) -> RobustnessCard:
+def _audited(subject: Subject, problem: Problem, *, quiet: bool, **options: Any) -> RobustnessCard:
     """Return the card of a classifier, showing how far it is and the first numbers."""
     from rich.console import Console
 
     from trueboundary.audits import audit
     from trueboundary.cli.progress import show_steps
 
-    with show_steps(Console(stderr=True)) as (progress, tell):
+    with show_steps(Console(stderr=True), quiet=quiet) as (progress, tell):
         return audit(subject, problem, progress=progress, tell=tell, **options)
 
 

@@ -19,7 +19,8 @@ from trueboundary.cli.errors import (
     complain,
     user_errors,
 )
-from trueboundary.cli.output_streams import new_console
+from trueboundary.cli.json_output import Quiet
+from trueboundary.cli.output_streams import new_console, silent_console
 from trueboundary.cli.paths import path
 from trueboundary.plain_text import printable_lines
 from trueboundary.plurals import plural
@@ -91,6 +92,7 @@ def attack(
     stored: Annotated[
         bool, typer.Option("--stored", help="Show what is finished in --out; run nothing.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Say how far from the nearest errors attacks stop, over classifiers that know them."""
     from trueboundary.audits import (
@@ -124,7 +126,7 @@ def attack(
         settings: dict[str, Any] = {"members": names, "n_points": points, "seed": seed}
         if not stored:
             check_folder(out)
-            failed = _run(found, out, workers, settings)
+            failed = _run(found, out, workers, settings, quiet=quiet)
             for sentence in failed:
                 complain(sentence)
         with user_errors((ValueError, DamagedRunError)):
@@ -147,7 +149,9 @@ def attack(
         raise typer.Exit(1)
 
 
-def _run(found: list[FoundAttack], out: Path, workers: int, settings: dict[str, Any]) -> list[str]:
+def _run(
+    found: list[FoundAttack], out: Path, workers: int, settings: dict[str, Any], *, quiet: bool
+) -> list[str]:
     """Run what is not stored yet, and say what failed."""
     from trueboundary.audits import MemberTruth, plan_trials
     from trueboundary.cli.progress import show_progress
@@ -159,7 +163,7 @@ def _run(found: list[FoundAttack], out: Path, workers: int, settings: dict[str, 
     words = {config.digest: config.in_words() for config in goals}
     with (
         worker_pool(workers) as pool,
-        show_progress(Console(stderr=True), words) as report,
+        show_progress(silent_console() if quiet else Console(stderr=True), words) as report,
     ):
         # The members on which attacks take least go first: there is soon something to show.
         by_member: dict[str, list[RunConfig]] = {}

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from trueboundary.cli import completions
 from trueboundary.cli.errors import LARGEST_SEED, UserError, check_folder, user_errors
+from trueboundary.cli.json_output import Quiet
 from trueboundary.cli.options import ProblemName
 from trueboundary.cli.paths import path as path_option
 from trueboundary.plain_text import printable, printable_lines
@@ -69,11 +71,13 @@ def training(
     html: Annotated[
         Path | None, typer.Option(parser=path_option, help="Write the table as one HTML page.")
     ] = None,
+    quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:  # fmt: skip
     """Train by several methods and say how much of the optimal robustness each reaches."""
     from trueboundary.audits import METHODS, TrainingSettings, audit_training, load_problem
     from trueboundary.audits.subjects import named_object
+    from trueboundary.cli.progress import show_steps
     from trueboundary.runs import strict_json
 
     if html is not None and not html.absolute().parent.is_dir():
@@ -92,22 +96,26 @@ def training(
         for what in [*(methods or ()), network or ""]:
             if ".py:" in what:
                 typer.echo(f"{printable(what)} runs code of its file.", err=True)
-        found = audit_training(
-            known,
-            tuple(methods or METHODS),
-            network=made,
-            seeds=seeds,
-            settings=TrainingSettings(
-                n_steps=n_steps, batch_size=batch_size, learning_rate=learning_rate, n_train=n_train
-            ),
-            size=size,
-            n_points=n_points,
-            n_error_points=n_error_points,
-            audit_seed=audit_seed,
-            budget=budget,
-            out=out,
-            progress=_Progress(),
-        )
+        with show_steps(Console(stderr=True), quiet=quiet) as (progress, _):
+            found = audit_training(
+                known,
+                tuple(methods or METHODS),
+                network=made,
+                seeds=seeds,
+                settings=TrainingSettings(
+                    n_steps=n_steps,
+                    batch_size=batch_size,
+                    learning_rate=learning_rate,
+                    n_train=n_train,
+                ),
+                size=size,
+                n_points=n_points,
+                n_error_points=n_error_points,
+                audit_seed=audit_seed,
+                budget=budget,
+                out=out,
+                progress=progress,
+            )
         if html is not None:
             found.save(html)
     typer.echo(strict_json.dumps(found.to_dict()) if as_json else printable_lines(str(found)))
@@ -115,16 +123,3 @@ def training(
         typer.echo(f"Table: {printable(str(html))}", err=as_json)
     if not any(row.n_seeds for row in found.rows()):
         raise typer.Exit(1)
-
-
-class _Progress:
-    """A line whenever something else is begun, or a tenth of all is done."""
-
-    def __init__(self) -> None:
-        self.last = ("", -1)
-
-    def __call__(self, what: str, fraction: float) -> None:
-        now = (what, int(10 * fraction))
-        if now != self.last:
-            self.last = now
-            typer.echo(f"{fraction:4.0%}  {printable(what)} ...", err=True)

@@ -35,7 +35,7 @@ from trueboundary.cli.errors import (
 )
 from trueboundary.cli.json_output import Json, Quiet, say_json
 from trueboundary.cli.options import Device, Scale, Seed
-from trueboundary.cli.output_streams import new_console
+from trueboundary.cli.output_streams import new_console, silent_console
 from trueboundary.cli.paths import path
 from trueboundary.cli.typed_commands import Command, Group
 
@@ -436,7 +436,7 @@ class _Output:
     def console(self) -> Console:
         """Return what progress and claims are shown on meanwhile."""
         if self.quiet:
-            return Console(quiet=True, force_terminal=False)
+            return silent_console()
         return Console(stderr=True) if self.as_json else new_console()
 
     def end(self, built: BuiltReport, material: Material, failures: Sequence[str] = ()) -> None:

@@ -185,6 +185,7 @@ def make(
         str | None, typer.Option(help="CelebA: the attribute that class 1 has.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the fit and of the images.")] = 0,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Fit a mixture to the images of each class and draw a data set from them."""
     from trueboundary.new_folders import check_new_folder
@@ -226,12 +227,13 @@ def make(
     def work() -> str:
         from trueboundary.datasets import card_text, check_room, make_dataset
 
+        say = (lambda what: None) if quiet else _say
         outlier = Outlier(outlier_std, outlier_rank, outlier_step, outlier_weight)
-        _say(f"reading {images}")
+        say(f"reading {images}")
         found = _read(images, tuple(classes or ()), size, celeba, attribute, seed, held_out)
         check_room(place, n_train + n_test, math.prod(found.image_shape))
         n_components, n_factors = _sizes(found, components, factors)
-        _say(f"fitting mixtures to {plural(len(found.x), 'image')}")
+        say(f"fitting mixtures to {plural(len(found.x), 'image')}")
         problem = fit_image_problem(
             found.x,
             found.y,
@@ -256,11 +258,13 @@ def make(
             seed=seed,
             source=found.source,
             notes=found.notes,
-            progress=_say,
+            progress=say,
         )
         return card_text(made.card, escape=printable)
 
-    typer.echo(_answer(work))
+    card = _answer(work)
+    if not quiet:
+        typer.echo(card)
     typer.echo(f"Data set: {printable(str(out))}")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ import typer
 
 from trueboundary.cli import completions
 from trueboundary.cli.errors import LARGEST_SEED, UserError, nearest, user_errors
+from trueboundary.cli.json_output import Quiet
 from trueboundary.cli.options import Returns
 from trueboundary.cli.run_lists import find_run
 from trueboundary.cli.typed_commands import Command, Group
@@ -76,19 +78,21 @@ def error(
     weights: Weights = None,
     outputs: Outputs = "logit",
     classes: Classes = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Measure how often a network is wrong on each class."""
     from trueboundary.measure import error_rate
 
     network, known = _load(what, problem, model, weights, outputs, classes)
-    with user_errors():
+    with user_errors(), _shown("how often it errs", quiet) as progress:
         rates = error_rate(
             network,
             known,
             method=method,
             n_points=n_points,
             seed=seed,
+            progress=progress,
         )
     if as_json:
         _show_json([rate.to_dict() for rate in rates])
@@ -112,18 +116,30 @@ def distance(
     weights: Weights = None,
     outputs: Outputs = "logit",
     classes: Classes = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Bracket how far random points of each class are from the nearest error on it."""
     from trueboundary.measure import distances
 
     network, known = _load(what, problem, model, weights, outputs, classes)
-    with user_errors():
-        found = distances(network, known, n_points=n_points, seed=seed)
+    with user_errors(), _shown("how near the nearest errors are", quiet) as progress:
+        found = distances(network, known, n_points=n_points, seed=seed, progress=progress)
     if as_json:
         _show_json([brackets.to_dict() for brackets in found])
     else:
         _show_lines(*found)
+
+
+@contextmanager
+def _shown(what: str, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """Show what is being found out, on standard error."""
+    from rich.console import Console
+
+    from trueboundary.cli.progress import show_steps
+
+    with show_steps(Console(stderr=True), quiet=quiet) as (progress, _):
+        yield lambda fraction: progress(what, fraction)
 
 
 def _load(

@@ -31,6 +31,11 @@ def new_console() -> Console:
     return console if is_narrow else Console(width=120)
 
 
+def silent_console() -> Console:
+    """Return what shows nothing, for commands that are to be quiet."""
+    return Console(quiet=True, force_terminal=False)
+
+
 def plain(text: str, encoding: str) -> str:
     """Return `text` with all that `encoding` cannot hold in words or characters that it can.
 

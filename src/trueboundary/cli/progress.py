@@ -44,15 +44,20 @@ def show_progress(
 
 @contextmanager
 def show_steps(
-    console: Console,
+    console: Console, *, quiet: bool = False
 ) -> Iterator[tuple[Callable[[str, float], None], Callable[[str], None]]]:
     """Show the steps of one piece of work while the block runs, and what it tells meanwhile.
+
+    Nothing of it is shown where that is to be `quiet`.
 
     Yields
     ------
     tuple of callables
         ``progress(what, fraction)``, and ``tell(line)`` for what stays to be read.
     """
+    if quiet:
+        yield (lambda what, fraction: None), (lambda line: None)
+        return
     started = time.monotonic()
 
     def tell(line: str) -> None:
@@ -87,8 +92,10 @@ def show_steps(
 def _times(elapsed: float, fraction: float) -> str:
     """Return the time so far and what is expected to be left, at the same pace."""
     so_far = f"{duration(elapsed)} so far"
-    if fraction < 0.1 or fraction >= 1.0:  # too early to tell, or over
+    if fraction >= 1.0:
         return so_far
+    if fraction < 0.1:
+        return f"{so_far}, too early to tell what is left"
     left = elapsed * (1.0 - fraction) / fraction
     return f"{so_far}, {_left(left)}"
 

@@ -20,8 +20,9 @@ from trueboundary.cli.errors import (
     describe_failures,
     stop,
 )
+from trueboundary.cli.json_output import Quiet
 from trueboundary.cli.options import Device
-from trueboundary.cli.output_streams import new_console
+from trueboundary.cli.output_streams import new_console, silent_console
 from trueboundary.cli.paths import address_or_path, path
 from trueboundary.plurals import plural
 
@@ -86,6 +87,7 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show the runs and what they would cost.")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Run every combination of experiments, seeds and settings that FILE lists."""
     from trueboundary.cli.grid import read_grid
@@ -108,7 +110,8 @@ def sweep(
     check_folder(folder)
     try:
         with _workers(cluster, workers or DEFAULT_WORKERS, threads or 1, device) as place:
-            failures = _carry_out(file.stem, points, jobs, folder, place, console)
+            shown = silent_console() if quiet else console
+            failures = _carry_out(file.stem, points, jobs, folder, place, shown)
     except KeyboardInterrupt:
         stop(f"interrupted; what had finished is kept in {folder}, and the same command goes on "
               "from there", 130)  # fmt: skip
