@@ -1,6 +1,7 @@
 """What a shell completes, what help shows as choices, and the order of the commands."""
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import get_args, get_type_hints
@@ -42,6 +43,28 @@ def test_a_shell_completes_ids_scales_and_members():
         "linear,relu-small",
         "linear,relu-wide",
     ]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+def test_bash_completes_with_the_script_that_is_shown(tmp_path):
+    command = tmp_path / "trueboundary"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m trueboundary "$@"\n')
+    command.chmod(0o755)
+    script = """
+eval "$(trueboundary --show-completion bash)"
+COMP_WORDS=(trueboundary audit training --problem x stand) COMP_CWORD=5
+_trueboundary_completion trueboundary
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+    environment = os.environ | {
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        # Else typer looks for a shell among the parents of this process.
+        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1",
+    }
+    found = subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (found.stdout, found.stderr) == ("standard\n", "")
 
 
 def test_names_that_are_completed_are_those_there_are():

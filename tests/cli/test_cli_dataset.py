@@ -92,7 +92,11 @@ class TestMakeAndLoad:
         assert capsys.readouterr().out == "Every file is as it was written.\n"
         assert main(["dataset", "load", "set", "--json"]) == 0
         answer = json.loads(capsys.readouterr().out)
-        assert (answer["command"], answer["schema"], answer["folder"]) == ("dataset load", 1, "set")
+        assert (answer["command"], answer["schema"], answer["folder"]) == (
+            "dataset load",
+            "1.0",
+            "set",
+        )
         assert answer["card"] == json.loads(json.dumps(load_dataset("set").card))
 
     def test_a_quiet_make_says_where_the_data_set_is(self, capsys):

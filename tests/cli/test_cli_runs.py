@@ -54,7 +54,7 @@ def test_without_a_folder_those_in_results_are_named(capsys):
     assert "results/small" in out
     assert main(["runs", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert (answer["command"], answer["schema"]) == ("runs", 1)
+    assert (answer["command"], answer["schema"]) == ("runs", "1.0")
     (folder,) = answer["folders"]
     assert folder["folder"] == "results/small"
     assert {run["words"] for run in folder["runs"]} == {"power 1", "Base"}

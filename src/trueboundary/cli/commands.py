@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from trueboundary.report.collect import Material
 
 #: Layouts of what ``--json`` prints.
-LIST_SCHEMA = DOCTOR_SCHEMA = 1
+LIST_SCHEMA = DOCTOR_SCHEMA = "1.0"
 
 #: Commands in the order in which people need them, under what they need them for.
 PANELS = {

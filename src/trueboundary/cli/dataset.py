@@ -36,7 +36,7 @@ app.command("export", cls=Command, epilog=dataset_export.EPILOG)(dataset_export.
 ClassNames = tuple[str, ...]
 
 #: Layout of what ``dataset load --json`` prints.
-LOAD_SCHEMA = 1
+LOAD_SCHEMA = "1.0"
 
 _CLASSES = "--classes"
 _ONE_SIZE = "--size is for image folders and CelebA; these images have one size"

@@ -18,7 +18,7 @@ Quiet = Annotated[
 ]
 
 
-def say_json(command: str, schema: int, **content: Any) -> None:
+def say_json(command: str, schema: str, **content: Any) -> None:
     """Print `content` with the command it answers and the version of its layout.
 
     Infinities and NaN, which JSON has not, are written as ``{"$float": "inf"}``.

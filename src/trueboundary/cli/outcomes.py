@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trueboundary.report.collect import ClaimRow, Material
 
 #: Layout of what ``--json`` prints of claims.
-OUTCOME_SCHEMA = 1
+OUTCOME_SCHEMA = "1.0"
 
 #: Findings that have room on the last screen; more are in the report.
 _MOST_FINDINGS = 4

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trueboundary.cli.run_lists import FolderOfRuns, StoredRun
 
 #: Layout of what ``--json`` prints.
-RUNS_SCHEMA = 1
+RUNS_SCHEMA = "1.0"
 
 EPILOG = (
     "[bold]Example[/]\n\n  trueboundary runs\n\n  trueboundary runs results/quick --networks\n\n"
