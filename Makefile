@@ -142,7 +142,7 @@ release: $(VENV)/.installed
 	$(BIN)/trueboundary release archives $(STORE)
 
 clean:
-	rm -rf $(VENV) .venv-peers .venv-torch-* docs/_build build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-peers .venv-torch-* docs/_build docs/_made build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

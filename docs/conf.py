@@ -1,6 +1,11 @@
 """Settings of the documentation; ``make docs`` builds it."""
 
+import sys
+from pathlib import Path
+
 from trueboundary import __version__
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "trueboundary"
 author = "The trueboundary developers"
@@ -11,10 +16,14 @@ extensions = [
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
-    "sphinx.ext.mathjax",
+    "sphinx.ext.autosummary",
     "sphinx.ext.viewcode",
+    "costs",  # ours, as are the next two
+    "gallery",
+    "mathml",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_made/thumbnails.md", "_made/costs.md"]
+html_math_renderer = "mathml"  # drawn by the browser itself: pages open offline
 default_role = "py:obj"
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "smartquotes"]

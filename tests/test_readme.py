@@ -121,7 +121,7 @@ def commands(page: pathlib.Path) -> list[list[str]]:
     return found
 
 
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 TYPED = [words for page in PAGES for words in commands(page)]
 
 

@@ -1,0 +1,81 @@
+"""Draw the figures of the stored runs in `evidence` into pages of the documentation.
+
+They are drawn when the pages are built, and again only when the runs or the package changed: the
+repository holds no picture of what it can draw.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+    from trueboundary.report.collect import Section
+
+ROOT = Path(__file__).parents[2]
+EVIDENCE = ROOT / "evidence"
+THUMBNAIL = (300, 220)  # pixels, of which the page shows half
+NONE_HERE = "The folder `evidence` is not here, so that there is nothing to draw from.\n"
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the step that comes before the pages are read."""
+    app.connect("builder-inited", lambda app: draw_gallery(Path(app.srcdir) / "_made"))
+    return {"parallel_read_safe": True}
+
+
+def draw_gallery(folder: Path) -> None:
+    """Write a page of figures for each paper, and the thumbnails of all, if any is out of date."""
+    thumbnails = folder / "thumbnails.md"
+    plans = sorted(EVIDENCE.rglob("plans/*.json"))
+    sources = [*plans, *ROOT.glob("src/trueboundary/**/*.*"), Path(__file__)]
+    newest = max(file.stat().st_mtime for file in sources)
+    if thumbnails.exists() and thumbnails.stat().st_mtime > newest:
+        return
+    (folder / "small").mkdir(parents=True, exist_ok=True)
+    if not plans:
+        thumbnails.write_text(NONE_HERE, encoding="utf-8")
+        return
+
+    from trueboundary.experiments.papers import title
+    from trueboundary.report.collect import collect_material
+
+    material = collect_material(EVIDENCE, [])
+    text, pages = "", ""
+    for paper in material.papers:
+        sections = [part for part in material.sections if part.experiment.paper == paper]
+        page = f"# Figures: {title(paper)}\n"
+        text += f"## {title(paper)}\n\n"
+        for section in sections:
+            page += f"\n## {section.experiment.title}\n"
+            page += f"\n`trueboundary run {section.experiment.id}`\n"
+            for name, heading, caption in drawn(section, folder):
+                text += f"[![{heading}](_made/small/{name}.png)](#figure-{name})\n"
+                page += (
+                    f"\n(figure-{name})=\n### {heading}\n\n![{heading}]({name}.png)\n\n{caption}\n"
+                )
+        (folder / f"{paper}.md").write_text(page, encoding="utf-8")
+        pages += f"_made/{paper}\n"
+        text += "\n"
+    thumbnails.write_text(f"{text}```{{toctree}}\n:hidden:\n\n{pages}```\n", encoding="utf-8")
+
+
+def drawn(section: Section, folder: Path) -> list[tuple[str, str, str]]:
+    """Draw the figures of an experiment; return name, title and caption of each."""
+    from trueboundary.report.figure_files import draw_picture
+
+    if section.analysis is None:
+        raise RuntimeError(f"{section.experiment.id} cannot be drawn: {section.problem}")
+    found = []
+    for panel in section.analysis.panels:
+        (folder / f"{panel.name}.png").write_bytes(draw_picture(panel).png)
+        with Image.open(folder / f"{panel.name}.png") as picture:
+            small = picture.convert("RGB")
+            small.thumbnail(THUMBNAIL)
+            small.quantize(64).save(folder / "small" / f"{panel.name}.png", optimize=True)
+        found.append((panel.name, panel.title, panel.caption))
+    return found

@@ -1,0 +1,68 @@
+"""What pages of the guide say of the code is true of it."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+FAQ = (DOCS / "faq.md").read_text(encoding="utf-8")
+#: The entries of the page that are messages, in code at the beginning of a line.
+MESSAGES = re.findall(r"^`([^`\n]+)`$", FAQ, flags=re.M)
+
+
+@cache
+def sentences() -> tuple[str, ...]:
+    """Return every text of the package, strings that are joined by Python in one piece."""
+    return tuple(
+        node.value
+        for file in (ROOT / "src").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_a_message_of_the_page_of_failures_is_one_of_the_code(message: str) -> None:
+    pieces = [piece.strip(" .'") for piece in message.split("…")]
+    pieces = [piece for piece in pieces if len(piece) > 3]
+    assert pieces
+    for piece in pieces:
+        assert any(piece in sentence for sentence in sentences()), piece
+
+
+def test_there_are_messages_on_the_page_of_failures() -> None:
+    assert len(MESSAGES) >= 30
+
+
+PAPERS = ("adversarial-spheres", "bayes-optimal-view")
+VERDICTS = (DOCS / "verdicts.md").read_text(encoding="utf-8")
+ERRATA = (DOCS / "errata.md").read_text(encoding="utf-8")
+NUMBER = re.compile(r"(?<![\w.])\d+(?:[.,]\d+)*(?:e-?\d+)?(?![\w])")
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of all rows of tables that begin with the id of a claim."""
+    lines = re.findall(r"^\| [A-Z]\d?\S* \|.*\|$", text, flags=re.M)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_verdicts_on_the_page_of_a_paper_are_those_that_were_computed(name: str) -> None:
+    computed = {row[0]: [cell.partition(":")[0] for cell in row[3:]] for row in rows(VERDICTS)}
+    told = rows((DOCS / f"{name}.md").read_text(encoding="utf-8"))
+    assert len(told) >= 20
+    for claim, _, quick, paper in told:
+        assert [quick, paper] == computed[claim], claim
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_numbers_on_the_page_of_a_paper_are_of_the_verdicts_or_the_errata(name: str) -> None:
+    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    numbers = {number for number in NUMBER.findall(text) if re.search(r"[.,e]|\d{3}", number)}
+    known = set(NUMBER.findall(VERDICTS + ERRATA))
+    own = {"2018", "2021", "221", "1801.02774"}  # of the papers' addresses
+    assert numbers - known - own == set()
