@@ -129,6 +129,10 @@ def broken_module(model, x, y):
     return None
 
 
+def leaves(model, x, y):
+    raise SystemExit(3)
+
+
 @pytest.mark.parametrize(
     ("function", "n_false", "words"),
     [
@@ -137,6 +141,7 @@ def broken_module(model, x, y):
         (liar, 6, "asked again"),
         (not_finite, 0, "NaN"),
         (broken_module, 0, "NoneType"),
+        (leaves, 0, "raised SystemExit: 3"),
     ],
 )
 def test_broken_functions_are_caught_and_named(function, n_false, words) -> None:
@@ -212,6 +217,46 @@ def test_an_attack_class_that_lies_crashes_or_returns_rubbish_is_not_believed() 
     assert "no such thing" in next(iter(crash.reasons))
     assert np.isinf(liar.distance).all()
     assert liar.n_false == 4
+
+
+def test_an_attack_that_changes_the_classifier_finds_nothing_and_harms_nobody() -> None:
+    known = member("linear", 3)
+    honest = try_attack(NearestError(), known)
+
+    class Vandal(NearestError):
+        def __call__(self, classifier, x, y, **kwargs):
+            with torch.no_grad():
+                for tensor in (*classifier.parameters(), *classifier.buffers()):
+                    tensor.mul_(-1)
+            return super().__call__(classifier, x * 2, y, **kwargs)
+
+    trial = try_attack(Vandal(), known, batch_size=2)
+    assert trial.reasons == {"It changed the classifier that it attacks.": 3}
+    assert np.isinf(trial.distance).all()
+    assert try_attack(NearestError(), known).distance.tolist() == honest.distance.tolist()
+
+
+def test_what_an_attack_says_is_cut_short_so_that_the_board_can_be_read_again() -> None:
+    def talks(model, x, y):
+        raise RuntimeError("no " * 2000)
+
+    talking = audit_attack({"talks": talks}, members=["linear"], n_points=2)
+    again = Leaderboard.of(json.loads(talking.dumps()))
+    details = again.details(again.standings[0])
+    assert details.count("RuntimeError: no no") == 1
+
+
+def test_an_attack_that_takes_no_member_has_found_no_share_of_them() -> None:
+    class Picky(DDN):
+        def __call__(self, *args, **kwargs):
+            raise ValueError("only on Sundays")
+
+    refused = audit_attack({"picky": Picky()}, members=["linear"], n_points=2)
+    ((_, values),) = refused.ranked()
+    assert values["takes"] == 0
+    assert math.isnan(values["success"])
+    assert "100%" not in str(refused)
+    assert json.loads(refused.dumps())["attacks"][0]["summary"]["success"] is None
 
 
 def test_members_are_left_as_they_were() -> None:
@@ -344,7 +389,10 @@ def test_the_page_shows_the_board_that_lies_beside_it() -> None:
         (lambda r: r["attacks"][0]["members"]["linear"].update(distance=[1.0, "a", 1]), "3 dist"),
         (lambda r: r["attacks"][0]["members"]["linear"].update(distance=[0.5] * 3), "proven"),
         (lambda r: r["attacks"][0]["members"]["linear"].update(forward=-1), "forward"),
+        (lambda r: r["attacks"][0]["members"]["linear"].update(distance=[10**400] * 3), "3 dist"),
         (lambda r: r["attacks"][0].update(name="x" * 101), "name"),
+        (lambda r: r["attacks"][0].update(name="x\n 2 DDN  1/1"), "one line"),
+        (lambda r: r["attacks"].append(r["attacks"][0]), "twice"),
         (lambda r: r["attacks"][0]["members"].update(cnn=1), "says nothing"),
     ],
 )
@@ -361,6 +409,8 @@ def test_files_that_are_no_boards_are_refused(tmp_path) -> None:
         file.write_bytes(text.encode("latin-1"))
         with pytest.raises(ValueError, match="no JSON of a leaderboard"):
             Leaderboard.read(file)
+    with pytest.raises(ValueError, match=r"cannot read .*No such file"):
+        Leaderboard.read(tmp_path / "nothing.json")
     file.write_text("[]")
     with pytest.raises(ValueError, match="a leaderboard as a JSON object"):
         Leaderboard.read(file)

@@ -28,6 +28,17 @@ class Stopping(torch.nn.Module):
         return x[:, 0] + 0.3 * x[:, 1]
 
 stopping = Stopping()
+class Leaving(Stopping):
+    def forward(self, x):
+        print("so far", self.n)
+        self.n += 1
+        if self.n > 60:
+            raise SystemExit
+        return x[:, 0] + 0.3 * x[:, 1]
+
+leaving = Leaving()
+def makes():
+    raise KeyError("weights")
 def wrong_shape(x): return torch.zeros(len(x), 2, 2)
 def nan(x): return x[:, 0] * float("nan")
 def integers(x): return (x[:, 0] > 0).long()
@@ -52,6 +63,7 @@ ON = ["--problem", "spheres-d3", "--n-points", "6"]
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(FILE)
+    (tmp_path / "folder.html").mkdir()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -65,6 +77,7 @@ def folder(tmp_path, monkeypatch):
         ("array", "got ndarray"),
         ("broken", "stops with ZeroDivisionError at points of shape (1, 3) (first)"),
         ("four", "stops with RuntimeError at points of shape (1, 3)"),
+        ("makes", "mine.py:makes stops with KeyError: 'weights'"),
     ],
 )
 def test_bad_models_are_answered_in_a_sentence(folder, capsys, name, says):
@@ -80,7 +93,8 @@ def test_bad_models_are_answered_in_a_sentence(folder, capsys, name, says):
         (["--norm", "linf"], "known in L2 alone"),
         (["--classes", "a"], "numbers such as 0,6"),
         (["--budget", "-1"], "budget of seconds above 0"),
-        (["--html", "card.pdf"], "expected --html FILE.html"),
+        (["--html", "card.pdf"], "expected a file .html or .htm, got card.pdf"),
+        (["--html", "folder.html"], "folder.html is a folder"),
         (["--out", "mine.py"], "choose another --out"),
     ],
 )
@@ -112,6 +126,16 @@ def test_a_model_that_stops_half_way(folder, capsys):
     assert values["stopped"] == "KeyError: 'gone'"
     assert "stopped half-way: KeyError: 'gone'" in shown.err
     assert "this is what was measured before" in (folder / "c.html").read_text()
+
+
+def test_a_model_that_ends_the_process_and_prints_leaves_a_card_alone(folder, capsys):
+    assert main(["audit", "model", "mine.py:leaving", *ON, "--json"]) == 1
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["stopped"] == "SystemExit"
+    assert "so far" in shown.err
+    (folder / "ends.py").write_text("raise SystemExit(9)")
+    assert main(["audit", "model", "ends.py:network", *ON]) == 2
+    assert "ends.py stops with SystemExit: 9" in capsys.readouterr().err
 
 
 def test_comparisons_take_what_audits_take(folder, capsys):

@@ -31,6 +31,7 @@ def crash(model, x, y):
 def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(MINE)
+    Path("folder").mkdir()
     return tmp_path
 
 
@@ -99,6 +100,8 @@ def test_a_single_attack_is_told_member_by_member(here, capsys) -> None:
         (["none.py:attack"], "there is no file none.py"),
         (["DDN", "--members", "linaer"], "did you mean 'linear'"),
         (["DDN", "--json", "nowhere/board.json"], "there is no folder"),
+        (["DDN", "--json", "folder"], "folder is a folder"),
+        (["DDN", "--figure", "board.xyz"], "expected a file .png, got board.xyz"),
         (["DDN", "--page", "mine.py"], "<!-- leaderboard: begin -->"),
         (["--check", "mine.py"], "no JSON of a leaderboard"),
         (["--check", "nothing.json"], "nothing.json"),

@@ -250,7 +250,7 @@ class FunctionAttack(Attack):
             ):
                 # Clones, to which the function may write, and which autograd takes in any mode.
                 returned = self.function(model, given.clone(), target.y.clone())
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a function of somebody's may end the process
             status = AttackStatus.RAISED
             reason = " ".join(str(error).split())
             doubts = (f"{self._called} raised {type(error).__name__}: {reason}",)
@@ -390,7 +390,8 @@ def _count(target: Target, model: ModelUnderAttack) -> None:
 
 @contextlib.contextmanager
 def _seeded(seed: int, like: Tensor) -> Iterator[None]:
-    """Seed the global generators of torch, NumPy and Python, and put them back in the end."""
+    """Seed the global generators, and put them and the default dtype back in the end."""
+    dtype = torch.get_default_dtype()
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     devices = [like.device] if like.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -402,5 +403,6 @@ def _seeded(seed: int, like: Tensor) -> Iterator[None]:
         try:
             yield
         finally:
+            torch.set_default_dtype(dtype)
             np.random.set_state(numpy_state)  # noqa: NPY002
             random.setstate(python_state)

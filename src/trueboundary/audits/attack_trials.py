@@ -28,6 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 _BATCH = 10  # points at a time: what was found before a crash is kept
 _MISMATCH = "It returned a result of another form than was asked for."
+_CHANGED = "It changed the classifier that it attacks."
 _NO_ERROR = "The point that it reported is none that the classifier gets wrong within the domain."
 _REFUSALS = ("ValueError: ", "TypeError: ")
 _FORM = re.compile(r" (raised|returned) ")
@@ -214,16 +215,23 @@ def _batch(attack: Attack, counted: _Counted, known: Member, rows: Tensor) -> Tr
     """Attack some points, uncounted."""
     x, y, domain = known.x[rows], known.y[rows], known.domain.take(rows)
     nothing = np.full(len(rows), np.inf)
+    tensors = [*known.classifier.parameters(), *known.classifier.buffers()]
+    before = [tensor.detach().clone() for tensor in tensors]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is to be known stands in the result
             result = attack(counted, x.clone(), y.clone(), domain=domain)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Its own words, as long as they are: most are a refusal that says what it expects.
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
         return Trial(nothing, 0, 0, 0, 0, {reason: len(rows)}, raised=True)
     finally:
         counted.zero_grad()
+    if not all(map(torch.equal, tensors, before)):
+        with torch.no_grad():  # others are to be judged by the classifier as it was
+            for tensor, old in zip(tensors, before, strict=True):
+                tensor.copy_(old)
+        return Trial(nothing, 0, 0, 0, 0, {_CHANGED: len(rows)})
     if not isinstance(result, AttackResult) or result.x_adv.shape != x.shape:
         return Trial(nothing, 0, 0, 0, 0, {_MISMATCH: len(rows)}, raised=True)
     with torch.no_grad():
@@ -246,7 +254,8 @@ def _batch(attack: Attack, counted: _Counted, known: Member, rows: Tensor) -> Tr
     )
     n_false = sum(false) + sum(status in _FALSE for status in statuses)
     raised = all(status is AttackStatus.RAISED for status in statuses)
-    return Trial(distance, 0, 0, 0, n_false, dict(reasons), result.warnings, raised)
+    doubts = tuple(doubt[:_LONGEST] for doubt in result.warnings)
+    return Trial(distance, 0, 0, 0, n_false, dict(reasons), doubts, raised)
 
 
 def _within(domain: Domain, points: Tensor) -> Tensor:

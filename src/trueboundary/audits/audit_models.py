@@ -286,9 +286,9 @@ class _Audit:
             self._bracket(walk)
         except _OutOfTimeError:
             _LOG.info("the budget ended before all points were measured")
-        except Exception as error:  # whatever somebody's classifier raises
+        except (Exception, SystemExit) as error:  # whatever somebody's classifier raises
             _LOG.info("the classifier stopped half-way", exc_info=error)
-            stopped = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(". ")
+            stopped = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
         return self._made(walk, rates, stopped)
 
     def _drawn(self, n: int, purpose: str) -> list[Tensor]:
@@ -306,7 +306,7 @@ class _Audit:
             yield
         except (ValueError, TypeError):  # our sentences, or as good
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             why = " ".join(str(error).split()).rstrip(".")
             raise ValueError(
                 f"{self.subject.name} stops with {type(error).__name__} at points of shape "

@@ -555,7 +555,7 @@ class _Work:
             if strict:
                 raise
             return TrainedNetwork(name, seed, None, reason=str(error))
-        except Exception as error:  # of somebody's function, or of a training that blew up
+        except (Exception, SystemExit) as error:  # somebody's function, or the training
             text = " ".join(str(error).split())
             return TrainedNetwork(name, seed, None, reason=f"{type(error).__name__}: {text}")
         summary = result.summary

@@ -21,7 +21,7 @@ from trueboundary.audits.attack_trials import Trial
 from trueboundary.figures import COLOURS, add_legend, new_figure
 from trueboundary.plain_text import printable
 from trueboundary.presentable import Presentable
-from trueboundary.regular_files import read_regular
+from trueboundary.regular_files import read_regular, reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +43,7 @@ _LONGEST_NAME, _LONGEST_SENTENCE = 100, 1000
 #: points, and of distances in JSON.
 _ROUNDING = 1e-6
 _DIGITS = 9
+_FARTHEST = 1e300  # beyond it squares and ratios are no numbers
 #: What `_row` writes after the name.
 _COLUMNS = ("near", "p90", "excess", "queries", "found", "false")
 
@@ -187,7 +188,7 @@ class Leaderboard(Presentable):
             "takes": len(kept),
             "excess": _middle([score.median - 1 for score in kept]),
             "queries": _middle([standing.trials[name].queries for name in taken]),
-            "success": 1 - sum(score.n_failed for score in kept) / max(n_points, 1),
+            "success": 1 - sum(s.n_failed for s in kept) / n_points if n_points else math.nan,
             "false": sum(trial.n_false for trial in standing.trials.values()),
             "seconds": sum(trial.seconds for trial in standing.trials.values()),
         }
@@ -223,8 +224,9 @@ class Leaderboard(Presentable):
                 )
             )
             notes |= {f"{name}: {n} x {why}": None for why, n in trial.reasons.items()}
-            notes |= dict.fromkeys(f"{name}: {doubt}" for doubt in trial.doubts)
-        return "\n".join([*_aligned(rows), *notes])
+            doubts = [doubt for doubt in trial.doubts if doubt not in trial.reasons]
+            notes |= dict.fromkeys(f"{name}: {doubt}" for doubt in doubts)
+        return "\n".join([*_aligned(rows), *map(printable, notes)])
 
     def to_markdown(self) -> str:
         """Return the table of attacks, and of members with the best three, as Markdown."""
@@ -418,6 +420,8 @@ class Leaderboard(Presentable):
         path = Path(file)
         try:
             record = json.loads(read_regular(path, _MOST_BYTES).decode("utf-8"), parse_constant=_no)
+        except OSError as error:
+            raise ValueError(f"cannot read {path}: {reason(error)}") from error
         except (UnicodeDecodeError, RecursionError, ValueError) as error:
             raise ValueError(f"{path} is no JSON of a leaderboard: {error}") from error
         return cls.of(record)
@@ -489,7 +493,7 @@ def _row(name: str, values: Mapping[str, float]) -> tuple[str, ...]:
         f"{values['sure']:.0f}",
         _excess(values["excess"]),
         f"{values['queries']:,.0f}",
-        f"{values['success']:.0%}",
+        "" if math.isnan(values["success"]) else f"{values['success']:.0%}",
         f"{values['false']:.0f}",
     )
 
@@ -577,6 +581,9 @@ def _read(record: Any) -> Leaderboard:
         }
         library, version = (_text(part, what, _LONGEST_NAME) for what in ("library", "version"))
         standings.append(Standing(name, library, version, trials))
+    names = Counter(standing.name for standing in standings)
+    if twice := [name for name, n in names.items() if n > 1]:
+        raise ValueError(f"expected attacks that differ by name, got {twice[0]!r} twice.")
     versions = {
         str(k)[:_LONGEST_NAME]: str(v)[:_LONGEST_NAME]
         for k, v in _mapping(record.get("versions", {}), "the versions").items()
@@ -618,8 +625,8 @@ def _mapping(value: Any, what: str) -> dict[str, Any]:
 
 def _text(values: Mapping[str, Any], key: str, longest: int) -> str:
     value = values.get(key)
-    if not isinstance(value, str) or len(value) > longest:
-        raise ValueError(f"expected {key!r} to be a text of at most {longest} characters.")
+    if not (isinstance(value, str) and len(value) <= longest and value.isprintable()):
+        raise ValueError(f"expected {key!r} to be one line of at most {longest} characters.")
     return value
 
 
@@ -642,7 +649,8 @@ def _distances(values: Mapping[str, Any], key: str, what: str, n: int) -> Floats
     fit = isinstance(listed, list) and len(listed) == n
     numbers = [math.inf if v is None else v for v in listed] if fit and listed else []
     for value in numbers:
-        fit = fit and not isinstance(value, bool) and isinstance(value, int | float) and value >= 0
+        fit = fit and not isinstance(value, bool) and isinstance(value, int | float)
+        fit = fit and (0 <= value < _FARTHEST or value == math.inf)
     if not fit:
         raise ValueError(
             f"expected {key!r} of {what[:_LONGEST_NAME]} to be {n} distances, null where none."

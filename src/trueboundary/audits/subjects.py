@@ -283,6 +283,8 @@ def _imported(name: str, what: str) -> ModuleType:
         raise ValueError(
             f"there is no module {name!r} ({error}); is it installed, or its folder in PYTHONPATH?"
         ) from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{name} stops with {type(error).__name__}: {error}") from error
 
 
 def _module_of(file: Path) -> ModuleType:
@@ -297,7 +299,7 @@ def _module_of(file: Path) -> ModuleType:
     sys.path.insert(0, beside)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{file} stops with {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(beside)
@@ -318,7 +320,10 @@ def _called(found: Any, what: str) -> Classifier:
         if isinstance(found, type):
             raise ValueError(f"{what} needs arguments; give a function that makes one of it.")
         return found  # type: ignore[no-any-return]
-    made = found()
+    try:
+        made = found()
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{what} stops with {type(error).__name__}: {error}") from error
     if not callable(made) and not is_estimator(made):
         raise ValueError(f"{what} returned a {type(made).__name__}; expected a classifier.")
     return made  # type: ignore[no-any-return]

@@ -352,7 +352,11 @@ def _own(function: OwnMethod, name: str) -> TrainingMethod:
         start = time.process_time()
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(seed)  # of layers and loaders that it makes
-            made = function(problem, generator)
+            dtype = torch.get_default_dtype()
+            try:
+                made = function(problem, generator)
+            finally:
+                torch.set_default_dtype(dtype)
         seconds = time.process_time() - start
         return Fit(checked_classifier(made, problem, name), seconds, None)
 
@@ -405,7 +409,11 @@ def make_network(problem: Problem, network: Network | None, seed: int) -> Classi
     name = getattr(network, "__name__", type(network).__name__)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = network()
+        try:
+            made = network()
+        except (Exception, SystemExit) as error:
+            why = " ".join(str(error).split())
+            raise NotTrained(f"{name} stops with {type(error).__name__}: {why}.") from error
     if not isinstance(made, torch.nn.Module):
         raise NotTrained(f"{name} returned {_kind(made)}; expected a torch module to be trained.")
     model = made if isinstance(made, ClassifierModule) else as_classifier(made)
@@ -432,7 +440,7 @@ def checked_classifier(made: Any, problem: Problem, name: str) -> Classifier:
         )
     try:
         check_number_of_classes(made, problem)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise NotTrained(
             f"what {name} returned does not classify points of shape {problem.event_shape} into "

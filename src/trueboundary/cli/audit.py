@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 from trueboundary.cli import audit_attack, audit_training, completions
 from trueboundary.cli.errors import (
     LARGEST_SEED,
-    UserError,
+    check_file,
     check_folder,
     complain,
     stop,
@@ -108,11 +109,10 @@ def model(
             subject, known, n_points=n_points, budget=budget, seed=seed, norm=norm,
             private=private or None, store=out, quiet=quiet,
         )  # fmt: skip
+    _show(card, as_json)
     if html is not None:
         with _mistakes():
             card.save(html)
-    _show(card, as_json)
-    if html is not None:
         typer.echo(f"Card: {printable(str(html))}", err=as_json)
     _end(card)
 
@@ -181,10 +181,10 @@ def compare(
             _end(card)
     with _mistakes():
         found = compared(*cards)
-        if html is not None:
-            found.save(html)
     _show(found, as_json)
     if html is not None:
+        with _mistakes():
+            found.save(html)
         typer.echo(f"Comparison: {printable(str(html))}", err=as_json)
     for card in cards:
         _end(card)
@@ -207,22 +207,23 @@ def flag(
         typer.echo("\n".join(FLAGS))
         return
     with _mistakes():
-        typer.echo(page_of_flag(name).strip())
+        page = page_of_flag(name).strip()
+    typer.echo(page)
 
 
 def _check_places(out: Path | None, html: Path | None) -> None:
     """Refuse places that cannot be written to, before anything is measured."""
-    if html is not None and not html.absolute().parent.is_dir():
-        raise UserError(f"there is no folder {html.absolute().parent} to write {html.name} to")
-    if html is not None and html.suffix not in (".html", ".htm"):
-        raise UserError(f"expected --html FILE.html, got {html}")
+    if html is not None:
+        check_file(html, ".html", ".htm")
     if out is not None:
         check_folder(out)
 
 
 @contextmanager
 def _mistakes() -> Iterator[None]:
-    with user_errors((ValueError, TypeError, OSError, RuntimeError, ImportError)):
+    """Tell mistakes in a sentence, and keep what foreign code prints away from the answer."""
+    kinds = (ValueError, TypeError, OSError, RuntimeError, ImportError)
+    with redirect_stdout(sys.stderr), user_errors(kinds):
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from rich.console import Console
 from trueboundary.cli import completions
 from trueboundary.cli.errors import (
     LARGEST_SEED,
-    UserError,
+    check_file,
     check_folder,
     complain,
     user_errors,
@@ -24,6 +25,7 @@ from trueboundary.cli.output_streams import new_console, silent_console
 from trueboundary.cli.paths import path
 from trueboundary.plain_text import printable_lines
 from trueboundary.plurals import plural
+from trueboundary.regular_files import write_atomically
 
 if TYPE_CHECKING:
     from trueboundary.audits import FoundAttack, Leaderboard
@@ -104,9 +106,9 @@ def attack(
     from trueboundary.runs import DamagedRunError, Store
 
     out = Path("results/attacks") if out is None else out
-    for file in (as_json, figure, page):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise UserError(f"there is no folder {file.absolute().parent} to write {file.name} to")
+    for file, suffixes in ((as_json, ()), (figure, (".png",)), (page, ())):
+        if file is not None:
+            check_file(file, *suffixes)
     if page is not None:
         from trueboundary.report.markdown import MarkerError, check_markers
 
@@ -135,11 +137,15 @@ def attack(
             board = replace(Leaderboard.of(board.to_dict()), missing=board.missing)
     _show(board)
     if as_json is not None:
-        as_json.write_text(board.dumps(), encoding="utf-8")
+        with user_errors((OSError,)):
+            write_atomically(as_json, board.dumps().encode())
     if figure is not None:
         from trueboundary.figures import PNG_DPI
 
-        board.figure().savefig(figure, dpi=PNG_DPI, metadata={"Software": None})
+        drawn = io.BytesIO()
+        board.figure().savefig(drawn, dpi=PNG_DPI, metadata={"Software": None})
+        with user_errors((OSError,)):
+            write_atomically(figure, drawn.getvalue())
     if page is not None:
         from trueboundary.report.markdown import replace_table
 

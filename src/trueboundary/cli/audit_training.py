@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +11,7 @@ import typer
 from rich.console import Console
 
 from trueboundary.cli import completions
-from trueboundary.cli.errors import LARGEST_SEED, UserError, check_folder, user_errors
+from trueboundary.cli.errors import LARGEST_SEED, UserError, check_file, check_folder, user_errors
 from trueboundary.cli.json_output import Quiet
 from trueboundary.cli.options import ProblemName
 from trueboundary.cli.paths import path as path_option
@@ -80,11 +82,12 @@ def training(
     from trueboundary.cli.progress import show_steps
     from trueboundary.runs import strict_json
 
-    if html is not None and not html.absolute().parent.is_dir():
-        raise UserError(f"there is no folder {html.absolute().parent} to write {html.name} to")
+    if html is not None:
+        check_file(html, ".html", ".htm")
     if out is not None:
         check_folder(out)
-    with user_errors((ValueError, TypeError, OSError, RuntimeError)):
+    # What foreign code prints is kept away from the answer.
+    with redirect_stdout(sys.stderr), user_errors((ValueError, TypeError, OSError, RuntimeError)):
         known = load_problem(problem)
         made = None
         if network is not None:
@@ -116,10 +119,10 @@ def training(
                 out=out,
                 progress=progress,
             )
-        if html is not None:
-            found.save(html)
     typer.echo(strict_json.dumps(found.to_dict()) if as_json else printable_lines(str(found)))
     if html is not None:
+        with user_errors((OSError,)):
+            found.save(html)
         typer.echo(f"Table: {printable(str(html))}", err=as_json)
     if not any(row.n_seeds for row in found.rows()):
         raise typer.Exit(1)

@@ -23,6 +23,7 @@ __all__ = [
     "LARGEST_SEED",
     "UserError",
     "check_device",
+    "check_file",
     "check_folder",
     "check_scale",
     "complain",
@@ -80,6 +81,22 @@ def check_folder(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise UserError(f"cannot write to {folder}: {reason}; choose another --out") from error
+
+
+def check_file(file: Path, *suffixes: str) -> None:
+    """Refuse a file that cannot be written, or whose name does not end in one of some ways."""
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder} to write {file.name} to")
+    if file.is_dir():
+        raise UserError(f"{file} is a folder; expected the name of a file in it")
+    if suffixes and file.suffix.lower() not in suffixes:
+        raise UserError(f"expected a file {' or '.join(suffixes)}, got {file}")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write {file}: {error.strerror or error}") from error
 
 
 def check_device(device: str, *, here: bool = True) -> None:
