@@ -293,6 +293,33 @@ class TestOwnMethods:
         assert json.dumps(found.to_dict(), allow_nan=False)
         assert "out of luck" in found._repr_html_()
 
+    @pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+    def test_a_network_that_stops_half_way_is_one_that_failed(self, kind, tmp_path):
+        def stopping(problem, generator):
+            calls = []
+
+            def network(x):
+                calls.append(len(x))
+                if len(calls) > 25:
+                    raise kind("tired")
+                return x[:, 0]
+
+            return network
+
+        found = audit_training(PROBLEM, [stopping, "standard"], seeds=1, out=tmp_path, **SMALL)
+        rows = {row.method: row for row in found.rows()}
+        assert rows["standard"].n_seeds == 1
+        (why,) = rows["stopping"].reasons
+        assert f"the network that it made stopped with {kind.__name__}: tired" in why
+
+    def test_what_a_method_does_to_the_default_dtype_is_undone(self):
+        def doubling(problem, generator):
+            torch.set_default_dtype(torch.float64)
+            return lambda x: x[:, 0]
+
+        audit_training(PROBLEM, [doubling], seeds=1, **SMALL)
+        assert torch.get_default_dtype() is torch.float32
+
     def test_a_training_that_blows_up_is_one_that_failed(self):
         settings = TrainingSettings(n_steps=30, batch_size=20, learning_rate=1e30)
         options = {**SMALL, "settings": settings, "network": None}
@@ -490,6 +517,15 @@ class TestTheCommand:
         error = capsys.readouterr().err
         assert words in error
         assert "Traceback" not in error
+
+    def test_a_stop_says_what_is_kept(self, capsys, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "mine.py").write_text("def f(problem, generator): raise KeyboardInterrupt")
+        words = ["audit", "training", "mine.py:f", "--problem", "spheres-d2"]
+        assert main([*words, "--out", "kept"]) == 130
+        assert "stopped; what is finished is in kept" in capsys.readouterr().err
+        assert main(words) == 130
+        assert "stopped; nothing was kept" in capsys.readouterr().err
 
     def test_where_nothing_was_trained_it_fails(self, capsys, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

@@ -82,6 +82,16 @@ def test_an_attack_of_ones_own_is_judged_kept_and_shown(here, capsys) -> None:
     assert "other proven distances" in capsys.readouterr().err
 
 
+def test_a_stop_says_what_is_kept(here, capsys, monkeypatch) -> None:
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trueboundary.runs.execute", interrupted)
+    words = ["audit", "attack", "mine.py:itself", "--members", "linear", "--out", "runs"]
+    assert main(words) == 130
+    assert "stopped; what is finished is in runs" in capsys.readouterr().err
+
+
 def test_a_single_attack_is_told_member_by_member(here, capsys) -> None:
     words = ["audit", "attack", "mine.py:itself", "--members", "linear", "--points", "2"]
     assert main(words) == 0

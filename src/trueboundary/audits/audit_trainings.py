@@ -603,6 +603,8 @@ class _Work:
                 seed=self.audit_seed,
                 private=True,  # the pictures are for cards of one network
             )
+        if card.stopped:  # its points would be fewer than those of the others, or none
+            raise RuntimeError(f"the network that it made stopped with {card.stopped}")
         summary = {
             "card": card_to_plain(card),
             "seconds": round(fit.seconds, 3),

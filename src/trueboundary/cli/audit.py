@@ -16,7 +16,7 @@ from trueboundary.cli.errors import (
     check_file,
     check_folder,
     complain,
-    stop,
+    interrupts_told,
     user_errors,
 )
 from trueboundary.cli.json_output import Quiet
@@ -104,7 +104,7 @@ def model(
     with _mistakes():
         known = load_problem(problem)
         subject = read_subject(what, known, weights, outputs, classes)
-    with _interrupts(out):
+    with interrupts_told(out), _mistakes():
         card = _audited(
             subject, known, n_points=n_points, budget=budget, seed=seed, norm=norm,
             private=private or None, store=out, quiet=quiet,
@@ -168,7 +168,7 @@ def compare(
     for subject in subjects:
         if not quiet:
             typer.echo(f"auditing {printable(subject.name)} ...", err=True)
-        with _interrupts(out):
+        with interrupts_told(out), _mistakes():
             cards.append(
                 _audited(
                     subject, known, n_points=n_points, budget=budget, seed=seed, norm=norm,
@@ -225,19 +225,6 @@ def _mistakes() -> Iterator[None]:
     kinds = (ValueError, TypeError, OSError, RuntimeError, ImportError)
     with redirect_stdout(sys.stderr), user_errors(kinds):
         yield
-
-
-@contextmanager
-def _interrupts(out: Path | None) -> Iterator[None]:
-    """Say after Ctrl-C what is kept."""
-    try:
-        with _mistakes():
-            yield
-    except KeyboardInterrupt:
-        kept = "nothing was kept; with --out DIR what is finished is"
-        if out is not None:
-            kept = f"what is finished is in {out}, and the same command goes on from there"
-        stop(f"stopped; {kept}", 130)
 
 
 def _audited(subject: Subject, problem: Problem, *, quiet: bool, **options: Any) -> RobustnessCard:

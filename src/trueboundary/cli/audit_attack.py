@@ -18,6 +18,7 @@ from trueboundary.cli.errors import (
     check_file,
     check_folder,
     complain,
+    interrupts_told,
     user_errors,
 )
 from trueboundary.cli.json_output import Quiet
@@ -128,7 +129,8 @@ def attack(
         settings: dict[str, Any] = {"members": names, "n_points": points, "seed": seed}
         if not stored:
             check_folder(out)
-            failed = _run(found, out, workers, settings, quiet=quiet)
+            with interrupts_told(out):
+                failed = _run(found, out, workers, settings, quiet=quiet)
             for sentence in failed:
                 complain(sentence)
         with user_errors((ValueError, DamagedRunError)):

@@ -11,7 +11,14 @@ import typer
 from rich.console import Console
 
 from trueboundary.cli import completions
-from trueboundary.cli.errors import LARGEST_SEED, UserError, check_file, check_folder, user_errors
+from trueboundary.cli.errors import (
+    LARGEST_SEED,
+    UserError,
+    check_file,
+    check_folder,
+    interrupts_told,
+    user_errors,
+)
 from trueboundary.cli.json_output import Quiet
 from trueboundary.cli.options import ProblemName
 from trueboundary.cli.paths import path as path_option
@@ -87,7 +94,8 @@ def training(
     if out is not None:
         check_folder(out)
     # What foreign code prints is kept away from the answer.
-    with redirect_stdout(sys.stderr), user_errors((ValueError, TypeError, OSError, RuntimeError)):
+    kinds = (ValueError, TypeError, OSError, RuntimeError)
+    with interrupts_told(out), redirect_stdout(sys.stderr), user_errors(kinds):
         known = load_problem(problem)
         made = None
         if network is not None:

@@ -28,6 +28,7 @@ __all__ = [
     "check_scale",
     "complain",
     "describe_failures",
+    "interrupts_told",
     "nearest",
     "stop",
     "user_errors",
@@ -50,6 +51,18 @@ def user_errors(
         yield
     except kinds as error:
         raise UserError(str(error).rstrip(".")) from error
+
+
+@contextmanager
+def interrupts_told(out: Path | None) -> Iterator[None]:
+    """Say after Ctrl-C what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = "nothing was kept; with --out DIR what is finished is"
+        if out is not None:
+            kept = f"what is finished is in {out}, and the same command goes on from there"
+        stop(f"stopped; {kept}", 130)
 
 
 def check_scale(scale: str) -> None:
