@@ -20,7 +20,8 @@ import trueboundary as tb
 from trueboundary.audits import load_subject, skops_files
 from trueboundary.classifiers import BayesOptimal, LabelsAlone
 from trueboundary.cli import main
-from trueboundary.problems import planar_problem
+from trueboundary.densities import LowRankGaussian
+from trueboundary.problems import ImageProblem, planar_problem
 
 TWO, THREE = planar_problem("a"), planar_problem("three")
 
@@ -41,6 +42,22 @@ def test_exact_machines_have_exact_distances():
         assert card.flags == ()
         assert card.notes == ()
         assert np.allclose(card.joined("lower"), card.joined("upper"), rtol=1e-5)
+
+
+def test_classes_in_another_order_are_refused_before_all_of_them_are_mistaken():
+    problem = ImageProblem(
+        *(LowRankGaussian(torch.full((4,), m), torch.zeros(4, 0), 1e-3) for m in (0.2, 0.8)),
+        image_shape=(1, 2, 2),
+        class_names=("9", "10"),
+    )
+    x, y = problem.sample(100, generator=torch.Generator().manual_seed(0))
+    rows = x.flatten(1).double().numpy()
+    turned = LogisticRegression().fit(rows, np.array(problem.class_names)[y])
+    assert turned.classes_.tolist() == ["10", "9"]
+    with pytest.raises(ValueError, match="order 10, 9, and the problem has 9, 10; fit it to the"):
+        tb.audit(turned, problem, n_points=2)
+    card = tb.audit(LogisticRegression().fit(rows, y.numpy()), problem, n_points=6)
+    assert card.error_rate < 1e-6
 
 
 def test_trees_are_audited_by_their_labels_and_the_card_says_so():

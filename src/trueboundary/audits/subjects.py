@@ -141,10 +141,18 @@ def subject_of_estimator(estimator: Any, problem: Problem | None = None) -> Subj
     Raises
     ------
     ValueError
-        If it is no fitted classifier, or takes other points than the problem's.
+        If it is no fitted classifier, takes other points than the problem's, or has its classes in
+        another order.
     """
     by_labels = labels_of_sklearn(estimator)
     name = type(estimator).__name__
+    wanted = tuple(getattr(problem, "class_names", None) or ())
+    own = tuple(map(str, estimator.classes_))
+    if own != wanted and set(own) == set(wanted):  # else every class would be taken for another
+        raise ValueError(
+            f"the {name} has the classes in the order {', '.join(own)}, and the problem has "
+            f"{', '.join(wanted)}; fit it to the labels 0 to {len(own) - 1} in that order."
+        )
     if problem is None:
         rows = torch.randn(
             _N_CHECKED,
