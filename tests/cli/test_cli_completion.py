@@ -9,6 +9,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from trueboundary.audits import MEMBERS, METHODS, OURS
+from trueboundary.audits.flags import FLAGS
 from trueboundary.classifiers import adapters
 from trueboundary.cli import completions, main, options
 from trueboundary.cli.commands import PANELS, app
@@ -43,6 +44,7 @@ def test_a_shell_completes_ids_scales_and_members():
         "linear,relu-small",
         "linear,relu-wide",
     ]
+    assert complete("run", "spheres-narrow", "--seed", "1", "--set", "wi") == ["width="]
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
@@ -71,6 +73,7 @@ def test_names_that_are_completed_are_those_there_are():
     assert tuple(MEMBERS) == completions.MEMBERS
     assert tuple(OURS) == completions.ATTACKS
     assert tuple(METHODS) == completions.METHODS
+    assert completions.flags("") == sorted(flag.replace(" ", "-") for flag in FLAGS)
     assert completions.papers("b") == ["bayes", "beyond"]
     assert completions.members("linear,line") == [
         f"linear,{name}" for name in MEMBERS if name.startswith("linear-")

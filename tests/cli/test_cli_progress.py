@@ -104,7 +104,7 @@ def test_the_live_display_fits_eighty_columns():
     shown = console.export_text().splitlines()
     assert max(map(len, shown)) <= 80
     text = "\n".join(shown)
-    assert "3 of 373 runs | 10 s | about 12 min 34 s left" in text
+    assert "3 of 373 runs | 10 s so far | about 12 min 34 s left" in text
     assert "Section 3: counting the errors" in text
     assert f"Section {SHOWN_RUNS}: counting" not in text
     assert "and 3 more" in text

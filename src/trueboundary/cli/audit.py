@@ -197,7 +197,12 @@ def compare(
 )
 def flag(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Of a red flag; all are listed without.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]",
+            help="Of a red flag; all are listed without.",
+            autocompletion=completions.flags,
+        ),
     ] = None,
 ) -> None:
     """Say what a red flag means, how it is seen and what to do."""

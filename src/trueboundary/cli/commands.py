@@ -189,7 +189,8 @@ def run(
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Use another value than the scale's for "
-                     "a setting; several values are separated by commas. May be repeated."),
+                     "a setting; several values are separated by commas. May be repeated.",
+                     autocompletion=completions.settings),
     ] = None,
     celeba: CelebA = None,
     cifar10: Cifar10 = None,

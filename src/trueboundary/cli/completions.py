@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import typer
+
 # Copies, since whoever waits for a completion waits for no torch; the tests hold them to the rest.
 MEMBERS = (
     "linear", "linear-box", "linear-sphere", "linear-ten", "ellipsoid-bulk",
@@ -54,6 +56,23 @@ def methods(incomplete: str) -> list[str]:
 def devices(incomplete: str) -> list[str]:
     """Return the devices that may be there."""
     return _beginning(incomplete, ("cpu", "cuda", "cuda:0"))
+
+
+def settings(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the settings of the experiments that are typed already, to be given values."""
+    from trueboundary.experiments import experiments
+    from trueboundary.experiments.base import read_settings
+
+    # While a line is being typed, its words are not sorted into arguments yet.
+    ids = [id for id in ctx.args if id in experiments()]
+    names = dict.fromkeys(f"{each.name}=" for id in ids for each in read_settings(id))
+    return _beginning(incomplete, names)
+
+
+def flags(incomplete: str) -> list[str]:
+    """Return the red flags, each of which has a page."""
+    pages = (Path(__file__).parents[1] / "audits" / "flag_pages").glob("*.md")
+    return _beginning(incomplete, sorted(page.stem for page in pages))
 
 
 def zoo_names(incomplete: str) -> list[str]:

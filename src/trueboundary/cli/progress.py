@@ -139,7 +139,7 @@ def _describe(state: Progress) -> str:
     left = _left(state.seconds_left)
     if not state.running and state.n_done < state.n_total:
         left = "waiting for a worker"
-    so_far = f"{duration(state.elapsed)} | " if state.elapsed >= 1.0 else ""
+    so_far = f"{duration(state.elapsed)} so far | " if state.elapsed >= 1.0 else ""
     return f"{state.n_done:,} of {plural(state.n_total, 'run')} | {so_far}{left}"
 
 
