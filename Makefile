@@ -74,7 +74,7 @@ test-package: $(VENV)/.installed
 	done
 
 # Torches of the package index, with their CUDA libraries: some 6 GB of disk for each.
-TORCHES ?= 2.10.0 2.15.0
+TORCHES ?= 2.10.0 2.14.1
 test-versions:
 	@set -e; for version in $(TORCHES); do \
 	  $(MAKE) --no-print-directory VENV=.venv-torch-$$version TORCH=$$version versions; done

@@ -18,11 +18,12 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.viewcode",
-    "costs",  # ours, as are the next two
+    "costs",  # ours, as are the next three
     "gallery",
     "mathml",
+    "object_pages",
 ]
-exclude_patterns = ["_build", "_made/thumbnails.md", "_made/costs.md"]
+exclude_patterns = ["_build", "_made/thumbnails.md", "_made/costs.md", "_templates"]
 html_math_renderer = "mathml"  # drawn by the browser itself: pages open offline
 default_role = "py:obj"
 
@@ -30,7 +31,11 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "smartquotes"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the docstrings state types and shapes
+autodoc_typehints = "signature"  # the docstrings state shapes and units
+python_maximum_signature_line_length = 88
+autosummary_generate = True
+autosummary_imported_members = True
+templates_path = ["_templates"]
 # scikit-learn writes these into every estimator, with references into its own documentation.
 autodoc_default_options = {
     "exclude-members": "set_fit_request, set_partial_fit_request, set_score_request"

@@ -1,11 +1,14 @@
 """What pages of the guide say of the code is true of it."""
 
 import ast
+import importlib
 import re
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from trueboundary import __version__
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -66,3 +69,42 @@ def test_numbers_on_the_page_of_a_paper_are_of_the_verdicts_or_the_errata(name: 
     known = set(NUMBER.findall(VERDICTS + ERRATA))
     own = {"2018", "2021", "221", "1801.02774"}  # of the papers' addresses
     assert numbers - known - own == set()
+
+
+REFERENCE = sorted(
+    (page, module, names.split())
+    for page in (DOCS / "api").glob("*.md")
+    for module, names in re.findall(
+        r"^\.\. automodule:: (\S+)\n\n\.\. autosummary::\n(?:   :.*\n)+\n((?:   \w+\n)+)",
+        page.read_text(encoding="utf-8"),
+        flags=re.M,
+    )
+)
+
+
+@pytest.mark.parametrize(("page", "module", "names"), REFERENCE, ids=lambda part: str(part)[-30:])
+def test_the_reference_lists_what_a_room_hands_out(
+    page: Path, module: str, names: list[str]
+) -> None:
+    assert names == sorted(importlib.import_module(module).__all__)
+
+
+def test_every_room_is_in_the_reference() -> None:
+    pages = {page.stem for page in (DOCS / "api").glob("*.md")} - {"index", "report", "theory"}
+    assert {f"trueboundary.{name}" for name in pages} <= {module for _, module, _ in REFERENCE}
+    listed = (DOCS / "api" / "index.md").read_text(encoding="utf-8").split()
+    assert pages <= set(listed)
+
+
+def test_what_is_cited_is_the_version_that_is_here() -> None:
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    page = (DOCS / "citing.md").read_text(encoding="utf-8")
+    (released,) = re.findall(
+        rf"^## \[{re.escape(__version__)}\] - (\S+)$",
+        (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
+        flags=re.M,
+    )
+    assert f"\nversion: {__version__}\n" in cited
+    assert f"\ndate-released: {released}\n" in cited
+    assert f"version = {{{__version__}}}" in page
+    assert f"year = {{{released[:4]}}}" in page

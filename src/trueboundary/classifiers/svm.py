@@ -49,7 +49,7 @@ class _OfAnyShape(ClassifierModule):
 
 @register
 class LinearSVM(_OfAnyShape, BinaryClassifier):
-    """A linear classifier, ``f(x) = w . x + b``.
+    """A linear classifier, ``f(x) = w @ x + b``.
 
     Parameters
     ----------
