@@ -1,6 +1,7 @@
 """Networks and problems by what a user types."""
 
 import json
+import os
 import sys
 
 import pytest
@@ -102,6 +103,16 @@ def test_what_is_no_classifier_is_said_in_a_sentence(folder, what, says):
     with pytest.raises(ValueError, match="(?s)" + says.replace(".", r"\.")) as raised:
         load_subject(what)
     assert "\n" not in str(raised.value)
+
+
+def test_pipes_and_damaged_programs_are_refused_in_a_sentence(folder, caplog):
+    os.mkfifo("pipe.safetensors")
+    with pytest.raises(ValueError, match=r"does not hold the weights .* a pipe"):
+        load_subject("mine.py:make", weights=folder / "pipe.safetensors")
+    (folder / "damaged.pt2").write_bytes(b"no program")
+    with pytest.raises(ValueError, match=r"damaged\.pt2 holds no .* program \(it is no archive"):
+        load_subject("damaged.pt2")
+    assert not caplog.records
 
 
 def test_problems_by_name(tmp_path):

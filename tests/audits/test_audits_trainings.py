@@ -125,6 +125,11 @@ class TestTheTable:
             assert row.farther == pytest.approx(np.mean(pairs))
         assert math.isnan(table.rows()[0].farther)
 
+    def test_an_interval_of_few_points_is_open_at_both_ends(self):
+        found = audit_training(PROBLEM, [straight, tilted], seeds=1, **SMALL | {"n_points": 2})
+        assert found.rows()[0].share_over_points == (-math.inf, math.inf)
+        assert "0-more" in str(found)
+
     def test_costs_are_told(self, table):
         gradients = {row.method: row.gradients for row in table.rows()}
         assert gradients["standard"] == gradients["weight-decay"] == 1

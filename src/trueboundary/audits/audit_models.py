@@ -542,7 +542,7 @@ def judge_classes(classes: Sequence[ClassAudit]) -> Verdict:
 
 
 def _of(share: tuple[float, float, float]) -> str:
-    value, low, high = (f"{part:.0%}" if math.isfinite(part) else "more" for part in share)
+    value, low, high = (f"{part:.0%}" if math.isfinite(part) else "inf" for part in share)
     return f"{value} [{low}, {high}]" if share[1] > -math.inf else value  # of few points
 
 

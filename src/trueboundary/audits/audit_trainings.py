@@ -699,4 +699,4 @@ def _interval(interval: Interval) -> str:
     low, high = interval
     if math.isnan(low):
         return "-"
-    return f"{_percent(max(low, 0.0))[:-1]}-{_percent(high)}" if math.isfinite(low) else "more"
+    return "more" if low == math.inf else f"{_percent(max(low, 0.0))[:-1]}-{_percent(high)}"

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -355,10 +356,12 @@ def _with_weights(module: Any, file: Path, what: str) -> Classifier:
     if not isinstance(module, nn.Module):
         raise ValueError(f"{what} is no torch module, so that it has no weights to load.")
     try:
+        with open_regular(file):  # of a pipe nothing ever comes
+            pass
         module.load_state_dict(load_file(file))
     except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{file} does not hold the weights of {what}: {reason}") from error
+        why = " ".join(reason(error).split())
+        raise ValueError(f"{file} does not hold the weights of {what}: {why}") from error
     return module
 
 
@@ -369,6 +372,8 @@ def _stored(file: Path) -> Classifier:
         raise ValueError(f"there is no file {file}.")
     try:
         if file.suffix.lower() == _EXPORTED:
+            if not zipfile.is_zipfile(file):  # of which torch logs a traceback
+                raise ValueError("it is no archive")
             return torch.export.load(file).module()
         return torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-any-return, no-untyped-call]
     except Exception as error:
