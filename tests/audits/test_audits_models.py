@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -272,6 +273,37 @@ def test_two_classifiers_are_compared_point_by_point(blobs):
     assert max(map(len, str(found).splitlines())) <= 80
     with pytest.raises(ValueError, match="the same problem and seed"):
         compare(straight, other)
+
+
+def test_differences_that_are_infinite_both_ways_have_no_median_and_none_are_refused(recwarn):
+    problem = planar_problem("a")
+    card = audit(lambda x: x[:, 0], problem, name="plane", n_points=4, n_error_points=50)
+    far, near = np.full(4, np.inf), np.ones(4)
+    ways = (far, near), (near, far)
+    one, two = (
+        replace(
+            card,
+            classes=tuple(
+                replace(part, upper=upper) for part, upper in zip(card.classes, way, strict=True)
+            ),
+        )
+        for way in ways
+    )
+    found = compare(one, two)
+    assert math.isnan(found.median_difference)
+    assert found.to_dict()["median_difference"] is None
+    assert "do not differ" in found.verdict
+    assert not recwarn.list
+    part = card.classes[0]
+    names = ("lower", "upper", "best_lower", "best_upper", "room", "other", "reasons")
+    empty = {name: getattr(part, name)[:0] for name in names}
+    nothing = replace(
+        card,
+        classes=tuple(replace(part, **empty) for part in card.classes),
+        stopped="KeyError: 'gone'",
+    )
+    with pytest.raises(ValueError, match=r"of plane was measured, since it stopped with KeyError"):
+        compare(card, nothing)
 
 
 def test_points_without_an_error_count_as_infinite(blobs):

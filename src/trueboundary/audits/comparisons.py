@@ -13,7 +13,13 @@ import numpy as np
 from trueboundary import __version__
 from trueboundary.audits.robustness_card import SCHEMA, RobustnessCard, save_page
 from trueboundary.presentable import Presentable, storable
-from trueboundary.theory.intervals import Interval, clopper_pearson, median_interval, t_interval
+from trueboundary.theory.intervals import (
+    Interval,
+    censored_median,
+    clopper_pearson,
+    median_interval,
+    t_interval,
+)
 
 __all__ = ["Comparison", "compare"]
 
@@ -35,7 +41,8 @@ class Comparison(Presentable):
     n_both : int
         Points where both have one.
     median_difference : float
-        Median difference over all points; infinite where one classifier alone has no error found.
+        Median difference over all points; infinite where one classifier alone has no error found,
+        NaN between differences that are infinite both ways.
     median_interval : Interval
         Its 95 % interval.
     farther : float
@@ -146,7 +153,7 @@ def compare(first: RobustnessCard, second: RobustnessCard) -> Comparison:
     Raises
     ------
     ValueError
-        If the cards are of other points.
+        If the cards are of other points, or one of none.
 
     Examples
     --------
@@ -170,6 +177,10 @@ def compare(first: RobustnessCard, second: RobustnessCard) -> Comparison:
         for a, b in zip(first.classes, second.classes, strict=True)
     ]
     one, two = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    if not len(one):
+        nothing = first if not any(part.n for part in first.classes) else second
+        why = f"it stopped with {nothing.stopped}" if nothing.stopped else "its budget ended"
+        raise ValueError(f"no distance of {nothing.subject} was measured, since {why}.")
     alike = (one == two) | (np.isinf(one) & np.isinf(two))
     difference = np.where(alike, 0.0, np.where(alike, 0.0, two) - np.where(alike, 0.0, one))
     both = np.isfinite(one) & np.isfinite(two)
@@ -182,7 +193,7 @@ def compare(first: RobustnessCard, second: RobustnessCard) -> Comparison:
         mean_difference=float(difference[both].mean()) if n_both else math.nan,
         mean_interval=t_interval(difference[both]) if n_both > 1 else unknown,
         n_both=n_both,
-        median_difference=float(np.median(difference)),
+        median_difference=censored_median(difference),
         median_interval=median_interval(difference),
         farther=n_farther / n_differ if n_differ else math.nan,
         farther_interval=clopper_pearson(n_farther, n_differ) if n_differ else unknown,
