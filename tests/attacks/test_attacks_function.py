@@ -186,6 +186,19 @@ def test_nothing_of_the_world_or_the_classifier_changes() -> None:
     assert drawn[4] != drawn[0]
 
 
+def test_the_default_dtype_is_put_back_and_the_end_of_the_process_is_a_failure() -> None:
+    def rude(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        torch.set_default_dtype(torch.float64)
+        raise SystemExit(1)
+
+    x, y = samples()
+    right = torch.ones_like(y)
+    result = FunctionAttack(rude)(lambda points: points.flatten(1).sum(1), x, right)
+    assert torch.get_default_dtype() is torch.float32
+    assert not result.success.any()
+    assert "rude raised SystemExit: 1" in result.warnings[0]
+
+
 def test_every_row_is_counted_and_none_twice() -> None:
     def queries(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():

@@ -219,19 +219,19 @@ def test_an_attack_class_that_lies_crashes_or_returns_rubbish_is_not_believed() 
     assert liar.n_false == 4
 
 
-def test_an_attack_that_changes_the_classifier_finds_nothing_and_harms_nobody() -> None:
+def test_an_attack_that_changes_the_classifier_is_judged_by_it_as_it_was() -> None:
     known = member("linear", 3)
     honest = try_attack(NearestError(), known)
 
     class Vandal(NearestError):
         def __call__(self, classifier, x, y, **kwargs):
+            classifier.float()
             with torch.no_grad():
                 for tensor in (*classifier.parameters(), *classifier.buffers()):
-                    tensor.mul_(-1)
-            return super().__call__(classifier, x * 2, y, **kwargs)
+                    tensor.zero_()
+            return super().__call__(classifier, x, y, **kwargs)
 
     trial = try_attack(Vandal(), known, batch_size=2)
-    assert trial.reasons == {"It changed the classifier that it attacks.": 3}
     assert np.isinf(trial.distance).all()
     assert try_attack(NearestError(), known).distance.tolist() == honest.distance.tolist()
 
