@@ -27,7 +27,7 @@ exclude_patterns = ["_build", "_made/thumbnails.md", "_made/costs.md", "_templat
 html_math_renderer = "mathml"  # drawn by the browser itself: pages open offline
 default_role = "py:obj"
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "smartquotes"]
+myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath", "smartquotes"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"

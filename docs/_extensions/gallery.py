@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 EVIDENCE = ROOT / "evidence"
-THUMBNAIL = (300, 220)  # pixels, of which the page shows half
+#: Width and height of all small pictures, so that they stand in rows; shown at half their size.
+THUMBNAIL = (440, 330)
 NONE_HERE = "The folder `evidence` is not here, so that there is nothing to draw from.\n"
 
 
@@ -54,7 +55,8 @@ def draw_gallery(folder: Path) -> None:
             page += f"\n## {section.experiment.title}\n"
             page += f"\n`trueboundary run {section.experiment.id}`\n"
             for name, heading, caption in drawn(section, folder):
-                text += f"[![{heading}](_made/small/{name}.png)](#figure-{name})\n"
+                small = f"![{heading}](_made/small/{name}.png){{width={THUMBNAIL[0] // 2}px}}"
+                text += f"[{small}](#figure-{name})\n"
                 page += (
                     f"\n(figure-{name})=\n### {heading}\n\n![{heading}]({name}.png)\n\n{caption}\n"
                 )
@@ -74,8 +76,7 @@ def drawn(section: Section, folder: Path) -> list[tuple[str, str, str]]:
     for panel in section.analysis.panels:
         (folder / f"{panel.name}.png").write_bytes(draw_picture(panel).png)
         with Image.open(folder / f"{panel.name}.png") as picture:
-            small = picture.convert("RGB")
-            small.thumbnail(THUMBNAIL)
+            small = ImageOps.pad(picture.convert("RGB"), THUMBNAIL, color="white")
             small.quantize(64).save(folder / "small" / f"{panel.name}.png", optimize=True)
         found.append((panel.name, panel.title, panel.caption))
     return found
