@@ -3,6 +3,7 @@
 import pathlib
 import re
 import shlex
+import time
 
 import numpy as np
 import pytest
@@ -77,6 +78,18 @@ def test_every_python_example_runs_by_itself(
         block = block.replace(large, small)
     with torch.random.fork_rng():  # a reader's own network draws from the global generator
         exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", TEXT, flags=re.S))
+def test_every_example_of_the_readme_ends_within_a_minute(
+    block: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At full size, by processor time, which other work on the machine does not lengthen."""
+    monkeypatch.chdir(tmp_path)
+    start = time.process_time()
+    exec(compile(block, "README.md", "exec"), {})
+    assert time.process_time() - start < 60
 
 
 def test_shortened_examples_are_still_in_the_readme() -> None:
