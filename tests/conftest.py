@@ -30,6 +30,12 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(autouse=True)
+def _no_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away the terminal's width, which xdist gives its workers: what a pipe gets is tested."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
+@pytest.fixture(autouse=True)
 def _no_global_state() -> Iterator[None]:
     """Fail a test whose code under test changes torch's global state."""
     dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
