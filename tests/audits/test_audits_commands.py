@@ -193,5 +193,5 @@ def test_a_stopped_command_goes_on(folder, how):
     finished = {file: file.read_bytes() for file in runs.rglob("*") if file.is_file()}
     assert main(arguments) == 0
     assert all(file.read_bytes() == content for file, content in finished.items())
-    assert len(list(runs.iterdir())) == 1 + 2 * 4  # rates, and groups of 1, 3, 16 and 20
+    assert len(list(runs.iterdir())) == 1 + 2 * 6  # rates, and groups of 1, 3, 4, 8, 4 and 20
     assert not list((folder / "kept" / "unfinished").glob("*-*")) or how == signal.SIGKILL

@@ -59,16 +59,18 @@ class AuditedRates(RunConfig):
 
 
 def groups(n_points: int, size: int, first: Sequence[int] = FIRST) -> Iterator[slice]:
-    """Yield rows of points: few at `first`, then up to `size` at a time.
+    """Yield rows of points: few at `first`, then as many as there were, up to `size` at a time.
+
+    Groups grow slowly, for what of a budget has no room for the next one goes unspent.
 
     Examples
     --------
     >>> [(rows.start, rows.stop) for rows in groups(50, 20)]
-    [(0, 1), (1, 4), (4, 20), (20, 40), (40, 50)]
+    [(0, 1), (1, 4), (4, 8), (8, 16), (16, 20), (20, 40), (40, 50)]
     """
     start = 0
     while start < n_points:
-        early = [stop for stop in first if start < stop < size]
+        early = [stop for stop in (*first, 2 * start) if start < stop < size]
         stop = early[0] if early else start + size - start % size
         yield slice(start, min(n_points, stop))
         start = stop

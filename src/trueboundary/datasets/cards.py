@@ -186,7 +186,8 @@ def few_images(name: str, images_per_component: float, n_factors: int) -> str | 
         f"Each component of class {name} has {images_per_component:.4g} images on average, and "
         f"with {n_factors} factors it takes about {few:,} to tell what images have in common from "
         "what these happen to be. A problem that is fitted so repeats its images, and its figures "
-        "say little of others; take more images, or fewer components or factors."
+        "say little of others; take more images, or fewer components (--components) "
+        "or factors (--factors)."
     )
 
 
