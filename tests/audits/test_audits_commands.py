@@ -194,4 +194,6 @@ def test_a_stopped_command_goes_on(folder, how):
     assert main(arguments) == 0
     assert all(file.read_bytes() == content for file, content in finished.items())
     assert len(list(runs.iterdir())) == 1 + 2 * 6  # rates, and groups of 1, 3, 4, 8, 4 and 20
-    assert not list((folder / "kept" / "unfinished").glob("*-*")) or how == signal.SIGKILL
+    # Ctrl-C in the middle of a write can leave what `Store.clean` removes later, and no checkpoint.
+    left = [path.name for path in (folder / "kept" / "unfinished").glob("*-*")]
+    assert all(".staging-" in name for name in left) or how == signal.SIGKILL

@@ -312,8 +312,8 @@ class Store:
     @contextmanager
     def _staging(self, name: str) -> Iterator[Path]:
         folder = self.root / "unfinished" / f"{name}.staging-{uuid.uuid4().hex[:8]}"
-        folder.mkdir(parents=True)
         try:
+            folder.mkdir(parents=True)
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
