@@ -83,16 +83,31 @@ def test_verdicts_follow_their_rules(share, room, kind):
     assert judge_classes([part]).kind == kind
 
 
-def test_few_points_of_many_shares_are_undecided():
-    n = 6
-    share = np.linspace(0.3, 1.2, n)
+def _of_shares(share):
+    n = len(share)
     rate = ErrorRate(0, 0.0, 0.0, 0.0, -math.inf, "exact", "")
     ones = np.ones(n)
-    part = ClassAudit(0, "0", rate, 0 * ones, share, ones, ones, ones,
+    return ClassAudit(0, "0", rate, 0 * ones, share, ones, ones, ones,
                       np.ones(n, dtype=np.int64), ("",) * n)  # fmt: skip
-    verdict = judge_classes([part])
+
+
+@pytest.mark.parametrize(("above", "told"), [(0.6, 96), (0.45, 380)])
+def test_an_undecided_verdict_says_how_many_points_decide(above, told):
+    def judged(n):
+        return judge_classes([_of_shares(np.where(np.arange(n) < round(above * n), 1.0, 0.5))])
+
+    few = judged(20)
+    assert few.kind == "undecided"
+    assert f"if {above:.0%} of the points remain above, about {told} points of each" in few.text
+    # A binomial number is whole, so that a few points more or less may be needed.
+    assert judged(round(0.9 * told)).kind == "undecided"
+    assert judged(round(1.1 * told)).kind != "undecided"
+
+
+def test_where_half_of_the_points_lie_above_no_number_of_points_is_named():
+    verdict = judge_classes([_of_shares(np.linspace(0.3, 1.2, 40))])
     assert verdict.kind == "undecided"
-    assert "more points" in verdict.text
+    assert "points will hardly decide" in verdict.text
 
 
 def test_shares_of_infinite_distances():
@@ -269,10 +284,24 @@ def test_two_classifiers_are_compared_point_by_point(blobs):
     )
     assert math.isclose(found.mean_difference, wanted.mean(), rel_tol=1e-9)
     assert found.mean_interval.low < wanted.mean() < found.mean_interval.high
-    assert "do not differ" in compare(straight, again).verdict
+    same = compare(straight, again)
+    assert "do not differ" in same.verdict
+    assert "  farther from no point\n" in str(same)
     assert max(map(len, str(found).splitlines())) <= 80
     with pytest.raises(ValueError, match="the same problem and seed"):
         compare(straight, other)
+
+
+def test_what_is_said_of_a_comparison_has_the_sign_of_its_verdict_whichever_comes_first(blobs):
+    cards = [
+        audit(along(normal), blobs, name=name, n_points=20, n_error_points=100)
+        for normal, name in (({0: 1.0}, "straight"), ({0: 1.0, 1: 3.0}, "tilted"))
+    ]
+    one, other = (str(compare(*order)).splitlines() for order in (cards, cards[::-1]))
+    assert one[:-1] == other[:-1]
+    assert one[1] == "distances of straight minus those of tilted:"
+    assert one[2].startswith("  median 2.")
+    assert one[4] == "  farther from 100% [91%, 100%] of the points that differ"
 
 
 def test_differences_that_are_infinite_both_ways_have_no_median_and_none_are_refused(recwarn):

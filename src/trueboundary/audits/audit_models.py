@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -42,6 +43,7 @@ from trueboundary.audits.robustness_card import (
     Verdict,
     VerdictKind,
     rate_words,
+    ratios,
     shares,
 )
 from trueboundary.audits.subjects import (
@@ -92,6 +94,7 @@ _N_PICTURES = 8
 _RATE_SHARE = 0.25  # of the budget goes to error rates
 _FEWEST = 500  # points of each class that count towards them however slow a classifier is
 _TIMED = 64
+_FEWEST_POINTS, _MOST_POINTS = 6, 10_000  # of each class that a verdict may ask for
 _SHOWN = 0.2  # of the progress is over when the first points are attacked
 
 Progress = Callable[[str, float], None]
@@ -518,7 +521,7 @@ def judge_classes(classes: Sequence[ClassAudit]) -> Verdict:
         kind: VerdictKind = "undecided"
         text = (
             f"undecided. Its errors are at {how_near}, and {CLOSE_TO_OPTIMAL:.0%} lie within that "
-            "interval; measure more points."
+            f"interval; {_what_decides(ratios(upper, best_lower), classes)}."
         )
     elif brittle_data:
         kind = "data and learning" if brittle else "data"
@@ -539,6 +542,26 @@ def judge_classes(classes: Sequence[ClassAudit]) -> Verdict:
             "same points."
         )
     return Verdict(kind, text, share, of_room)
+
+
+def _what_decides(share: npt.NDArray[np.float64], classes: Sequence[ClassAudit]) -> str:
+    """Say how many points would decide, if as many of them as now lie above the threshold.
+
+    The interval of a median lies on one side of it when the number above differs from a half by
+    more than 1.96 of its standard deviations.
+    """
+    above = np.mean(share >= CLOSE_TO_OPTIMAL, dtype=np.float64) if len(share) else np.float64(0.5)
+    n_all, n_classes = sum(part.n for part in classes), len(classes)
+    with np.errstate(divide="ignore"):
+        needed = (0.98 / abs(above - 0.5)) ** 2 * n_all / max(len(share), 1) / n_classes
+    if not needed <= _MOST_POINTS:
+        return "the median is so close to that that points will hardly decide"
+    least = max(needed, n_all / n_classes + 1, _FEWEST_POINTS)
+    digits = 1 - math.floor(math.log10(least))  # two of them count
+    return (
+        f"if {above:.0%} of the points remain above, about {math.ceil(round(least, digits)):,} "
+        "points of each class will decide"
+    )
 
 
 def _of(share: tuple[float, float, float]) -> str:

@@ -125,20 +125,36 @@ class Comparison(Presentable):
         return comparison_fragment(self)
 
     def __str__(self) -> str:
-        """Say the comparison in a few lines of at most 80 columns."""
-        first, second = self.error_rates
-        median = (self.median_difference, *self.median_interval)
+        """Say the comparison in a few lines of at most 80 columns.
+
+        Differences are told of the more robust one, so that they have the sign of the sentence.
+        """
+        ahead, behind, sign = *self.subjects[::-1], 1
+        if self.median_interval.high < 0:
+            ahead, behind, sign = *self.subjects, -1
+        rates = (
+            f"{rate:.2g} of {name}"
+            for name, rate in zip(self.subjects, self.error_rates, strict=True)
+        )
         lines = [
             f"{self.verdict}, from {self.n} points.",
-            "median difference of distances {:.3g} [{:.3g}, {:.3g}]".format(*median),
-            f"farther from {self.farther:.0%} "
-            f"[{self.farther_interval.low:.0%}, {self.farther_interval.high:.0%}] of the points",
-            f"error rates {first:.2g} and {second:.2g}",
+            f"distances of {ahead} minus those of {behind}:",
+            f"  median {_signed(self.median_difference, self.median_interval, sign)}",
+            f"  farther from {self._farther(sign)}",
+            f"error rates {' and '.join(rates)}",
         ]
         if self.n_both > 1:
-            mean = (self.mean_difference, *self.mean_interval)
-            lines.insert(2, "mean difference {:.3g} [{:.3g}, {:.3g}]".format(*mean))
+            lines.insert(3, f"  mean {_signed(self.mean_difference, self.mean_interval, sign)}")
         return "\n".join(lines)
+
+    def _farther(self, sign: int) -> str:
+        """Say from how many points the one's errors are farther than the other's."""
+        share, (low, high) = self.farther, self.farther_interval
+        if math.isnan(share):
+            return "no point"
+        if sign < 0:
+            share, low, high = 1.0 - share, 1.0 - high, 1.0 - low
+        return f"{share:.0%} [{low:.0%}, {high:.0%}] of the points that differ"
 
 
 def compare(first: RobustnessCard, second: RobustnessCard) -> Comparison:
@@ -200,6 +216,12 @@ def compare(first: RobustnessCard, second: RobustnessCard) -> Comparison:
         error_rates=(first.error_rate, second.error_rate),
         cards=(first, second),
     )
+
+
+def _signed(value: float, interval: Interval, sign: int) -> str:
+    """Return a value with its interval, or both of the difference the other way round."""
+    low, high = sorted(sign * end for end in interval)
+    return f"{sign * value:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def _names(first: RobustnessCard, second: RobustnessCard) -> str:
