@@ -88,9 +88,10 @@ def test_images_to_step_through_are_as_far_apart_as_they_are_said_to_be() -> Non
     for name, folder in plan.runs.items():
         if name.startswith("mnist/0-6/") and name.endswith("/nearest"):
             run = Store(EVIDENCE).read(EVIDENCE / "runs" / folder, with_models=False)
-            pairs = Sheet.from_run(run).pairs(name)
+            pairs = Sheet.from_run(run).pairs(name, ("0", "6"))
             assert len(pairs) == len(run.arrays["kept"]) > 0
             for pair in pairs:
+                assert len({*pair.decisions}) == 2, "every decision was changed"
                 assert pair.original.shape == pair.attacked.shape == (1, 28, 28)
                 change = np.linalg.norm(pair.attacked.astype(np.float64) - pair.original)
                 assert change == pytest.approx(pair.distance, rel=1e-4)

@@ -630,6 +630,20 @@ def test_visible_changes_are_those_beyond_five_levels():
     assert figure.axes[0].get_title() == "one: mean L2 1.00"
 
 
+def test_pictures_are_stepped_through_with_their_class_and_both_decisions():
+    image, counts = np.zeros(9), count_changes(np.zeros((1, 1)))
+    kept = (
+        (image, image, 1.0, 0, True),
+        (image, image, 2.0, 1, False),
+        (image, image, math.inf, 1, True),
+    )
+    sheet = Sheet(image[None], image[None], (1, 3, 3), counts, np.array([1.0]), kept)
+    pairs = sheet.pairs("CNN", ("cat", "dog"))
+    assert [pair.label for pair in pairs] == ["cat", "dog", "dog"]
+    assert [pair.decisions for pair in pairs] == [("cat", "dog"), ("cat", "dog"), ("dog",)]
+    assert pairs[0].original.shape == (1, 3, 3)
+
+
 def test_tiles_keep_their_places_and_colours():
     red = np.stack([np.ones(4), np.zeros(4), np.zeros(4)]).reshape(1, 12)
     picture = tile([np.zeros((2, 12)), red], (3, 2, 2))

@@ -453,7 +453,10 @@ def test_attacked_images_can_be_stepped_through(fake, root, monkeypatch):
     from trueboundary.report.attacked_views import attacked_views, encode
 
     before, after = np.zeros((1, 2, 3)), np.full((1, 2, 3), 0.25)
-    pairs = [ImagePair("CNN", before, after, 0.6), ImagePair("SVM", before, before, math.inf)]
+    pairs = [
+        ImagePair("CNN", "cat", ("cat", "dog"), before, after, 0.6),
+        ImagePair("SVM", "dog", ("cat",), before, before, math.inf),
+    ]
     analyse = fake.EXPERIMENT.analyse
 
     def with_pairs(runs, settings):
@@ -466,8 +469,11 @@ def test_attacked_images_can_be_stepped_through(fake, root, monkeypatch):
     (view,) = attacked_views(built.material)
     assert [one["name"] for one in view["classifiers"]] == ["CNN", "SVM"]
     found, failed = (one["images"][0]["words"] for one in view["classifiers"])
-    assert found == "L2 0.60, largest change of a pixel 0.25"
-    assert failed == "the attack found no error"
+    assert found == (
+        "CNN. Class cat, decided as cat; attacked, as dog, 0.60 away (L2), no pixel changed by "
+        "more than 0.25"
+    )
+    assert failed == "SVM. Class dog, decided as cat; the attack found no error"
     assert 'id="viewer-data"' in built.page.read_text(encoding="utf-8")
     colours = np.linspace(-0.5, 1.5, 12).reshape(3, 2, 2)
     decoded = np.asarray(Image.open(io.BytesIO(encode(colours)))) / 255

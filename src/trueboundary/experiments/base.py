@@ -79,6 +79,11 @@ class ImagePair:
     ----------
     classifier : str
         What was attacked.
+    label : str
+        The image's class.
+    decisions : tuple of str
+        The classes that the classifier decides for before and after the attack, or before it alone
+        where the attack found no error.
     original, attacked : ndarray of shape (channels, height, width)
         Pixels from 0 (black) to 1 (white).
     distance : float
@@ -86,6 +91,8 @@ class ImagePair:
     """
 
     classifier: str
+    label: str
+    decisions: tuple[str, ...]
     original: NDArray[np.floating[Any]]
     attacked: NDArray[np.floating[Any]]
     distance: float

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
+
+from trueboundary.plurals import plural
 
 
 def number(value: float, digits: int = 4) -> str:
@@ -27,6 +30,18 @@ def number(value: float, digits: int = 4) -> str:
     if exponent:
         mantissa += f" × 10^{int(power)}"
     return mantissa
+
+
+def counted(numbers: Iterable[int], noun: str) -> str:
+    """Return how many of something there are, or from how many to how many where that differs.
+
+    Examples
+    --------
+    >>> counted([200, 200], "point"), counted([1, 1], "network"), counted([30, 1500], "point")
+    ('200 points', '1 network', '30 to 1,500 points')
+    """
+    known = sorted(set(numbers))
+    return (f"{known[0]:,} to " if len(known) > 1 else "") + plural(known[-1], noun)
 
 
 def setting(value: Any) -> str:

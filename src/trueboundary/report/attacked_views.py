@@ -37,13 +37,20 @@ def _records(pairs: Sequence[ImagePair]) -> list[dict[str, str]]:
     for pair in pairs:
         change = pair.attacked - pair.original
         found = math.isfinite(pair.distance)
-        words = f"L2 {pair.distance:.2f}, largest change of a pixel {np.abs(change).max():.2f}"
+        words = f"{pair.classifier}. Class {pair.label}, decided as {pair.decisions[0]}; "
+        if found:
+            words += (
+                f"attacked, as {pair.decisions[1]}, {pair.distance:.2f} away (L2), no pixel "
+                f"changed by more than {np.abs(change).max():.2f}"
+            )
+        else:
+            words += "the attack found no error"
         records.append(
             {
                 "original": png_uri(encode(pair.original)),
                 "attacked": png_uri(encode(pair.attacked)),
                 "difference": png_uri(encode(0.5 + MAGNIFICATION * change / 2)),
-                "words": words if found else "the attack found no error",
+                "words": words,
             }
         )
     return records

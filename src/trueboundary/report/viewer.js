@@ -27,13 +27,21 @@
   }
 
   fill(problem, views.map((view) => view.title));
+  function step(by) {
+    place += by;
+    show();
+  }
+
   problem.addEventListener("input", choose);
   classifier.addEventListener("input", show);
-  for (const [name, step] of [["back", -1], ["on", 1]]) {
-    find(name).addEventListener("click", () => {
-      place += step;
-      show();
-    });
-  }
+  find("back").addEventListener("click", () => step(-1));
+  find("on").addEventListener("click", () => step(1));
+  // Arrows step, too, but not where they choose from a list.
+  document.getElementById("viewer").addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!by || event.target.tagName === "SELECT") return;
+    event.preventDefault();
+    step(by);
+  });
   choose();
 })();

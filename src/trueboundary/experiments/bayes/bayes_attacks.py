@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
+from trueboundary.experiments.formats import counted
 from trueboundary.experiments.images.attack_tables import distance_row
 from trueboundary.experiments.images.attacked_images import AttackName, Floats, distances
 from trueboundary.experiments.images.availability import unless_images_are_missing
@@ -143,6 +144,7 @@ def _scatter(runs: Mapping[str, Run], dataset: str) -> Panel:
         for name in ATTACKED
     }
     found = {name: values[:, np.isfinite(values).all(axis=0)] for name, values in found.items()}
+    n = counted((values.shape[1] for values in found.values()), "point")
 
     def draw() -> Figure:
         figure, axes = new_figure(len(found), width=2.7 * len(found), height=3.2)
@@ -160,7 +162,7 @@ def _scatter(runs: Mapping[str, Run], dataset: str) -> Panel:
         title=f"The gradient attack and Carlini-Wagner, point by point, on {words_of(dataset)}",
         caption="Distance found by computed gradient steps against that found by Carlini-Wagner "
         "with constants in units of distance. On the line both agree; above it Carlini-Wagner came "
-        "nearer. Points where either failed are left out.",
+        f"nearer. {n} each; those where either failed are left out.",
         draw=draw,
         data=[
             {"attacked": name, "carlini_wagner": float(cw), "gradient": float(gradient)}
@@ -172,6 +174,7 @@ def _scatter(runs: Mapping[str, Run], dataset: str) -> Panel:
 
 def _means(rows: Rows, dataset: str) -> Panel:
     shown = {(row["attacked"], row["attack"]) for row in rows}
+    n_points = counted((row["n_points"] for row in rows), "point")
     not_run = [
         (name, attack)
         for name in ATTACKED
@@ -200,10 +203,10 @@ def _means(rows: Rows, dataset: str) -> Panel:
     return Panel(
         name="attacks-means",
         title=f"Four attacks on {words_of(dataset)}",
-        caption="Mean L2 over successful attacks with 95 % intervals, and where an attack failed, "
-        "at how many points. The paper's settings of Carlini-Wagner try constants up to 1 on raw "
-        "logits, too small for margins as flat as those of a linear SVM; they are the slowest, and "
-        "were not run on the asymmetric problem.",
+        caption=f"Mean L2 over successful attacks on {n_points}, with 95 % intervals, and where an "
+        "attack failed, at how many points. The paper's settings of Carlini-Wagner try constants "
+        "up to 1 on raw logits, too small for margins as flat as those of a linear SVM; they are "
+        "the slowest, and were not run on the asymmetric problem.",
         draw=draw,
         data=rows,
     )

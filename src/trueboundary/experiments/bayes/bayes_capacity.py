@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
+from trueboundary.experiments.formats import counted
 from trueboundary.experiments.images.attack_tables import (
     attack_row,
     chosen,
@@ -29,7 +30,7 @@ from trueboundary.experiments.images.image_plans import (
 from trueboundary.experiments.images.trained_classifiers import TrainedCNN
 from trueboundary.experiments.networks.trained_networks import FINAL, snapshot_name
 from trueboundary.experiments.summaries import extreme, ratio_of_means
-from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
+from trueboundary.figures import COLOURS, CYCLE, new_figure, shared_legend
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -146,6 +147,8 @@ def _ends(runs: Mapping[str, Run], rows: Rows, sweep: str, name: str) -> Measure
 
 
 def _panel(rows: Rows, optima: Rows) -> Panel:
+    n_points = counted((row["n_points"] for row in rows), "point")
+
     def draw() -> Figure:
         figure, panels = new_figure(3, width=10.5, height=3.8)
         colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]
@@ -153,7 +156,8 @@ def _panel(rows: Rows, optima: Rows) -> Panel:
         for axes, (sweep, (words, _)) in zip(panels, VARIED.items(), strict=True):
             for index, optimum in enumerate(optima):
                 colour, name = colours[index % len(colours)], optimum["dataset"]
-                axes.axhline(optimum["mean_l2"], linestyle="--", color=colour)
+                known = f"{words_of(name)}, optimal classifier"
+                axes.axhline(optimum["mean_l2"], linestyle="--", color=colour, label=known)
                 along = chosen(rows, dataset=name, sweep=sweep)
                 draw_line(axes, along, "value", colour=colour, label=words_of(name))
                 label = "the paper's" if index == 0 else None
@@ -163,19 +167,18 @@ def _panel(rows: Rows, optima: Rows) -> Panel:
             values = sorted({row["value"] for row in rows if row["sweep"] == sweep})
             axes.set_xticks(values, [_short(value) for value in values])
             axes.set_xticks([], minor=True)
-            axes.set(xlabel=words, ylim=(0, 1.35 * top))
+            axes.set(xlabel=words, ylim=(0, 1.1 * top))
         panels[0].set_ylabel("mean L2 of the attack")
-        panels[0].plot([], [], "--", color=COLOURS["truth"], label="optimal classifier")
-        add_legend(panels[0], location="upper left")
+        shared_legend(figure, n_columns=4, of=panels[0])
         return figure
 
     return Panel(
         name="capacity",
         title="Mean attacks on wider, deeper and longer trained networks",
         caption="Mean L2 size of the smallest perturbation found that changes the decision, with "
-        "95 % intervals over points; every network is trained on fresh samples of the symmetric "
-        "problem at each step. Dashed: the optimal classifier of the same problem. Crosses: the "
-        "paper's networks, where the data set is one of the paper's.",
+        f"95 % intervals over {n_points}; every network is trained on fresh samples of the "
+        "symmetric problem at each step. Dashed: the optimal classifier of the same problem. "
+        "Crosses: the paper's networks, where the data set is one of the paper's.",
         draw=draw,
         data=[row | {"sweep": "optimal", "value": ""} for row in optima] + rows,
     )

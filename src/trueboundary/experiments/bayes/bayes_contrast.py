@@ -14,6 +14,7 @@ from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.bayes.pixel_changes import claims_on_pixels
 from trueboundary.experiments.bayes.published import printed_numbers
+from trueboundary.experiments.formats import counted
 from trueboundary.experiments.images.attack_tables import (
     chosen,
     distance_row,
@@ -395,6 +396,7 @@ def _overview(runs: Mapping[str, Run], name: str) -> Panel:
         **{f"{words}, symmetric": runs[f"{words}/nearest"] for words in _LEARNED},
     }
     sheets = {words: Sheet.from_run(run, per_class=1) for words, run in shown.items()}
+    n_points = counted((len(sheet.distance) for sheet in sheets.values()), "point")
 
     def draw() -> Figure:
         figure, axes = new_figure(len(sheets), width=2.3 * len(sheets), height=3.1)
@@ -408,7 +410,8 @@ def _overview(runs: Mapping[str, Run], name: str) -> Panel:
     return Panel(
         name="contrast-overview",
         title=f"Images before and after the attack, {words_of(name)} (Figure 1)",
-        caption="One sample of each class (top) and the same attacked (bottom). Where the problem "
+        caption="One sample of each class (top) and the same attacked (bottom); below, the mean "
+        f"distance over {n_points}. Where the problem "
         "is asymmetric even the optimal classifier changes its mind over invisible changes; where "
         "it is symmetric only a poorer classifier does.",
         draw=draw,
@@ -417,6 +420,8 @@ def _overview(runs: Mapping[str, Run], name: str) -> Panel:
 
 
 def _means(rows: Rows, predicted: float) -> Panel:
+    n_points = counted((row["n_points"] for row in rows), "point")
+
     def draw() -> Figure:
         figure, (axes,) = new_figure(width=7.6, height=4.2)
         drawn = [row | {"problem": f"{words_of(row['dataset'])}\n{row['variant']}"} for row in rows]
@@ -433,8 +438,9 @@ def _means(rows: Rows, predicted: float) -> Panel:
         name="contrast-means",
         title="Mean attacks on the optimal classifier (Figure 4)",
         caption="Mean L2 distance that three attacks need to change the decision of the optimal "
-        "classifier, with 95 % intervals. Crosses: the paper's values for 0/6. Dotted: the "
-        "distance at which a typical point of an asymmetric problem leaves its component.",
+        f"classifier, with 95 % intervals over {n_points}. Crosses: the paper's values for 0/6. "
+        "Dotted: the distance at which a typical point of an asymmetric problem leaves its "
+        "component.",
         draw=draw,
         data=[*rows, {"attack": "formula", "variant": "asymmetric", "mean_l2": predicted}],
     )
@@ -449,6 +455,7 @@ def _sheet(runs: Mapping[str, Run], name: str) -> Panel:
         caption="Test points, the same attacked along the gradient, and the changes (grey is "
         "none), for the symmetric and the asymmetric problem. Below: changes of all pixels of all "
         "attacked images; dotted lines at 5/255, outermost bars for all beyond 1/2.",
+        attacked="optimal, {}",
     )
 
 

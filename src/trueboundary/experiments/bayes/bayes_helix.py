@@ -233,7 +233,7 @@ def _likelihood_panel(run: Run, rows: Table, truth: float) -> Panel:
             bounds = run.arrays[f"bounds_{size}"]
             right.plot(np.arange(1, len(bounds) + 1), bounds)
             right.annotate(f" {size}", (len(bounds), bounds[-1]), va="center", fontsize=9)
-        right.set(xscale="log", xlim=(0.9, 900), xlabel="iteration of EM, the start being 1")
+        right.set(xscale="log", xlim=(0.9, 300), xlabel="iteration of EM, the start being 1")
         return figure
 
     return Panel(

@@ -19,6 +19,7 @@ from trueboundary.experiments.bayes.boundary import (
     draw_regions,
     grid_distances,
 )
+from trueboundary.experiments.formats import counted
 from trueboundary.experiments.networks.planes import square_points
 from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.experiments.work_rates import RATES
@@ -241,6 +242,8 @@ def _remarks(rows: Rows) -> list[str]:
 
 
 def _panel(runs: Mapping[str, Run], rows: Rows) -> Panel:
+    n_points = counted((len(run.arrays["distance_0"]) for run in runs.values()), "point")
+
     def picture() -> Figure:
         figure, grid = new_figure(len(_LEARNERS), len(_DATA), width=13.0, height=7.6)
         names = [(data, learner) for data in _DATA for learner in _LEARNERS]
@@ -254,14 +257,15 @@ def _panel(runs: Mapping[str, Run], rows: Rows) -> Panel:
             if data == _DATA[0]:
                 axes.set_title(_LEARNERS[learner])
             if learner == "optimal":
-                axes.set_ylabel(data)
+                axes.set(ylabel=f"{data}\nsecond coordinate", yticks=[-extent / 2, 0, extent / 2])
         return figure
 
     return Panel(
         name="bayes-fig5",
         title="Brittle by nature or by learning (Fig. 5)",
-        caption="Decision regions with test points; under each picture, accuracy and mean distance "
-        "of correctly classified points of class 0 (blue) and 1 (red) to the nearest error: exact "
+        caption="Decision regions with test points, both coordinates on the same scale; under each "
+        f"picture, accuracy on {n_points} of each class and mean distance of those classified "
+        "correctly, of class 0 (blue) and 1 (red), to the nearest error: exact "
         "for the optimal classifier, otherwise the nearest that an attack or the grid finds. First "
         "two rows: one class is narrow, and the optimal boundary encloses it. Last row: the "
         "optimal boundary is far from both classes, but gradient descent from a bad start ends as "

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
+from trueboundary.experiments.formats import counted
 from trueboundary.experiments.images.attack_tables import (
     attack_row,
     chosen,
@@ -110,6 +111,8 @@ def _ratio(runs: Mapping[str, Run], settings: Settings, name: str, classifier: s
 
 
 def _bars(rows: Rows) -> Panel:
+    n_points = counted((row["n_points"] for row in rows), "point")
+
     def draw() -> Figure:
         names = names_of(rows)
         figure, panels = new_figure(len(names), width=max(5.6, 4.2 * len(names)), height=3.8)
@@ -135,7 +138,7 @@ def _bars(rows: Rows) -> Panel:
         title="Mean attacks at little and at much noise",
         caption="Mean L2 size of the smallest perturbation found that changes the decision of the "
         "optimal classifier and of a network trained on the same problem, with 95 % intervals over "
-        "points, against the noise added to every pixel. The mixtures differ in nothing else.",
+        f"{n_points}, against the noise added to every pixel. The mixtures differ in nothing else.",
         draw=draw,
         data=rows,
     )

@@ -566,13 +566,13 @@ def _limits_panel(sweep: Table, leaks: Table) -> Panel:
             dots: Any = {"color": COLOURS[colour], "label": geometry}
             plot_rows(left, rows, "sigma_1", "q95_distance", "o", **dots)
         left.plot([], [], label="formula", **line)
-        left.set(xscale="log", xlabel="smallest standard deviation sigma_1")
+        left.set(xscale="log", xlabel=r"smallest standard deviation $\sigma_1$")
         left.set(yscale="log", ylabel="distance to the boundary (L2)")
         add_legend(left, location="upper left")
         plot_rows(right, leaks, "p1_neighbour_over_min_p2", "share_one_level", "o-", label="exact")
         steps: Any = {"drawstyle": "steps-mid", "color": COLOURS["truth"], "label": "guaranteed"}
         plot_rows(right, leaks, "p1_neighbour_over_min_p2", "guaranteed", "--", **steps)
-        right.set(xscale="log", xlabel="p1(s~) / smallest p2")
+        right.set(xscale="log", xlabel=r"$p_1(\tilde s)$ / smallest $p_2$")
         right.set(ylim=(-0.03, 1.05), ylabel="share one level from the boundary")
         add_legend(right, location="center left")
         return figure

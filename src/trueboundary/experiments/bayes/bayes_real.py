@@ -17,6 +17,7 @@ import numpy as np
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.bayes.published import printed_table, size_words
+from trueboundary.experiments.formats import counted
 from trueboundary.experiments.images import attack_tables
 from trueboundary.experiments.images.attack_tables import (
     chosen,
@@ -42,7 +43,7 @@ from trueboundary.experiments.images.orderings import apart, decide, ordering
 from trueboundary.experiments.images.trained_classifiers import Accuracy
 from trueboundary.experiments.summaries import all_of, share_measurement
 from trueboundary.figures import COLOURS, add_legend, new_figure
-from trueboundary.plurals import plural
+from trueboundary.plurals import listed, plural
 from trueboundary.runs import Run, RunConfig
 
 if TYPE_CHECKING:
@@ -235,6 +236,9 @@ def printed_cells(
 def _transfer_panel(plain: Rows, robust: Rows) -> Panel:
     data = [row | {"training": "plain"} for row in plain]
     data += [row | {"training": ROBUST} for row in robust]
+    n = counted((row["n_test"] for row in data), "image")
+    some = [words_of(name) for name in names_of(robust)]
+    of = f", of {listed(some)} alone" if 0 < len(some) < len(names_of(plain)) else ""
 
     def draw() -> Figure:
         rows = [
@@ -259,15 +263,17 @@ def _transfer_panel(plain: Rows, robust: Rows) -> Panel:
         name="real-transfer",
         title="Trained on real and on generated images, tested on real ones",
         caption="Accuracy on real test images of networks trained on real images and on as many "
-        "drawn from the mixtures fitted to them, with 95 % Clopper-Pearson intervals; robust: by "
-        "TRADES with beta = 10, smaller networks on fewer images. Crosses: the paper's Table 2, "
-        "where the data set is one of the paper's.",
+        f"drawn from the mixtures fitted to them, with 95 % Clopper-Pearson intervals over {n}; "
+        f"robust: by TRADES with beta = 10, smaller networks on fewer images{of}. Crosses: the "
+        "paper's Table 2, where the data set is one of the paper's.",
         draw=draw,
         data=data,
     )
 
 
 def _attack_panel(rows: Rows) -> Panel:
+    n_points = counted((row["n_points"] for row in rows), "point")
+
     def draw() -> Figure:
         colours = classifier_colours(CLASSIFIERS)
         figure, axes = _grouped(rows, colours, series="classifier", step=0.2)
@@ -280,8 +286,9 @@ def _attack_panel(rows: Rows) -> Panel:
         name="real-attacks",
         title="Attacks on classifiers of real images",
         caption="Mean L2 size of the smallest perturbation found that changes the decision at real "
-        "test images, of classifiers trained on real images, with 95 % intervals over points. "
-        "Crosses: the journal version's values, where the data set is one of the paper's.",
+        "test images, of classifiers trained on real images, with 95 % intervals over "
+        f"{n_points}. Crosses: the journal version's values, where the data set is one of the "
+        "paper's.",
         draw=draw,
         data=rows,
     )

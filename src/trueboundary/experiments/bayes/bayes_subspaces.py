@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from trueboundary.experiments.base import (
     Rows,
     rows_of,
 )
+from trueboundary.experiments.formats import counted
 from trueboundary.experiments.images.attack_tables import (
     chosen,
     distance_row,
@@ -178,6 +179,9 @@ def histogram_panel(runs: Mapping[str, Run], *, name: str, title: str, caption: 
 
 def _scatter(runs: Mapping[str, Run], names: Sequence[str]) -> Panel:
     rows: Rows = []
+    n_points = counted(
+        (len(runs[f"{name}/subspaces"].arrays["distance"]) for name in names), "test point"
+    )
     for name in names:
         arrays, attack = runs[f"{name}/subspaces"].arrays, nearest_distances(runs, name)
         own = rows_of(
@@ -191,10 +195,15 @@ def _scatter(runs: Mapping[str, Run], names: Sequence[str]) -> Panel:
         end = 1.05 * max([r["half_distance"] for r in rows] + finite)
         for block, dataset in zip(axes, names, strict=True):
             own = chosen(rows, dataset=dataset)
-            for name, colour in (("attack", "inner"), ("certified", "green")):
-                look = {"ms": 3, "alpha": 0.6, "color": COLOURS[colour], "label": name}
-                plot_rows(block, own, "half_distance", name, "o", **look)
-            block.plot([0, end], [0, end], color=COLOURS["truth"], linewidth=0.9)
+            # They nearly coincide: a dot inside a ring.
+            for name, colour, size, face in (
+                ("attack", "outer", 5.5, "none"),
+                ("certified", "inner", 2, COLOURS["inner"]),
+            ):
+                look: Any = {"ms": size, "mfc": face, "mew": 0.8, "color": COLOURS[colour]}
+                plot_rows(block, own, "half_distance", name, "o", **look, label=name)
+            equal: Any = {"color": COLOURS["truth"], "linewidth": 0.9, "label": "equal"}
+            block.plot([0, end], [0, end], **equal)
             block.set(xlim=(0, end), ylim=(0, end), title=words_of(dataset))
             block.set_xlabel("half the subspace distance")
         axes[0].set_ylabel("L2 distance")
@@ -204,8 +213,8 @@ def _scatter(runs: Mapping[str, Run], names: Sequence[str]) -> Panel:
     return Panel(
         name="subspaces-scatter",
         title="Half the subspace distance against attack and certificate",
-        caption="For each test point half its distance to the other class's nearest subspace, the "
-        "distance of the nearest attack, and a certified lower bound on the distance to the "
+        caption=f"For each of {n_points} half the distance to the other class's nearest subspace, "
+        "the distance of the nearest attack, and a certified lower bound on the distance to the "
         "nearest error. On the line the half distance is right.",
         draw=draw,
         data=rows,

@@ -11,6 +11,7 @@ import numpy as np
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Rows
 from trueboundary.experiments.bayes.four_classifiers import claims_on_four, printed_cells
 from trueboundary.experiments.bayes.published import printed_numbers
+from trueboundary.experiments.formats import counted
 from trueboundary.experiments.images.attack_tables import (
     attack_rows,
     chosen,
@@ -145,6 +146,8 @@ def _remarks(runs: Mapping[str, Run], rows: Rows, names: Sequence[str]) -> list[
 
 
 def _means(rows: Rows) -> Panel:
+    n = counted((row["n_points"] for row in rows), "test point")
+
     def draw() -> Figure:
         figure, (axes,) = new_figure(width=7.6, height=4.2)
         draw_groups(
@@ -167,7 +170,7 @@ def _means(rows: Rows) -> Panel:
         title="Mean attacks on four classifiers (Figure 6)",
         caption="Mean L2 distance to the nearest change of decision that the gradient attack or "
         "the search for nearest errors finds, with 95 % intervals, all classifiers at the same "
-        "test points. Crosses: the paper's means, by the gradient attack (optimal, SVMs) or "
+        f"{n}. Crosses: the paper's means, by the gradient attack (optimal, SVMs) or "
         "Carlini-Wagner (CNN).",
         draw=draw,
         data=rows,
@@ -175,6 +178,9 @@ def _means(rows: Rows) -> Panel:
 
 
 def _accuracies(rows: Rows) -> Panel:
+    n_clean = counted((row["n_test"] for row in rows), "clean test point")
+    n_attacked = counted((row["n_points"] for row in rows), "attacked one")
+
     def draw() -> Figure:
         figure, (axes,) = new_figure(width=7.6, height=0.28 * len(rows) + 1.4)
         # Table 1 has no attacked accuracy but this one that is not 0.
@@ -207,8 +213,8 @@ def _accuracies(rows: Rows) -> Panel:
     return Panel(
         name="symmetric-accuracies",
         title="Accuracy before and after the attacks (Table 1)",
-        caption="Share of correct decisions on clean test points (dots) and on attacked ones "
-        "(rings), with 95 % intervals. An attack changes decisions, so that misclassified points "
+        caption=f"Share of correct decisions on {n_clean} (dots) and on {n_attacked} (rings), with "
+        "95 % intervals. An attack changes decisions, so that misclassified points "
         "become right. Crosses: the paper's values on attacked points where they are not 0; on "
         "clean points it has 1 throughout.",
         draw=draw,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from trueboundary import theory
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.bayes.boundary import draw
+from trueboundary.experiments.formats import counted
 from trueboundary.experiments.work_rates import RATES
 from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
 from trueboundary.plurals import plural
@@ -354,6 +355,8 @@ def _remarks(pairs: Rows, curves: Rows, lemma_error: float) -> list[str]:
 
 
 def _pairs_panel(runs: Mapping[str, Run], pairs: Rows, settings: Mapping[str, Any]) -> Panel:
+    n = counted((row["n"] for row in pairs), "point")
+
     def picture() -> Figure:
         from scipy.stats import norm
 
@@ -371,7 +374,7 @@ def _pairs_panel(runs: Mapping[str, Run], pairs: Rows, settings: Mapping[str, An
             # The marks of two dimensions lie on those of many, and are seen inside them.
             look: Any = {"marker": "+", "ms": 6} if dim == 2 else {"marker": "o", "ms": 10}
             look |= {"color": COLOURS[colours[std]], "mfc": "none", "ls": "", "mew": 1.4}
-            label = f"{dim:,} dimensions, sigma = {std:g} d"
+            label = rf"{dim:,} dimensions, $\sigma$ = {std:g} d"
             axes.plot(np.quantile(arrays["distance"], shares), shares, **look, label=label)
         for std in colours:
             arrays = runs[f"pair {settings['dim']} {std}"].arrays
@@ -390,7 +393,7 @@ def _pairs_panel(runs: Mapping[str, Run], pairs: Rows, settings: Mapping[str, An
     return Panel(
         name="theorem-1",
         title="Distances to the boundary between spherical Gaussians (Theorem 1)",
-        caption="Share of points whose nearest error is within a distance, at two noises in two "
+        caption=f"Share of {n} whose nearest error is within a distance, at two noises in two "
         "dimensions (crosses inside) and in many (rings), which coincide, and the exact "
         "distribution with mean d/2 and standard deviation sigma (lines). Green: attacks in all "
         "dimensions. Smaller noise brings all points to d/2; more dimensions change nothing.",
@@ -400,6 +403,8 @@ def _pairs_panel(runs: Mapping[str, Run], pairs: Rows, settings: Mapping[str, An
 
 
 def _subspaces_panel(curves: Rows) -> Panel:
+    n = counted((row["n"] for row in curves), "point")
+
     def picture() -> Figure:
         figure, (axes,) = new_figure(width=7.2, height=4.2)
         bound: Any = {"color": COLOURS["truth"], "linewidth": 0.9}
@@ -420,7 +425,7 @@ def _subspaces_panel(curves: Rows) -> Panel:
                 plot_rows(axes, rows, "noise_std", key, style, **artist)
         for name, style in (("equal", "-"), ("unequal", "--")):
             axes.plot([], [], style, color=COLOURS["grey"], label=f"{name} singular values")
-        axes.set(xscale="log", xlabel="noise_std, in units of the factors' standard deviation")
+        axes.set(xscale="log", xlabel="standard deviation of the noise, in units of the factors'")
         axes.set_ylabel("distance / half the subspace distance")
         # The lines are within a few percent of one another, and 0 would press them together.
         lowest = min((row[key] for row in curves for key in kinds), default=0.0)
@@ -433,8 +438,8 @@ def _subspaces_panel(curves: Rows) -> Panel:
         title="From noise to half the distance of the subspaces (Theorem 2)",
         caption="Distance to the nearest error over half the distance to the nearest subspace of "
         "the other class, bracketed by certificate (below) and attack (above), for the worst point "
-        "and the median, as the noise vanishes. Dashes: singular values that are not equal, which "
-        "the theorem does not allow for and its limit does not mind.",
+        f"and the median of {n}, as the noise vanishes. Dashes: singular values that are not "
+        "equal, which the theorem does not allow for and its limit does not mind.",
         draw=picture,
         data=curves,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
 from trueboundary.experiments.bayes.published import printed_numbers
+from trueboundary.experiments.formats import counted
 from trueboundary.experiments.images.attack_tables import (
     attack_row,
     attack_rows,
@@ -116,6 +117,8 @@ def _ends(rows: Sequence[Row]) -> tuple[Row, Row]:
 
 
 def _panel(rows: Rows, optima: Rows) -> Panel:
+    n_points, n_clean = (counted((r[n] for r in rows), "point") for n in ("n_points", "n_test"))
+
     def draw() -> Figure:
         figure, (left, right) = new_figure(2, width=9.4, height=4.4)
         colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]
@@ -148,9 +151,9 @@ def _panel(rows: Rows, optima: Rows) -> Panel:
         title="Adversarial training against the optimal classifier",
         caption="Mean L2 size of the smallest perturbation found that changes the decision (left) "
         "and clean accuracy (right) of networks trained by TRADES, with 95 % intervals over "
-        "points, against the weight beta of its robust term. Dashed: the optimal classifier. "
-        "Crosses and dotted line: the journal version's means over five face attributes, and its "
-        "optimal classifier.",
+        f"{n_points} (attacks) and {n_clean} (accuracy), against the weight beta of its robust "
+        "term. Dashed: the optimal classifier. Crosses and dotted line: the journal version's "
+        "means over five face attributes, and its optimal classifier.",
         draw=draw,
         data=[*optima, *rows],
     )

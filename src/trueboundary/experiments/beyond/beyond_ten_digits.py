@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary.experiments.base import Analysis, Experiment, Measurement, Panel, Row, Rows
+from trueboundary.experiments.formats import counted
 from trueboundary.experiments.images.attack_tables import distance_row, share, with_interval
 from trueboundary.experiments.images.attacked_images import AttackedImages, Floats, distances
 from trueboundary.experiments.images.availability import unless_images_are_missing
@@ -230,6 +231,7 @@ def _distances(runs: Mapping[str, Run], rows: Rows, settings: Settings) -> Panel
     from trueboundary.data import parse_classes
 
     source, names = parse_classes(settings["dataset"])
+    n_points = counted((row["n_points"] for row in rows), "test point")
 
     def draw() -> Figure:
         figure, axes = new_figure(3, width=11.4, height=4.0)
@@ -244,7 +246,7 @@ def _distances(runs: Mapping[str, Run], rows: Rows, settings: Settings) -> Panel
     return Panel(
         "ten-digits",
         f"Distances to errors on symmetric {source.words(names)}, and where the errors are",
-        "Left: every classifier at the same test points. Lines: the share of points whose nearest "
+        f"Left: every classifier at the same {n_points}. Lines: the share of them whose nearest "
         "known error is nearer than a distance; faint: the distances within which there is proven "
         "to be none, where a proof is known. Middle and right: at how many of the points that a "
         "classifier gives to a class (row) the nearest error known is of another (column).",
@@ -262,6 +264,7 @@ def _rates(runs: Mapping[str, Run], settings: Settings) -> Panel:
         for words in CLASSIFIERS
         for row in class_rows(runs[f"{words}/test"])
     ]
+    n_points = counted((row["n_points"] for row in rows), "point")
 
     def draw() -> Figure:
         figure, (axes,) = new_figure(width=9.0, height=3.6)
@@ -276,7 +279,7 @@ def _rates(runs: Mapping[str, Run], settings: Settings) -> Panel:
             step=0.16,
         )
         axes.set(xlabel="class", ylabel="error rate")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])  # rates of 0 are seen whole
         axes.legend(frameon=False, fontsize=9, ncols=len(CLASSIFIERS), loc="upper center")
         axes.set_ylim(top=1.15 * axes.get_ylim()[1])
         return figure
@@ -284,8 +287,8 @@ def _rates(runs: Mapping[str, Run], settings: Settings) -> Panel:
     return Panel(
         "ten-digits-rates",
         "Error rates by class",
-        "Share of test points of each class that a classifier gives to another one, with 95 % "
-        "intervals. The optimal classifier's is the least that any can have.",
+        f"Share of test points of each class, {n_points}, that a classifier gives to another one, "
+        "with 95 % intervals. The optimal classifier's is the least that any can have.",
         draw,
         rows,
     )

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from trueboundary.experiments.base import Panel
+from trueboundary.experiments.formats import counted
 from trueboundary.experiments.images.attack_tables import distance_row
 from trueboundary.experiments.images.drawn_rows import draw_line
 from trueboundary.experiments.images.image_fits import OnImages
 from trueboundary.experiments.images.trained_classifiers import seconds_of_fits
 from trueboundary.experiments.summaries import mean_of_points
 from trueboundary.experiments.work_rates import RATES
-from trueboundary.figures import COLOURS, add_legend, new_figure, plot_rows
+from trueboundary.figures import COLOURS, new_figure, plot_rows, shared_legend
 from trueboundary.runs import Context, Run, RunResult
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def path_panel(path: Run, chosen: float, *, name: str, words: str) -> Panel:
         distance_row(found, gamma=float(gamma), accuracy=float(accuracy))
         for gamma, accuracy, found in zip(*columns, strict=True)
     ]
+    n_points = counted((row["n_points"] for row in rows), "point")
     linear = (path.summary["linear_accuracy"], mean_of_points(path.arrays["linear_distance"])[0])
 
     def draw() -> Figure:
@@ -134,8 +136,7 @@ def path_panel(path: Run, chosen: float, *, name: str, words: str) -> Panel:
         axes[0].set_ylim(min(0.45, *(row["accuracy"] for row in rows)), 1.03)
         axes[1].set_ylabel("mean L2 of the gradient attack")
         axes[1].set_ylim(bottom=0)
-        add_legend(axes[0], location="lower left")
-        add_legend(axes[1], location="lower right")
+        shared_legend(figure, n_columns=3, of=axes[1])
         return figure
 
     return Panel(
@@ -143,7 +144,7 @@ def path_panel(path: Run, chosen: float, *, name: str, words: str) -> Panel:
         title=f"The width of the RBF kernel, on {words}",
         caption="Accuracy and mean gradient attack along the path of gammas, wide kernels on the "
         "left. The chosen gamma (dotted) is the largest that is still accurate. Dashed: the linear "
-        "SVM fitted to the same points.",
+        f"SVM fitted to the same points. Intervals: 95 %, over {n_points}.",
         draw=draw,
         data=rows,
     )

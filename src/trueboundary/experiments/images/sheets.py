@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from trueboundary.runs import Run
 
+#: What is known of a point besides its pictures.
+_OF_A_POINT = ("distance", "label", "correct")
+
 #: A change of a pixel by more than this is called visible, as in the paper.
 VISIBLE = 5 / 255
 
@@ -41,7 +44,8 @@ class Sheet:
     change_count, distance : ndarray
         As in an `AttackedImages`: of all attacked images, not only those shown.
     kept : tuple of tuple
-        All images that the run kept, and their distances: original, attacked, distance.
+        All images that the run kept: original, attacked, distance, class, whether it is
+        decided for.
     """
 
     original: Floats
@@ -49,7 +53,7 @@ class Sheet:
     image_shape: tuple[int, int, int]
     change_count: NDArray[np.int64]
     distance: Floats
-    kept: tuple[tuple[Floats, Floats, float], ...] = ()
+    kept: tuple[tuple[Floats, Floats, float, int, bool], ...] = ()
 
     @classmethod
     def from_run(cls, run: Run, per_class: int = 2) -> Sheet:
@@ -64,7 +68,7 @@ class Sheet:
             run.arrays["change_count"],
             run.arrays["distance"],
             tuple(
-                (original, attacked, float(run.arrays["distance"][place]))
+                (original, attacked, *(run.arrays[name][place].item() for name in _OF_A_POINT))
                 for original, attacked, place in zip(
                     run.arrays["original"],
                     run.arrays["adversarial"],
@@ -74,17 +78,24 @@ class Sheet:
             ),
         )
 
-    def pairs(self, classifier: str) -> list[ImagePair]:
-        """Return the kept images for readers to step through."""
-        return [
-            ImagePair(
-                classifier,
-                original.reshape(self.image_shape),
-                attacked.reshape(self.image_shape),
-                distance,
+    def pairs(self, classifier: str, names: Sequence[str]) -> list[ImagePair]:
+        """Return the kept images for readers to step through, with the names of both classes."""
+        pairs = []
+        for original, attacked, distance, label, is_right in self.kept:
+            # A wrong decision between two classes is for the other one, and an attack turns it.
+            decisions = (names[label], names[1 - label])[:: 1 if is_right else -1]
+            found = math.isfinite(distance)
+            pairs.append(
+                ImagePair(
+                    classifier,
+                    names[label],
+                    decisions if found else decisions[:1],
+                    original.reshape(self.image_shape),
+                    attacked.reshape(self.image_shape),
+                    distance,
+                )
             )
-            for original, attacked, distance in self.kept
-        ]
+        return pairs
 
     @property
     def visible_share(self) -> float:
@@ -158,9 +169,21 @@ def draw_changes(axes: Axes, sheet: Sheet) -> None:
 
 
 def sheet_panel(
-    group: str, dataset: str, sheets: Mapping[str, Sheet], *, title: str, caption: str
+    group: str,
+    dataset: str,
+    sheets: Mapping[str, Sheet],
+    *,
+    title: str,
+    caption: str,
+    attacked: str = "{}",
 ) -> Panel:
-    """Return the panel of a data set's sheet; its data are the histograms, empty bins left out."""
+    """Return the panel of a data set's sheet; its data are the histograms, empty bins left out.
+
+    `attacked` says which classifier a column of some name is of.
+    """
+    from trueboundary.data import parse_classes
+
+    names = parse_classes(dataset)[1]
     middles = (CHANGE_EDGES[:-1] + CHANGE_EDGES[1:]) / 2
     rows = [
         {"dataset": dataset, "attacked": name} | row
@@ -174,7 +197,11 @@ def sheet_panel(
         caption=caption,
         draw=lambda: draw_sheet(sheets),
         data=rows,
-        pairs=[pair for name, sheet in sheets.items() for pair in sheet.pairs(name)],
+        pairs=[
+            pair
+            for name, sheet in sheets.items()
+            for pair in sheet.pairs(attacked.format(name), names)
+        ],
     )
 
 

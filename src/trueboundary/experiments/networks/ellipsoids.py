@@ -293,12 +293,12 @@ def power_of_ten(exponent: float) -> str:
 
 def draw_alphas(axes: Axes, run: Run, n_bars: int, **words: Any) -> None:
     """Draw the histogram of the fully trained network's alphas; keywords as for `Axes.set`."""
-    axes.hist(run.arrays["alphas"][-1], bins=n_bars, color=COLOURS["sky"])
+    axes.hist(run.arrays["alphas"][-1], bins=n_bars, color=COLOURS["sky"], label="measured")
     mark_right_alphas(axes)
     axes.set(xlabel=r"$\alpha_i$", ylabel="number of alphas", **words)
 
 
 def mark_right_alphas(axes: Axes, radius: float = RADIUS) -> None:
     """Draw the paper's red lines at 1/R^2 and 1, between which all alphas have to be."""
-    for value in (1 / radius**2, 1.0):
-        axes.axvline(value, color="red", linewidth=1.2)
+    for value, label in ((1 / radius**2, r"$1/R^2$ and 1"), (1.0, None)):
+        axes.axvline(value, color="red", linestyle="--", linewidth=1.2, label=label)

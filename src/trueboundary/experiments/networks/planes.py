@@ -59,7 +59,7 @@ def draw_plane(
 ) -> None:
     """Draw margins on `square_points` as the paper does: classified inner green, data black.
 
-    The circle halfway between those of the data, the boundary of largest margin, is red.
+    The circle halfway between those of the data, the boundary of largest margin, is red and dashed.
     """
     from matplotlib.patches import Circle
 
@@ -69,10 +69,10 @@ def draw_plane(
     for radius in radii:
         axes.add_patch(Circle((0, 0), radius, fill=False, color="black", linewidth=1.2))
     middle = sum(radii) / len(radii)
-    axes.add_patch(Circle((0, 0), middle, fill=False, color="red", linewidth=1.0))
+    axes.add_patch(Circle((0, 0), middle, fill=False, color="red", ls="--", linewidth=1.2))
     # Legends draw patches as boxes, and a circle is a line to the reader.
     axes.fill([], [], color=COLOURS["green"], alpha=0.45, label="classified as inner")
     axes.plot([], [], color="black", linewidth=1.2, label="spheres of the data")
-    axes.plot([], [], color="red", linewidth=1.0, label="boundary of largest margin")
+    axes.plot([], [], "--", color="red", linewidth=1.2, label="boundary of largest margin")
     axes.set(xlim=(-extent, extent), ylim=(-extent, extent), box_aspect=1)
     axes.grid(visible=False)

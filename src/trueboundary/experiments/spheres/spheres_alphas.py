@@ -257,7 +257,7 @@ def _histograms(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     def draw() -> Figure:
         n_columns = min(3, len(finals))
         n_rows = -(-len(finals) // n_columns)
-        figure, axes = new_figure(n_columns, n_rows, width=4.2 * n_columns, height=3.6 * n_rows)
+        figure, axes = new_figure(n_columns, n_rows, width=4.2 * n_columns, height=3.5 * n_rows)
         for ax in axes[len(finals) :]:
             ax.set_visible(False)
         for ax, (n_train, heights) in zip(axes, counts.items(), strict=False):
@@ -267,22 +267,26 @@ def _histograms(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
                 ax.stairs(paper, edges, color=COLOURS["paper"], linewidth=1.5, label="paper")
             mark_right_alphas(ax)
             ax.set(xlabel=r"$\alpha_i$", ylabel="number of alphas", xlim=(0, edges[-1]))
-            # Headroom, so that the text never lies on the bars.
-            ax.set_ylim(0, 1.75 * max(heights.max(), max(PAPER_BARS)))
+            # Most bars are small beside the one at 0, and headroom keeps the text off all of them.
+            ax.set_yscale("symlog", linthresh=10, linscale=0.6)
+            ax.set_ylim(0, 40 * max(heights.max(), max(PAPER_BARS)))
+            ax.set_yticks([0, 5, 10, 100], ["0", "5", "10", "100"])
+            ax.set_yticks([], minor=True)
             ax.set_title(
                 f"{training_words(n_train)}: {int(last(run, 'n_wrong'))} of {settings['dim']}"
             )
             _write_errors(ax, run)
-            add_legend(ax, location="center right")
+        shared_legend(figure, n_columns=3, of=axes[0])
         return figure
 
     return Panel(
         "fig3-left",
         "Figure 3 (left): the alphas of trained quadratic networks",
-        "Alphas after training on samples of different sizes, with the number of wrong "
-        "ones in the title. A network is perfect when all lie between the red lines, at 1/R^2 and "
-        "1. The step line is the paper's histogram. The error rates are of both spheres: the paper "
-        "gives the central limit theorem's on the inner sphere alone.",
+        "Alphas after training on samples of different sizes, one network each, with the number of "
+        "wrong ones in the title; above 10 the axis is logarithmic. A network is perfect when all "
+        "lie between the red lines, at 1/R^2 and 1. The step line is the paper's histogram. The "
+        "error rates are of both spheres: the paper gives the central limit theorem's on the inner "
+        "sphere alone.",
         draw,
         [
             {"n_train": n, "from": edges[i], "to": edges[i + 1], "count": int(heights[i])}
@@ -318,6 +322,8 @@ def _progress(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         figure, (left, right) = new_figure(2, width=11.0)
         title = f"d = {settings['perfect_dim']}: {int(last(small, 'n_wrong'))} wrong"
         draw_alphas(left, small, 30, title=title)
+        left.set_ylim(top=1.3 * left.get_ylim()[1])
+        add_legend(left, location="upper center")
         for index, (label, (run, dim)) in enumerate(curves.items()):
             # Curves start on one another; those below are seen by their markers' sizes.
             look: Any = {"ms": max(10 - 2 * index, 3), "mfc": "none" if index == 0 else None}
@@ -330,8 +336,9 @@ def _progress(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     return Panel(
         "perfect-network",
         "On the way to a perfect network",
-        "Left: the alphas of a smaller network after online training; between the red lines they "
-        "are right. Right: share of wrong alphas during training.",
+        f"Left: the alphas of one network of {settings['perfect_width']:,} hidden units after "
+        "online training; between the red lines they are right. Right: share of wrong alphas "
+        "during training, one network each.",
         draw,
         [
             {"network": label, **row, "dim": dim}

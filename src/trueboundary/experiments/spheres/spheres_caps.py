@@ -271,14 +271,14 @@ def _edge(edges: Rows, limit: float) -> Panel:
         axes.axhline(limit, **style, label="limit for large d")
         plot_rows(axes, edges, "dim", "scaled_height", "o-", label="exact")
         axes.set(xscale="log", xlabel="dimension d")
-        axes.set(ylim=(2.5, 4.0), ylabel="sqrt(d) x height of the edge")
+        axes.set(ylim=(2.5, 4.0), ylabel=r"$\sqrt{d} \times$ height of the edge")
         add_legend(axes, location="lower right")
         return figure
 
     return Panel(
         "caps-edge",
         "How near the equator a small cap reaches",
-        "Height of the edge of the cap that covers .01 % of the sphere, times sqrt(d). It "
+        "Height of the edge of the cap that covers 0.01 % of the sphere, times sqrt(d). It "
         "stays below 3.72, the normal quantile that it tends to: the cap reaches to within "
         "O(1/sqrt(d)) of the equator, and the equator is where almost all points are.",
         draw,

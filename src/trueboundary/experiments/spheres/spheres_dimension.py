@@ -195,7 +195,8 @@ def _draw(rows: list[Row]) -> Figure:
             right.plot(x, row["worst"], "o", **words)
     right.axhline(0.0, color=COLOURS["truth"], linewidth=0.9)
     for axes in (left, right):
-        axes.axvline(_PAPER_DIM, color=COLOURS["paper"], linestyle="--", label="the paper's 60")
+        known: Any = {"color": COLOURS["paper"], "linestyle": "--", "zorder": 1}
+        axes.axvline(_PAPER_DIM, **known, label="the paper's 60")
         axes.set_xlabel("dimension d")
     left.set(ylim=(-0.03, 1.03), ylabel="share of points with an error found")
     right.set_ylabel("largest wrong margin (logit)")

@@ -20,6 +20,7 @@ from trueboundary.experiments.base import (
     rows_of,
     seeds,
 )
+from trueboundary.experiments.formats import counted
 from trueboundary.experiments.networks.attacked_points import AttackedPoints, Surface
 from trueboundary.experiments.networks.error_counts import ErrorCount
 from trueboundary.experiments.networks.trained_networks import (
@@ -217,11 +218,13 @@ def _draw_histograms(distances: Mapping[str, Values], norms: Values) -> Figure:
 
 
 def _summary(rows: Rows) -> Panel:
+    n_points = counted((row["n_points"] for row in rows), "point")
+    networks = plural(len({row["network"] for row in rows}), "network")
     return Panel(
         "distances-means",
         "Mean distances on and off the spheres",
-        "Mean L2 distance to the nearest error found, with 95 % intervals, for the two "
-        "learning-rate schedules at equal steps. Black ticks: the largest mean distance that "
+        f"Mean L2 distance to the nearest error found, with 95 % intervals over {n_points}, of "
+        f"{networks}. Black ticks: the largest mean distance that "
         "an error set on the sphere can have whose measure is the 95 % upper limit of the "
         "network's error rate (the distance to a spherical cap); a smaller set can be "
         "farther. Crosses: the paper's values. The refined search shortens each distance "

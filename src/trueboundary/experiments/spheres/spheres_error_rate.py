@@ -51,10 +51,10 @@ def analyse(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Analysis:
     panel = Panel(
         "error-rate",
         "Error rate on random points of each sphere",
-        "Share of random points that the network gets wrong, with 95 % Clopper-Pearson "
-        "intervals. A triangle marks a count of zero: it stands at the upper limit, and the "
-        "rate may be anything below. The line is the limit that the paper's count of zero "
-        "errors in 10 million points allows.",
+        f"Share of {plural(settings['n_points'], 'random point')} of each sphere that the network "
+        "gets wrong, with 95 % Clopper-Pearson intervals. A triangle marks a count of zero: it "
+        "stands at the upper limit, and the rate may be anything below. The line is the limit that "
+        "the paper's count of zero errors in 10 million points allows.",
         lambda: _draw(rows),
         rows,
     )
@@ -82,7 +82,8 @@ def _draw(rows: Rows) -> Figure:
     limit = summaries.upper_limit(0, PAPER_POINTS)
     axes.axhline(limit, color=COLOURS["paper"], label="limit of the paper's 0 in 10 million")
     axes.set(yscale="log", ylabel="error rate (share of random points)")
-    axes.set_ylim(limit / 3, max(1e-2, *(30 * row["high"] for row in rows)))  # room for the legend
+    lowest = min([limit, *(row["low"] for row in rows if row["low"] > 0)])
+    axes.set_ylim(lowest / 3, max(1e-2, *(30 * row["high"] for row in rows)))  # room for the legend
     axes.set_xlim(-0.5, len(SPHERES) - 0.5)
     axes.set_xticks(range(len(SPHERES)), [f"{sphere} sphere" for sphere in SPHERES])
     add_legend(axes, location="upper right")

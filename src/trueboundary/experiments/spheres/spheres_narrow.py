@@ -67,6 +67,8 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         figure, (left, right) = new_figure(2, width=9.6)
         title = f"d = {settings['dim']}, {settings['width']} hidden units"
         ellipsoids.draw_alphas(left, next(iter(runs.values())), 40, yscale="log", title=title)
+        left.set_ylim(top=6 * left.get_ylim()[1])
+        add_legend(left, location="upper right")
         for method, marker, colour in (("exact", "o", "truth"), ("clt", "x", "sky")):
             own = [row for row in rows if row["method"] == method]
             shown = [row | {"place": SPHERES.index(row["sphere"])} for row in own]
@@ -75,9 +77,9 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         style = {"color": COLOURS["paper"], "label": "paper (CLT, d = 2000)"}
         right.plot(range(2), [PAPER[sphere] for sphere in SPHERES], "_", markersize=22, **style)
         right.set_xticks(range(2), SPHERES)
-        right.set(xlim=(-0.5, 1.5), ylim=(1.1 * lowest, -0.3 * lowest))
+        right.set(xlim=(-0.5, 1.5), ylim=(1.1 * lowest, 0))
         right.set_ylabel(r"$\log_{10}$ of the error rate")
-        add_legend(right, location="upper left")
+        add_legend(right, location="center")
         return figure
 
     return Panel(

@@ -30,7 +30,7 @@ from trueboundary.experiments.networks.ellipsoids import Floats, count_wrong
 from trueboundary.experiments.networks.trained_networks import TrainedNetwork
 from trueboundary.experiments.summaries import all_of
 from trueboundary.experiments.work_rates import RATES
-from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure
+from trueboundary.figures import COLOURS, CYCLE, add_legend, new_figure, shared_legend
 from trueboundary.runs import Context, Run, RunConfig, RunResult
 
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ def _splits_sentence(rows: Rows) -> str:
 
 def _splits_panel(runs: Mapping[str, Run], settings: Mapping[str, Any], rows: Rows) -> Panel:
     def draw() -> Figure:
-        figure, (axes,) = new_figure(width=6.8, height=4.2)
+        figure, (axes,) = new_figure(width=8.2, height=4.2)
         colours = [colour for colour in CYCLE if colour != COLOURS["paper"]]
         shown_runs = list(_splits(runs, settings).items())
         for index, (weight, run) in enumerate(shown_runs):
@@ -325,9 +325,10 @@ def _splits_panel(runs: Mapping[str, Run], settings: Mapping[str, Any], rows: Ro
         shown = [step for step in PAPER_WRONG if step <= max(_SHOWN_STEPS)]
         paper = [PAPER_WRONG[step] for step in shown]
         axes.plot(shown, paper, "x", color=COLOURS["paper"], label="paper")
-        axes.axvline(STEP_OF_RETURN, color=COLOURS["grey"], linestyle=":", linewidth=0.9)
+        when: Any = {"color": COLOURS["truth"], "linestyle": ":", "linewidth": 1.2}
+        axes.axvline(STEP_OF_RETURN, **when, label=f"step {STEP_OF_RETURN:,}")
         axes.set(xlabel="training steps", ylabel="number of wrong alphas")
-        add_legend(axes, location="upper left")
+        shared_legend(figure, beside=True)
         return figure
 
     return Panel(
@@ -458,8 +459,8 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
     n_steps = settings["n_steps"]
     quantities: tuple[tuple[str, str, Mapping[int, float]], ...] = (
         ("n_wrong", "number of wrong alphas", PAPER_WRONG),
-        ("average_loss", "average loss", PAPER_AVERAGE),
-        ("worst_loss", "worst-case loss", PAPER_WORST),
+        ("average_loss", "average loss (nats)", PAPER_AVERAGE),
+        ("worst_loss", "worst-case loss (nats)", PAPER_WORST),
     )
 
     def draw() -> Figure:

@@ -108,12 +108,13 @@ def _panel(rows: Rows, settings: Mapping[str, Any]) -> Panel:
                 style["transform"] = ax.get_xaxis_transform()  # heights are shares of the axes
                 ax.plot(perfect, [height] * len(perfect), marker, **style)
         for ax in (left, right):
-            ax.axvline(1.3, color=COLOURS["paper"], linewidth=1.0, label="paper's R")
+            known: Any = {"color": COLOURS["paper"], "linewidth": 1.0, "zorder": 1}
+            ax.axvline(1.3, **known, label="the paper's R")
             ax.set(xlabel="radius R of the outer sphere", xlim=_limits(settings["radii"]))
             ax.margins(y=0.1)
         shared_legend(figure, n_columns=4, of=right)
         left.set_ylabel(r"$\log_{10}$ of the exact error rate")
-        right.set_ylabel("mean distance to the nearest error")
+        right.set_ylabel("mean distance to the nearest error (L2)")
         return figure
 
     return Panel(

@@ -170,11 +170,12 @@ def _draw_shapes(rows: Rows) -> Figure:
             plot_rows(axes, finite, method, "place", marker, color=colour, label=label, **style)
             if method == "exact":
                 none = [row["place"] for row in found if row[method] == -math.inf]
-                axes.plot([edge] * len(none), none, "<", color=COLOURS["truth"], markersize=7)
+                zero: Any = {"color": COLOURS["truth"], "markersize": 7, "linestyle": ""}
+                axes.plot([edge] * len(none), none, "<", **zero, label="no error at all")
         axes.set_yticks(range(len(names)), list(reversed(names)))
         axes.set(title=f"{sphere} sphere", xlabel=r"$\log_{10}$ of the error rate")
         axes.set(xlim=(edge - 1, 0), ylim=(-0.6, len(names) - 0.4))
-    shared_legend(figure, n_columns=5, of=panels[0])
+    shared_legend(figure, n_columns=6, of=panels[0])
     return figure
 
 
@@ -183,11 +184,11 @@ def _deviations(shapes: Rows, trained: Rows) -> Panel:
         "deviations",
         "How wrong each approximation is, by the exact error rate",
         "Distance between the logarithms of approximate and exact error rates: 1 is a factor of "
-        "ten, 0.001 a quarter of a percent. Left: ellipsoids of all shapes and many spreads. "
-        "Right: quadratic networks at several steps of training. The central limit theorem, on "
-        "the sphere or not, can miss by many powers of ten, and one cannot tell when; the "
-        "saddle-point formula is right to within a fifth everywhere; Chernoff's "
-        "bound stays within a factor of a thousand, and is a bound.",
+        "ten, 0.001 a quarter of a percent; what is nearer than 1e-6 is drawn there. Left: "
+        "ellipsoids of all shapes and many spreads. Right: quadratic networks at several steps of "
+        "training. The central limit theorem, on the sphere or not, can miss by many powers of "
+        "ten, and one cannot tell when; the saddle-point formula is right to within a fifth "
+        "everywhere; Chernoff's bound stays within a factor of a thousand, and is a bound.",
         lambda: _draw_deviations(shapes, trained),
         [*shapes, *trained],
     )

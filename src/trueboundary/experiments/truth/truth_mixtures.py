@@ -142,6 +142,8 @@ def _remark(r: Row) -> str:
 
 
 def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
+    samples = " and ".join(f"{len(runs[v].arrays['lower']):,} ({v})" for v in VARIANTS)
+
     def draw() -> Figure:
         figure, axes = new_figure(2, width=9.6, height=3.8)
         for panel, variant in zip(axes, VARIANTS, strict=True):
@@ -159,7 +161,8 @@ def _panel(runs: Mapping[str, Run], settings: Mapping[str, Any]) -> Panel:
         "truth-mixtures",
         f"How far each image of {words_of(settings['dataset'])} is from an error of the optimal "
         "classifier",
-        "Every curve runs over the correctly classified samples of one problem. Between the proven "
+        "Every curve runs over the correctly classified samples of one problem, "
+        f"{samples}. Between the proven "
         "lower bound and the nearest error known lies the true distance: where the two curves "
         "coincide, robustness is a fact about each image and not the failure of an attack.",
         draw,

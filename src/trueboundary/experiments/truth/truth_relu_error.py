@@ -238,9 +238,9 @@ def _draw_distances(brackets: Mapping[Any, Arrays], rows: Rows) -> Figure:
         low = np.minimum(arrays["certified"], 2 * RADII[row["sphere"]])[order]
         high, place = arrays["attacked"][order], np.arange(len(order))
         found = np.isfinite(high)
-        colour = COLOURS[row["sphere"]]
         axes.vlines(place[found], low[found], high[found], color=COLOURS["grey"], linewidth=0.9)
-        axes.plot(place[found], high[found], "o", color=colour, ms=4, label="found by attack")
+        found_at: Any = {"color": COLOURS["inner"], "ms": 4, "label": "found by attack"}
+        axes.plot(place[found], high[found], "o", **found_at)
         axes.plot(place, low, "^", color=COLOURS["truth"], ms=4, label="certified")
         style: Any = {"color": COLOURS["truth"], "linestyle": "--"}
         axes.axhline(row["optimum"], **style, label="cap of the same rate")

@@ -303,7 +303,8 @@ def _draw_fig5(quadratic: Rows, relu: Rows, dim: int) -> Figure:
             xlabel=r"$\log_{10}$ of the error rate",
             ylabel="mean distance to the nearest error (L2)",
         )
-        axes.set(xlim=(floor, 0), ylim=(0, None))
+        # What is farther to the left is not shown, and the height is that of what is.
+        axes.set(xlim=(floor, 0), ylim=(0, 1.05 * best.max()))
     shared_legend(figure, n_columns=3, of=panels[0])
     return figure
 
@@ -313,7 +314,9 @@ def _draw_brackets(axes: Axes, rows: Rows, label: str, colour: str) -> None:
         low, high = (math.log10(max(row[name], 1e-300)) for name in ("rate_low", "rate_high"))
         ends = (row["certified"], row["attacked"])
         draw_rate_and_bracket(axes, row["log10_error"], (low, high), *ends, color=colour)
-    axes.plot([], [], "v", color=colour, markersize=6, label=label)
+    axes.plot([], [], "v", color=colour, markersize=6, label=f"{label}: attack")
+    proven: Any = {"color": colour, "markerfacecolor": "none", "markersize": 6}
+    axes.plot([], [], "^", **proven, label=f"{label}: proof")
 
 
 def _ratios(rows: Rows) -> Panel:
@@ -344,6 +347,7 @@ def _draw_ratios(rows: Rows) -> Figure:
         axes.axhline(LIMIT, color=COLOURS["truth"], linestyle="--", label=r"$1/\sqrt{2}$")
         axes.set(title=f"d = {dim:,}", xlabel=r"$\log_{10}$ of the error rate")
         axes.set(ylim=(0.5, 1.05), ylabel="mean distance / best possible")
+        axes.locator_params("x", integer=True)
     shared_legend(figure, n_columns=4, of=panels[0])
     return figure
 

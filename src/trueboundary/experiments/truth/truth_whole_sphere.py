@@ -133,7 +133,7 @@ def _draw(rows: Rows) -> Figure:
     for status, marker, label in (("error", "x", "error found"), ("undecided", "^", "undecided")):
         if found := [row for row in rows if row["status"] == status]:
             plot_rows(axes, found, "dim", "n_cells", marker, **style, label=label)
-    axes.set(yscale="log", xlabel="dimension d", ylabel="caps bounded")
+    axes.set(yscale="log", xlabel="dimension d", ylabel="number of caps bounded")
     axes.set_xticks(sorted({row["dim"] for row in rows}))
     add_legend(axes, location="upper left")
     return figure
