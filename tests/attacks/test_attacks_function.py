@@ -92,6 +92,36 @@ def test_classes_that_fill_up_never_lead(scale: float) -> None:
     assert torch.equal(found.argmax(1), logits.argmax(1))
 
 
+def test_points_that_are_no_numbers_get_no_answer_and_leave_the_others_theirs() -> None:
+    def strict(x: torch.Tensor) -> torch.Tensor:
+        if not bool(x.isfinite().all()):
+            raise ValueError("points must be finite")
+        return x.log().sum(1)  # not defined at 0
+
+    model = ModelUnderAttack(strict, n_classes=4)
+    x = torch.tensor([[torch.nan, 1.0], [2.0, 3.0], [torch.inf, 1.0]], requires_grad=True)
+    found = model(x)
+    assert found.shape == (3, 4)
+    assert found.isnan().all(1).tolist() == [True, False, True]
+    assert torch.equal(found[1], model(x[1:2])[0])
+    (slope,) = torch.autograd.grad(found[1, 1] - found[1, 0], x)
+    assert slope.tolist() == [[0.0, 0.0], [1 / 2, pytest.approx(1 / 3)], [0.0, 0.0]]
+    assert model(x[:1]).isnan().all()
+    assert not model.cut_off
+
+
+def test_an_attack_that_loses_one_point_keeps_the_others_of_its_batch() -> None:
+    def once_lost(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        lost = x.clone()
+        lost[0] = torch.nan
+        model(lost)
+        return onto_plane(model, lost, y)
+
+    x, y = samples()
+    strict = lambda points: plane(points) if points.isfinite().all() else 1 / 0  # noqa: E731
+    assert statuses(FunctionAttack(once_lost)(strict, x, y)) == ["NO_POINT", *["FOUND"] * 4]
+
+
 @pytest.mark.parametrize(
     ("function", "reasons", "words"),
     [

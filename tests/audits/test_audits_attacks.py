@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from trueboundary.audits import (
     find_attack,
     find_attacks,
     member,
+    named_attacks,
     plan_trials,
     stored_leaderboard,
     try_attack,
@@ -281,7 +283,7 @@ def test_members_are_left_as_they_were() -> None:
 # Names.
 
 
-def test_attacks_are_found_by_name(tmp_path) -> None:
+def test_attacks_are_found_by_name(tmp_path, monkeypatch) -> None:
     file = tmp_path / "mine.py"
     file.write_text(
         "from trueboundary.attacks import DDN\n"
@@ -297,6 +299,12 @@ def test_attacks_are_found_by_name(tmp_path) -> None:
     assert isinstance(found.attack, FunctionAttack)
     file.write_text(file.read_text() + "# another\n")
     assert find_attack(f"{file}:function").identity != found.identity
+    # What calls it is a part of what its results follow from.
+    monkeypatch.setattr(named_attacks, "_code_of", lambda *modules: "other")
+    assert find_attack(f"{file}:function").identity.split()[-2:] == [
+        "other",
+        sha256(file.read_bytes()).hexdigest()[:16],
+    ]
     for what, words in [
         ("DDM", "did you mean 'DDN'"),
         (f"{file}:none", "has no 'none'"),
@@ -467,12 +475,15 @@ def test_an_nn_module_is_no_attack() -> None:
 
 
 @pytest.mark.peers
-def test_attacks_of_other_libraries_are_found_counted_and_refused_on_spheres() -> None:
+def test_attacks_of_other_libraries_are_found_counted_and_refused_on_spheres(monkeypatch) -> None:
     names = [found.name for found in find_attacks(["all"])]
     assert len({name.partition(":")[0] for name in names if ":" in name}) == 4
     found = find_attack("foolbox:DDN-100")
     assert found.library == "foolbox"
     assert found.version in found.identity
+    monkeypatch.setattr(named_attacks, "_code_of", lambda *modules: "other")
+    assert find_attack("foolbox:DDN-100").identity.endswith(f"{found.version} other")
+    monkeypatch.undo()
     known = member("ellipsoid-bulk", 3)
     trial = try_attack(found.attack, known)
     ratio = trial.distance / known.find_truth().lower

@@ -32,7 +32,8 @@ class ModelUnderAttack(nn.Module):
 
     The classifier itself is no submodule of it: whoever sets a mode, moves the module to a device
     or gathers gradients of its parameters changes this module and nothing else. Every row of points
-    that goes forward is counted, and every row whose gradient is asked for.
+    that goes forward is counted, and every row whose gradient is asked for. Logits of points that
+    are not finite are NaN, whatever the classifier would say.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ class ModelUnderAttack(nn.Module):
 
         def logits(points: Tensor) -> Tensor:
             points = points if inward is None else inward(points)
-            found = _logits(outputs(classifier, points, allow_nan=True))
+            found = _logits(_outputs_of_numbers(classifier, points))
             missing = self.n_classes - found.shape[1]
             return found if missing <= 0 else torch.cat([found, self._below(found, missing)], dim=1)
 
@@ -108,6 +109,24 @@ class ModelUnderAttack(nn.Module):
             return _Evaluation.apply(x, self)  # type: ignore[no-any-return,no-untyped-call]
         with torch.no_grad():
             return self.logits_of(x).to(x.dtype)
+
+
+def _outputs_of_numbers(classifier: Classifier, points: Tensor) -> Tensor:
+    """Return outputs that are NaN where points are not finite, which no classifier has to take.
+
+    An attack that loses one point this way keeps the others of its batch.
+    """
+    usable = points.flatten(1).isfinite().all(1)
+    if bool(usable.all()):
+        return outputs(classifier, points, allow_nan=True)
+    if not bool(usable.any()):
+        return points.flatten(1).sum(1) * torch.nan
+    # Not 0, which may lie where the classifier is not defined.
+    stand_in = points[usable][:1].detach()
+    found = outputs(
+        classifier, torch.where(per_sample(usable, points), points, stand_in), allow_nan=True
+    )
+    return torch.where(per_sample(usable, found), found, torch.nan)
 
 
 class _Evaluation(torch.autograd.Function):

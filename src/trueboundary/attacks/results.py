@@ -39,10 +39,10 @@ class AttackStatus(Enum):
         "The gradient of the margin vanished along the domain, so there was no direction to climb."
     )
     NON_FINITE = "The margin or its gradient is not finite (NaN or infinity)."
-    LEFT_DOMAIN = "The search left its domain, so what it found does not count."
+    LEFT_DOMAIN = "The point that was found lies outside of the domain, so it does not count."
     NOT_CONFIRMED = (
-        "What was reported as an error is none when the classifier is asked again; is it "
-        "deterministic?"
+        "The point that was reported as an error is none when the classifier is asked again: the "
+        "attack is mistaken, or the classifier does not give the same answer twice."
     )
     UNRESOLVED = (
         "No step changed the margin by more than its rounding: the precision of the points or of "

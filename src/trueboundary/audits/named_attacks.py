@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from trueboundary import __version__, attacks
-from trueboundary.attacks import Attack, FunctionAttack
+from trueboundary.attacks import Attack, FunctionAttack, function_attack
 from trueboundary.audits.subjects import named_object
-from trueboundary.peers import peer_attack, peer_attacks
+from trueboundary.peers import inward, peer_attack, peer_attacks, peer_calls
 from trueboundary.suggestions import nearest
 
 __all__ = ["OURS", "FoundAttack", "as_attack", "find_attack", "find_attacks"]
@@ -50,8 +50,8 @@ class FoundAttack:
     library, version : str
         Where it comes from.
     identity : str
-        Settings, version and, of ours and of strangers, a hash of the code: what another result may
-        follow from.
+        Settings, version and a hash of the code, of other libraries that of what calls them: what
+        another result may follow from.
     """
 
     name: str
@@ -133,8 +133,8 @@ def find_attack(what: str) -> FoundAttack:
         return _of_peer(what)
     if not place:
         raise ValueError(
-            f"there is no attack {what!r}{nearest(what, [*OURS, *peers])}: expected one of "
-            f"{', '.join(OURS)}, library:name, module:name, file.py:name, or all."
+            f"there is no attack {what!r}: expected one of {', '.join(OURS)}, library:name, "
+            f"module:name, file.py:name, or all{nearest(what, [*OURS, *peers]) or '.'}"
         )
     if not (name.isidentifier() and (place.endswith(".py") or _is_dotted(place))):
         raise ValueError(f"expected an attack as module:name or file.py:name, got {what!r}.")
@@ -162,7 +162,8 @@ def find_attacks(names: Sequence[str]) -> list[FoundAttack]:
 def _of_peer(what: str) -> FoundAttack:
     attack = peer_attack(what)
     library, version = attack.peer.library, attack.version
-    return FoundAttack(what, attack, library, version, f"{attack.peer!r} {version}")
+    identity = f"{attack.peer!r} {version} {_code_of(function_attack, peer_calls, inward)}"
+    return FoundAttack(what, attack, library, version, identity)
 
 
 def _is_dotted(place: str) -> bool:
@@ -171,7 +172,9 @@ def _is_dotted(place: str) -> bool:
 
 def _settings(attack: Attack) -> str:
     """Return an attack's settings, without addresses in memory."""
-    return f"function {attack.name}" if isinstance(attack, FunctionAttack) else repr(attack)
+    if isinstance(attack, FunctionAttack):
+        return f"function {attack.name} {_code_of(function_attack)}"
+    return repr(attack)
 
 
 @cache
@@ -179,6 +182,12 @@ def _code_of_attacks() -> str:
     """Return a hash of the modules of our attacks, whose version changes with releases alone."""
     folder = Path(attacks.__file__).parent
     return _hash(*(file.read_bytes() for file in sorted(folder.glob("*.py"))))
+
+
+@cache
+def _code_of(*modules: ModuleType) -> str:
+    """Return a hash of modules of ours that call attacks of others."""
+    return _hash(*(Path(str(module.__file__)).read_bytes() for module in modules))
 
 
 def _code(place: str) -> str:
