@@ -69,6 +69,62 @@ def test_weights_go_into_what_a_factory_makes(folder):
         load_subject("mine.py:margin", weights=folder / "w.safetensors")
 
 
+def test_weights_of_a_network_go_into_what_as_classifier_made_of_it(folder):
+    (folder / "wrapped.py").write_text(
+        "import torch, trueboundary as tb\n"
+        "with torch.random.fork_rng([]):\n"
+        "    bare = torch.nn.Linear(3, 2)\n"
+        "    half = tb.as_classifier(torch.nn.Linear(3, 2), preprocess=(0.0, 0.5))\n"
+    )
+    state = {"weight": torch.ones(2, 3), "bias": torch.tensor([0.0, 1.0])}
+    save_file(state, "bare.safetensors")
+    save_file({f"function.{name}": part for name, part in state.items()}, "whole.safetensors")
+    for file in ("bare.safetensors", "whole.safetensors"):
+        found = load_subject("wrapped.py:half", weights=file).classifier
+        assert found(torch.ones(1, 3)).tolist() == [[-0.5, 0.5]]
+        assert found.function(torch.ones(1, 3)).tolist() == [[3.0, 4.0]]
+    assert load_subject("wrapped.py:bare", weights="bare.safetensors")
+    with pytest.raises(ValueError, match=r"preprocessing stand in the code alone; name that"):
+        load_subject("wrapped.py:bare", weights="whole.safetensors")
+    with pytest.raises(ValueError, match=r"there is no file gone\.safetensors"):
+        load_subject("wrapped.py:bare", weights="gone.safetensors")
+
+
+IMAGES = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.conv = torch.nn.BatchNorm2d(1), torch.nn.Conv2d(1, 2, 28)
+    def forward(self, x):
+        return self.conv(self.norm(x)).flatten(1)
+with torch.random.fork_rng([]):
+    network = Net()
+    flat = torch.nn.Linear(784, 2)
+    narrow = torch.nn.Conv2d(3, 2, 28)
+"""
+
+
+def test_a_network_of_images_gets_images_and_one_of_vectors_vectors(folder):
+    (folder / "images.py").write_text(IMAGES)
+    problem = load_problem("mnist-0-6-symmetric")
+    subject = load_subject("images.py:network", problem=problem)
+    assert subject.notes[-1] == (
+        "images.py:network takes images, and gets the points as 1 x 28 x 28."
+    )
+    network = subject.classifier[1]
+    assert network.norm.num_batches_tracked == 0  # it was only looked at
+    rows = torch.linspace(0, 1, 4 * 784).view(4, 784)
+    assert torch.equal(network(rows.view(4, 1, 28, 28)), subject.classifier(rows))
+    assert load_subject("images.py:flat", problem=problem).notes == (
+        "images.py:flat ran code of its file.",
+    )
+    # What takes neither says so where it is audited; and without a problem there are no images.
+    assert load_subject("images.py:narrow", problem=problem).classifier.in_channels == 3
+    assert load_subject("images.py:network").classifier.conv.in_channels == 1
+
+
 def test_stored_programs(folder):
     linear = nn.Linear(3, 1, device="meta").to_empty(device="cpu").eval()
     nn.init.ones_(linear.weight)
@@ -83,7 +139,7 @@ def test_stored_programs(folder):
     ("what", "says"),
     [
         ("mine.py:nothing", "has no 'nothing'"),
-        ("mine.py:answer", "is a int; expected a classifier"),
+        ("mine.py:answer", "to be a classifier or a factory, got int"),
         ("mine.py:Needs", "needs arguments"),
         ("mine.py:makes_nothing", "returned a NoneType"),
         ("there.py:net", "there is no file there.py"),
@@ -95,11 +151,15 @@ def test_stored_programs(folder):
         ("text.pt", "holds no TorchScript"),
         ("mnist-0-6-symmetric-cmm", "no classifier 'mnist-0-6-symmetric-cmm'"),
         ("mnist-0-6-symmetric", "no classifier"),
+        ("mine.py", "say which object of mine.py is meant, as in mine.py:network"),
+        ("text.txt", "text.txt is of no kind that is read; expected module:name"),
+        (".", ". is a folder; expected module:name"),
     ],
 )
 def test_what_is_no_classifier_is_said_in_a_sentence(folder, what, says):
     (folder / "broken.py").write_text("net = undefined\n")
     (folder / "text.pt").write_text("not a program")
+    (folder / "text.txt").write_text("words")
     with pytest.raises(ValueError, match="(?s)" + says.replace(".", r"\.")) as raised:
         load_subject(what)
     assert "\n" not in str(raised.value)

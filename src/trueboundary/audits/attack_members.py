@@ -520,8 +520,8 @@ def names_of_members(chosen: Sequence[str] | None = None) -> tuple[str, ...]:
     for name in chosen:
         if name not in MEMBERS:
             raise ValueError(
-                f"the suite has no member {name!r}{nearest(name, MEMBERS)}: expected some of "
-                f"{', '.join(MEMBERS)}."
+                f"the suite has no member {name!r}: expected some of "
+                f"{', '.join(MEMBERS)}{nearest(name, MEMBERS) or '.'}"
             )
     return tuple(name for name in MEMBERS if name in chosen)
 

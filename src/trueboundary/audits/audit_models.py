@@ -193,12 +193,7 @@ def audit(
     >>> audit(tilted, problem, n_points=20).verdict.kind
     'learning'
     """
-    if norm.lower() not in ("l2", "2"):
-        raise ValueError(
-            f"expected norm 'l2', got {norm!r}: the optimal classifier's distances, the proofs and "
-            "the isoperimetric limit are known in L2 alone, so that there is no truth to judge "
-            "distances in another norm by."
-        )
+    check_norm(norm)
     problem = load_problem(problem)
     check_integer("n_points", n_points, minimum=2)
     check_integer("n_error_points", n_error_points, minimum=1)
@@ -480,6 +475,16 @@ class _Audit:
             notes=notes,
             stopped=stopped,
             pictures=pictures_of(walk, shape, _N_PICTURES) if is_image else {},
+        )
+
+
+def check_norm(norm: str) -> None:
+    """Refuse a norm in which no truth is known."""
+    if norm.lower() not in ("l2", "2"):
+        raise ValueError(
+            f"expected norm 'l2', got {norm!r}: the optimal classifier's distances, the proofs and "
+            "the isoperimetric limit are known in L2 alone, so that there is no truth to judge "
+            "distances in another norm by."
         )
 
 

@@ -424,7 +424,10 @@ class Leaderboard(Presentable):
             raise ValueError(f"cannot read {path}: {reason(error)}") from error
         except (UnicodeDecodeError, RecursionError, ValueError) as error:
             raise ValueError(f"{path} is no JSON of a leaderboard: {error}") from error
-        return cls.of(record)
+        try:
+            return cls.of(record)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     def check_members(self, truths: Mapping[str, Known]) -> None:
         """Hold members to truths that were computed here.

@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,7 @@ from torch import Tensor
 from trueboundary.audits.onnx_files import load_onnx
 from trueboundary.audits.skops_files import load_skops
 from trueboundary.classifiers import LabelsAlone, from_sklearn, labels_of_sklearn
+from trueboundary.classifiers.adapters import CallableClassifier
 from trueboundary.regular_files import open_regular, reason
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ _EXPORTED = ".pt2"
 _SKOPS, _ONNX = ".skops", ".onnx"
 _N_CHECKED = 50  # points of each class at which a module is compared with what it stands for
 _REFUSED = (".pkl", ".pickle", ".joblib")
+_EXPECTED = (
+    "expected module:name, file.py:name, a file of TorchScript, torch.export, ONNX or skops, or a "
+    "name that 'trueboundary zoo' lists"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +86,7 @@ def load_subject(
         A safetensors file with the state of the module that ``what`` names.
     problem : Problem, optional
         At whose points a module that stands for something else is compared with it; at random
-        ones by default.
+        ones by default. What refuses its points as vectors and takes them as images gets images.
 
     Raises
     ------
@@ -114,19 +119,52 @@ def load_subject(
             found = _with_weights(found, Path(weights), what)
         is_file = place.endswith(".py")
         notes = (f"{what} ran code of its file.",) if is_file else ()
-        return Subject(found, what, notes, _digest(Path(place)) if is_file else what)
+        identity = _digest(Path(place)) if is_file else what
+        return _of_images(Subject(found, what, notes, identity), problem)
     if weights is not None:
         raise ValueError(f"weights belong to a factory, module:name or file.py:name; got {what}.")
     if suffix in (*_TORCHSCRIPT, _EXPORTED):
         stored = _stored(Path(what))
         note = f"Loading {what} ran the code it holds."
-        return Subject(stored, what, (note,), _digest(Path(what)))
+        return _of_images(Subject(stored, what, (note,), _digest(Path(what))), problem)
     if suffix == _SKOPS:
         return replace(subject_of_estimator(load_skops(what), problem), name=what)
     if suffix == _ONNX:
         found, note = load_onnx(what, problem)
         return Subject(found, what, (note,), _digest(Path(what)))
     return Subject(_from_zoo(what), what)
+
+
+def _of_images(subject: Subject, problem: Problem | None) -> Subject:
+    """Return a subject that gets a problem's points as images, if those are what it wants."""
+    from trueboundary.classifiers import dtype_of, evaluated, outputs
+    from trueboundary.problems import ImageProblem
+
+    network = subject.classifier
+    if not isinstance(problem, ImageProblem) or not isinstance(network, torch.nn.Module):
+        return subject
+    shape = problem.image_shape
+    rows = _checked(problem, 0)[:2].to(dtype_of(network))
+    shaped = torch.nn.Sequential(torch.nn.Unflatten(1, shape), network)
+    shaped.training = network.training
+
+    def takes(classifier: Classifier) -> bool:
+        try:
+            with evaluated(classifier), torch.no_grad():
+                outputs(classifier, rows, allow_nan=True)
+        except (Exception, SystemExit):  # whatever it says of points that it does not take
+            return False
+        return True
+
+    if takes(network) or not takes(shaped):
+        return subject
+    note = f"{subject.name} takes images, and gets the points as {' x '.join(map(str, shape))}."
+    return replace(
+        subject,
+        classifier=shaped,
+        notes=(*subject.notes, note),
+        identity=f"{subject.identity} {shape}",
+    )
 
 
 def subject_of_estimator(estimator: Any, problem: Problem | None = None) -> Subject:
@@ -248,8 +286,8 @@ def load_problem(where: str | Path | Problem) -> Problem:
     if text in known:
         return zoo.problem(text)
     raise ValueError(
-        f"there is no problem {text!r}{nearest(text, known)}: expected spheres, the folder of a "
-        f"data set (trueboundary dataset make), or one of {', '.join(known)}."
+        f"there is no problem {text!r}: expected spheres, digits, the folder of a data set "
+        f"(trueboundary dataset make), or one of {', '.join(known)}{nearest(text, known) or '.'}"
     )
 
 
@@ -282,10 +320,7 @@ def named_object(what: str) -> Any:
 
 def _imported(name: str, what: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
-        raise ValueError(
-            f"expected module:name, file.py:name, a TorchScript or torch.export file, or the name "
-            f"of a classifier of the zoo, got {what!r}."
-        )
+        raise ValueError(f"{_EXPECTED}, got {what!r}.")
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -324,7 +359,9 @@ def _called(found: Any, what: str) -> Classifier:
     if is_estimator(found):
         return found  # type: ignore[no-any-return]
     if not callable(found):
-        raise ValueError(f"{what} is a {type(found).__name__}; expected a classifier or a factory.")
+        raise ValueError(
+            f"expected {what} to be a classifier or a factory, got {type(found).__name__}."
+        )
     if not _needs_nothing(found):
         if isinstance(found, type):
             raise ValueError(f"{what} needs arguments; give a function that makes one of it.")
@@ -355,13 +392,31 @@ def _with_weights(module: Any, file: Path, what: str) -> Classifier:
 
     if not isinstance(module, nn.Module):
         raise ValueError(f"{what} is no torch module, so that it has no weights to load.")
+    if not file.exists():
+        raise ValueError(f"there is no file {file}.")
     try:
         with open_regular(file):  # of a pipe nothing ever comes
             pass
-        module.load_state_dict(load_file(file))
+        state = load_file(file)
+        _holder(module, state, what).load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
         why = " ".join(reason(error).split())
         raise ValueError(f"{file} does not hold the weights of {what}: {why}") from error
+    return module
+
+
+def _holder(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> torch.nn.Module:
+    """Return the module that a state belongs to: this one, or what `as_classifier` made it of."""
+    wrapped = "function."
+    while isinstance(module, CallableClassifier) and isinstance(module.function, torch.nn.Module):
+        if set(state) == set(module.state_dict()):
+            break
+        module = module.function
+    if not set(state) == set(module.state_dict()) and all(n.startswith(wrapped) for n in state):
+        raise RuntimeError(
+            "it holds those of what as_classifier makes of a network, whose classes and "
+            f"preprocessing stand in the code alone; name that in place of {what}"
+        )
     return module
 
 
@@ -377,7 +432,7 @@ def _stored(file: Path) -> Classifier:
             return torch.export.load(file).module()
         return torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-any-return, no-untyped-call]
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
         raise ValueError(
             f"{file} holds no TorchScript or torch.export program ({reason}); a state_dict needs "
             "the module it belongs to: give file.py:factory and the weights as safetensors."
@@ -390,9 +445,12 @@ def _from_zoo(name: str) -> Classifier:
 
     known = zoo.names("classifier")
     if name not in known:
-        raise ValueError(
-            f"there is no classifier {name!r}{nearest(name, known)}: expected module:name, "
-            "file.py:name, a TorchScript or torch.export file, or a name that 'trueboundary zoo' "
-            "lists."
-        )
+        if Path(name).is_dir():
+            raise ValueError(f"{name} is a folder; {_EXPECTED}.")
+        if name.endswith(".py"):
+            raise ValueError(f"say which object of {name} is meant, as in {name}:network.")
+        if Path(name).is_file():
+            raise ValueError(f"{name} is of no kind that is read; {_EXPECTED}.")
+        hint = nearest(name, known) or "."
+        raise ValueError(f"there is no classifier {name!r}: {_EXPECTED}{hint}")
     return zoo.load(name)

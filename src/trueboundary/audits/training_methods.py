@@ -181,14 +181,14 @@ def find_method(what: str | OwnMethod, problem: Problem, size: float | None) -> 
     place, _, function = what.rpartition(":")
     if not (place and function.isidentifier()):
         raise ValueError(
-            f"there is no training method {what!r}{nearest(name, METHODS)}: expected "
-            f"{', '.join(METHODS)}, or file.py:function."
+            f"there is no training method {what!r}: expected {', '.join(METHODS)}, or "
+            f"file.py:function{nearest(name, METHODS) or '.'}"
         )
     found = named_object(what)
     if not callable(found):
         raise ValueError(
-            f"{what} is a {type(found).__name__}; expected a function of a problem and a generator "
-            "that returns a classifier."
+            f"expected {what} to be a function of a problem and a generator that returns a "
+            f"classifier, got {type(found).__name__}."
         )
     return _own(found, what)
 
