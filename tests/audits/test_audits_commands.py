@@ -91,8 +91,14 @@ def test_bad_models_are_answered_in_a_sentence(folder, capsys, name, says):
     ("options", "says"),
     [
         (["--norm", "linf"], "known in L2 alone"),
-        (["--classes", "a"], "numbers such as 0,6"),
-        (["--budget", "-1"], "budget of seconds above 0"),
+        (["--classes", "a"], "--classes must be numbers such as 0,6, got 'a'"),
+        (["--classes", "1,1"], "--classes must be different and counted from 0, got '1,1'"),
+        (
+            ["--classes", "0,1,2"],
+            "--classes names 3 of the classifier's classes, and the problem has 2; name one for "
+            "each, or choose a problem of 3",
+        ),
+        (["--budget", "-1"], "--budget must be a number of seconds above 0"),
         (["--html", "card.pdf"], "expected a file .html or .htm, got card.pdf"),
         (["--html", "folder.html"], "folder.html is a folder"),
         (["--out", "mine.py"], "choose another --out"),

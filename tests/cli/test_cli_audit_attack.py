@@ -32,6 +32,7 @@ def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(MINE)
     Path("folder").mkdir()
+    Path("empty.json").write_text("{}")
     return tmp_path
 
 
@@ -92,6 +93,18 @@ def test_a_stop_says_what_is_kept(here, capsys, monkeypatch) -> None:
     assert "stopped; what is finished is in runs" in capsys.readouterr().err
 
 
+def test_an_attack_that_crashes_at_every_point_is_told_of_in_the_status(here, capsys) -> None:
+    alone = ["audit", "attack", "mine.py:crash", "--members", "linear,linear-box", "--points", "2"]
+    assert main(alone) == 1
+    said = capsys.readouterr()
+    assert "mine.py:crash" in said.out
+    last = said.err.splitlines()[-1]
+    assert last.startswith("trueboundary: mine.py:crash stopped with an exception at every point: ")
+    # Beside one that runs it is a result, as is one that finds nothing.
+    assert main([*alone, "mine.py:itself"]) == 0
+    assert "stopped with an exception" in capsys.readouterr().err
+
+
 def test_a_single_attack_is_told_member_by_member(here, capsys) -> None:
     words = ["audit", "attack", "mine.py:itself", "--members", "linear", "--points", "2"]
     assert main(words) == 0
@@ -115,11 +128,14 @@ def test_a_single_attack_is_told_member_by_member(here, capsys) -> None:
         (["DDN", "--page", "mine.py"], "<!-- leaderboard: begin -->"),
         (["--check", "mine.py"], "no JSON of a leaderboard"),
         (["--check", "nothing.json"], "nothing.json"),
+        (["--check", "empty.json"], "empty.json: expected 'schema'"),
+        (["--check", "empty.json", "--seed", "0"], "--check runs no attack"),
         (["foolbox:DDM-100"], "DDN-100"),
     ],
 )
 def test_what_can_be_known_is_said_before_the_work(here, capsys, words, sentence) -> None:
-    assert main(["audit", "attack", *words, "--out", "runs"]) == 2
+    place = [] if "--check" in words else ["--out", "runs"]
+    assert main(["audit", "attack", *words, *place]) == 2
     error = capsys.readouterr().err
     assert sentence in " ".join(error.split())
     assert not (here / "runs" / "runs").exists()

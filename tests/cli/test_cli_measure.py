@@ -45,7 +45,10 @@ def folder(tmp_path: Path) -> Path:
 
 def answer(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:
     assert main(["measure", *words, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["command"], found["schema"]) == (f"measure {words[0]}", "1.0")
+    assert found["subject"] == words[1]
+    return found["classes"]
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -205,6 +208,40 @@ def test_a_model_of_ones_own(
         capsys, "error", "mine.py:network", *spheres, "--model", "step-1"
     )
     assert "missing" in complaint(capsys, "error", "mine.py:missing", *spheres)
+
+
+STRANGE = """
+import sys
+
+def raises(x):
+    print("about to")
+    raise KeyError("lost\\nand found")
+
+def ends(x):
+    sys.exit(3)
+
+def talks(x):
+    print("hello")
+    return x[:, 0] - 1.1
+"""
+
+
+@pytest.mark.parametrize("question", ["error", "distance"])
+def test_whatever_a_classifier_does_the_answer_is_a_sentence_or_json_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    question: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("strange.py").write_text(STRANGE)
+    words = ("--problem", "spheres-d6", "--n-points", "3")
+    for name, why in (("raises", "KeyError ('lost"), ("ends", "SystemExit (3)")):
+        assert main(["measure", question, f"strange.py:{name}", *words, "--json"]) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert f"strange.py:{name} stops with {why}" in said.err.splitlines()[-1]
+    assert len(answer(capsys, question, "strange.py:talks", *words)) == 2
 
 
 def test_options_for_ones_own_model_are_refused_with_a_run(

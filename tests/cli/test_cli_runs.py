@@ -66,9 +66,16 @@ def test_without_a_folder_those_in_results_are_named(capsys):
 def test_a_list_can_be_of_some_runs(capsys):
     capsys.readouterr()
     assert main(["runs", "results/small", "--networks"]) == 0
-    assert capsys.readouterr().out.startswith("0 runs of 0 experiments")
-    assert main(["runs", "results/small", "--experiment", "other"]) == 0
-    assert "2 runs in all" in capsys.readouterr().out
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("0 runs of 0 experiments")
+    assert "2 runs in all" in line
+    assert main(["runs", "results/small", "--experiment", "sums"]) == 0
+    assert "sums · " in capsys.readouterr().out
+    assert main(["runs", "results/small", "--experiment", "smus"]) == 2
+    assert "no experiment 'smus'; did you mean 'sums'?" in capsys.readouterr().err
+    for choice in (["--networks"], ["--experiment", "sums"]):
+        assert main(["runs", *choice]) == 2
+        assert "of one folder: give DIR" in capsys.readouterr().err
     assert main(["runs", "results"]) == 2
     assert "results holds no runs" in capsys.readouterr().err
 

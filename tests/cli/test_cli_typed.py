@@ -119,10 +119,30 @@ def test_images_at_no_path_are_refused(capsys, typed):
         (["reproduce", "smus"], "did you mean 'sums'"),
         (["run", "sums", "--set", "n_terms=5", "--set", "n_terms=6"], "n_terms is given twice"),
         (["run", "sums", "--set", "powers=2", "--set", " powers =3"], "powers is given twice"),
-        (["run", "sums", "--seed", "99999999999999999999"], "--seed"),
+        (
+            ["run", "sums", "--seed", "99999999999999999999"],
+            "--seed must be a whole number from 0 to 9223372036854775807, got '9999999",
+        ),
+        (["run", "sums", "--seed", "-1"], "--seed must be a whole number from 0 to "),
         (["run", "sums", "--seed", "two"], "got 'two'"),
-        (["run", "sums", "--workers", "0"], "got '0'"),
-        (["theory", "cap", "--dim", "1e3", "--measure", ".1"], "got '1e3'"),
+        (["run", "sums", "--workers", "0"], "--workers must be at least 1, got '0'"),
+        (["audit", "attack", "DDN", "--points", "10001"], "--points must be at most 10000, got"),
+        (
+            ["theory", "cap", "--dim", "1e3", "--measure", ".1"],
+            "--dim must be a whole number, got '1e3'",
+        ),
+        (
+            ["theory", "cap", "--dim", "9", "--measure", "half"],
+            "--measure must be a number, got 'half'",
+        ),
+        (
+            ["audit", "model", "a.py:b", "--problem", "spheres", "--outputs", "logits"],
+            "--outputs must be logit, probability or log_probability, got 'logits'; did you",
+        ),
+        (
+            ["dataset", "make", "mnist", "--celeba", "faces", "--out", "new"],
+            "--celeba is for CelebA: say 'dataset make celeba', not 'mnist'",
+        ),
         (["run", "sums", "--seed", "1", "--seed=2"], "--seed is given twice, as '1' and '2'"),
         (["run", "sums", "--out", "a", "--out", "b"], "--out is given twice, as 'a' and 'b'"),
         (

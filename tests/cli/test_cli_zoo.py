@@ -43,9 +43,10 @@ def test_a_card_is_shown(capsys):
 def test_json(capsys):
     assert main(["zoo", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found.keys() == zoo.entries().keys()
+    assert (found["command"], found["schema"]) == ("zoo", "1.0")
+    assert found["entries"].keys() == zoo.entries().keys()
     assert main(["zoo", "spheres-d500", "--json"]) == 0
-    card = json.loads(capsys.readouterr().out)
+    card = json.loads(capsys.readouterr().out)["card"]
     assert card["spec"]["arguments"] == {"dim": 500, "radius": 1.3}
 
 

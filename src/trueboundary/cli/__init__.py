@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except SystemExit as ending:
             return ending.code if isinstance(ending.code, int) else 0
         except UserError as error:
-            print(f"trueboundary: {printable(str(error))}", file=sys.stderr)
+            print(f"trueboundary: {printable(str(error).rstrip('.'))}", file=sys.stderr)
             return 2
         except OutputError as error:
             print(f"trueboundary: {error}", file=sys.stderr)

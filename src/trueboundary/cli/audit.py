@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,18 +9,23 @@ import typer
 
 from trueboundary.cli import audit_attack, audit_training, completions
 from trueboundary.cli.errors import (
-    LARGEST_SEED,
     check_file,
     check_folder,
     complain,
     interrupts_told,
-    user_errors,
 )
-from trueboundary.cli.json_output import Quiet
-from trueboundary.cli.options import ProblemName
+from trueboundary.cli.json_output import Json, Quiet
+from trueboundary.cli.options import ProblemName, Seed, seconds_of
 from trueboundary.cli.paths import path as path_option
 from trueboundary.cli.typed_commands import Command, Group
-from trueboundary.cli.typed_subjects import WHAT, Classes, Outputs, Weights, read_subject
+from trueboundary.cli.typed_subjects import (
+    WHAT,
+    Classes,
+    Outputs,
+    Weights,
+    mistakes,
+    read_subject,
+)
 from trueboundary.plain_text import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -41,8 +43,9 @@ app = typer.Typer(
 Points = Annotated[
     int, typer.Option(min=2, help="Points per class from which the nearest error is sought.")
 ]
-Budget = Annotated[float | None, typer.Option(help="Seconds that a whole audit may take.")]
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all points.")]
+Budget = Annotated[
+    float | None, typer.Option(parser=seconds_of, help="Seconds that a whole audit may take.")
+]
 Norm = Annotated[str, typer.Option(help="l2, the only norm in which the truth is known.")]
 Private = Annotated[
     bool,
@@ -57,7 +60,6 @@ Out = Annotated[
 Html = Annotated[
     Path | None, typer.Option(parser=path_option, help="Write the card as one HTML page.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a card.")]
 
 
 @app.callback()
@@ -100,18 +102,18 @@ def model(
     """Say how often a network errs, how nearly, and whether data or learning is why."""
     from trueboundary.audits import load_problem
 
-    _check_places(out, html)
-    with _mistakes():
+    _check(norm, out, html)
+    with mistakes():
         known = load_problem(problem)
         subject = read_subject(what, known, weights, outputs, classes)
-    with interrupts_told(out), _mistakes():
+    with interrupts_told(out), mistakes():
         card = _audited(
             subject, known, n_points=n_points, budget=budget, seed=seed, norm=norm,
             private=private or None, store=out, quiet=quiet,
         )  # fmt: skip
     _show(card, as_json)
     if html is not None:
-        with _mistakes():
+        with mistakes():
             card.save(html)
         typer.echo(f"Card: {printable(str(html))}", err=as_json)
     _end(card)
@@ -157,8 +159,8 @@ def compare(
     from trueboundary.audits import compare as compared
     from trueboundary.audits import load_problem
 
-    _check_places(out, html)
-    with _mistakes():
+    _check(norm, out, html)
+    with mistakes():
         known = load_problem(problem)
         subjects = [
             read_subject(first, known, weights_a, outputs_a, classes_a),
@@ -168,7 +170,7 @@ def compare(
     for subject in subjects:
         if not quiet:
             typer.echo(f"auditing {printable(subject.name)} ...", err=True)
-        with interrupts_told(out), _mistakes():
+        with interrupts_told(out), mistakes():
             cards.append(
                 _audited(
                     subject, known, n_points=n_points, budget=budget, seed=seed, norm=norm,
@@ -179,11 +181,11 @@ def compare(
         if card.stopped and not card.settings["n_points"]:  # there is nothing to compare
             _show(card, as_json)
             _end(card)
-    with _mistakes():
+    with mistakes():
         found = compared(*cards)
     _show(found, as_json)
     if html is not None:
-        with _mistakes():
+        with mistakes():
             found.save(html)
         typer.echo(f"Comparison: {printable(str(html))}", err=as_json)
     for card in cards:
@@ -211,25 +213,21 @@ def flag(
     if name is None:
         typer.echo("\n".join(FLAGS))
         return
-    with _mistakes():
+    with mistakes():
         page = page_of_flag(name).strip()
     typer.echo(page)
 
 
-def _check_places(out: Path | None, html: Path | None) -> None:
-    """Refuse places that cannot be written to, before anything is measured."""
+def _check(norm: str, out: Path | None, html: Path | None) -> None:
+    """Refuse a norm without a truth and places that cannot be written to, before any work."""
+    from trueboundary.audits.audit_models import check_norm
+
+    with mistakes():
+        check_norm(norm)
     if html is not None:
         check_file(html, ".html", ".htm")
     if out is not None:
         check_folder(out)
-
-
-@contextmanager
-def _mistakes() -> Iterator[None]:
-    """Tell mistakes in a sentence, and keep what foreign code prints away from the answer."""
-    kinds = (ValueError, TypeError, OSError, RuntimeError, ImportError)
-    with redirect_stdout(sys.stderr), user_errors(kinds):
-        yield
 
 
 def _audited(subject: Subject, problem: Problem, *, quiet: bool, **options: Any) -> RobustnessCard:

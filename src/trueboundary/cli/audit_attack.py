@@ -14,7 +14,7 @@ from rich.console import Console
 
 from trueboundary.cli import completions
 from trueboundary.cli.errors import (
-    LARGEST_SEED,
+    UserError,
     check_file,
     check_folder,
     complain,
@@ -22,6 +22,7 @@ from trueboundary.cli.errors import (
     user_errors,
 )
 from trueboundary.cli.json_output import Quiet
+from trueboundary.cli.options import Seed
 from trueboundary.cli.output_streams import new_console, silent_console
 from trueboundary.cli.paths import path
 from trueboundary.plain_text import printable_lines
@@ -30,6 +31,7 @@ from trueboundary.regular_files import write_atomically
 
 if TYPE_CHECKING:
     from trueboundary.audits import FoundAttack, Leaderboard
+    from trueboundary.audits.leaderboard import Standing
     from trueboundary.runs import RunConfig, Store
 
 EPILOG = (
@@ -45,6 +47,7 @@ _DETAILED = 3
 
 
 def attack(
+    ctx: typer.Context,
     what: Annotated[
         list[str],
         typer.Argument(
@@ -63,7 +66,7 @@ def attack(
         ),
     ] = None,
     points: Annotated[int, typer.Option(min=1, max=10_000, help="Points of each member.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all points.")] = 0,
+    seed: Seed = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = 1,
     out: Annotated[
         Path | None,
@@ -97,7 +100,13 @@ def attack(
     ] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Say how far from the nearest errors attacks stop, over classifiers that know them."""
+    """Say how far from the nearest errors attacks stop, over classifiers that know them.
+
+    The status is 1 where runs are missing, or where every attack stopped with an exception at every
+    point. An attack that runs and finds no error is a result.
+    """
+    if check:
+        _refuse_beside_check(ctx)
     from trueboundary.audits import (
         Leaderboard,
         find_attacks,
@@ -153,8 +162,31 @@ def attack(
 
         replace_table(page, board.to_markdown(), _MARKERS)
     if board.missing:
-        complain(f"{len(board.missing)} runs are missing, first of all: {board.missing[0]}")
+        complain(f"{plural(len(board.missing), 'run')} missing, first of all: {board.missing[0]}")
+    stopped = {each.name: why for each in board.standings if (why := _why_it_stopped(each))}
+    for name, why in stopped.items():
+        complain(f"{name} stopped with an exception at every point: {why}")
+    if board.missing or (stopped and len(stopped) == len(board.standings)):
         raise typer.Exit(1)
+
+
+def _why_it_stopped(standing: Standing) -> str:
+    """Return the most frequent reason of an attack that nowhere did anything else."""
+    if not all(trial.raised for trial in standing.trials.values()):
+        return ""
+    reasons = Counter[str]()
+    for trial in standing.trials.values():
+        reasons.update(trial.reasons)
+    ((why, _),) = reasons.most_common(1)
+    return why
+
+
+def _refuse_beside_check(ctx: typer.Context) -> None:
+    """Refuse options that say how to run attacks, where none is run."""
+    for name in ("members", "points", "seed", "workers", "out", "stored"):
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UserError(f"--check runs no attack: its files say all; leave --{name} out")
 
 
 def _run(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +10,16 @@ from rich.console import Console
 
 from trueboundary.cli import completions
 from trueboundary.cli.errors import (
-    LARGEST_SEED,
     UserError,
     check_file,
     check_folder,
     interrupts_told,
     user_errors,
 )
-from trueboundary.cli.json_output import Quiet
-from trueboundary.cli.options import ProblemName
+from trueboundary.cli.json_output import Json, Quiet
+from trueboundary.cli.options import ProblemName, seconds_of, seed_of
 from trueboundary.cli.paths import path as path_option
+from trueboundary.cli.typed_subjects import mistakes
 from trueboundary.plain_text import printable, printable_lines
 
 EPILOG = (
@@ -67,10 +65,11 @@ def training(
         int, typer.Option(min=1, help="Points per class for error rates.")
     ] = 1_000,
     audit_seed: Annotated[
-        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the points of the audit.")
+        int, typer.Option(parser=seed_of, help="Seed of the points of the audit.")
     ] = 0,
     budget: Annotated[
-        float | None, typer.Option(help="Seconds after which no further training is begun.")
+        float | None,
+        typer.Option(parser=seconds_of, help="Seconds after which no further training is begun."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -81,7 +80,7 @@ def training(
         Path | None, typer.Option(parser=path_option, help="Write the table as one HTML page.")
     ] = None,
     quiet: Quiet = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train by several methods and say how much of the optimal robustness each reaches."""
     from trueboundary.audits import METHODS, TrainingSettings, audit_training, load_problem
@@ -93,9 +92,7 @@ def training(
         check_file(html, ".html", ".htm")
     if out is not None:
         check_folder(out)
-    # What foreign code prints is kept away from the answer.
-    kinds = (ValueError, TypeError, OSError, RuntimeError)
-    with interrupts_told(out), redirect_stdout(sys.stderr), user_errors(kinds):
+    with interrupts_told(out), mistakes():
         known = load_problem(problem)
         made = None
         if network is not None:
@@ -103,7 +100,8 @@ def training(
                 raise UserError(f"--network takes file.py:name or module:name, got {network!r}")
             made = named_object(network)
             if not callable(made):
-                raise UserError(f"{network} is a {type(made).__name__}; expected a function")
+                kind = type(made).__name__
+                raise UserError(f"expected {network} to be a function, got {kind}")
         for what in [*(methods or ()), network or ""]:
             if ".py:" in what:
                 typer.echo(f"{printable(what)} runs code of its file.", err=True)

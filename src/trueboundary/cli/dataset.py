@@ -279,6 +279,8 @@ def load(
     """Check every file of a data set and print its card."""
     from trueboundary.datasets import card_text, load_dataset
 
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; expected the folder of a data set")
     card = _answer(lambda: load_dataset(folder).card)
     if as_json:
         say_json("dataset load", LOAD_SCHEMA, folder=str(folder), is_intact=True, card=card)
@@ -381,7 +383,10 @@ def _named(
     source: ImageSource | None = known.get(images.lower())
     named: ClassNames | None = None
     if celeba is not None:
+        if images.partition("/")[0].lower() != CelebASource.name:
+            raise UserError(f"--celeba is for CelebA: say 'dataset make celeba', not {images!r}")
         source = CelebASource(celeba)
+        named = parse_classes(images)[1] if "/" in images else None
     elif source is None and path.exists():
         names = {path.name, *(entry.name for entry in (path.iterdir() if path.is_dir() else ()))}
         source = next((replace(s, place=path) for s in known.values() if names & {*s.files}), None)

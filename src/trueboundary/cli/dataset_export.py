@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from trueboundary.cli import completions
-from trueboundary.cli.errors import LARGEST_SEED, UserError, user_errors
+from trueboundary.cli.errors import UserError, user_errors
+from trueboundary.cli.json_output import Quiet
+from trueboundary.cli.options import Seed
 from trueboundary.cli.paths import path as path_option
 from trueboundary.plain_text import printable
 
@@ -51,9 +53,8 @@ def export(
         bool,
         typer.Option("--distances", help="Bracket how far each is from an error."),
     ] = False,
-    seed: Annotated[
-        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of what is drawn.")
-    ] = 0,
+    seed: Seed = 0,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Write points with their labels as images or as NumPy arrays."""
     if form == "numpy" and (arrays or with_distances):
@@ -84,7 +85,7 @@ def export(
                 seed=seed,
                 arrays=arrays,
                 distances=with_distances,
-                progress=_say,
+                progress=None if quiet else _say,
             )
             typer.echo(str(change))
     typer.echo(f"Points: {printable(str(out))}")

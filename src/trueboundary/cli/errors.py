@@ -87,6 +87,8 @@ def check_report(folder: Path) -> None:
 
 def check_folder(folder: Path) -> None:
     """Make `folder` and refuse one that cannot be written to."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file and no folder; choose another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from trueboundary.cli import completions
-from trueboundary.cli.errors import LARGEST_SEED, UserError, nearest, user_errors
-from trueboundary.cli.json_output import Quiet
-from trueboundary.cli.options import Returns
+from trueboundary.cli.errors import UserError, nearest
+from trueboundary.cli.json_output import Json, Quiet, say_json
+from trueboundary.cli.options import Returns, Seed
 from trueboundary.cli.run_lists import find_run
 from trueboundary.cli.typed_commands import Command, Group
-from trueboundary.cli.typed_subjects import WHAT, Classes, Outputs, Weights, read_subject
+from trueboundary.cli.typed_subjects import (
+    WHAT,
+    Classes,
+    Outputs,
+    Weights,
+    mistakes,
+    read_subject,
+    stops_told,
+)
+from trueboundary.plain_text import printable_lines
 
 if TYPE_CHECKING:
     from trueboundary.classifiers.base import Classifier, ClassifierModule
+    from trueboundary.measure import Distances, ErrorRate
     from trueboundary.problems import Problem
 
 app = typer.Typer(
@@ -49,11 +58,11 @@ OnProblem = Annotated[
     ),
 ]
 Model = Annotated[str, typer.Option(help="Which of the run's networks: final, step-00001000, ...")]
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of the random points.")]
 #: Files that hold a model.
 _FILES = (".pt", ".pth", ".ts", ".pt2", ".skops", ".onnx", ".pkl", ".pickle", ".joblib")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of sentences.")]
+#: Layout of what ``--json`` prints.
+MEASURE_SCHEMA = "1.0"
 
 
 @app.command(
@@ -85,7 +94,7 @@ def error(
     from trueboundary.measure import error_rate
 
     network, known = _load(what, problem, model, weights, outputs, classes)
-    with user_errors(), _shown("how often it errs", quiet) as progress:
+    with _shown(what, "how often it errs", quiet) as progress:
         rates = error_rate(
             network,
             known,
@@ -94,10 +103,7 @@ def error(
             seed=seed,
             progress=progress,
         )
-    if as_json:
-        _show_json([rate.to_dict() for rate in rates])
-    else:
-        _show_lines(*rates)
+    _show("error", what, known, rates, as_json)
 
 
 @app.command(
@@ -123,23 +129,27 @@ def distance(
     from trueboundary.measure import distances
 
     network, known = _load(what, problem, model, weights, outputs, classes)
-    with user_errors(), _shown("how near the nearest errors are", quiet) as progress:
+    with _shown(what, "how near the nearest errors are", quiet) as progress:
         found = distances(network, known, n_points=n_points, seed=seed, progress=progress)
-    if as_json:
-        _show_json([brackets.to_dict() for brackets in found])
-    else:
-        _show_lines(*found)
+    _show("distance", what, known, found, as_json)
 
 
 @contextmanager
-def _shown(what: str, quiet: bool) -> Iterator[Callable[[float], None]]:
-    """Show what is being found out, on standard error."""
+def _shown(what: str, sought: str, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """Show what is being found out on standard error, and say of a classifier if it stops."""
     from rich.console import Console
 
     from trueboundary.cli.progress import show_steps
 
-    with show_steps(Console(stderr=True), quiet=quiet) as (progress, _):
-        yield lambda fraction: progress(what, fraction)
+    console = Console(stderr=True)
+    with (
+        mistakes(),
+        show_steps(console, quiet=quiet) as (progress, _),
+        stops_told(what),
+    ):
+        if console.is_terminal:
+            progress(sought, 0.0)
+        yield lambda fraction: progress(sought, fraction)
 
 
 def _load(
@@ -161,7 +171,7 @@ def _load(
         raise UserError(f"what is {what} to be measured on? Give --problem, such as spheres-d100")
     if model != "final":
         raise UserError("--model is for runs, which may hold several networks")
-    with user_errors((ValueError, TypeError, OSError, RuntimeError, ImportError)):
+    with mistakes():
         known = load_problem(problem)
         return read_subject(what, known, weights, outputs, classes).classifier, known
 
@@ -215,10 +225,23 @@ def _of_run(run: Path, model: str, where: str | None) -> tuple[ClassifierModule,
         raise UserError(f"{run} holds no such network: {misfit}".rstrip(".")) from misfit
 
 
-def _show_lines(*lines: object) -> None:
-    for line in lines:
-        typer.echo(str(line))
+def _show(
+    question: str,
+    what: str,
+    problem: Problem,
+    found: Sequence[ErrorRate | Distances],
+    as_json: bool,
+) -> None:
+    if as_json:
+        from trueboundary.presentable import storable
 
-
-def _show_json(answer: Sequence[dict[str, Any]]) -> None:
-    typer.echo(json.dumps(answer, indent=2, allow_nan=False))
+        say_json(
+            f"measure {question}",
+            MEASURE_SCHEMA,
+            subject=what,
+            problem=storable(problem.describe()),
+            classes=[each.to_dict() for each in found],
+        )
+        return
+    for each in found:
+        typer.echo(printable_lines(str(each)))

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import typer
 
 from trueboundary.cli import completions
 from trueboundary.cli.errors import LARGEST_SEED
+
+
+def seed_of(typed: str | int) -> int:
+    """Return a seed that was typed, or is the default.
+
+    Raises
+    ------
+    typer.BadParameter
+        If torch's generators do not take it.
+    """
+    text = str(typed)
+    if not (text.isascii() and text.isdigit() and int(text) <= LARGEST_SEED):
+        raise typer.BadParameter(f"must be a whole number from 0 to {LARGEST_SEED}, got {text!r}")
+    return int(text)
+
+
+def seconds_of(text: str) -> float:
+    """Return seconds that were typed.
+
+    Raises
+    ------
+    typer.BadParameter
+        If they are no finite number above 0.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise typer.BadParameter(f"must be a number of seconds above 0, got {text!r}")
+    return seconds
+
 
 # Choices stand here, too, since help loads no module that computes; the tests compare them.
 Scale = Annotated[
@@ -27,4 +60,4 @@ ProblemName = Annotated[
         autocompletion=completions.problems,
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of every random number.")]
+Seed = Annotated[int, typer.Option(parser=seed_of, help="Seed of every random number.")]

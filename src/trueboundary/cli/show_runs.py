@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trueboundary.cli import completions
-from trueboundary.cli.errors import UserError, complain
+from trueboundary.cli.errors import UserError, complain, nearest
 from trueboundary.cli.json_output import Json, say_json
 from trueboundary.cli.output_streams import new_console
 from trueboundary.cli.paths import path
@@ -52,10 +52,22 @@ def runs(
     """
     from trueboundary.cli.run_lists import folders_of_runs, read_runs
 
+    if folder is None and (experiment is not None or networks) and not as_json:
+        raise UserError("--experiment and --networks choose among the runs of one folder: give DIR")
+
     places = folders_of_runs(Path("results")) if folder is None else [folder]
     if not places:
         raise UserError("there is no folder of runs in results; give one, 'trueboundary runs DIR'")
     folders = [read_runs(place) for place in places]
+    if experiment is not None:
+        from trueboundary.experiments import experiments
+
+        known = {*experiments(), *(run.experiment for each in folders for run in each.runs)}
+        if experiment not in known:
+            hint = nearest(experiment, known)
+            raise UserError(
+                f"there is no experiment {experiment!r}{hint or '; trueboundary list shows all'}"
+            )
     chosen = [
         [
             run

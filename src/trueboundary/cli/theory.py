@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Annotated, Any, Literal
 
 import typer
 
 from trueboundary.cli.errors import UserError, user_errors
+from trueboundary.cli.json_output import Json, say_json
 from trueboundary.cli.typed_commands import Command, Group
 
 app = typer.Typer(
@@ -22,7 +22,9 @@ app = typer.Typer(
 _REFUSALS = (ValueError, TypeError, ArithmeticError)
 _MOST_ALPHAS = 10_000_000  # their list takes some hundred megabytes
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+#: Layout of what ``--json`` prints.
+THEORY_SCHEMA = "1.0"
+
 Radius = Annotated[float, typer.Option(help="Radius R of the outer sphere; the inner one has 1.")]
 Dim = Annotated[int, typer.Option(help="Dimension of the sphere, at least 2.")]
 
@@ -63,6 +65,7 @@ def cap(
             caps.angle(dim, measure)  # says what is wrong with the numbers, if anything
             log_measure = math.log(measure) if measure > 0 else -math.inf
         _show(
+            "cap",
             {
                 "dim": dim,
                 "radius": radius,
@@ -109,7 +112,7 @@ def ellipsoid(
                     method=method,
                 )
                 answer[f"log10_error_{sphere}_{method}"] = log_error / math.log(10)
-    _show(answer, as_json)
+    _show("ellipsoid", answer, as_json)
 
 
 @app.command(
@@ -141,6 +144,7 @@ def fraction(
             method=method,
         )
     _show(
+        "fraction",
         {
             "dim": dim,
             "error": error,
@@ -176,11 +180,12 @@ def _coefficients(words: list[str]) -> list[float]:
     return values
 
 
-def _show(answer: dict[str, Any], as_json: bool) -> None:
+def _show(question: str, answer: dict[str, Any], as_json: bool) -> None:
     if as_json:
+        from trueboundary.presentable import storable
+
         # JSON has no infinity: an error rate of exactly 0 has no logarithm.
-        plain = {k: None if v in (math.inf, -math.inf) else v for k, v in answer.items()}
-        typer.echo(json.dumps(plain, indent=2))
+        say_json(f"theory {question}", THEORY_SCHEMA, **storable(answer))
         return
     width = max(len(name) for name in answer)
     for name, value in answer.items():

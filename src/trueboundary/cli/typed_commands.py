@@ -10,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from trueboundary.cli.errors import UserError, nearest
+from trueboundary.cli.errors import UserError, nearest, stop
 
 #: What typer raises for everything that was typed wrong; it exports but one of its kinds.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -50,6 +50,13 @@ class Command(TyperCommand):
         with _sentences(ctx):
             return super().parse_args(ctx, list(args))
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C ends it in a sentence."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            stop("interrupted", 130)
+
     def _refuse_repeated(self, args: list[str]) -> None:
         single = {
             name: option
@@ -83,8 +90,8 @@ def _sentences(ctx: Any) -> Iterator[None]:
         yield
     except _UsageError as error:
         if isinstance(error, typer.BadParameter):
-            _add_what_came(error)
             _raise_for_choice(error)
+            _raise_for_number(error)
         text = " ".join(str(error.format_message()).split()).rstrip(".")  # type: ignore[attr-defined]
         text = f"{text[:1].lower()}{text[1:]}"
         hint = "" if "?" in text else f" ('{ctx.command_path} --help' shows what it takes)"
@@ -99,14 +106,29 @@ def _raise_for_choice(error: typer.BadParameter) -> None:
     came, known = found[1], re.findall(r"'([^']*)'", found[2].partition("; got")[0])
     name = str(getattr(error.param, "name", "choice")).replace("_", " ")
     choices = f"{', '.join(known[:-1])} or {known[-1]}"
-    raise UserError(f"there is no {name} {came!r} ({choices}){nearest(came, known)}") from error
+    if name.endswith("s"):
+        text = f"--{name} must be {choices}, got {came!r}"
+    else:
+        text = f"there is no {name} {came!r} ({choices})"
+    raise UserError(f"{text}{nearest(came, known)}") from error
 
 
-def _add_what_came(error: typer.BadParameter) -> None:
-    """Let the message of a value that cannot be converted end in that value."""
+def _raise_for_number(error: typer.BadParameter) -> None:
+    """Say of a number that is none, or too small or too large, what was expected."""
+    names = getattr(error.param, "opts", ())
+    text = error.message
     details = getattr(error.__cause__, "errors", None)
-    if details is None:  # our own words, or those of a version that names the value
-        return
-    came = repr(details()[0].get("input"))
-    if came not in error.message:
-        error.message = f"{error.message}; got {came}"
+    if details is not None:
+        first = details()[0]
+        text = f"must be {_expected(first)}, got {str(first.get('input'))!r}"
+    if names and text.startswith("must be "):
+        raise UserError(f"{max(names, key=len)} {text}") from error
+
+
+def _expected(detail: Any) -> str:
+    kind, limits = str(detail.get("type")), detail.get("ctx") or {}
+    if "greater" in kind or "less" in kind:
+        words = {"ge": "at least", "le": "at most", "gt": "above", "lt": "below"}
+        ((name, limit),) = limits.items()
+        return f"{words[name]} {limit}"
+    return "a whole number" if kind.startswith("int") else "a number"
