@@ -14,6 +14,8 @@ from trueboundary.cli.work import outlook, plan_jobs
 from trueboundary.experiments import experiments
 
 HELPERS = Path(__file__).parents[1] / "helpers"
+STABLE = Path(__file__).parents[2] / "docs" / "stability.md"
+DOCUMENTED = [line for line in STABLE.read_text(encoding="utf-8").splitlines() if "| `" in line]
 
 
 @pytest.fixture
@@ -34,6 +36,10 @@ def answer(capsys, *words, status=0):
     assert main([*words, "--json"]) == status
     found = json.loads(capsys.readouterr().out, parse_constant=refuse)
     assert found["schema"] == "1.0"
+    assert found["command"] == " ".join(words[: len(found["command"].split())])
+    (row,) = (line for line in DOCUMENTED if f"`{found['command']}`" in line.split("|")[1])
+    for name in found.keys() - {"command", "schema"}:
+        assert f"`{name}`" in row or found["command"].startswith("theory"), name
     return found
 
 
@@ -48,6 +54,8 @@ def test_runs_and_reports_answer_in_json_alone(capsys):
     assert ran["verdicts"]["reproduced"] == 1
     assert ran["n_runs"] == 1
     assert ran["claims"] == json.loads(Path("out/report/claims.json").read_text())
+    (listed,) = answer(capsys, "runs", "out")["folders"]
+    assert len(listed["runs"]) == 2
     told = answer(capsys, "report", "out")
     assert told["command"] == "report"
     own = ("claims", "findings", "verdicts", "experiments")
@@ -55,6 +63,19 @@ def test_runs_and_reports_answer_in_json_alone(capsys):
     everything = answer(capsys, "reproduce", "--scale", "smoke", "--out", "all")
     assert everything["command"] == "reproduce"
     assert everything["claims"] == ran["claims"]
+
+
+def test_short_answers_are_json_with_a_schema_that_is_documented(capsys):
+    for words in (
+        ("doctor",),
+        ("zoo",),
+        ("zoo", "spheres-d500"),
+        ("theory", "cap", "--dim", "50", "--measure", "0"),
+        ("theory", "ellipsoid", "0.5x9"),
+        ("theory", "fraction", "--dim", "50", "--error", "0.01"),
+        ("measure", "error", "spheres-quadratic-d100-h200-online", "--problem", "spheres-d100"),
+    ):
+        answer(capsys, *words)
 
 
 @pytest.mark.usefixtures("tiny")
