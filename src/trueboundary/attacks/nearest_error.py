@@ -376,11 +376,11 @@ def _with_walls(target: Target, points: Tensor, gradient: Tensor, normal: Tensor
 class _Curvature:
     """What the last steps of each sample tell of the curvature along its boundary (L-BFGS)."""
 
-    steps: Tensor  # (n, k, d)
+    steps: Tensor  # (n, k, d), the newest first
     changes: Tensor  # (n, k, d)
     inverse: Tensor  # (n, k), of the inner product of each pair; 0 where there is none
     pace: Tensor  # (n,)
-    newest: Tensor  # (n,), into k
+    n_pairs: int = 0  # that a sample has at most
 
     @classmethod
     def none(cls, like: Tensor) -> _Curvature:
@@ -392,12 +392,13 @@ class _Curvature:
             torch.zeros_like(steps),
             torch.zeros_like(steps[:, :, 0]),
             torch.ones_like(steps[:, 0, 0]),
-            torch.zeros(n, dtype=torch.int64, device=like.device),
         )
 
     def take(self, keep: Tensor) -> _Curvature:
         """Return the steps of the samples at the positions ``keep``."""
-        return _Curvature(*(getattr(self, f.name)[keep] for f in fields(self)))
+        parts = (self.steps, self.changes, self.inverse, self.pace)
+        steps, changes, inverse, pace = (part[keep] for part in parts)
+        return _Curvature(steps, changes, inverse, pace, self.n_pairs)
 
     def add(self, rows: Tensor, step: Tensor, change: Tensor) -> None:
         """Keep a step and the change of slope on it of the samples that ``rows (n,)`` names."""
@@ -405,25 +406,29 @@ class _Curvature:
         product, square = dot(step, change), dot(change, change)
         curved = product > 1e-10 * norm(step) * norm(change)
         chosen = (rows & curved & (square > 0)).nonzero().squeeze(1)
-        slot = (self.newest[chosen] + 1) % _N_PAIRS
-        self.newest[chosen] = slot
-        self.steps[chosen, slot], self.changes[chosen, slot] = step[chosen], change[chosen]
-        self.inverse[chosen, slot] = 1 / product[chosen]
+        if chosen.numel() == 0:
+            return
+        self.n_pairs = min(self.n_pairs + 1, _N_PAIRS)
+        for kept, new in (
+            (self.steps, step),
+            (self.changes, change),
+            (self.inverse, 1 / product),
+        ):
+            kept[chosen] = torch.cat([new[chosen, None], kept[chosen, :-1]], dim=1)
         self.pace[chosen] = (product / square)[chosen]
 
     def newton(self, slope: Tensor) -> Tensor:
         """Return the step to where ``slope (n, *event)`` vanishes, as far as is known."""
         way, weights = slope.flatten(1), []
-        rows = torch.arange(len(slope), device=slope.device)
-        order = [(self.newest - age) % _N_PAIRS for age in range(_N_PAIRS)]
-        for slot in order:
-            weight = self.inverse[rows, slot] * dot(self.steps[rows, slot], way)
-            way = way - weight[:, None] * self.changes[rows, slot]
+        parts = (self.steps, self.changes, self.inverse[:, :, None])
+        pairs = list(zip(*(part.unbind(1)[: self.n_pairs] for part in parts), strict=True))
+        for step, change, inverse in pairs:
+            weight = inverse * (step * way).sum(1, keepdim=True)
+            way = way - weight * change
             weights.append(weight)
         way = self.pace[:, None] * way
-        for slot, weight in zip(reversed(order), reversed(weights), strict=True):
-            other = self.inverse[rows, slot] * dot(self.changes[rows, slot], way)
-            way = way + (weight - other)[:, None] * self.steps[rows, slot]
+        for (step, change, inverse), weight in zip(reversed(pairs), reversed(weights), strict=True):
+            way = way + (weight - inverse * (change * way).sum(1, keepdim=True)) * step
         return way.reshape(slope.shape)
 
 
@@ -573,14 +578,14 @@ class _Planes:
         ahead = self.offsets - torch.einsum("nkd,nd->nk", self.normals, flat)  # (n, k)
         gram = self.normals @ self.normals.mT  # (n, k, k)
         squares = gram.diagonal(dim1=1, dim2=2)
-        there, weights = squares > 0, self.weights
+        columns = (part.unbind(1) for part in (gram, squares, squares > 0, ahead, self.weights))
+        planes = list(zip(*columns, strict=True))
         for _ in range(_MOST_SWEEPS):
-            before = weights.clone()
-            for i in range(_N_PLANES):
-                short = ahead[:, i] - (gram[:, i] * weights).sum(1)
-                step = torch.where(there[:, i], short / squares[:, i], 0.0)
-                weights[:, i] = (weights[:, i] + step).clamp(min=0)
-            if _has_settled(weights, before):
+            before = self.weights.clone()
+            for row, square, is_there, beyond, weight in planes:
+                short = beyond - (row * self.weights).sum(1)
+                weight.add_(torch.where(is_there, short / square, 0.0)).clamp_(min=0)
+            if _has_settled(self.weights, before):
                 break
 
     def _weigh_in_box(self, x: Tensor, box: Box) -> None:

@@ -84,21 +84,21 @@ class Target:
 
     def outputs(self, points: Tensor) -> Tensor:
         """Return what the classifier says of one point per sample: ``(n,)`` or ``(n, K)``."""
-        self.n_forward[self.index] += 1
+        self.n_forward.index_add_(0, self.index, self._ones)
         return outputs(self.classifier, points, allow_nan=True).detach()
 
     def wrongness(self, points: Tensor) -> Tensor:
         """Return the wrongness ``(n,)`` at one point per sample, ``(n, *event)``."""
-        self.n_forward[self.index] += 1
+        self.n_forward.index_add_(0, self.index, self._ones)
         return self.in_points_dtype(self.lead(points))
 
     def wrongness_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Return the wrongness ``(n,)`` and its gradient ``(n, *event)``."""
-        self.n_forward[self.index] += 1
-        self.n_backward[self.index] += 1
+        self.n_forward.index_add_(0, self.index, self._ones)
+        self.n_backward.index_add_(0, self.index, self._ones)
         values, gradient = value_and_gradient(self.lead, points)
-        self.cut_off[self.index] |= gradient is None
         if gradient is None:
+            self.cut_off[self.index] = True
             return self.in_points_dtype(values), torch.zeros_like(points)
         # A gradient may be expanded from one number; a search may write to what it gets.
         return self.in_points_dtype(values), gradient.clone(memory_format=torch.contiguous_format)
@@ -120,10 +120,10 @@ class Target:
             return others.topk(min(n_most, found.shape[1] - 1), dim=1).values
 
         values, gradients = value_and_gradient(leads, points)
-        self.n_forward[self.index] += 1
+        self.n_forward.index_add_(0, self.index, self._ones)
         self.n_backward[self.index] += values.shape[1]
-        self.cut_off[self.index] |= gradients is None
         if gradients is None:
+            self.cut_off[self.index] = True
             gradients = torch.zeros_like(points)[:, None].expand(
                 -1, values.shape[1], *points.shape[1:]
             )
@@ -143,6 +143,11 @@ class Target:
     def _sign(self) -> Tensor:
         """What turns the margins of two classes into `wrongness_of` them, at the cost of one."""
         return 1 - 2 * self.y.to(self.x.dtype)
+
+    @functools.cached_property
+    def _ones(self) -> Tensor:
+        """What an evaluation of each sample adds to the counters."""
+        return torch.ones_like(self.index)
 
     def in_points_dtype(self, values: Tensor) -> Tensor:
         """Return wrongness in the dtype of the points, on the side where it was."""
