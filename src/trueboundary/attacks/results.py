@@ -67,7 +67,7 @@ class AttackStatus(Enum):
         return list(cls)[code]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AttackSummary(Presentable):
     """Distances of one attack in a few numbers.
 
@@ -112,7 +112,7 @@ class AttackSummary(Presentable):
         return {name: [getattr(self, name)] for name in ("n", "n_failed", "mean", "median")}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AttackResult(Presentable):
     """What an attack found, one entry per sample.
 

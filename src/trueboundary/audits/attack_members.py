@@ -42,7 +42,10 @@ from trueboundary.classifiers import (
 from trueboundary.densities import LowRankGaussian
 from trueboundary.domains import Box, Domain, Space, Sphere
 from trueboundary.measure import certified_distances
+from trueboundary.plurals import plural
+from trueboundary.presentable import PresentableFields
 from trueboundary.suggestions import nearest
+from trueboundary.theory.intervals import censored_median
 
 __all__ = ["MEMBERS", "Member", "Truth", "member", "names_of_members"]
 
@@ -58,8 +61,8 @@ _UNIT = Box(0.0, 1.0)
 _N_STARTS = 8  # of the long search
 
 
-@dataclass(frozen=True, eq=False)
-class Truth:
+@dataclass(frozen=True, eq=False, repr=False)
+class Truth(PresentableFields):
     """What is known of the distances to the nearest error, one float64 entry per point.
 
     Attributes
@@ -75,6 +78,14 @@ class Truth:
     lower: Floats
     known: Floats
     exact: bool
+
+    def __str__(self) -> str:
+        """Say how far the nearest errors are, and whether that is exact."""
+        known = f"{plural(len(self.known), 'point')}: an error is known at a median distance of "
+        known += f"{censored_median(self.known):.4g}\n"
+        if self.exact:
+            return f"{known}  none is nearer"
+        return f"{known}  none is nearer than {censored_median(self.lower):.4g}, in the median"
 
 
 @dataclass(frozen=True, eq=False)

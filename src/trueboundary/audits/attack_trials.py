@@ -7,7 +7,7 @@ import re
 import time
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -21,7 +21,10 @@ from trueboundary.audits.attack_members import Member, Truth, member
 from trueboundary.audits.named_attacks import find_attack
 from trueboundary.classifiers import ClassifierModule, misclassified, outputs
 from trueboundary.domains import Domain, norm, per_sample
+from trueboundary.plurals import plural
+from trueboundary.presentable import Presentable
 from trueboundary.runs import Context, Run, RunConfig, RunResult
+from trueboundary.theory.intervals import censored_median
 
 __all__ = ["MemberTruth", "Trial", "TrialRun", "try_attack"]
 
@@ -50,8 +53,8 @@ _ROUNDING = 1e-12  # of its norm, by which a point may miss a domain
 _LONGEST = 300  # characters of what a stranger's exception says
 
 
-@dataclass(frozen=True, eq=False)
-class Trial:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trial(Presentable):
     """What an attack did on one member of the suite.
 
     Attributes
@@ -97,6 +100,20 @@ class Trial:
     def queries(self) -> float:
         """Evaluations forward and back per point."""
         return self.forward + self.backward
+
+    def __str__(self) -> str:
+        """Say what was found in one line, what that cost and why no more in another."""
+        n = len(self.distance)
+        found = f"errors found from {n - self.n_failed:,} of {plural(n, 'point')}"
+        found += f", median distance {censored_median(self.distance):.4g}"
+        found += f", {plural(self.n_false, 'false claim')}" if self.n_false else ""
+        cost = f"  {self.forward:.4g} evaluations forward and {self.backward:.4g} back for a point"
+        reasons = (f"{k} x {why}" for why, k in self.reasons.items())
+        return f"{found}\n{'; '.join([cost, *reasons])}"
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return a row for each point: the distance of its error."""
+        return {"distance": self.distance.tolist()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the distances as plain values."""

@@ -142,7 +142,7 @@ class MethodSummary:
     reasons: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainingAudit(Presentable):
     """What an audit of training found; `str` tells it in a terminal.
 

@@ -24,7 +24,7 @@ from trueboundary.theory.intervals import (
 __all__ = ["Comparison", "compare"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison(Presentable):
     """Paired differences between two classifiers, the second minus the first.
 

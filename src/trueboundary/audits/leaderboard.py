@@ -99,7 +99,7 @@ class Standing:
     trials: Mapping[str, Trial]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Leaderboard(Presentable):
     """Attacks on the same points of the same members; `str` is the table of all attacks.
 

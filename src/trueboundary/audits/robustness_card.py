@@ -103,7 +103,7 @@ class Verdict:
     share_of_room: tuple[float, float, float]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RobustnessCard(Presentable):
     """What an audit of a classifier found; `str` tells it in a terminal.
 

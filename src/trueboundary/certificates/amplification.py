@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from trueboundary import _checks
 from trueboundary.certificates.base import FloatArray
+from trueboundary.presentable import PresentableFields
 from trueboundary.theory.caps import log_amplified_error_bound
 
 __all__ = ["ProvenErrorBound", "angles_of_chords", "choose_angle", "proven_error_bound"]
 
 
-@dataclass(frozen=True)
-class ProvenErrorBound:
+@dataclass(frozen=True, repr=False)
+class ProvenErrorBound(PresentableFields):
     """An upper limit of an error rate on a sphere, with stated confidence.
 
     Attributes

@@ -110,7 +110,7 @@ class Certified:
     nearest: Tensor | FloatArray | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CertificateResult(Presentable):
     """Proven distances to the nearest error, one entry per point, on the device of the points.
 

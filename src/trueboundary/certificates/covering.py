@@ -28,6 +28,7 @@ from trueboundary.certificates.relaxation import (
     prepare,
     require_same_outputs,
 )
+from trueboundary.presentable import PresentableFields
 
 __all__ = ["SphereProof", "prove_sphere_error_free"]
 
@@ -39,8 +40,8 @@ _MAX_DIM = 10
 _SLACK = 1e-12
 
 
-@dataclass(frozen=True)
-class SphereProof:
+@dataclass(frozen=True, repr=False)
+class SphereProof(PresentableFields):
     """What `prove_sphere_error_free` found.
 
     Attributes

@@ -43,6 +43,9 @@ from trueboundary.certificates._rays import Rays
 from trueboundary.certificates.base import BoolArray, Certificate, Certified, FloatArray, Subject
 from trueboundary.certificates.mixture_bounds import _Components, class_radii
 from trueboundary.classifiers.bayes import BayesOptimal
+from trueboundary.plurals import plural
+from trueboundary.presentable import PresentableFields
+from trueboundary.theory.intervals import censored_median
 
 __all__ = ["MixtureBracket", "MixtureCertificate", "bracket"]
 
@@ -99,8 +102,8 @@ class MixtureCertificate(Certificate):
         return bracket(classifier, x, y, gibbs=self.gibbs)
 
 
-@dataclass(frozen=True, eq=False)
-class MixtureBracket:
+@dataclass(frozen=True, eq=False, repr=False)
+class MixtureBracket(PresentableFields):
     """Lower and upper bounds of the distance to the nearest error, one float64 entry per point.
 
     Attributes
@@ -124,6 +127,16 @@ class MixtureBracket:
     point: Tensor
     exact: Tensor
     other: Tensor
+
+    def __str__(self) -> str:
+        """Say how far the nearest errors are, and of how many that is proven."""
+        ends = (censored_median(part.numpy(force=True)) for part in (self.lower, self.upper))
+        return (
+            "nearest errors of {}: median between {:.4g} and {:.4g}\n".format(
+                plural(len(self.lower), "point"), *ends
+            )
+            + f"  {int(self.exact.sum()):,} exact"
+        )
 
 
 def bracket(

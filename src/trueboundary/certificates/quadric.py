@@ -27,6 +27,9 @@ from scipy import special
 
 from trueboundary._checks import finite_array
 from trueboundary.certificates.base import BoolArray, FloatArray
+from trueboundary.plurals import plural
+from trueboundary.presentable import PresentableFields
+from trueboundary.theory.intervals import censored_median
 
 __all__ = ["NearestErrors", "QuadricProjection", "project_quadric", "proven_length"]
 
@@ -42,8 +45,8 @@ _BADLY_SCALED = (
 )
 
 
-@dataclass(frozen=True)
-class NearestErrors:
+@dataclass(frozen=True, repr=False)
+class NearestErrors(PresentableFields):
     """Exact distances to the nearest error with what certifies them, one entry per point.
 
     Attributes
@@ -61,9 +64,13 @@ class NearestErrors:
     residual: FloatArray
     hard: BoolArray
 
+    def __str__(self) -> str:
+        """Say how far the errors are in one line, how well that is certified in another."""
+        return _words(self, "nearest errors")
 
-@dataclass(frozen=True)
-class QuadricProjection:
+
+@dataclass(frozen=True, repr=False)
+class QuadricProjection(PresentableFields):
     """Solution of `project_quadric`, one entry per point.
 
     Attributes
@@ -87,6 +94,21 @@ class QuadricProjection:
     multiplier: FloatArray
     residual: FloatArray
     hard: BoolArray
+
+    def __str__(self) -> str:
+        """Say how long the steps are in one line, how well that is certified in another."""
+        return _words(self, "projections")
+
+
+def _words(found: NearestErrors | QuadricProjection, what: str) -> str:
+    n = len(found.distance)
+    if not n:
+        return f"{what} of no points"
+    return (
+        f"{what} of {plural(n, 'point')}: median distance {censored_median(found.distance):.4g}\n"
+        f"  {int(np.isinf(found.distance).sum()):,} without one, {int(found.hard.sum()):,} not "
+        f"unique, largest residual {found.residual.max():.2g}"
+    )
 
 
 def project_quadric(

@@ -20,6 +20,8 @@ from trueboundary.classifiers.base import BinaryClassifier, ClassifierModule, pr
 from trueboundary.classifiers.labels_alone import LabelsAlone, labels_of_sklearn
 from trueboundary.classifiers.softmax import SoftmaxRegression
 from trueboundary.classifiers.stored_classifiers import register
+from trueboundary.plurals import plural
+from trueboundary.presentable import PresentableFields
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -562,8 +564,8 @@ def fit_rbf_path(
     return (fits.fit(gamma).machine(points) for gamma in grid)
 
 
-@dataclass(frozen=True, eq=False)
-class GammaPath:
+@dataclass(frozen=True, eq=False, repr=False)
+class GammaPath(PresentableFields):
     """The accuracy of RBF SVMs from wide to narrow kernels, and the gamma chosen.
 
     Attributes
@@ -589,6 +591,18 @@ class GammaPath:
     threshold: float
     chosen: int
     svm: RBFSVM | OneAgainstRestSVM
+
+    def __str__(self) -> str:
+        """Say which gamma was chosen in one line, among which in another."""
+        accuracy = self.validation_accuracy[self.chosen]
+        return (
+            f"gamma {self.gamma:.4g}: accuracy {accuracy:.2%}, {self.threshold:.2%} needed\n"
+            f"  the narrowest of {plural(len(self.gammas), 'kernel')} from {self.gammas[0]:.4g} to "
+            f"{self.gammas[-1]:.4g} that reaches it"
+        )
+
+    def _fields(self) -> dict[str, Any]:
+        return {name: value for name, value in super()._fields().items() if name != "svm"}
 
     @property
     def gamma(self) -> float:

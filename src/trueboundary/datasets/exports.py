@@ -21,6 +21,7 @@ from trueboundary.measure import distances_from
 from trueboundary.new_folders import new_folder
 from trueboundary.plain_text import markdown
 from trueboundary.plurals import plural
+from trueboundary.presentable import PresentableFields
 from trueboundary.problems import ImageProblem, Problem, class_names_of
 from trueboundary.runs import strict_json
 
@@ -39,8 +40,8 @@ Sizes = int | Mapping[str, int] | None
 _Drawn = dict[str, tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
-class ImageChange:
+@dataclass(frozen=True, repr=False)
+class ImageChange(PresentableFields):
     """What became of points when they were written as images of 8 bits.
 
     Attributes

@@ -29,7 +29,7 @@ from trueboundary.measure.exact import table_classes
 from trueboundary.measure.plain_values import distance_values
 from trueboundary.measure.proofs import Proof, default_proof, recorded_proof
 from trueboundary.plurals import plural
-from trueboundary.presentable import Presentable, storable
+from trueboundary.presentable import ByClass, Presentable, storable
 from trueboundary.problems import (
     Problem,
     TableProblem,
@@ -47,7 +47,7 @@ Floats = npt.NDArray[np.float64]
 Progress = Callable[[float], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Distances(Presentable):
     """Brackets of the distance from random points of one class to the nearest error.
 
@@ -194,7 +194,7 @@ def distances(
     device: str = "cpu",
     progress: bool | Progress | None = None,
     batch_size: int | None = None,
-) -> tuple[Distances, ...]:
+) -> ByClass[Distances]:
     """Bracket the distance from random points of each class to the nearest error.
 
     Parameters
@@ -290,7 +290,7 @@ def distances(
             batch_size,
             say,
         )
-    return tuple(
+    return ByClass(
         replace(found, warnings=tuple(dict.fromkeys(doubts + found.warnings))) for found in measured
     )
 

@@ -22,7 +22,7 @@ from trueboundary.measure.exact import exact_error_rates
 from trueboundary.measure.plain_values import rate_values
 from trueboundary.measure.registered import ExactRates, known_exact_rates
 from trueboundary.plurals import plural
-from trueboundary.presentable import Presentable, storable
+from trueboundary.presentable import ByClass, Presentable, storable
 from trueboundary.problems import (
     Problem,
     TableProblem,
@@ -69,7 +69,7 @@ _BLIND = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ErrorRate(Presentable):
     """The probability that a random point of one class is misclassified.
 
@@ -174,7 +174,7 @@ def error_rate(
     device: str = "cpu",
     progress: bool | Progress | None = None,
     batch_size: int | None = None,
-) -> tuple[ErrorRate, ...]:
+) -> ByClass[ErrorRate]:
     """Return the error rate of a classifier on each class of a problem.
 
     Parameters
@@ -261,7 +261,7 @@ def error_rate(
             run = _Run(classifier, problem, n_points, seed, splitting, device, say, batch_size)
             rates = _measured(classifier, problem, method, run)
     doubts = sentences + doubts
-    return tuple(replace(rate, warnings=doubts + rate.warnings) for rate in rates)
+    return ByClass(replace(rate, warnings=doubts + rate.warnings) for rate in rates)
 
 
 def _measured(

@@ -15,7 +15,7 @@ from trueboundary.certificates import Certificate
 from trueboundary.classifiers import Classifier
 from trueboundary.measure.brackets import Distances, Progress, distances
 from trueboundary.measure.rates import ErrorRate, Method, error_rate
-from trueboundary.presentable import Presentable, storable
+from trueboundary.presentable import ByClass, Presentable, storable
 from trueboundary.problems import ConcentricSpheres
 from trueboundary.progress_bars import shown_progress
 from trueboundary.rare_events import Splitting
@@ -32,7 +32,7 @@ _EACH_OF_TWO = 0.975
 _A_POINT = -1e8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Optimality(Presentable):
     """Mean distance to the nearest error, relative to the best at the same error rate.
 
@@ -114,7 +114,7 @@ def optimality(
     device: str = "cpu",
     progress: bool | Progress | None = None,
     batch_size: int | None = None,
-) -> tuple[Optimality, Optimality]:
+) -> ByClass[Optimality]:
     r"""Compare a classifier's mean distance to its nearest error with the best possible one.
 
     Of all error sets of measure p on a sphere, a cap is the farthest from a random point on
@@ -194,10 +194,9 @@ def optimality(
             progress=lambda fraction: say(0.5 + 0.5 * fraction),
             batch_size=batch_size,
         )
-    inner, outer = (
+    return ByClass(
         _compare(problem, rate, brackets) for rate, brackets in zip(rates, found, strict=True)
     )
-    return inner, outer
 
 
 def _compare(problem: ConcentricSpheres, rate: ErrorRate, brackets: Distances) -> Optimality:

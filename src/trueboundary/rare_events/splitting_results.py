@@ -11,6 +11,7 @@ from scipy import special
 
 from trueboundary._checks import check_integer, check_real
 from trueboundary.plurals import plural
+from trueboundary.presentable import PresentableFields
 from trueboundary.rare_events.replicates import Pilot, Replicates
 from trueboundary.theory.intervals import Interval, clopper_pearson, t_interval
 
@@ -103,8 +104,8 @@ class Splitting:
         return math.sqrt(n_levels * (1 - self.keep) / (self.keep * self.n_particles))
 
 
-@dataclass(frozen=True)
-class SplittingResult:
+@dataclass(frozen=True, repr=False)
+class SplittingResult(PresentableFields):
     """An error rate estimated by splitting, or the news that no error was reached.
 
     Attributes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from importlib import metadata
@@ -16,9 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trueboundary._checks import check_integer
+from trueboundary.presentable import Presentable, storable
 
 #: Raised when the layout of a stored run changes; part of every hash.
 SCHEMA_VERSION = 2
+
+#: Numbers and arrays of a run that its words name.
+_MOST_SHOWN = 4
 
 Arrays = dict[str, NDArray[Any]]
 Model = tuple[dict[str, Any], Arrays]
@@ -43,8 +47,8 @@ class RunResult:
     models: dict[str, Model] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Presentable):
     """A finished computation as read back from the store.
 
     Parameters
@@ -73,6 +77,36 @@ class Run:
     def arrays(self) -> Arrays:
         """Arrays of the result."""
         return self.result.arrays
+
+    def __str__(self) -> str:
+        """Say what was found in one line, and what else the run holds in another."""
+        numbers = [f"{name} {value:.4g}" for name, value in self._numbers().items()]
+        arrays = [f"{name} {array.shape}" for name, array in self.arrays.items()]
+        held = [*arrays, *(f"model {name}" for name in self.result.models)]
+        first = f"{self.path.name}: {', '.join(numbers[:_MOST_SHOWN]) or 'no numbers'}"
+        return f"{first}\n  {', '.join(held[:_MOST_SHOWN]) or 'nothing else'}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return configuration, summary and circumstances as plain values, for JSON."""
+        values: dict[str, Any] = storable(
+            {"config": self.config, "summary": self.summary, "info": self.info}
+        )
+        return values | {"path": str(self.path)}
+
+    def columns(self) -> dict[str, Sequence[Any]]:
+        """Return the arrays of one axis that are as long as the first, or the numbers as a row."""
+        lists = {name: array for name, array in self.arrays.items() if array.ndim == 1}
+        n = len(next(iter(lists.values()), ()))
+        if n:
+            return {name: array.tolist() for name, array in lists.items() if len(array) == n}
+        return {name: [value] for name, value in self._numbers().items()}
+
+    def _numbers(self) -> dict[str, float]:
+        return {
+            name: value
+            for name, value in self.summary.items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool)
+        }
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,15 @@ from trueboundary.classifiers import (
     outputs,
     predicted,
 )
+from trueboundary.presentable import PresentableFields
 from trueboundary.problems.streams import Stream
 from trueboundary.training.adversaries import Adversary
 from trueboundary.training.loop import train
 from trueboundary.training.training_config import TrainingConfig
 
 
-@dataclass(frozen=True)
-class LogitGap:
+@dataclass(frozen=True, repr=False)
+class LogitGap(PresentableFields):
     """How far the margins in train mode are from those in eval mode.
 
     A margin is the difference of two logits. Of more than two classes that of the pair counts
@@ -42,6 +43,13 @@ class LogitGap:
     mean: float
     maximum: float
     disagreement: float
+
+    def __str__(self) -> str:
+        """Say how far the two modes are apart."""
+        return (
+            f"margins in train mode differ from those in eval mode by {self.mean:.3g} on average, "
+            f"{self.maximum:.3g} at most\n  {self.disagreement:.2%} of the points change class"
+        )
 
 
 @torch.no_grad()
@@ -70,7 +78,8 @@ def train_eval_gap(model: ClassifierModule, x: Tensor) -> LogitGap:
     >>> from trueboundary.training import train_eval_gap
     >>> network = ReLUNetwork(2, 8, 1, batch_norm=None, generator=torch.Generator().manual_seed(0))
     >>> train_eval_gap(network, torch.eye(2))
-    LogitGap(mean=0.0, maximum=0.0, disagreement=0.0)
+    margins in train mode differ from those in eval mode by 0 on average, 0 at most
+      0.00% of the points change class
     """
     # No copies: those of pruned networks, or of what else holds computed tensors, are impossible.
     with evaluated(model):

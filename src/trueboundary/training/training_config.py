@@ -8,6 +8,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from trueboundary._checks import check_integer, check_real
+from trueboundary.plurals import plural
+from trueboundary.presentable import PresentableFields
 
 Schedule = Literal["constant", "linear"]
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -83,8 +85,8 @@ class TrainingConfig:
         return self.learning_rate
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainingResult(PresentableFields):
     """What a training run leaves behind, besides the trained model.
 
     Attributes
@@ -109,3 +111,16 @@ class TrainingResult:
     resumed_from: int = 0
     snapshots: dict[int, dict[str, Array]] = field(default_factory=dict)
     stopped_early: bool = False
+
+    def __str__(self) -> str:
+        """Say how far the training came in one line, and its losses in another."""
+        went = f"{plural(self.n_steps, 'step')} done"
+        went += f", from {self.resumed_from:,} on" if self.resumed_from else ""
+        went += ", stopped early" if self.stopped_early else ""
+        if not len(self.losses):
+            return went
+        return f"{went}\n  mean loss {self.losses[0]:.4g} at first, {self.losses[-1]:.4g} at last"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return steps, losses and how it ended as plain values; snapshots are only named."""
+        return super().to_dict() | {"snapshots": sorted(self.snapshots)}
