@@ -47,7 +47,7 @@ def of_circle(n, std=0.6):
 PROBLEMS = {
     "three": planar_problem("three"),
     "three mixtures": MixtureProblem(*(mixture(seed) for seed in range(3))),
-    "ten mixtures": MixtureProblem(*(mixture(s, spread=3.0, noise=0.1) for s in range(10))),
+    "six mixtures": MixtureProblem(*(mixture(s, spread=3.0, noise=0.1) for s in range(6))),
     "meeting in a point": MixtureProblem(*of_circle(3)),
     # Class 2 is as class 1 but rarer: it wins nowhere, and yet it beats class 0 in places.
     "a class that wins nowhere": MixtureProblem(
