@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 import time
 import warnings
@@ -55,6 +56,9 @@ TRAINING_SCHEMA = "1.0"
 
 Progress = Callable[[str, float], None]
 Floats = npt.NDArray[np.float64]
+
+#: A number with more digits than anybody reads.
+_LONG = re.compile(r"\d+\.\d{5,}")
 _UNKNOWN = Interval(math.nan, math.nan)
 
 
@@ -304,7 +308,8 @@ class TrainingAudit(Presentable):
 
 def row_words(row: MethodSummary) -> str:
     """Say of a method what the table has no room for."""
-    parts = [f"{row.method}: {row.words}"]
+    words = _LONG.sub(lambda number: f"{float(number[0]):.4g}", row.words)
+    parts = [f"{row.method}: {words}"]
     if row.n_seeds:
         gradients = "not counted" if row.gradients is None else f"{row.gradients:.3g}"
         parts.append(f"{plural(row.n_seeds, 'network')}, gradients per training point: {gradients}")
