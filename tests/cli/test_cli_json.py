@@ -120,7 +120,7 @@ def test_the_first_line_says_what_is_to_be_found_out_and_what_it_takes(capsys):
     assert outlook(jobs, Path("out"), 1) == ("2 claims to be judged from 2 runs, 2 of them stored.")
 
 
-@pytest.mark.parametrize("width", [80, 100, 140, 200])
+@pytest.mark.parametrize("width", [40, 80, 100, 140, 200])
 def test_the_list_is_as_wide_as_the_terminal_and_breaks_no_id(width):
     found = list(experiments().values())
     console = Console(width=width, file=io.StringIO())
@@ -129,7 +129,7 @@ def test_the_list_is_as_wide_as_the_terminal_and_breaks_no_id(width):
     for experiment in found:
         assert any(line.startswith(f"{experiment.id} ") for line in lines), experiment.id
     assert all("…" not in line for line in lines)
-    assert any("10 d 12 h" in line for line in lines), "no cost is cut off"
+    assert "10 d 12 h" in " ".join(" ".join(lines).split()), "no cost is cut off"
 
 
 def test_claims_are_as_wide_as_the_terminal():
@@ -137,7 +137,7 @@ def test_claims_are_as_wide_as_the_terminal():
     from trueboundary.report.collect import ClaimRow
 
     rows = [ClaimRow(claim, None, "no result") for claim in read_claims("spheres")]
-    for width in (80, 160):
+    for width in (40, 80, 160):
         console = Console(width=width, file=io.StringIO())
         ClaimsTable(console).add("title", rows)
         lines = console.file.getvalue().splitlines()

@@ -255,10 +255,10 @@ class RobustnessCard(Presentable):
         return fragment(self)
 
     def _lines(self) -> list[str]:
-        n = sum(part.n for part in self.classes)
+        each = plural(max((part.n for part in self.classes), default=0), "point")
         lines = [
             f"Robustness card: {self.subject}",
-            f"on {problem_words(self.problem)}, {plural(n, 'point')}",
+            f"on {problem_words(self.problem)}, {each} of each class",
             "",
             *_wrapped(f"Verdict: {self.verdict.text}"),
             "",

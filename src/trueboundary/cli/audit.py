@@ -32,9 +32,14 @@ if TYPE_CHECKING:
     from trueboundary.audits import Comparison, RobustnessCard, Subject
     from trueboundary.problems import Problem
 
+
+class _Commands(Group):
+    order = ("model", "attack", "training", "compare", "flag")
+
+
 app = typer.Typer(
     name="audit",
-    cls=Group,
+    cls=_Commands,
     help="Judge a classifier, an attack or a way to train against the truth.",
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -55,15 +55,10 @@ PANELS = {
     "The papers": ("list", "run", "reproduce", "runs", "report", "sweep", "ship"),
     "To look up": ("theory", "doctor"),
 }
-_ORDER = [name for names in PANELS.values() for name in names]
 
 
 class _Commands(Group):
-    """All commands, in the order of `PANELS` and not in that of their registration."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of all commands."""
-        return sorted(super().list_commands(ctx), key=[*_ORDER, "release"].index)
+    order = tuple(name for names in PANELS.values() for name in names)
 
 
 def _panel(name: str) -> str:

@@ -23,9 +23,14 @@ from trueboundary.typed_paths import typed_path
 if TYPE_CHECKING:
     from trueboundary.data import ImageData, ImageSource
 
+
+class _Commands(Group):
+    order = ("make", "load", "export")
+
+
 app = typer.Typer(
     name="dataset",
-    cls=Group,
+    cls=_Commands,
     help="Image data sets whose optimal classifier is known.",
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -37,7 +37,7 @@ def show_outcome(material: Material, console: Console) -> None:
             console.print(f"{verdict.value}: {', '.join(ids)}", highlight=False)
     measured = [row for row in material.findings if row.measurement is not None]
     if 0 < len(material.findings) <= _MOST_FINDINGS:
-        console.print(findings_table(material))
+        console.print(findings_table(material, console.width))
     elif measured:
         told = plural(len(measured), "finding")
         console.print(f"{told} beyond the papers: see the report.", highlight=False)

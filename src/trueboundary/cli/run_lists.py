@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Numbers and words of a run's result that are shown.
 _MOST_FOUND = 3
 
+#: Settings by which a run is told that no plan has words for.
+_MOST_SETTINGS = 4
+
 #: Runs that are named where several could be meant.
 _MOST_NAMED = 5
 
@@ -163,10 +166,24 @@ def _record(path: Path) -> dict[str, Any]:
     except DamagedRunError as damage:
         return record | {"problem": str(damage)}
     return record | {
+        "fallback": _settings(record["fallback"], run.config),
         "found": _found(run.summary),
         "started": str(run.info.get("started", "")),
         "seconds": float(run.info.get("seconds", 0.0)),
     }
+
+
+def _settings(kind: str, config: Mapping[str, Any]) -> str:
+    """Return a run's kind with the first of its settings that are single values."""
+    plain = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in config.items()
+        if name not in ("kind", "version")
+        and isinstance(value, (int, float, str))
+        and value != ""
+        and not isinstance(value, bool)
+    ]
+    return f"{kind}: {', '.join(plain[:_MOST_SETTINGS])}" if plain else kind
 
 
 def _found(summary: Mapping[str, Any]) -> dict[str, Any]:

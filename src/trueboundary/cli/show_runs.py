@@ -88,13 +88,13 @@ def runs(
     from trueboundary.cli.terminal_tables import folders_table, runs_table
 
     if folder is None:
-        console.print(folders_table(folders))
+        console.print(folders_table(folders, console.width))
         console.print("'trueboundary runs DIR' lists what one holds.", highlight=False)
         return
     (found,), (some,) = folders, chosen
     for id, title in found.titles.items():
         if own := [run for run in some if run.experiment == id]:
-            console.print(runs_table(title, own, found.verdicts.get(id, ())))
+            console.print(runs_table(title, own, found.verdicts.get(id, ()), console.width))
             console.print()
     for run in some:
         if run.problem:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -17,7 +17,19 @@ _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 class Group(TyperGroup):
-    """Commands under one name, whose mistakes are told in the same sentences as all others."""
+    """Commands under one name, whose mistakes are told in the same sentences as all others.
+
+    They are listed in the order in which people need them, those that `order` does not name last.
+    """
+
+    order: ClassVar[Sequence[str]] = ()
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands."""
+        names = super().list_commands(ctx)
+        last = len(self.order)
+        place = {name: i for i, name in enumerate(self.order)}
+        return sorted(names, key=lambda name: place.get(name, last))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options before the command's name."""

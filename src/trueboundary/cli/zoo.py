@@ -40,7 +40,8 @@ def zoo(
             if as_json:
                 say_json("zoo", ZOO_SCHEMA, entries={n: asdict(e) for n, e in found.items()})
             else:
-                new_console().print(zoo_table([(e, is_here(e)) for e in found.values()]))
+                console = new_console()
+                console.print(zoo_table([(e, is_here(e)) for e in found.values()], console.width))
             return
         card = shipped.card(name)
     if as_json:
