@@ -198,14 +198,10 @@ def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     Nothing that depends on the moment of writing goes into the files: the same figure gives the
     same bytes.
     """
-    import matplotlib as mpl
-
     _align_titles(figure)
     png, pdf = folder / f"{name}.png", folder / f"{name}.pdf"
     figure.savefig(png, dpi=PNG_DPI, metadata={"Software": None})
-    # Journals and conferences take TrueType fonts and refuse matplotlib's usual Type 3.
-    with mpl.rc_context({"pdf.fonttype": 42}):
-        figure.savefig(pdf, metadata={"CreationDate": None})
+    figure.savefig(pdf, metadata={"CreationDate": None})
     return png, pdf
 
 
