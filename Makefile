@@ -169,7 +169,7 @@ $(VENV)/.installed-dev: $(INPUTS) | $(BIN)/python
 
 $(VENV)/.installed-torch: $(INPUTS) | $(BIN)/python
 	grep -v '^torch==\|^nvidia\|^triton' constraints.txt > $(VENV)/constraints.txt
-	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt "torch==$(TORCH)" -e ".[dev]"
+	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt "torch==$(TORCH)" -e ".[dev,cluster]"
 	@touch $@
 
 $(VENV)/.installed-docs: $(INPUTS) | $(BIN)/python

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -429,7 +430,9 @@ def _stored(file: Path) -> Classifier:
         if file.suffix.lower() == _EXPORTED:
             if not zipfile.is_zipfile(file):  # of which torch logs a traceback
                 raise ValueError("it is no archive")
-            return torch.export.load(file).module()
+            with warnings.catch_warnings():  # torch 2.10 warns of how it reads its own files
+                warnings.filterwarnings("ignore", "The given buffer is not writable")
+                return torch.export.load(file).module()
         return torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-any-return, no-untyped-call]
     except Exception as error:
         reason = str(error).strip().partition("\n")[0].partition(". ")[0]
