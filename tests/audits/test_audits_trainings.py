@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import textwrap
 from pathlib import Path
 
@@ -176,6 +177,10 @@ class TestTheTable:
         assert values["networks"][0]["card"]["schema"]
         assert values["settings"]["seeds"] == [0, 1]
 
+    def test_parameters_are_shown_with_a_few_digits(self, table):
+        assert "LargeMargin(margin=" in str(table)
+        assert not re.search(r"margin=\d+\.\d{5}", str(table))
+
     def test_pages(self, table, tmp_path):
         page = table.save(tmp_path / "table.html").read_text()
         assert "large-margin" in page
@@ -195,6 +200,14 @@ class TestProblems:
         assert [row.n_seeds for row in found.rows()] == [1] * 3
         assert math.isnan(found.rows()[0].share_over_seeds.low)
         assert "  -" in str(found)
+
+        def network():
+            return torch.nn.Sequential(
+                torch.nn.Conv2d(1, 2, 4, stride=4), torch.nn.Flatten(), torch.nn.Linear(8, 3)
+            )
+
+        (row,) = audit_training(images(), ["large-margin"], network=network, **options).rows()
+        assert row.n_seeds == 1  # it got images, which it takes, and no vectors
         usual = audit_training(images(), ["large-margin"], **options)
         assert usual.networks[0].card.joined("lower").max() > 0  # it has lower bounds
 
@@ -365,7 +378,7 @@ class TestOwnMethods:
     @pytest.mark.parametrize(
         ("network", "words"),
         [
-            (lambda: 3, "returned a int; expected a torch module"),
+            (lambda: 3, "returned an int; expected a torch module"),
             (lambda: torch.nn.Linear(3, 2), "does not classify points of shape"),
             (lambda: torch.nn.Linear(2, 5), "5 classes and the problem has 2"),
             (torch.nn.Identity, "no parameters"),
@@ -455,7 +468,7 @@ class TestBadInput:
             ({"seeds": 0}, "seeds must be"),
             ({"seeds": [1, 1]}, "that differ"),
             ({"n_points": 1}, "n_points must be"),
-            ({"budget": 0.0}, "a budget of seconds"),
+            ({"budget": 0.0}, "a number of seconds above 0"),
             ({"size": -1.0}, "a size above 0"),
         ],
     )
@@ -513,7 +526,7 @@ class TestTheCommand:
             (["standard", "--network", "mine.py"], "--network takes file.py:name"),
             (["standard", "--html", "nowhere/t.html"], "there is no folder"),
             (["mine.py:trained"], "there is no file mine.py"),
-            (["mine.py:trained", "--budget", "-1"], "a budget of seconds"),
+            (["mine.py:trained", "--budget", "-1"], "a number of seconds above 0"),
         ],
     )
     def test_a_mistake_is_a_sentence(self, arguments, words, capsys, tmp_path, monkeypatch):

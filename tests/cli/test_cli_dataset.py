@@ -280,6 +280,19 @@ class TestMakeAndLoad:
             True, False,
         ]  # fmt: skip
 
+    def test_few_small_grey_images_get_as_many_components_as_they_can_tell_apart(self, capsys):
+        rng = np.random.default_rng(0)
+        for level, name in ((80, "dark"), (160, "light")):
+            Path("grey", name).mkdir(parents=True)
+            for i in range(45):
+                pixels = (level + 20 * rng.normal(size=(4, 4))).astype(np.uint8)
+                Image.fromarray(pixels).save(Path("grey", name, f"{i:02}.png"))
+        words = ["grey", "--out", "set", "--n-train", "20", "--n-test", "10", "--factors", "0"]
+        assert main(["dataset", "make", *words]) == 0
+        said = capsys.readouterr().err
+        assert "fitting mixtures of 2 components to 82 images ..." in said  # not MNIST's 25
+        assert "aution" not in said
+
     def test_enough_images_are_not_warned_of(self, capsys):
         write_images(Path("photos"), n=40)
         assert small("--factors", "0", "--held-out", "0") == 0

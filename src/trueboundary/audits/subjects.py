@@ -138,15 +138,31 @@ def load_subject(
 
 def _of_images(subject: Subject, problem: Problem | None) -> Subject:
     """Return a subject that gets a problem's points as images, if those are what it wants."""
+    if not isinstance(subject.classifier, torch.nn.Module):
+        return subject
+    shaped = given_images(subject.classifier, problem)
+    if shaped is subject.classifier:
+        return subject
+    shape = shaped[0].unflattened_size  # type: ignore[index]
+    size = " x ".join(map(str, shape))
+    note = f"{subject.name} takes images, and gets the points as {size}."
+    return replace(
+        subject,
+        classifier=shaped,
+        notes=(*subject.notes, note),
+        identity=f"{subject.identity} {shape}",
+    )
+
+
+def given_images(network: torch.nn.Module, problem: Problem | None) -> torch.nn.Module:
+    """Return a module that gives a network points as images, if it takes these and no vectors."""
     from trueboundary.classifiers import dtype_of, evaluated, outputs
     from trueboundary.problems import ImageProblem
 
-    network = subject.classifier
-    if not isinstance(problem, ImageProblem) or not isinstance(network, torch.nn.Module):
-        return subject
-    shape = problem.image_shape
+    if not isinstance(problem, ImageProblem):
+        return network
     rows = _checked(problem, 0)[:2].to(dtype_of(network))
-    shaped = torch.nn.Sequential(torch.nn.Unflatten(1, shape), network)
+    shaped = torch.nn.Sequential(torch.nn.Unflatten(1, problem.image_shape), network)
     shaped.training = network.training
 
     def takes(classifier: Classifier) -> bool:
@@ -157,15 +173,7 @@ def _of_images(subject: Subject, problem: Problem | None) -> Subject:
             return False
         return True
 
-    if takes(network) or not takes(shaped):
-        return subject
-    note = f"{subject.name} takes images, and gets the points as {' x '.join(map(str, shape))}."
-    return replace(
-        subject,
-        classifier=shaped,
-        notes=(*subject.notes, note),
-        identity=f"{subject.identity} {shape}",
-    )
+    return shaped if not takes(network) and takes(shaped) else network
 
 
 def subject_of_estimator(estimator: Any, problem: Problem | None = None) -> Subject:

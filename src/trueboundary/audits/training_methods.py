@@ -16,7 +16,12 @@ import torch
 
 from trueboundary._checks import check_integer, check_real
 from trueboundary.attacks import AttackResult
-from trueboundary.audits.subjects import is_estimator, named_object, subject_of_estimator
+from trueboundary.audits.subjects import (
+    given_images,
+    is_estimator,
+    named_object,
+    subject_of_estimator,
+)
 from trueboundary.classifiers import (
     Classifier,
     ClassifierModule,
@@ -416,7 +421,9 @@ def make_network(problem: Problem, network: Network | None, seed: int) -> Classi
             raise NotTrained(f"{name} stops with {type(error).__name__}: {why}.") from error
     if not isinstance(made, torch.nn.Module):
         raise NotTrained(f"{name} returned {_kind(made)}; expected a torch module to be trained.")
-    model = made if isinstance(made, ClassifierModule) else as_classifier(made)
+    if not isinstance(made, ClassifierModule):
+        made = as_classifier(given_images(made, problem))
+    model = made
     checked_classifier(model, problem, name)
     if not any(p.requires_grad for p in model.parameters()):
         raise NotTrained(f"the network of {name} has no parameters to train.")
@@ -451,4 +458,7 @@ def checked_classifier(made: Any, problem: Problem, name: str) -> Classifier:
 
 
 def _kind(made: Any) -> str:
-    return "nothing" if made is None else f"a {type(made).__name__}"
+    if made is None:
+        return "nothing"
+    kind = type(made).__name__
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

@@ -162,7 +162,8 @@ def make(
     components: Annotated[
         int | None,
         typer.Option(help="Components per class; by default what is usual for images with a "
-                     "name, 25 for other small grey ones, and one for each thousand others."),
+                     "name, 25 for other small grey ones or as many as there are images for, and "
+                     "one for each thousand others."),
     ] = None,
     factors: Annotated[
         int | None,
@@ -238,7 +239,8 @@ def make(
         found = _read(images, tuple(classes or ()), size, celeba, attribute, seed, held_out)
         check_room(place, n_train + n_test, math.prod(found.image_shape))
         n_components, n_factors = _sizes(found, components, factors)
-        say(f"fitting mixtures to {plural(len(found.x), 'image')}")
+        of = "" if n_components is None else f" of {plural(n_components, 'component')}"
+        say(f"fitting mixtures{of} to {plural(len(found.x), 'image')}")
         problem = fit_image_problem(
             found.x,
             found.y,
@@ -449,10 +451,12 @@ def _kept_from_fit(y: Any, share: float, seed: int) -> Any:
 
 def _sizes(found: _Images, components: int | None, factors: int | None) -> tuple[Any, int]:
     """Return the numbers of components and factors, with a word where images are few for them."""
-    from trueboundary.datasets import few_images
+    from trueboundary.datasets import few_images, most_components
 
-    components = found.usual[0] if components is None else components
     factors = found.usual[1] if factors is None else factors
+    if components is None and found.usual[0] is not None:
+        fewest = min(int((found.y == label).sum()) for label in range(len(found.class_names)))
+        components = min(found.usual[0], most_components(fewest, factors))
     dim = math.prod(found.image_shape)
     if factors > dim:
         raise UserError(f"--factors must be at most the number of pixels, {dim}, got {factors}")

@@ -5,7 +5,13 @@ a sheet of samples, and a card with the accuracy and the proven robustness of th
 classifier. The folder is complete or not there, and every file is known by its checksum.
 """
 
-from trueboundary.datasets.cards import against, card_text, few_images, measure_card
+from trueboundary.datasets.cards import (
+    against,
+    card_text,
+    few_images,
+    measure_card,
+    most_components,
+)
 from trueboundary.datasets.dataset_folders import Dataset, check_room, load_dataset, make_dataset
 from trueboundary.datasets.exports import ImageChange, export_arrays, export_images
 
@@ -21,4 +27,5 @@ __all__ = [
     "load_dataset",
     "make_dataset",
     "measure_card",
+    "most_components",
 ]

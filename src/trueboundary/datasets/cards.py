@@ -170,6 +170,22 @@ def against(names: Sequence[str]) -> str:
     return " against ".join(names) if len(names) == 2 else listed(names)
 
 
+def most_components(n_images: int, n_factors: int) -> int:
+    """Return how many components of a class its images can tell apart, at least 1.
+
+    Examples
+    --------
+    >>> most_components(6000, 6), most_components(40, 6)
+    (75, 1)
+    """
+    return max(1, n_images // _enough(n_factors))
+
+
+def _enough(n_factors: int) -> int:
+    """Return the images that a component takes."""
+    return _FEW_IMAGES_PER_NUMBER * (n_factors + 2)
+
+
 def few_images(name: str, images_per_component: float, n_factors: int) -> str | None:
     """Return a sentence of caution where components were fitted to few images, else None.
 
@@ -179,7 +195,7 @@ def few_images(name: str, images_per_component: float, n_factors: int) -> str | 
     >>> print(few_images("cats", 10, 400)[:75])
     Each component of class cats has 10 images on average, and with 400 factors
     """
-    few = _FEW_IMAGES_PER_NUMBER * (n_factors + 2)
+    few = _enough(n_factors)
     if images_per_component >= few:
         return None
     return (
