@@ -20,6 +20,16 @@ _LAUNCH = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]
 os.execv(sys.argv[3], sys.argv[3:])"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
+_FAULTS = Path(__file__).with_name("page_faults.js")
+#: Code, number and text of keys.
+_KEYS = {
+    "Tab": ("Tab", 9, ""),
+    "Enter": ("Enter", 13, "\r"),
+    " ": ("Space", 32, " "),
+    "ArrowLeft": ("ArrowLeft", 37, ""),
+    "ArrowRight": ("ArrowRight", 39, ""),
+}
+
 
 def find_chromium() -> str | None:
     """Return the program, if there is one."""
@@ -104,6 +114,25 @@ class Chromium:
         if "exceptionDetails" in found:
             raise ValueError(f"{expression}: {found['exceptionDetails']}")
         return found["result"].get("value")
+
+    def faults(self) -> list[str]:
+        """Return what is wrong with the page for its readers, as WCAG 2.1 has it at level AA.
+
+        Nothing is wider than the window, every image is there and said in words, headings and
+        tables have their order and heads, links lead somewhere, text stands out, and what can be
+        used or scrolled is reached by the keyboard, has a name and shows that it is reached. What
+        the page said to the console is wrong, too.
+        """
+        self.press("Tab")  # marks of focus are for readers who use the keyboard
+        found: list[str] = self.evaluate(_FAULTS.read_text(encoding="utf-8"))
+        return found + self.messages
+
+    def press(self, key: str) -> None:
+        """Press and release a key by its name: Tab, Enter, ArrowRight or a space."""
+        name, number, text = _KEYS[key]
+        what: dict[str, Any] = {"key": key, "code": name, "windowsVirtualKeyCode": number}
+        self.send("Input.dispatchKeyEvent", {"type": "keyDown", "text": text, **what})
+        self.send("Input.dispatchKeyEvent", {"type": "keyUp", **what})
 
     def send(self, method: str, parameters: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a command about the page and return its answer."""

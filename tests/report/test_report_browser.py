@@ -55,7 +55,7 @@ def test_the_page_is_whole_at_any_size_and_in_any_light(
     chromium: Any, built: BuiltReport, width: int, dark: bool
 ) -> None:
     chromium.open(built.page.as_uri(), width=width, dark=dark)
-    assert chromium.messages == []
+    assert chromium.faults() == []
     asked = [address for address in chromium.requests if not address.startswith("data:")]
     assert asked == [built.page.as_uri()]
     assert chromium.evaluate("document.documentElement.scrollWidth") == width
@@ -65,16 +65,34 @@ def test_the_page_is_whole_at_any_size_and_in_any_light(
     n_panels = sum(len(s.analysis.panels) for s in built.material.sections if s.analysis)
     assert len(images) == n_panels + 3
     assert all(complete and natural and shown for complete, natural, shown in images)
-    paper, ink = (_luminance(chromium, name) for name in ("background-color", "color"))
-    assert (paper < ink) is dark
-    assert (max(paper, ink) + 0.05) / (min(paper, ink) + 0.05) > 7, "contrast of enhanced level"
+    paper = chromium.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(20, 23, 27)" if dark else "rgb(255, 255, 255)")
 
 
-def _luminance(browser: Any, name: str) -> float:
-    colour = browser.evaluate(f"getComputedStyle(document.body).getPropertyValue({name!r})")
-    parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+@pytest.mark.parametrize(
+    ("planted", "told"),
+    [
+        ("<p style='width: 2000px'>wide</p>", "pixels wide in a window of 400"),
+        ("<h6>deep</h6>", "heading of level 6 after"),
+        ("<img src='data:image/png;base64,' alt='none'>", "image that is missing"),
+        ("<img src='data:image/png;base64,'>", "image without words"),
+        ("<p id='claims'>again</p>", "two of claims"),
+        ("<a href='#nowhere'>there</a>", "link to nothing"),
+        ("<input>", "control without a name"),
+        ("<table><tr><th>a</th></tr></table>", "table without heads"),
+        ("<div style='overflow: auto; width: 9em'><pre>%s</pre></div>" % (99 * "x"), "of the keyb"),
+        ("<p style='color: #777'>faint</p>", "contrast 4.48"),
+        ("<button style='outline: none'>lost</button>", "focus that is not seen"),
+    ],
+)
+def test_what_is_wrong_with_a_page_is_found(
+    chromium: Any, built: BuiltReport, tmp_path: Path, planted: str, told: str
+) -> None:
+    (tmp_path / "index.html").write_text(
+        render_page(built.material.only([]), {}).replace("</main>", f"{planted}</main>")
+    )
+    chromium.open((tmp_path / "index.html").as_uri(), width=400)
+    assert any(told in fault for fault in chromium.faults())
 
 
 def test_what_could_ask_for_something_is_refused(chromium: Any, built: BuiltReport) -> None:
@@ -162,6 +180,30 @@ def test_tiles_filter_the_claims(page: Any, built: BuiltReport) -> None:
     assert page.messages == []
 
 
+def test_tiles_sliders_and_the_viewer_do_without_a_mouse(page: Any) -> None:
+    every = page.evaluate(_VISIBLE)
+    for key in ("Enter", " "):
+        page.evaluate("document.querySelector('a.tile').focus()")
+        page.press(key)
+        assert 0 < len(page.evaluate(_VISIBLE)) < len(every)
+        page.press(key)
+        assert page.evaluate(_VISIBLE) == every
+    page.evaluate("document.getElementById('explore-dim').focus()")
+    before = page.evaluate("explored")
+    page.press("ArrowRight")
+    assert page.evaluate("explored") != before
+    place = "document.getElementById('viewer-place').innerText"
+    page.evaluate("document.querySelector('.pictures').focus()")
+    first = page.evaluate(place)
+    page.press("ArrowRight")
+    assert page.evaluate(place).startswith("image 2 of")
+    page.press("ArrowLeft")
+    assert page.evaluate(place) == first
+    page.evaluate("document.getElementById('viewer-on').focus()")
+    page.press("Enter")
+    assert page.evaluate(place).startswith("image 2 of")
+
+
 def test_papers_and_words_filter_the_claims_and_a_link_brings_them_back(
     page: Any, built: BuiltReport
 ) -> None:
@@ -201,9 +243,11 @@ def _explore(page: Any, **sliders: float) -> Any:
     "sliders",
     [
         {},
-        {"dim": 0, "radius": 2.0, "error": -1.0},
-        {"dim": 400, "radius": 1.1, "error": -3.0, "share": 0.9},
-        {"dim": 1000, "radius": 1.5, "error": -20.0, "share": 0.02},
+        {"dim": 0, "radius": 1000, "error": -1.0},  # d = 2, R = 2
+        {"dim": 400, "radius": 667, "error": -3.0, "share": 0.9},
+        {"dim": 811, "radius": 900, "error": -21.0},  # d = 2,000
+        {"dim": 811, "radius": 0, "error": -0.4, "share": 0.5},  # R = 1.001
+        {"dim": 1000, "radius": 900, "error": -30.0, "share": 0.02},
     ],
 )
 def test_what_is_explored_is_what_the_library_computes(
@@ -238,13 +282,41 @@ def test_what_is_explored_is_what_the_library_computes(
     alphas = [1 / b] * k + [0.0] * (dim - k)
     for sphere in ("inner", "outer"):
         exact = theory.quadratic_forms.ellipsoid_log_error(alphas, sphere=sphere, radius=radius)
-        log_error = found["ellipsoid"]["here"][sphere]
-        log_error = -math.inf if log_error is None else log_error  # JSON has no infinity
-        assert log_error == pytest.approx(exact, rel=1e-8)
+        assert _log(found["ellipsoid"]["here"][sphere]) == pytest.approx(exact, rel=1e-8)
     for place, log10 in found["ellipsoid"]["clt"][8:80:8]:
         at = k / dim * (1 + place * (radius**2 - 1))
         clt = theory.truncated.log_errors(dim, k, at, radius=radius, method="clt").average
         assert log10 * math.log(10) == pytest.approx(clt, rel=1e-9)
+
+
+def _log(value: float | None) -> float:
+    return -math.inf if value is None else value  # JSON has no infinity
+
+
+@pytest.mark.parametrize("threshold", [0, 1])
+@pytest.mark.parametrize("radius", [0, 1000])
+@pytest.mark.parametrize("dim", [0, 60, 90, 811, 1000])
+def test_nothing_breaks_at_the_ends_of_the_sliders(
+    page: Any, dim: int, radius: int, threshold: int
+) -> None:
+    for error, share in ((-30, 0.01), (-0.4, 0.99)):
+        found = _explore(
+            page, dim=dim, radius=radius, threshold=threshold, error=error, share=share
+        )
+        chosen, ellipsoid = found["chosen"], found["ellipsoid"]
+        assert chosen["dim"] == {0: 2, 60: 3, 90: 4, 811: 2000, 1000: 10_000}[dim]
+        assert chosen["radius"] == {0: 1.001, 1000: 2.0}[radius]
+        log_rate = error * math.log(10)
+        distance = theory.caps.mean_distance(chosen["dim"], log_measure=log_rate)
+        assert found["caps"]["here"] == pytest.approx(distance, rel=1e-9)
+        of = chosen["dim"], ellipsoid["k"], ellipsoid["b"]
+        exact = theory.truncated.log_errors(*of, radius=chosen["radius"])
+        for sphere in ("inner", "outer"):
+            log_error = _log(ellipsoid["here"][sphere])
+            assert log_error == pytest.approx(getattr(exact, sphere), rel=1e-8, abs=1e-12)
+        shown = page.evaluate("document.getElementById('explorer').innerHTML")
+        assert not re.search("NaN|Infinity|undefined|null", shown)
+    assert page.messages == []
 
 
 def test_the_threshold_slider_moves_what_depends_on_it(page: Any) -> None:
@@ -273,14 +345,17 @@ def test_every_slider_redraws(page: Any) -> None:
     depends = {
         "dim": {0, 1, 2}, "radius": {0, 1, 2}, "error": {0, 1}, "threshold": {1, 2}, "share": {2},
     }  # fmt: skip
-    values = {"dim": 300, "radius": 1.6, "error": -9, "threshold": 0.7, "share": 0.2}
+    values = {"dim": 300, "radius": 920, "error": -9, "threshold": 0.7, "share": 0.2}
     for name, expected in depends.items():
         before = page.evaluate(drawn)
         said = page.evaluate(f"document.getElementById('explore-{name}-value').innerText")
         _set(page, f"explore-{name}", values[name])
         after = page.evaluate(drawn)
         assert {i for i in range(3) if before[i] != after[i]} == expected
-        assert page.evaluate(f"document.getElementById('explore-{name}-value').innerText") != said
+        told = page.evaluate(f"document.getElementById('explore-{name}-value').innerText")
+        assert told != said
+        slider = f"document.getElementById('explore-{name}')"
+        assert page.evaluate(f"{slider}.getAttribute('aria-valuetext')") == told
         assert "NaN" not in "".join(after)
     assert page.messages == []
 

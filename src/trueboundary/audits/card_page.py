@@ -7,6 +7,7 @@ import html
 import io
 import math
 import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,17 +35,19 @@ __all__ = ["comparison_fragment", "comparison_page", "fragment", "page"]
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;
 color:#222;background:#fff}
-.tb-card table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
+a{color:#00578a}.tb-card .scroll{overflow-x:auto;margin:1rem 0}
+.tb-card table{border-collapse:collapse}
 .tb-card th,.tb-card td{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:right}
-.tb-card th:first-child,.tb-card td:first-child{text-align:left}
+.tb-card th:first-child,.tb-card td[colspan]{text-align:left}
+.tb-card tbody th{font-weight:normal}
 .tb-card img{max-width:100%;height:auto}
 .tb-card h1{overflow-wrap:anywhere}
 .tb-card .flag{border-left:4px solid #D55E00;padding-left:.8rem}
 .tb-card .verdict{font-size:1.15rem;border-left:4px solid #0072B2;padding-left:.8rem}
 @media (max-width: 40rem){body{margin:1rem auto}.tb-card h1{font-size:1.5rem}
 .tb-card table{font-size:.85rem}.tb-card th,.tb-card td{padding:.3rem .4rem}
-.tb-card td{white-space:nowrap}}
-@media (prefers-color-scheme: dark){body{color:#ddd;background:#181818}
+.tb-card td:not([colspan]){white-space:nowrap}}
+@media (prefers-color-scheme: dark){body{color:#ddd;background:#181818}a{color:#7cc4f2}
 .tb-card th,.tb-card td{border-color:#444}.tb-card img{background:#fff}}
 """
 
@@ -113,7 +116,24 @@ def _page(title: str, body: str) -> str:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{_shown(title)}</title><style>{_STYLE}</style></head>"
-        f"<body>{body}</body></html>\n"
+        f"<body><main>{body}</main></body></html>\n"
+    )
+
+
+def _grid(words: str, head: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table whose columns and rows have heads; a narrow window scrolls it.
+
+    A row with two cells has a sentence in place of numbers. All are HTML already.
+    """
+    columns = [f'<th scope="col">{cell}</th>' for cell in head]
+    body = []
+    for first, *cells in rows:
+        span = f' colspan="{len(columns) - 1}"' if len(cells) == 1 else ""
+        numbers = "".join(f"<td{span}>{cell}</td>" for cell in cells)
+        body.append(f'<tr><th scope="row">{first}</th>{numbers}</tr>')
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{words}"><table>'
+        f"<thead><tr>{''.join(columns)}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
@@ -175,27 +195,24 @@ def _shown(text: str) -> str:
 
 def _table(card: RobustnessCard) -> str:
     head = (
-        "<tr><th>class</th><th>error rate</th><th>95 % interval</th><th>proven</th><th>found</th>"
-        "<th>optimal classifier</th><th>share of it</th></tr>"
-    )
-    rows = "".join(map(_row, card.classes))
-    return (
-        f"<table>{head}{rows}</table><p>Distances are medians; proven: no error is nearer; found: "
-        "an error is there.</p>"
+        "class", "error rate", "95 % interval", "proven", "found", "optimal classifier",
+        "share of it",
+    )  # fmt: skip
+    return _grid("Each class", head, map(_row, card.classes)) + (
+        "<p>Distances are medians; proven: no error is nearer; found: an error is there.</p>"
     )
 
 
-def _row(part: ClassAudit) -> str:
+def _row(part: ClassAudit) -> list[str]:
     right = part.best_right
     share = shares(part.upper[right], part.best_lower[right])
-    cells = [
+    return [
         _shown(part.name),
         _shown(rate_words(part.rate)),
         f"{part.rate.low:.2g} to {part.rate.high:.2g}",
         *(_number(median(values)) for values in (part.lower, part.upper, part.best_upper)),
         _share(share),
     ]
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _share(share: tuple[float, float, float]) -> str:

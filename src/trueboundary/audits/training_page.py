@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trueboundary.audits.audit_trainings import MethodSummary, TrainingAudit, row_words
-from trueboundary.audits.card_page import _STYLE, _image, _shown
+from trueboundary.audits.card_page import _grid, _image, _page, _shown
 from trueboundary.audits.robustness_card import problem_words
 from trueboundary.figures import COLOURS, add_legend, new_figure
 
@@ -25,23 +25,17 @@ _HEAD = (
 
 def training_page(audit: TrainingAudit) -> str:
     """Return an audit of training as an HTML page that needs no other file."""
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Training compared</title><style>{_STYLE}</style></head>"
-        f"<body>{training_fragment(audit)}</body></html>\n"
-    )
+    return _page("Training compared", training_fragment(audit))
 
 
 def training_fragment(audit: TrainingAudit) -> str:
     """Return an audit of training as a piece of HTML, for a page or a notebook."""
     rows = audit.rows()
-    head = "".join(f"<th>{word}</th>" for word in _HEAD)
     parts = [
         "<h1>Training compared</h1>",
         f"<p>On {_shown(problem_words(audit.problem))}; all networks are judged on the same "
         "points.</p>",
-        f"<table><tr>{head}</tr>{''.join(map(_row, rows))}</table>",
+        _grid("Each method", _HEAD, map(_row, rows)),
         "<p>Distances are medians; proven: no error is nearer; found: an error is there. Intervals "
         "hold with 95 %.</p>",
     ]
@@ -53,15 +47,14 @@ def training_fragment(audit: TrainingAudit) -> str:
     return f'<div class="tb-card">{"".join(parts)}<p>Settings: {_shown(settings)}.</p></div>'
 
 
-def _row(row: MethodSummary) -> str:
+def _row(row: MethodSummary) -> list[str]:
     if row.n_seeds == 0:
-        why = _shown("; ".join(row.reasons))
-        return f'<tr><td>{_shown(row.method)}</td><td colspan="{len(_HEAD) - 1}">{why}</td></tr>'
+        return [_shown(row.method), _shown("; ".join(row.reasons))]
     over_points, over_seeds = (
         "-" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
         for low, high in (row.share_over_points, row.share_over_seeds)
     )
-    cells = [
+    return [
         _shown(row.method),
         str(row.n_seeds),
         f"{row.error_rate:.3g}",
@@ -73,7 +66,6 @@ def _row(row: MethodSummary) -> str:
         f"{row.seconds:.3g}",
         "-" if row.gradients is None else f"{row.gradients:.3g}",
     ]
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
 def _curves(audit: TrainingAudit) -> Figure:

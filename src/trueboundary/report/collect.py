@@ -142,8 +142,12 @@ class Material:
     @property
     def tables(self) -> list[PrintedTable]:
         """The tables that the papers print, with what was measured beside each row."""
-        analyses = [section.analysis for section in self.sections if section.analysis is not None]
-        return filled_tables(self.papers, analyses)
+        return [table for paper in self.papers for table in self.tables_of(paper)]
+
+    def tables_of(self, paper: str) -> list[PrintedTable]:
+        """Return the tables that one of the papers prints, with what was measured."""
+        own = [section.analysis for section in self.sections if section.experiment.paper == paper]
+        return filled_tables([paper], filter(None, own))
 
     @property
     def plans(self) -> list[Plan]:

@@ -111,8 +111,9 @@
     for (let i = 0; i <= n; i += 1) {
       const psi = start + ((stop - start) * i) / n;
       const weight = i === 0 || i === n ? 1 : i % 2 ? 4 : 2;
-      const cosine = Math.cos(psi);
-      const density = Math.exp(0.5 * (dim - 2) * Math.log1p(-cosine * cosine) - logBeta);
+      // A circle has the same density everywhere, also where the sine is 0 and has no logarithm.
+      const logSine = dim > 2 ? 0.5 * Math.log1p(-(Math.cos(psi) ** 2)) : 0;
+      const density = Math.exp((dim - 2) * logSine - logBeta);
       total += weight * density * 2 * Math.sin((psi - phi) / 2);
     }
     return (radius * total * (stop - start)) / (3 * n);
@@ -229,21 +230,28 @@
     svg.replaceChildren(...parts);
   }
 
+  /** a number that stays on one line */
+  const power = (digits, exponent) => `${digits}\u00a0×\u00a010^${exponent}`;
+
   function words(value) {
     if (value === 0) return "0";
     const [mantissa, exponent] = value.toPrecision(4).split("e");
     const short = String(Number(mantissa));
-    return exponent === undefined ? short : `${short} × 10^${Number(exponent)}`;
+    return exponent === undefined ? short : power(short, Number(exponent));
   }
 
   /** a rate from its natural logarithm, also where it is below all numbers */
   function rate(logRate) {
     if (logRate === -Infinity) return "0";
-    const power = logRate / Math.LN10;
-    if (power > -4) return words(Math.exp(logRate));
-    const whole = Math.floor(power);
-    return `${Number((10 ** (power - whole)).toPrecision(3))} × 10^${whole}`;
+    const log10 = logRate / Math.LN10;
+    if (log10 > -4) return words(Math.exp(logRate));
+    const floor = Math.floor(log10);
+    const mantissa = Number((10 ** (log10 - floor)).toPrecision(3));
+    const [digits, whole] = mantissa < 10 ? [mantissa, floor] : [1, floor + 1];
+    return power(digits, whole);
   }
+
+  const several = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
 
   // --- sliders -----------------------------------------------------------------------------------------
 
@@ -251,23 +259,24 @@
   const NAMES = ["dim", "radius", "error", "threshold", "share"];
 
   function read() {
-    const [dim, radius, error, threshold, share] = NAMES.map((name) => Number(find(name).value));
-    // Dimensions from 5 to 10,000, evenly on a logarithmic scale, rounded to three digits.
-    const d = Math.max(5, Number((5 * 2000 ** (dim / 1000)).toPrecision(3)));
-    return { dim: Math.round(d), radius, log10Error: error, threshold, share };
+    const [dim, gap, error, threshold, share] = NAMES.map((name) => Number(find(name).value));
+    // Dimensions from 2 to 10,000 and gaps R - 1 from 0.001 to 1 go evenly on a logarithmic scale.
+    const d = Math.round(Number((2 * 5000 ** (dim / 1000)).toPrecision(3)));
+    const radius = 1 + Number((0.001 * 1000 ** (gap / 1000)).toPrecision(3));
+    return { dim: d, radius, log10Error: error, threshold, share };
   }
 
   const grid = (low, high, n) => Array.from({ length: n + 1 }, (_, i) => low + ((high - low) * i) / n);
 
   function drawCaps({ dim, radius, log10Error }) {
-    const xs = grid(-20, Math.log10(0.5), 60);
+    const xs = grid(-30, Math.log10(0.5), 60);
     const inner = xs.map((x) => [x, capDistance(dim, x * Math.LN10)]);
     const outer = inner.map(([x, distance]) => [x, radius * distance]);
     const here = capDistance(dim, log10Error * Math.LN10);
     const curves = [{ look: "first", points: inner }, { look: "second", points: outer }];
     const marks = [[log10Error, here], [log10Error, radius * here]];
     draw("explore-caps", {
-      curves, marks, x: [-20, 0], y: [0, 1.05 * outer[0][1]],
+      curves, marks, x: [-30, 0], y: [0, 1.05 * outer[0][1]],
       xName: "log10 of the error rate", yName: "mean distance (L2)",
     });
     find("caps-words").textContent =
@@ -282,7 +291,8 @@
       const k = requiredCoordinates(d, target, radius, place, method);
       return k === null ? null : k / d;
     };
-    const xs = grid(1, 4, 60);
+    const x = [Math.log10(2), 4];
+    const xs = grid(...x, 60);
     const along = (place, method) =>
       xs.map((x) => {
         const d = Math.round(10 ** x);
@@ -298,13 +308,13 @@
         { look: "second dashed", points: clt },
         { look: "first", points: exact },
       ],
-      marks: [[Math.log10(dim), here]], x: [1, 4], y: [0, 1],
+      marks: [[Math.log10(dim), here]], x, y: [0, 1],
       xName: "dimension d", yName: "k/d needed", xWords: (tick) => (tick % 1 ? "" : String(10 ** tick)),
     });
     find("shares-words").textContent = here === null
       ? `At d = ${dim} no share reaches ${rate(target)} on average over the spheres.`
       : `At d = ${dim} an error rate of ${rate(target)} on average over the spheres needs ` +
-        `${Math.round(here * dim)} coordinates, ${words(100 * here)} %.`;
+        `${several(Math.round(here * dim), "coordinate")}, ${words(100 * here)} %.`;
     return { exact, clt, best, here };
   }
 
@@ -333,18 +343,24 @@
     });
     const b = thresholdAt(dim, k, radius, threshold);
     find("ellipsoid-words").textContent =
-      `${k} alphas of ${words(1 / b)} and ${dim - k} of 0 err on ${rate(here.inner)} of the inner ` +
+      `${several(k, "alpha")} of ${words(1 / b)} and ${dim - k} of 0 err on ${rate(here.inner)} of the inner ` +
       `sphere and ${rate(here.outer)} of the outer one.`;
     return { k, b, inner, outer, clt, here };
   }
 
   function show() {
     const chosen = read();
-    find("dim-value").textContent = chosen.dim;
-    find("radius-value").textContent = chosen.radius.toFixed(2);
-    find("error-value").textContent = rate(chosen.log10Error * Math.LN10);
-    find("threshold-value").textContent = chosen.threshold.toFixed(2);
-    find("share-value").textContent = `${Math.round(100 * chosen.share)} %`;
+    const told = {
+      dim: String(chosen.dim),
+      radius: words(chosen.radius),
+      error: rate(chosen.log10Error * Math.LN10),
+      threshold: chosen.threshold.toFixed(2),
+      share: `${Math.round(100 * chosen.share)} %`,
+    };
+    for (const name of NAMES) {
+      find(`${name}-value`).textContent = told[name];
+      find(name).setAttribute("aria-valuetext", told[name]); // the slider's own number says little
+    }
     const [caps, shares, ellipsoid] = [drawCaps, drawShares, drawEllipsoid].map((f) => f(chosen));
     // What is drawn, for whoever wants the numbers.
     globalThis.explored = { chosen, caps, shares, ellipsoid };

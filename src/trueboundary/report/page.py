@@ -95,10 +95,13 @@ def _group_in_order(rows: Iterable[Any], name: str) -> list[list[Any]]:
 
 
 def _visible(value: Any) -> Any:
-    """Return words with what would steer a terminal as escapes: pages are looked at there, too."""
+    """Return words with what would steer a terminal as escapes: pages are looked at there, too.
+
+    A number stays on one line with its power of ten.
+    """
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return plain_text.printable_lines(value)
+    return plain_text.printable_lines(value).replace(" × 10^", "\u00a0×\u00a010^")
 
 
 def _distinct(values: Any) -> str:
