@@ -398,19 +398,33 @@ def test_sentences_say_what_was_measured_and_link_to_it(fake, root, monkeypatch)
     templates = [
         ("The sum is {T1} (paper: 1.64), and that it grows {T2}.", ("T3",)),
         ("Nobody measured {T3}.", ()),
+        ("A thousandth of it is {T1*1e-3:.4f}, and that it grows {T2:.0%}.", ()),
     ]
     monkeypatch.setattr(summary, "read_templates", lambda: templates)
     built = build_report(root)
-    (sentence,) = summary.sentences(built.material)
+    sentence, short = summary.sentences(built.material)
+    measured = built.material.judged[0].measurement
+    assert (
+        str(short) == f"A thousandth of it is {measured.value / 1000:.4f}, and that it grows holds."
+    )
     value = number(built.material.judged[0].measurement.value)
     assert str(sentence) == f"The sum is {value} (paper: 1.64), and that it grows holds."
     assert [judgement.claim.id for judgement in sentence.judgements] == ["T1", "T2"]
-    (told,) = summary.sentences(built.material, intervals=True)
+    told, _ = summary.sentences(built.material, intervals=True)
     assert f"The sum is {measured_value(built.material.judged[0].measurement)} (paper" in str(told)
     assert [found.n for found in told.measurements] == [100, None]
     page = built.page.read_text(encoding="utf-8")
     assert f'<a class="value" href="#claim-T1">{value}</a>' in page
     assert "Nobody measured" not in page
+
+
+def test_a_value_in_a_format_has_its_interval_in_it_too():
+    from trueboundary.report.summary import formatted
+
+    found = Measurement(0.00123, 0.0012, 0.0013, n=10)
+    assert formatted(found, "1e6", ".0f", interval=True) == "1230 [1200, 1300]"
+    assert formatted(found, None, ".2%", interval=False) == "0.12%"
+    assert formatted(found, None, None, interval=False) == "0.00123"
 
 
 def test_sentences_name_claims_and_findings_that_there_are():
@@ -420,7 +434,7 @@ def test_sentences_name_claims_and_findings_that_there_are():
     from trueboundary.report.summary import read_templates
 
     known = {one.id for p in PAPERS for one in (*_or_none(read_claims, p), *read_findings(p))}
-    named = [re.findall(r"\{(.+?)\}", text) + list(beside) for text, beside in read_templates()]
+    named = [re.findall(r"\{([\w.-]+)", text) + list(beside) for text, beside in read_templates()]
     assert len(named) == 10
     assert all(ids and set(ids) <= known for ids in named)
 

@@ -189,11 +189,11 @@ def _split(file: Path, markers: Markers) -> tuple[str, str]:
 
 
 def _found(root: Path, material: Material) -> str:
-    lines = ["| what was found | n | the paper's claim |", "|---|---|---|"]
+    lines = ["| what was found | n | verdict |", "|---|---|---|"]
     for sentence in sentences(material, intervals=True):
-        n = ", ".join(dict.fromkeys(count(found) for found in sentence.measurements))
+        n = " and ".join(dict.fromkeys(count(found) for found in sentence.measurements))
         verdicts = dict.fromkeys(judgement.verdict.value for judgement in sentence.judgements)
-        cells = (str(sentence), n, ", ".join(verdicts) or "none: ours")
+        cells = (str(sentence), n, "; ".join(verdicts) or "not claimed")
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     n_at = Counter(plan.scale for plan in material.plans)
     parts = [  # the largest scale first

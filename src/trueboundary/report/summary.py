@@ -15,8 +15,8 @@ from trueboundary.experiments.claims import Judgement, Verdict
 from trueboundary.report.collect import ClaimRow, Material
 from trueboundary.report.words import duration, measured_value, plural
 
-#: A claim or finding in a sentence: its id in braces.
-_ID = re.compile(r"\{([^}]+)\}")
+#: A claim or finding in a sentence: its id in braces, a factor and a format where they are given.
+_VALUE = re.compile(r"\{([^}*:]+)(?:\*([^}:]+))?(?::([^}]+))?\}")
 
 
 @dataclass(frozen=True)
@@ -53,33 +53,38 @@ def sentences(material: Material, *, intervals: bool = False) -> list[Sentence]:
     known = {
         id: found for id, found in measured.items() if found is not None and found.value is not None
     }
-    words = measured_value if intervals else _value
-    values = {id: words(found) for id, found in known.items()}
     told = []
     for text, beside in read_templates():
-        # Words and ids take turns.
-        pieces = [(piece, index % 2 == 1) for index, piece in enumerate(_ID.split(text))]
-        ids = [piece for piece, is_id in pieces if is_id]
+        values = list(_VALUE.finditer(text))
+        ids = [value[1] for value in values]
         if not all(id in known for id in ids):
             continue
-        parts = [(values[piece], piece) if is_id else (piece, "") for piece, is_id in pieces]
+        parts, end = [], 0
+        for value in values:
+            words = formatted(known[value[1]], value[2], value[3], interval=intervals)
+            parts += [(text[end : value.start()], ""), (words, value[1])]
+            end = value.end()
+        parts = [part for part in [*parts, (text[end:], "")] if part[0]]
         own = [judgements[id] for id in (*ids, *beside) if id in judgements]
-        parts = [part for part in parts if part[0]]
         told.append(Sentence(parts, own, [known[id] for id in ids]))
     return told
 
 
 @cache
 def read_templates() -> list[tuple[str, tuple[str, ...]]]:
-    """Return the sentences with ids in braces, and of which claims the verdicts stand beside."""
+    """Return the sentences with values in braces, and of which claims the verdicts stand beside."""
     file = resources.files("trueboundary.report").joinpath("sentences.toml")
     entries = tomllib.loads(file.read_text("utf-8"))["sentence"]
     return [(entry["text"], tuple(entry.get("beside", ()))) for entry in entries]
 
 
-def _value(measurement: Measurement) -> str:
-    """Return a value without its interval, which is in the table."""
-    return measured_value(replace(measurement, low=None, high=None))
+def formatted(found: Measurement, factor: str | None, form: str | None, *, interval: bool) -> str:
+    """Return a value times a factor in a format, with its interval if that is asked for."""
+    if not interval:
+        found = replace(found, low=None, high=None)
+    if form is None or isinstance(found.value, bool):
+        return measured_value(found)
+    return measured_value(found, lambda value: format(float(factor or 1) * value, form))
 
 
 def summary(material: Material) -> list[str]:

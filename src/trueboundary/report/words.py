@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 
 from trueboundary.experiments.base import Measurement
 from trueboundary.experiments.claims import Claim, Judgement, Verdict
@@ -51,13 +52,15 @@ def paper_value(claim: Claim) -> str:
     return "stated" if claim.value is None else number(claim.value)
 
 
-def measured_value(measurement: Measurement | None) -> str:
-    """Return a measured value with its 95 % interval.
+def measured_value(measurement: Measurement | None, form: Callable[[float], str] = number) -> str:
+    """Return a measured value with its 95 % interval, both in a form.
 
     Examples
     --------
     >>> measured_value(Measurement(0.183, 0.181, 0.185, n=100))
     '0.183 [0.181, 0.185]'
+    >>> measured_value(Measurement(0.183, 0.181, 0.185), "{:.0%}".format)
+    '18% [18%, 18%]'
     >>> measured_value(Measurement(False)), measured_value(Measurement(None))
     ('does not hold', 'left open')
     """
@@ -67,14 +70,14 @@ def measured_value(measurement: Measurement | None) -> str:
         return "left open"
     if isinstance(measurement.value, bool):
         return "holds" if measurement.value else "does not hold"
-    text = number(measurement.value)
+    text = form(measurement.value)
     if measurement.low is None and measurement.high is None:
         return text
     if measurement.low == -math.inf and measurement.high == math.inf:
         return f"{text} (one network)"
     low = measurement.value if measurement.low is None else measurement.low
     high = measurement.value if measurement.high is None else measurement.high
-    return f"{text} [{number(low)}, {number(high)}]"
+    return f"{text} [{form(low)}, {form(high)}]"
 
 
 def qualifications(judgement: Judgement) -> list[str]:
