@@ -18,10 +18,11 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.viewcode",
-    "costs",  # ours, as are the next three
+    "costs",  # ours, as are the next four
     "gallery",
     "mathml",
     "object_pages",
+    "offline",
 ]
 exclude_patterns = ["_build", "_made/thumbnails.md", "_made/costs.md", "_templates"]
 html_math_renderer = "mathml"  # drawn by the browser itself: pages open offline
@@ -43,4 +44,6 @@ autodoc_default_options = {
 numpydoc_show_class_members = False
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["guide.css"]
 html_title = f"trueboundary {version}"

@@ -1,7 +1,7 @@
 """What pages of the guide say of the code is true of it."""
 
 import ast
-import importlib
+import importlib.util
 import re
 from functools import cache
 from pathlib import Path
@@ -62,13 +62,61 @@ def test_verdicts_on_the_page_of_a_paper_are_those_that_were_computed(name: str)
         assert [quick, paper] == computed[claim], claim
 
 
+def rounded(numbers: set[str]) -> set[str]:
+    """Return numbers with what they are in fewer digits, powers of ten apart."""
+    found = set(numbers)
+    for number in numbers:
+        value = number.partition("e")[0].replace(",", "")
+        try:
+            found |= {f"{float(value):.{n}f}" for n in range(1, len(value.partition(".")[2]))}
+        except ValueError:  # a chapter, a version
+            continue
+    return found
+
+
 @pytest.mark.parametrize("name", PAPERS)
 def test_numbers_on_the_page_of_a_paper_are_of_the_verdicts_or_the_errata(name: str) -> None:
     text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    text = re.sub(r"\]\([^)\s]*\)", "]", text)  # where links lead
     numbers = {number for number in NUMBER.findall(text) if re.search(r"[.,e]|\d{3}", number)}
-    known = set(NUMBER.findall(VERDICTS + ERRATA))
-    own = {"2018", "2021", "221", "1801.02774"}  # of the papers' addresses
+    known = rounded(set(NUMBER.findall(VERDICTS + ERRATA)))
+    own = {"2018", "2021", "221", "1801.02774"}
     assert numbers - known - own == set()
+
+
+def test_numbers_are_known_in_fewer_digits() -> None:
+    assert rounded({"8.236", "1e-11", "100,000"}) == {"8.236", "8.24", "8.2", "1e-11", "100,000"}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_page_of_a_paper_leads_to_corrections_that_there_are(name: str) -> None:
+    heads = re.findall(r"^#{2,3} (.+)$", ERRATA, flags=re.M)
+    slugs = {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+    led_to = re.findall(r"errata\.md#([^)]+)\)", (DOCS / f"{name}.md").read_text("utf-8"))
+    assert len(led_to) >= 5
+    assert set(led_to) <= slugs
+
+
+EXTENSION = DOCS / "_extensions" / "offline.py"
+
+
+@pytest.mark.parametrize(
+    ("text", "fetched"),
+    [
+        ('<script async src="https://a.org/x.js"></script>', ["https://a.org/x.js"]),
+        ("<link rel='stylesheet' href='//a.org/x.css'>", ["//a.org/x.css"]),
+        ("@font-face { src: url('https://a.org/x.woff2') }", ["https://a.org/x.woff2"]),
+        ('<a href="https://a.org">there</a> <img src="_images/x.png">', []),
+        ("a { background: url(\"data:image/svg+xml,<svg xmlns='http://www.w3.org'>\") }", []),
+    ],
+)
+def test_pages_that_ask_another_machine_are_seen(text: str, fetched: list[str]) -> None:
+    spec = importlib.util.spec_from_file_location("offline", EXTENSION)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.requests(text) == fetched
 
 
 REFERENCE = sorted(
