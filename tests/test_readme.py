@@ -118,7 +118,9 @@ def commands(page: pathlib.Path) -> list[list[str]]:
 
 
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
-TYPED = [words for page in PAGES for words in commands(page)]
+#: In the sentences of the README, too.
+TOLD = [shlex.split(typed) for typed in re.findall(r"`trueboundary ([^`]+)`", TEXT)]
+TYPED = [*(words for page in PAGES for words in commands(page)), *TOLD]
 
 
 @pytest.mark.parametrize("words", TYPED, ids=" ".join)
@@ -140,6 +142,7 @@ def test_every_command_of_the_readme_and_the_guide_can_be_typed(words: list[str]
 def test_there_are_commands_to_type() -> None:
     assert len(commands(ROOT / "docs" / "measuring.md")) >= 10
     assert len(TYPED) >= 20
+    assert len(TOLD) >= 5
 
 
 def test_files_that_commands_of_the_readme_read_are_made_before() -> None:
