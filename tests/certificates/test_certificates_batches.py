@@ -6,6 +6,7 @@ import torch
 from trueboundary.certificates import EllipsoidCertificate, LinearCertificate, RelaxationCertificate
 from trueboundary.classifiers import QuadraticNetwork, ReLUNetwork, SoftmaxRegression
 from trueboundary.domains import Space, Sphere
+from trueboundary.measure import certified_distances
 from trueboundary.problems import ConcentricSpheres
 
 X, Y = ConcentricSpheres(dim=4).sample(7, seed=0, dtype=torch.float64)
@@ -52,6 +53,14 @@ def test_no_more_points_are_asked_about_at_a_time() -> None:
 
     Counting()(line, X, Y, batch_size=3)
     assert sizes == [3, 3, 1]
+
+
+def test_the_registered_certificate_is_asked_in_batches_too() -> None:
+    whole = certified_distances(LINEAR, X, Y)
+    parts = certified_distances(LINEAR, X, Y, batch_size=2)
+    torch.testing.assert_close(parts.distance, whole.distance)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        certified_distances(LINEAR, X, Y, batch_size=0)
 
 
 def test_a_batch_has_points() -> None:

@@ -109,7 +109,9 @@ class Proof:
     subject: Any
     classifier: Classifier
 
-    def __call__(self, x: Tensor, y: Tensor, domain: Domain) -> CertificateResult:
+    def __call__(
+        self, x: Tensor, y: Tensor, domain: Domain, batch_size: int | None = None
+    ) -> CertificateResult:
         """Return proven distances.
 
         Raises
@@ -123,7 +125,7 @@ class Proof:
                 own = outputs(self.subject, x.to(dtype_of(self.subject))).double()
             numbers = own.numpy(force=True)
             require_agreement(self.classifier, points, numbers, np.abs(numbers), self.name)
-        return self.certificate(self.subject, x, y, domain=domain)
+        return self.certificate(self.subject, x, y, domain=domain, batch_size=batch_size)
 
     @property
     def name(self) -> str:
@@ -198,7 +200,12 @@ def _turned(wrapper: CallableClassifier) -> str:
 
 
 def certified_distances(
-    classifier: Classifier, x: Tensor, y: Tensor, *, domain: Domain | None = None
+    classifier: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    domain: Domain | None = None,
+    batch_size: int | None = None,
 ) -> CertificateResult:
     """Return proven distances from given points, by the certificate that is registered.
 
@@ -206,7 +213,7 @@ def certified_distances(
     ----------
     classifier : callable
         As for `error_rate`.
-    x, y, domain
+    x, y, domain, batch_size
         As for `trueboundary.certificates.Certificate`.
 
     Raises
@@ -226,12 +233,12 @@ def certified_distances(
     proof, why_not = default_proof(classifier)
     within = Space() if domain is None else domain
     if proof is not None:
-        return proof(x, y, within)
+        return proof(x, y, within, batch_size)
     reason = why_not or "none is registered for its class"
     recorded = recorded_proof(classifier)
     if recorded is not None:
         try:
-            return recorded(x, y, within)
+            return recorded(x, y, within, batch_size)
         except (Disagreement, Unreadable) as error:
             reason = why_not or f"no lower bound, because {error}"
     raise TypeError(
