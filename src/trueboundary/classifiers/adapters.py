@@ -265,7 +265,7 @@ def as_classifier(
     if isinstance(classifier, ClassifierModule):
         if outputs != "logit":
             raise ValueError(
-                f"a {type(classifier).__name__} gives its logits itself; leave outputs out."
+                f"{type(classifier).__name__} gives its logits itself; leave outputs out."
             )
         if classes is None and preprocess is None:
             return classifier

@@ -133,8 +133,10 @@ def _raise_for_number(error: typer.BadParameter) -> None:
     if details is not None:
         first = details()[0]
         text = f"must be {_expected(first)}, got {str(first.get('input'))!r}"
-    if names and text.startswith("must be "):
-        raise UserError(f"{max(names, key=len)} {text}") from error
+    name = max(names, key=len, default="")
+    if name.startswith("--") and text:
+        between = "" if text.startswith("must be ") else ":"
+        raise UserError(f"{name}{between} {text}") from error
 
 
 def _expected(detail: Any) -> str:

@@ -109,7 +109,7 @@ def check_number_of_classes(
     ...     check_number_of_classes(torch.nn.Linear(5, 10), ConcentricSpheres(dim=5))
     ... except ValueError as error:
     ...     print(error)
-    the classifier has 10 classes and the problem has 2; give as_classifier(classifier, classes=...)
+    the classifier has 10 classes and the problem has 2; give as_classifier(...
     """
     n = classifier.n_classes if isinstance(classifier, ClassifierModule) else None
     if n is None:
@@ -119,7 +119,7 @@ def check_number_of_classes(
         with torch.no_grad():
             n = number_of_classes(outputs(classifier, x, allow_nan=True))
     if n != problem.n_classes:
-        cure = "give as_classifier(classifier, classes=...)"
+        cure = "give as_classifier(classifier, classes=...), in a terminal --classes"
         if n < problem.n_classes:
             cure = f"a problem of {problem.n_classes} classes asks for as many logits"
         raise ValueError(
