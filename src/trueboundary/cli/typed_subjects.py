@@ -26,7 +26,7 @@ WHAT = (
     "file (.onnx), or a name of the zoo. All but the last three run the code that they name or "
     "hold."
 )
-OUTPUTS = "What it returns."
+OUTPUTS = "What it returns: logit, probability or log_probability."
 CLASSES = "Those of its classes that the problem has, such as 0,6."
 
 Weights = Annotated[
