@@ -28,12 +28,12 @@
     const id = decodeURIComponent(link.getAttribute("href").slice(1));
     if (id && !document.getElementById(id)) told("link to nothing", link);
   }
-  for (const control of every("input, select, textarea, button, summary")) {
+  for (const control of every("input:not([type='hidden']), select, textarea, button, summary")) {
     const words = control.labels?.[0]?.textContent || control.ariaLabel || control.textContent;
     if (!words.trim()) told("control without a name", control);
   }
   for (const table of every("table")) {
-    if (!table.querySelector("th[scope]")) told("table without heads", table);
+    if (!table.querySelector("thead th, th[scope]")) told("table without heads", table);
     if (getComputedStyle(table).display !== "table" && innerWidth > 800) told("no table", table);
   }
   for (const box of every("*").filter(seen)) {
