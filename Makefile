@@ -16,6 +16,8 @@ STORE ?=
 # `make check` runs the tests of one folder below tests/ and the examples of the same room.
 ROOM ?=
 NOT_NOW := not slow and not gpu and not peers and not browser
+# Neighbours stay on one worker, so that what a file of tests shares is made once.
+SPREAD := -n $(PYTEST_WORKERS) --dist worksteal
 
 # Several numerical threads in each of several processes slow one another down many times over.
 export OMP_NUM_THREADS := 1
@@ -53,7 +55,7 @@ readme: $(VENV)/.installed
 	$(BIN)/trueboundary report evidence --readme README.md --scales docs/verdicts.md
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --doctest-modules tests src \
+	$(BIN)/python -m pytest $(SPREAD) --doctest-modules tests src \
 	  -m "$(NOT_NOW)"
 
 test-browser: $(VENV)/.installed-dev
@@ -80,7 +82,7 @@ test-versions:
 	  $(MAKE) --no-print-directory VENV=.venv-torch-$$version TORCH=$$version versions; done
 
 versions: $(VENV)/.installed-torch
-	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) tests -m "$(NOT_NOW) and not cluster"
+	$(BIN)/python -m pytest -q $(SPREAD) tests -m "$(NOT_NOW) and not cluster"
 
 leaderboard:
 	@$(MAKE) --no-print-directory VENV=.venv-peers board
@@ -103,7 +105,7 @@ test-peers:
 	@$(MAKE) --no-print-directory VENV=.venv-peers peers
 
 peers: $(VENV)/.installed-peers
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) tests -m "peers and not gpu"
+	$(BIN)/python -m pytest $(SPREAD) tests -m "peers and not gpu"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -111,7 +113,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 check: room lint
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --doctest-modules tests/$(ROOM) \
+	$(BIN)/python -m pytest $(SPREAD) --doctest-modules tests/$(ROOM) \
 	  $(wildcard src/trueboundary/$(ROOM)) -m "$(NOT_NOW) and not cluster"
 
 room:

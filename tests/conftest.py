@@ -1,5 +1,6 @@
 """Shared fixtures: nothing a test does may leak into the process or into the next test."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,12 @@ import pytest
 import torch
 
 torch.set_num_threads(1)  # several torch threads per process collapse on a shared machine
+
+
+def pytest_collection_finish() -> None:
+    """Keep what is loaded for good out of garbage collections, which would look at it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ LONGEST = 40  # lines
 RUNS = {
     "own_attack": (["--points", "2"], ["NearestError", "mine"]),
     "own_cnn_on_digits": (
-        ["--points", "2", "--batches", "20"],
+        ["--points", "2", "--batches", "5"],
         ["Robustness card: my CNN", "Verdict"],
     ),
-    "scikit_learn_machine": (["--points", "3"], ["Robustness card: LinearSVC", "closed form"]),
+    "scikit_learn_machine": (["--points", "2"], ["Robustness card: LinearSVC", "closed form"]),
     "two_trainings": (
-        ["--points", "2", "--steps", "10"],
+        ["--points", "2", "--steps", "5"],
         ["standard", "large-margin", "of the optimal classifier's robustness"],
     ),
 }

@@ -33,7 +33,7 @@ from trueboundary.problems import MixtureProblem, planar_problem
 Margin = Callable[[Tensor], Tensor]
 
 EVERYWHERE: dict[str, Attack] = {
-    "manifold": ManifoldAttack(),
+    "manifold": ManifoldAttack(n_steps=300),
     "nearest-error": NearestError(),
     "carlini-wagner": CarliniWagnerL2(n_steps=100),
     "log-density": LogDensityGradient(),

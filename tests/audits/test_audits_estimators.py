@@ -31,8 +31,8 @@ def fitted(estimator, problem=TWO):
     return estimator.fit(x.numpy(), y.numpy())
 
 
-def audited(model, problem=TWO):
-    return tb.audit(model, problem, n_points=10, n_error_points=200)
+def audited(model, problem=TWO, n_points=10):
+    return tb.audit(model, problem, n_points=n_points, n_error_points=200)
 
 
 def test_exact_machines_have_exact_distances():
@@ -62,14 +62,14 @@ def test_classes_in_another_order_are_refused_before_all_of_them_are_mistaken():
 
 def test_trees_are_audited_by_their_labels_and_the_card_says_so():
     tree = fitted(DecisionTreeClassifier(random_state=0))
-    card = audited(tree)
+    card = audited(tree, n_points=2)
     assert card.notes == ("The DecisionTreeClassifier is audited by its labels alone.",)
     assert "labels alone" in str(card)
     assert "HopSkipJump above" in card.method
     assert {flag.name for flag in card.flags} <= {"gradient masking"}
     # Every error that it found is one in scikit-learn's own words.
     assert np.isfinite(card.joined("upper")).all()
-    votes = audited(fitted(SVC(), THREE), THREE)
+    votes = audited(fitted(SVC(), THREE), THREE, n_points=2)
     assert votes.notes == (
         "The SVC votes one against one, so that it is taken by its labels alone.",
     )

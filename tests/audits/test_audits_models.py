@@ -161,7 +161,9 @@ def test_a_card_of_ten_classes_is_stored_and_shown(tmp_path):
     assert json.loads(card.save(tmp_path / "card.json").read_text()) == values
     with pytest.raises(ValueError, match=r"\.html or \.json"):
         card.save(tmp_path / "card.pdf")
-    assert not audit(linear, problem, n_points=2, n_error_points=100, private=True).pictures
+    private = audit(linear, problem, n_points=2, n_error_points=100, private=True, budget=1e-6)
+    assert private.settings["n_points"] == 1
+    assert not private.pictures
     assert card._repr_html_().startswith("<div")
 
 
@@ -182,8 +184,8 @@ def test_a_budget_ends_the_search_and_says_so(blobs):
     assert "budget ended after 1 point" in card.notes[0]
 
 
-def flags_of(model, problem, **options):
-    card = audit(model, problem, n_points=4, n_error_points=100, **options)
+def flags_of(model, problem, n_points=4):
+    card = audit(model, problem, n_points=n_points, n_error_points=100)
     return {flag.name for flag in card.flags}
 
 
@@ -243,7 +245,7 @@ def test_probabilities_of_three_classes_are_noticed():
     problem = planar_problem("three")
     optimal = problem.bayes_classifier(dtype=torch.float64)
     shown = lambda x: optimal(x.double()).softmax(1)  # noqa: E731
-    assert "probabilities" in flags_of(shown, problem)
+    assert "probabilities" in flags_of(shown, problem, n_points=2)
 
 
 def test_nonsense_is_refused_in_a_sentence(blobs):

@@ -88,12 +88,12 @@ class TestTheTable:
         assert len(str(table).splitlines()[2]) <= 80
 
     def test_a_network_is_the_one_that_the_loop_trains_and_the_audit_judges(self):
-        options = {**SMALL, "network": None, "n_points": 4}
+        options = {**SMALL, "network": None, "n_points": 2}
         (found,) = audit_training(PROBLEM, ["standard"], seeds=[1], **options).networks
         model = ReLUNetwork(2, 200, 1, generator=torch.Generator().manual_seed(1))
         config = TrainingConfig(n_steps=16, learning_rate=1e-2, schedule="linear")
         train(model, OnlineStream(PROBLEM, 20, 1), config)
-        card = audit(model, PROBLEM, n_points=4, n_error_points=200)
+        card = audit(model, PROBLEM, n_points=2, n_error_points=200)
         assert found.seed == 1
         for name in ("lower", "upper", "best_lower"):
             assert (card.joined(name) == found.card.joined(name)).all()
@@ -508,7 +508,11 @@ class TestTheCommand:
 
     def test_a_table_a_page_and_a_store(self, tmp_path, capsys, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        assert self.run("standard", "weight-decay", "--out", "out", "--html", "t.html") == 0
+        Path("mine.py").write_text(
+            "import torch\n\ndef plane():\n    return torch.nn.Linear(5, 2)\n"
+        )
+        mine = ("--network", "mine.py:plane")
+        assert self.run("standard", "weight-decay", *mine, "--out", "out", "--html", "t.html") == 0
         captured = capsys.readouterr()
         assert "Training compared on concentric spheres in 5 dimensions" in captured.out
         assert "standard, seed 0" in captured.err

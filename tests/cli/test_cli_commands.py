@@ -18,14 +18,7 @@ from trueboundary.runs import read_plan, write_plan
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 
-
-@pytest.fixture(autouse=True)
-def _tiny(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(HELPERS)
-    from register import register
-
-    register(monkeypatch)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 def run(*arguments):

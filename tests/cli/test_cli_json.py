@@ -13,18 +13,8 @@ from trueboundary.cli.terminal_tables import ClaimsTable, experiments_table
 from trueboundary.cli.work import outlook, plan_jobs
 from trueboundary.experiments import experiments
 
-HELPERS = Path(__file__).parents[1] / "helpers"
 STABLE = Path(__file__).parents[2] / "docs" / "stability.md"
 DOCUMENTED = [line for line in STABLE.read_text(encoding="utf-8").splitlines() if "| `" in line]
-
-
-@pytest.fixture
-def tiny(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(HELPERS)
-    from register import register
-
-    register(monkeypatch)
-    monkeypatch.chdir(tmp_path)
 
 
 def refuse(constant):

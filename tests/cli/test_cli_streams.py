@@ -13,17 +13,9 @@ from trueboundary.cli.output_streams import plain
 from trueboundary.experiments import Measurement
 from trueboundary.report.words import measured_value
 
-HELPERS = Path(__file__).parents[1] / "helpers"
 ENCODINGS = ["ascii", "cp437", "cp1252"]
 
-
-@pytest.fixture(autouse=True)
-def _tiny(monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(HELPERS)
-    from register import register
-
-    register(monkeypatch)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("tiny")
 
 
 @pytest.fixture

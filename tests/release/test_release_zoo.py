@@ -23,7 +23,7 @@ from trueboundary.zoo import entry_files
 from trueboundary.zoo import zoo_index as index
 from trueboundary.zoo.zoo_index import read_card, read_index
 
-LITTLE = Effort(n_points=50, n_on_spheres=500, n_distances=3)
+LITTLE = Effort(n_points=50, n_on_spheres=500, n_distances=2)
 PAIR = "synthetic-symmetric"
 NETWORKS = {"spheres-quadratic-d20-h40-n2000", "spheres-quadratic-d20-h40-online",
             "spheres-relu-d20-h32-d2-online"}  # fmt: skip
@@ -45,11 +45,25 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(store, tmp_path_factory):
+def measured():
+    """What was measured for the zoo of that store, by name and effort."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def exported(store, measured, tmp_path_factory):
     """A repository with the zoo of that store."""
     root = tmp_path_factory.mktemp("repository")
     (root / "pyproject.toml").touch()
-    made = export_zoo([store.root], root, scales=("smoke",), effort=LITTLE)
+
+    def measure(subject, effort):
+        found = zoo_measurements.measure(subject, effort)
+        measured[subject.draft.name, effort] = found
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trueboundary.release.zoo_export.measure", measure)
+        made = export_zoo([store.root], root, scales=("smoke",), effort=LITTLE)
     assert set(made) == NETWORKS | CLASSIFIERS | PROBLEMS
     assert len(set(made)) == len(made)
     return root
@@ -65,6 +79,15 @@ def checksums(root):
         for path in sorted(root.rglob("*"))
         if path.is_file()
     }
+
+
+@pytest.fixture
+def measured_before(exported, measured, monkeypatch):
+    """Let what was measured for that zoo not be measured again."""
+    monkeypatch.setattr(
+        "trueboundary.release.zoo_export.measure",
+        lambda subject, effort: measured[subject.draft.name, effort],
+    )
 
 
 @pytest.fixture
@@ -130,6 +153,7 @@ def test_what_has_not_changed_is_not_measured_again(store, exported, tmp_path, m
     assert zoo_measurements.measure is not measure
 
 
+@pytest.mark.usefixtures("measured_before")
 def test_runs_of_another_torch_are_found(store, exported, tmp_path):
     """Their folders have other names: the hash in these holds torch's version."""
     other = Store(tmp_path / "other")
@@ -178,6 +202,7 @@ def test_two_runs_with_the_same_fields_are_not_chosen_between(store, tmp_path):
         find_run([Store(tmp_path)], wanted)
 
 
+@pytest.mark.usefixtures("measured_before")
 def test_entries_are_added_by_running_it_again_and_stale_files_go(store, exported, tmp_path):
     part = Store(tmp_path / "part")
     names = {"TrainedNetwork"}

@@ -395,13 +395,12 @@ def audit_training(
 
     Examples
     --------
-    >>> from trueboundary.audits import audit_training
-    >>> from trueboundary.audits import TrainingSettings
+    >>> import torch
+    >>> from trueboundary.audits import TrainingSettings, audit_training
     >>> from trueboundary.problems import planar_problem
-    >>> few = TrainingSettings(n_steps=20)
     >>> found = audit_training(
-    ...     planar_problem("a"), ["standard", "large-margin"], seeds=2, settings=few, n_points=5,
-    ...     n_error_points=100,
+    ...     planar_problem("a"), ["standard", "large-margin"], seeds=2, n_points=5,
+    ...     network=lambda: torch.nn.Linear(2, 2), settings=TrainingSettings(n_steps=20),
     ... )
     >>> [row.n_seeds for row in found.rows()]
     [2, 2]
