@@ -18,8 +18,8 @@ PAGES = [
     if not LEFT_OUT & {*page.relative_to(BUILT).parts}
 ]
 #: What is the theme's and Sphinx's, not ours: the search field shows its focus by its colour, long
-#: lines of code are scrolled with the keyboard only in browsers that let every box be, and summaries
-#: of objects are tables without a head.
+#: lines of code are scrolled with the keyboard only in browsers that let every box be, and
+#: summaries of objects are tables without a head.
 OF_THE_THEME = (
     "focus that is not seen: <input",
     "out of reach of the keyboard",

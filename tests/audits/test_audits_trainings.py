@@ -468,7 +468,7 @@ class TestBadInput:
             ({"seeds": 0}, "seeds must be"),
             ({"seeds": [1, 1]}, "that differ"),
             ({"n_points": 1}, "n_points must be"),
-            ({"budget": 0.0}, "a number of seconds above 0"),
+            ({"budget": 0.0}, "a budget of seconds above 0, got 0"),
             ({"size": -1.0}, "a size above 0"),
         ],
     )
