@@ -154,6 +154,17 @@ def test_doctor_says_where_versions_differ_from_those_measured_with(capsys, monk
     assert "devices" in found["here"]
 
 
+def test_a_quiet_list_is_ids_and_a_quiet_doctor_says_what_differs_alone(capsys, monkeypatch):
+    assert main(["list", "--quiet"]) == 0
+    assert capsys.readouterr().out.split("\n") == [*experiments(), ""]
+    monkeypatch.setattr(doctor, "measured_versions", dict)
+    assert main(["doctor", "-q"]) == 0
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(doctor, "measured_versions", lambda: {"torch": ["1.0"]})
+    assert main(["doctor", "-q"]) == 0
+    assert capsys.readouterr().out.startswith("Other versions than those measured with: torch.")
+
+
 @pytest.mark.usefixtures("tiny")
 def test_what_differs_is_named_on_the_last_screen(capsys, monkeypatch):
     from trueboundary.report import collect

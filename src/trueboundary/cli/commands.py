@@ -128,7 +128,10 @@ def _common(
 @app.command(
     "list", cls=Command, rich_help_panel=_panel("list"), epilog=_example("trueboundary list")
 )
-def list_experiments(as_json: Json = False) -> None:
+def list_experiments(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Ids alone, one a line.")] = False,
+    as_json: Json = False,
+) -> None:
     """Show every experiment: id, paper, figure or section, and its cost at each scale."""
     from trueboundary.cli.terminal_tables import costs_of, experiments_table
     from trueboundary.experiments import experiments
@@ -151,6 +154,9 @@ def list_experiments(as_json: Json = False) -> None:
                 for experiment in found
             ],
         )
+    elif quiet:
+        for experiment in found:
+            typer.echo(experiment.id)
     elif found:
         console = new_console()
         table, unknown = experiments_table(found, console.width)
@@ -375,7 +381,12 @@ def ship(
 
 
 @app.command(cls=Command, rich_help_panel=_panel("doctor"), epilog=_example("trueboundary doctor"))
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say alone which versions differ.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Show what the results depend on here: versions, devices, threads and data found.
 
     Versions other than those that the shipped results were measured with are marked.
@@ -395,9 +406,10 @@ def doctor(as_json: Json = False) -> None:
             here=dict(checks()),
         )
         return
-    rows = checks()
     console = new_console()
-    console.print(checks_table([rows[0], *((v.package, str(v)) for v in found), *rows[1:]]))
+    if not quiet:
+        rows = checks()
+        console.print(checks_table([rows[0], *((v.package, str(v)) for v in found), *rows[1:]]))
     others = [each.package for each in found if each.differs]
     if others:
         console.print(
@@ -406,7 +418,7 @@ def doctor(as_json: Json = False) -> None:
             "-c constraints.txt' in the repository takes those measured with.",
             highlight=False,
         )
-    else:
+    elif not quiet:
         console.print("All versions are those that the results were measured with.")
 
 
