@@ -49,7 +49,8 @@ Points = Annotated[
     int, typer.Option(min=2, help="Points per class from which the nearest error is sought.")
 ]
 Budget = Annotated[
-    float | None, typer.Option(parser=seconds_of, help="Seconds that a whole audit may take.")
+    float | None,
+    typer.Option(parser=seconds_of, metavar="SECONDS", help="Seconds that a whole audit may take."),
 ]
 Norm = Annotated[str, typer.Option(help="l2, the only norm in which the truth is known.")]
 Private = Annotated[

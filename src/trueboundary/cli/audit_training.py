@@ -65,11 +65,12 @@ def training(
         int, typer.Option(min=1, help="Points per class for error rates.")
     ] = 1_000,
     audit_seed: Annotated[
-        int, typer.Option(parser=seed_of, help="Seed of the points of the audit.")
+        int, typer.Option(parser=seed_of, metavar="N", help="Seed of the points of the audit.")
     ] = 0,
     budget: Annotated[
         float | None,
-        typer.Option(parser=seconds_of, help="Seconds after which no further training is begun."),
+        typer.Option(parser=seconds_of, metavar="SECONDS",
+                     help="Seconds after which no further training is begun."),
     ] = None,
     out: Annotated[
         Path | None,

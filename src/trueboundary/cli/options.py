@@ -60,4 +60,6 @@ ProblemName = Annotated[
         autocompletion=completions.problems,
     ),
 ]
-Seed = Annotated[int, typer.Option(parser=seed_of, help="Seed of every random number.")]
+Seed = Annotated[
+    int, typer.Option(parser=seed_of, metavar="N", help="Seed of every random number.")
+]

@@ -34,7 +34,7 @@ Weights = Annotated[
     typer.Option(parser=path, help="A safetensors file with the network's state."),
 ]
 Outputs = Annotated[Returns, typer.Option(help=OUTPUTS)]
-Classes = Annotated[str | None, typer.Option(help=CLASSES)]
+Classes = Annotated[str | None, typer.Option(metavar="A,B,...", help=CLASSES)]
 
 
 @contextmanager
