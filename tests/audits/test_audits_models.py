@@ -83,6 +83,16 @@ def test_verdicts_follow_their_rules(share, room, kind):
     assert judge_classes([part]).kind == kind
 
 
+def test_a_card_fits_a_narrow_terminal():
+    problem = planar_problem("a")
+    card = audit(lambda x: x[:, 0], problem, name="plane", n_points=4, n_error_points=50)
+    narrow = card.text(40)
+    assert max(map(len, narrow.splitlines())) <= 40
+    assert "0: error rate " in narrow
+    assert card.text() == str(card)
+    assert sorted(card.text(200).split()) == sorted(str(card).split())
+
+
 def _of_shares(share):
     n = len(share)
     rate = ErrorRate(0, 0.0, 0.0, 0.0, -math.inf, "exact", "")

@@ -246,7 +246,11 @@ class RobustnessCard(Presentable):
 
     def __str__(self) -> str:
         """Tell the card in at most 80 columns."""
-        return "\n".join(self._lines())
+        return self.text()
+
+    def text(self, width: int = 80) -> str:
+        """Return the card in words and a table, for a terminal of that many columns."""
+        return "\n".join(self._lines(width))
 
     def _repr_html_(self) -> str:
         """Return the card for a notebook."""
@@ -254,23 +258,29 @@ class RobustnessCard(Presentable):
 
         return fragment(self)
 
-    def _lines(self) -> list[str]:
+    def _lines(self, width: int) -> list[str]:
         each = plural(max((part.n for part in self.classes), default=0), "point")
         lines = [
             f"Robustness card: {self.subject}",
-            f"on {problem_words(self.problem)}, {each} of each class",
+            *_wrapped(f"on {problem_words(self.problem)}, {each} of each class", width),
             "",
-            *_wrapped(f"Verdict: {self.verdict.text}"),
+            *_wrapped(f"Verdict: {self.verdict.text}", width),
             "",
-            f"{'class':<12}{'error rate':>12}{'distance':>20}{'optimal':>12}{'share':>9}",
         ]
-        lines += [_row(part) for part in self.classes]
+        head = _line(("class", "error rate", "distance", "optimal", "share"))
+        if len(head) <= width:
+            lines += [head, *(_line(_cells(part)) for part in self.classes)]
+        else:
+            for part in self.classes:
+                name, rate, distance, optimal, share = _cells(part)
+                told = f"error rate {rate}, distance {distance}, optimal {optimal}, share {share}"
+                lines += _wrapped(f"{name}: {told}", width)
         for flag in self.flags:
-            lines += ["", *_wrapped(f"Red flag, {flag}.")]
+            lines += ["", *_wrapped(f"Red flag, {flag}.", width)]
         if not self.flags:
             lines += ["", "No red flags."]
-        lines += ["", *_wrapped(f"Distances: {self.method}.")]
-        return lines + [line for note in self.notes for line in _wrapped(note)]
+        lines += ["", *_wrapped(f"Distances: {self.method}.", width)]
+        return lines + [line for note in self.notes for line in _wrapped(note, width)]
 
 
 def save_page(
@@ -351,17 +361,19 @@ def rate_words(rate: ErrorRate) -> str:
     return "0" if rate.method == "exact" else f"< {rate.high:.1g}"
 
 
-def _row(part: ClassAudit) -> str:
+def _cells(part: ClassAudit) -> tuple[str, str, str, str, str]:
     shown = rate_words(part.rate)
     lower, upper = median(part.lower), median(part.upper)
     right = part.best_right
     share = shares(part.upper[right], part.best_lower[right])[0]
     ends = dict.fromkeys((_number(lower), _number(upper)))  # one, where they look the same
     between = " to ".join(ends)
-    return (
-        f"{part.name[:11]:<12}{shown:>12}{between:>20}"
-        f"{_number(median(part.best_upper)):>12}{_percent(share):>9}"
-    )
+    return part.name, shown, between, _number(median(part.best_upper)), _percent(share)
+
+
+def _line(cells: tuple[str, str, str, str, str]) -> str:
+    name, rate, distance, optimal, share = cells
+    return f"{name[:11]:<12}{rate:>12}{distance:>20}{optimal:>12}{share:>9}"
 
 
 def _number(value: float) -> str:
@@ -372,7 +384,7 @@ def _percent(share: float) -> str:
     return "-" if math.isnan(share) else f"{share:.0%}" if math.isfinite(share) else "inf"
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrapped(text: str, width: int) -> list[str]:
     import textwrap
 
-    return textwrap.wrap(text, 80)
+    return textwrap.wrap(text, width)

@@ -16,6 +16,7 @@ from trueboundary.cli.errors import (
 )
 from trueboundary.cli.json_output import Json, Quiet
 from trueboundary.cli.options import ProblemName, Seed, seconds_of
+from trueboundary.cli.output_streams import new_console
 from trueboundary.cli.paths import path as path_option
 from trueboundary.cli.typed_commands import Command, Group
 from trueboundary.cli.typed_subjects import (
@@ -44,6 +45,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+
+#: Columns of a card where the terminal is wider: lines of text are not read well beyond.
+_WIDEST = 80
 
 Points = Annotated[
     int, typer.Option(min=2, help="Points per class from which the nearest error is sought.")
@@ -248,9 +252,16 @@ def _audited(subject: Subject, problem: Problem, *, quiet: bool, **options: Any)
 
 
 def _show(found: RobustnessCard | Comparison, as_json: bool) -> None:
+    from trueboundary.audits import RobustnessCard
     from trueboundary.runs import strict_json
 
-    typer.echo(strict_json.dumps(found.to_dict()) if as_json else printable_lines(str(found)))
+    if as_json:
+        typer.echo(strict_json.dumps(found.to_dict()))
+        return
+    told = str(found)
+    if isinstance(found, RobustnessCard):
+        told = found.text(min(_WIDEST, new_console().width))
+    typer.echo(printable_lines(told))
 
 
 def _end(card: RobustnessCard) -> None:
