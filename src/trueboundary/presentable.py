@@ -67,7 +67,7 @@ class Presentable(ABC):
         """Return the words of `str` and the first rows of the table, for a notebook."""
         head, *rest = (html.escape(line.strip()) for line in str(self).splitlines())
         columns = self.columns()
-        names = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+        names = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns)
         rows = list(zip(*columns.values(), strict=True))
         shown = "".join(
             "<tr>" + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row) + "</tr>"
