@@ -23,7 +23,7 @@ TEXT = README.read_text(encoding="utf-8")
 MEASURING = (ROOT / "docs" / "measuring.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", MEASURING, flags=re.S)
 
-# Sizes that only cost time: the example stays the one that is printed.
+# Sizes and efforts that only cost time: the example stays the one that is printed.
 SMALLER = {
     "n_steps=3000": "n_steps=500",
     "n_steps=2000": "n_steps=50",
@@ -31,7 +31,8 @@ SMALLER = {
     "n_points=100_000": "n_points=10_000",
     "problem, n_points=50": "problem, n_points=5",
     "problem, n_points=2)": "problem, n_points=1)",
-    "tb.distances(mine, digits)": "tb.distances(mine, digits, n_points=1)",
+    "tb.distances(mine, digits)": "tb.distances(mine, digits, n_points=1, "
+    "attack=tb.NearestError(n_ways=1))",
     "digits, n_points=20": "digits, n_points=1",
 }
 

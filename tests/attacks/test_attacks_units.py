@@ -33,7 +33,7 @@ from trueboundary.problems import MixtureProblem, planar_problem
 Margin = Callable[[Tensor], Tensor]
 
 EVERYWHERE: dict[str, Attack] = {
-    "manifold": ManifoldAttack(n_steps=300),
+    "manifold": ManifoldAttack(),
     "nearest-error": NearestError(),
     "carlini-wagner": CarliniWagnerL2(n_steps=100),
     "log-density": LogDensityGradient(),

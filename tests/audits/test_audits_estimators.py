@@ -17,6 +17,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 import trueboundary as tb
+from trueboundary.attacks import HopSkipJump
 from trueboundary.audits import load_subject, skops_files
 from trueboundary.classifiers import BayesOptimal, LabelsAlone
 from trueboundary.cli import main
@@ -69,7 +70,8 @@ def test_trees_are_audited_by_their_labels_and_the_card_says_so():
     assert {flag.name for flag in card.flags} <= {"gradient masking"}
     # Every error that it found is one in scikit-learn's own words.
     assert np.isfinite(card.joined("upper")).all()
-    votes = audited(fitted(SVC(), THREE), THREE, n_points=2)
+    little = HopSkipJump(n_steps=3, n_probes=10)
+    votes = tb.audit(fitted(SVC(), THREE), THREE, n_points=2, n_error_points=200, attack=little)
     assert votes.notes == (
         "The SVC votes one against one, so that it is taken by its labels alone.",
     )

@@ -70,14 +70,14 @@ def test_what_is_stored_is_there_at_once(tmp_path):
 def test_a_stopped_audit_goes_on_where_it_was(tmp_path):
     whole = audit(Net(), PROBLEM, **OPTIONS)
     needed = Net()
-    audit(needed, PROBLEM, **OPTIONS)
+    audit(needed, PROBLEM, store=tmp_path / "whole", **OPTIONS)
     stopping = Net(stop_at=needed.n * 2 // 3, error=KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
-        audit(stopping, PROBLEM, store=tmp_path, **OPTIONS)
-    kept = sorted(path.name for path in (tmp_path / "runs").iterdir())
+        audit(stopping, PROBLEM, store=tmp_path / "stopped", **OPTIONS)
+    kept = sorted(path.name for path in (tmp_path / "stopped" / "runs").iterdir())
     assert len(kept) >= 3  # the rates, and the first group of both classes at least
     goes_on = Net()
-    same(whole, audit(goes_on, PROBLEM, store=tmp_path, **OPTIONS))
+    same(whole, audit(goes_on, PROBLEM, store=tmp_path / "stopped", **OPTIONS))
     assert goes_on.n < needed.n * 2 / 3
 
 

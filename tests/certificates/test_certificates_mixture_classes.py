@@ -248,7 +248,7 @@ def test_what_makes_no_sense_is_refused():
 def test_random_classes_of_unlike_shapes(gibbs):
     """Numbers of components and factors, noises and priors differ between the classes."""
     ratios = []
-    for seed in range(4):
+    for seed in range(2):  # one noise for all coordinates, and one each
         generator = torch.Generator().manual_seed(seed)
 
         def normal(*shape, generator=generator):

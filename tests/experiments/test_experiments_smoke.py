@@ -58,6 +58,18 @@ def test_experiment_runs_and_explains_itself(name: str, store: Store) -> None:
             assert not math.isnan(measurement.number)
 
 
+def test_a_small_trade_off_has_brackets_around_the_attack(store: Store) -> None:
+    experiment = experiments()["truth-tradeoff"]
+    runs = run_at_smoke(experiment.id, store)  # what is there already is not computed again
+    ends = [run.arrays for name, run in runs.items() if name.endswith("/distance")]
+    assert ends
+    for found in ends:
+        assert (found["certified"] <= found["attacked"]).all()
+    analysis = experiment.analyse(runs, experiment.settings("smoke"))
+    assert analysis.remarks
+    assert "rained quadratic network" in analysis.measurements["T1"].note
+
+
 @pytest.mark.parametrize("name", IDS)
 def test_plan_exists_at_every_scale_and_has_a_cost(name: str) -> None:
     experiment = experiments()[name]

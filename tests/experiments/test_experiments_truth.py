@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ from trueboundary.experiments.truth import (
     truth_whole_sphere,
 )
 from trueboundary.problems import ConcentricSpheres
-from trueboundary.runs import Context, Run, RunConfig, RunResult, Store, collect, execute
+from trueboundary.runs import Context, Run, RunConfig, RunResult, collect
 from trueboundary.theory import caps, truncated
 
 EXPERIMENTS: tuple[Experiment, ...] = tuple(
@@ -502,18 +501,3 @@ def test_the_largest_dimension_is_the_one_below_which_all_are_proven(
 
 
 # ------------------------------------------------------------------------------- all together
-
-
-def test_a_small_trade_off_has_brackets_around_the_attack(tmp_path: Path) -> None:
-    experiment = truth_tradeoff.EXPERIMENT
-    store, plan = Store(tmp_path), experiment.runs("smoke", seed=2)
-    with ThreadPoolExecutor(1) as executor:
-        assert execute(plan.values(), store, executor) == []
-    runs = {name: store.read(store.path(config)) for name, config in plan.items()}
-    for name, finished in runs.items():
-        if name.endswith("/distance"):
-            certified, attacked = (finished.arrays[key] for key in ("certified", "attacked"))
-            assert (certified <= attacked).all()
-    analysis = experiment.analyse(runs, experiment.settings("smoke"))
-    assert analysis.remarks
-    assert "rained quadratic network" in analysis.measurements["T1"].note

@@ -226,6 +226,7 @@ def audit(
                 store=store if store is None or isinstance(store, Store) else Store(store),
                 say=say,
                 tell=tell or (lambda line: None),
+                is_awaited=any(given is not None for given in (budget, store, tell)),
             )
             return run.card(doubts)
 
@@ -266,6 +267,7 @@ class _Audit:
     store: Store | None
     say: Progress
     tell: Callable[[str], None]
+    is_awaited: bool  # whether anything comes of a group before the others are done
 
     def card(self, doubts: Sequence[str]) -> RobustnessCard:
         """Measure everything and return the card; or what was measured until the model stopped."""
@@ -394,8 +396,8 @@ class _Audit:
         n_classes = self.problem.n_classes
         expected = 0.0  # seconds that a point of a class takes
         # By labels, one point takes as many calls as four do.
-        first = FIRST[-1:] if self.by_labels else FIRST
-        for rows in groups(self.n_points, self.group, first):
+        first = FIRST if self.is_awaited and not self.by_labels else FIRST[-1:]
+        for rows in groups(self.n_points, self.group, first, growing=self.is_awaited):
             n = rows.stop - rows.start
             started = time.monotonic()
 

@@ -58,19 +58,25 @@ class AuditedRates(RunConfig):
     seed: int = 0
 
 
-def groups(n_points: int, size: int, first: Sequence[int] = FIRST) -> Iterator[slice]:
+def groups(
+    n_points: int, size: int, first: Sequence[int] = FIRST, *, growing: bool = True
+) -> Iterator[slice]:
     """Yield rows of points: few at `first`, then as many as there were, up to `size` at a time.
 
-    Groups grow slowly, for what of a budget has no room for the next one goes unspent.
+    Groups grow slowly, for what of a budget has no room for the next one goes unspent. Where none
+    has to end in time fewer are faster: a small group takes nearly as long as a large one.
 
     Examples
     --------
     >>> [(rows.start, rows.stop) for rows in groups(50, 20)]
     [(0, 1), (1, 4), (4, 8), (8, 16), (16, 20), (20, 40), (40, 50)]
+    >>> [(rows.start, rows.stop) for rows in groups(50, 20, FIRST[-1:], growing=False)]
+    [(0, 4), (4, 20), (20, 40), (40, 50)]
     """
     start = 0
     while start < n_points:
-        early = [stop for stop in (*first, 2 * start) if start < stop < size]
+        stops = (*first, 2 * start) if growing else first
+        early = [stop for stop in stops if start < stop < size]
         stop = early[0] if early else start + size - start % size
         yield slice(start, min(n_points, stop))
         start = stop

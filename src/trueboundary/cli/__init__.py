@@ -5,8 +5,12 @@ What a command needs is imported when it runs: ``--help`` and ``list`` answer at
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from typer.main import get_command
 
 from trueboundary.cli.commands import app
 from trueboundary.cli.errors import UserError
@@ -14,6 +18,12 @@ from trueboundary.cli.output_streams import OutputError, readable_streams
 from trueboundary.plain_text import printable
 
 __all__ = ["main"]
+
+
+@functools.cache
+def _command() -> Callable[..., Any]:
+    """Return what typer makes of all commands, which it takes a while to make: once, here."""
+    return get_command(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     with readable_streams():
         try:
-            app(None if arguments is None else list(arguments), prog_name="trueboundary")
+            command = _command()
+            command(None if arguments is None else list(arguments), prog_name="trueboundary")
         except SystemExit as ending:
             return ending.code if isinstance(ending.code, int) else 0
         except UserError as error:
