@@ -527,8 +527,9 @@ def judge_classes(classes: Sequence[ClassAudit]) -> Verdict:
     if not (brittle or close):
         kind: VerdictKind = "undecided"
         text = (
-            f"undecided. Its errors are at {how_near}, and {CLOSE_TO_OPTIMAL:.0%} lie within that "
-            f"interval; {_what_decides(ratios(upper, best_lower), classes)}."
+            f"undecided. Its errors are at {how_near} distance, which may lie on either side of "
+            f"{CLOSE_TO_OPTIMAL:.0%}, from where on it counts as robust; "
+            f"{_what_decides(ratios(upper, best_lower), classes)}."
         )
     elif brittle_data:
         kind = "data and learning" if brittle else "data"
