@@ -66,6 +66,20 @@ def test_a_classifier_without_errors_is_named_and_not_placed() -> None:
         assert len(line(axes, "perfect").get_xdata()) == 0
 
 
+def test_a_classifier_that_errs_too_rarely_for_the_axis_is_named_with_its_rate() -> None:
+    spheres = tb.ConcentricSpheres(dim=500)
+    network = tb.QuadraticNetwork.perfect(500, 500)
+    with torch.no_grad():
+        network.hidden_weight[:, 0] *= 1.2  # an error lies nearly along one axis
+    found = tb.optimality(network, spheres, n_points=2)
+    assert found[0].rate.log10 < -100
+    inner, outer = tb.plot.tradeoff({"mine": found}, spheres).axes
+    named = f"error rate $10^{{{found[0].rate.log10:.1f}}}$: mine"
+    assert named in [text.get_text() for text in inner.texts]
+    assert named not in [text.get_text() for text in outer.texts]
+    assert len(line(inner, "mine").get_xdata()) == 0
+
+
 def test_the_tradeoff_takes_a_few_classifiers() -> None:
     with pytest.raises(ValueError, match="expected 1 to 7 classifiers, got 0"):
         tb.plot.tradeoff({}, SPHERES)

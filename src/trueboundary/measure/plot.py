@@ -62,8 +62,8 @@ def tradeoff(
     matplotlib.figure.Figure
         A panel for each sphere. Bars reach from the certificate (open) to the attack (filled), and
         across the error rate's interval; the upper line is the best that any error set of that size
-        can do, the lower one :math:`1/\sqrt{2}` of it. A classifier of which no error is known has
-        no place and is named in the panel.
+        can do, the lower one :math:`1/\sqrt{2}` of it. A classifier of which no error is known, or
+        that errs more rarely than at 1e-40, has no place and is named in the panel.
 
     References
     ----------
@@ -98,7 +98,10 @@ def tradeoff(
         for (name, parts), colour in zip(by_name.items(), CYCLE, strict=False):
             one = next((part for part in parts if part.label == label), None)
             if one is None or not math.isfinite(one.rate.log10):
-                missing.append(name)
+                missing.append(f"no error known: {name}")
+            elif one.rate.log10 < floor:
+                missing.append(f"error rate $10^{{{one.rate.log10:.1f}}}$: {name}")
+            if one is None or not floor <= one.rate.log10 < math.inf:
                 axes.plot([], [], "v", color=colour, label=name)
                 continue
             draw_rate_and_bracket(
@@ -114,7 +117,7 @@ def tradeoff(
             )
         if missing:
             axes.text(
-                0.02, 0.02, f"no error known: {', '.join(missing)}",
+                0.02, 0.02, "\n".join(missing),
                 transform=axes.transAxes, fontsize=9, color=COLOURS["grey"],
             )  # fmt: skip
         axes.set_title(f"{sphere} sphere", loc="left", fontsize=10.5, fontweight="bold")
