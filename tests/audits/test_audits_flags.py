@@ -121,6 +121,8 @@ def test_a_classifier_that_cuts_its_inputs_off(blobs):
     assert "beyond [0, 1]" in found["inputs outside the domain"]
     # What it never looks at may lie anywhere.
     assert "inputs outside the domain" not in flags(lambda x: x[:, 0].clamp(-9, 9) - 0.5, blobs)
+    # It cuts off what it says, and not what it is told.
+    assert "inputs outside the domain" not in flags(lambda x: (99 * halfway(x)).clamp(-1, 1), blobs)
 
 
 @pytest.mark.parametrize(

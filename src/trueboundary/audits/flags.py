@@ -71,6 +71,7 @@ _MUCH = 0.25  # ... from this share of the points
 _POOR = 0.75  # of the errors of a guess: a classifier that makes as many may want other points ...
 _MUCH_BETTER = 0.2  # ... if on those it makes at most this part of them
 _SMALL = 1e-3  # of a point's norm: a step that outputs should resolve
+_NUDGE = 0.01  # of the way to the middle: a step within a domain that outputs should see
 
 
 @dataclass(frozen=True)
@@ -292,8 +293,13 @@ def flags_of_domain(classifier: Classifier, x: Tensor, y: Tensor) -> tuple[Flag,
         if not bool(outside.any()):
             break
         inner = torch.where(outside, (low + high) / 2, x)
-        same = torch.equal(outputs(classifier, cut, allow_nan=True), found)
-        if same and not torch.equal(outputs(classifier, inner, allow_nan=True), found):
+        # Outputs that are cut off themselves do not see the coordinates within, either.
+        nudged = torch.where(outside, x, x + _NUDGE * ((low + high) / 2 - x))
+        beyond, matters, within = (
+            not torch.equal(outputs(classifier, other, allow_nan=True), found)
+            for other in (cut, inner, nudged)
+        )
+        if not beyond and matters and (within or bool(outside.all())):
             share = outside.double().mean().item()
             flags.append(
                 Flag(
