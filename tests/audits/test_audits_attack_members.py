@@ -206,7 +206,7 @@ def test_brackets_hold_and_a_stranger_is_named() -> None:
     assert not truth.exact
     assert (truth.lower > 0).all()
     assert (truth.lower <= truth.known).all()
-    with pytest.raises(ValueError, match="no member 'linaer': .* did you mean 'linear'"):
+    with pytest.raises(ValueError, match=r"no member 'linaer': .* did you mean 'linear'"):
         names_of_members(["linaer"])
     with pytest.raises(ValueError, match="at least 1"):
         member("linear", 0)
