@@ -85,7 +85,7 @@ def _images():
 
 
 @dataclass(frozen=True)
-class Sum(RunConfig):
+class TinyTotal(RunConfig):
     n: int = 3
 
     def compute(self, context):
@@ -94,7 +94,7 @@ class Sum(RunConfig):
 
 def _run():
     with tempfile.TemporaryDirectory() as folder:
-        return run_here(Store(folder), Sum(), Sum().compute)
+        return run_here(Store(folder), TinyTotal(), TinyTotal().compute)
 
 
 #: How each result is made, and how many rows its table has.

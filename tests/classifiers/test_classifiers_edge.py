@@ -244,6 +244,7 @@ def test_a_scripted_network_is_measured_in_eval_mode_and_left_as_it_was():
     plain(2 + PROBLEM.sample(50, generator=seeded())[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)  # of torch 2.14, that it is deprecated
         network = torch.jit.script(copy.deepcopy(plain))
     truth = tb.error_rate(plain.eval(), PROBLEM, method="sampling", n_points=500)
     rates = tb.error_rate(network, PROBLEM, method="sampling", n_points=500)
