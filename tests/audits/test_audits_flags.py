@@ -38,14 +38,20 @@ def flags(model, problem, n_points=2, **options):
 
 def test_a_clean_network_raises_none(blobs):
     assert flags(halfway, blobs) == {}
-    layer = nn.Linear(20, 2, device="meta").to_empty(device="cpu")
-    with torch.no_grad():
-        layer.weight[:] = torch.tensor([[-1.0], [1.0]])
-        layer.bias[:] = torch.tensor([10.0, -10.0])
+    layer = layer_of(1.0)
     assert flags(layer, blobs) == {}
     assert flags(THREE.bayes_classifier(dtype=torch.float64), THREE) == {}
     # Logits whose differences are log probabilities are as good as any.
     assert flags(nn.Sequential(layer, nn.LogSoftmax(1)).eval(), blobs) == {}
+
+
+def layer_of(scale):
+    """`two` as a layer, several times as sure."""
+    layer = nn.Linear(20, 2, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        layer.weight[:] = scale * torch.tensor([[-1.0], [1.0]])
+        layer.bias[:] = scale * torch.tensor([10.0, -10.0])
+    return layer
 
 
 def two(x):
@@ -71,6 +77,26 @@ def test_probabilities_that_are_said_to_be_some_are_none(blobs):
     assert "probabilities" not in flags(as_classifier(two), blobs)
     hidden = as_classifier(lambda x: two(x).softmax(1))
     assert "probabilities" in flags(hidden, blobs)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"preprocess": (0.0, 1.0)},
+        {"preprocess": (0.0, 1.0, (20,))},
+        {"preprocess": (0.0, 1.0, (1, 4, 5))},
+        {"classes": (0, 1)},
+    ],
+    ids=str,
+)
+def test_probabilities_are_seen_however_a_network_is_wrapped(blobs, options):
+    sure = nn.Sequential(nn.Flatten(), layer_of(50.0), nn.Softmax(1)).eval()
+    found = flags(as_classifier(sure, **options), blobs)
+    assert "outputs='probability' where as_classifier wraps" in found["probabilities"]
+    assert "rounding hides the boundary" not in found  # no offset is to blame
+    said = as_classifier(sure, outputs="probability", **options)
+    assert "probabilities" not in flags(said, blobs)
 
 
 def test_gradients_that_are_not_finite(blobs):

@@ -35,6 +35,7 @@ from trueboundary.audits.flags import (
     flags_of_domain,
     flags_of_outputs,
     flags_of_search,
+    without_consequences,
 )
 from trueboundary.audits.identities import identity_of_points, identity_of_subject
 from trueboundary.audits.robustness_card import (
@@ -463,7 +464,7 @@ class _Audit:
             problem=self.problem.describe(),
             classes=classes,
             verdict=judge_classes(classes),
-            flags=tuple(dict.fromkeys(flags)),
+            flags=without_consequences(flags),
             method=walk.method or "none measured",
             optimality=_optimality(self.problem, classes),
             settings={

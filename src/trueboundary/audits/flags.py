@@ -25,7 +25,7 @@ from trueboundary.classifiers import (
     wrongness_and_gradient,
 )
 from trueboundary.classifiers.base import raw_outputs
-from trueboundary.classifiers.edge import gives_one_number
+from trueboundary.classifiers.edge import cure_of_outputs, gives_one_number
 from trueboundary.plurals import plural
 from trueboundary.suggestions import nearest as suggested
 
@@ -41,6 +41,7 @@ __all__ = [
     "flags_of_outputs",
     "flags_of_search",
     "page_of_flag",
+    "without_consequences",
 ]
 
 #: All flags, each with a page.
@@ -190,8 +191,7 @@ def flags_of_outputs(
             Flag(
                 "probabilities",
                 "the outputs of each point lie between 0 and 1 and add up to 1; where they "
-                "saturate their gradient vanishes; give as_classifier(classifier, "
-                "outputs='probability')",
+                f"saturate their gradient vanishes; {cure_of_outputs(classifier, 'probability')}",
             )
         )
     flags += _flags_of_gradients(classifier, x, y)
@@ -200,13 +200,16 @@ def flags_of_outputs(
 
 @torch.no_grad()
 def _are_probabilities(classifier: Classifier, x: Tensor) -> bool:
-    """Whether the outputs of all classes, two or more, look like probabilities."""
+    """Whether the outputs of all classes, two or more, look like probabilities.
+
+    It is what `as_classifier` wraps that is asked, at the points that it gets: the margin of two
+    probabilities, or some of them, no longer add up to 1.
+    """
     if isinstance(classifier, ClassifierModule):
         if not gives_one_number(classifier):
             return False  # one of ours, or told what it returns
         while isinstance(classifier, CallableClassifier):
-            if classifier.classes is not None or classifier.preprocess is not None:
-                return False
+            x = x if classifier.preprocess is None else classifier.preprocess(x)
             classifier = classifier.function
     found = raw_outputs(classifier, x)
     if found.ndim == 1 or found.shape[1] == 1 or not bool(found.isfinite().all()):
@@ -268,6 +271,24 @@ def _n_hidden(classifier: Classifier, x: Tensor, y: Tensor, value: Tensor, gradi
     length = _SMALL * x.flatten(1).norm(dim=1).reshape(-1, *[1] * (x.ndim - 1))
     moved = wrongness(classifier, x + length * unit.to(x), y, allow_nan=True)
     return int((known & (moved == value)).sum())
+
+
+def without_consequences(flags: Iterable[Flag]) -> tuple[Flag, ...]:
+    """Return each flag once, without those whose advice another one makes wrong.
+
+    Where probabilities saturate there is no boundary to be seen, but no offset is to blame.
+
+    Examples
+    --------
+    >>> from trueboundary.audits.flags import Flag, without_consequences
+    >>> hidden, shown = Flag("rounding hides the boundary", ""), Flag("probabilities", "")
+    >>> [flag.name for flag in without_consequences([hidden, shown, shown])]
+    ['probabilities']
+    """
+    once = dict.fromkeys(flags)
+    explained = any(flag.name == "probabilities" for flag in once)
+    hidden = "rounding hides the boundary"
+    return tuple(flag for flag in once if not (explained and flag.name == hidden))
 
 
 @torch.no_grad()

@@ -372,13 +372,19 @@ def probability_doubts(
 def _sentence(classifier: Classifier, mark: str, outputs: str) -> str:
     """Return the sentence for outputs with a mark of what they may be instead of logits."""
     words = outputs.replace("_", " ")
-    cure = f"give as_classifier(classifier, outputs={outputs!r})"
-    if isinstance(classifier, ClassifierModule) and not isinstance(classifier, CallableClassifier):
-        cure = f"let {type(classifier).__name__}.margin return log p - log(1 - p)"
     return (
         f"every output of the classifier {mark} but was taken for a logit, whose sign decides; "
-        f"if it is the {words} of class 1, {cure}"
+        f"if it is the {words} of class 1, {cure_of_outputs(classifier, outputs)}"
     )
+
+
+def cure_of_outputs(classifier: Classifier, outputs: str) -> str:
+    """Say what to do about a classifier whose outputs are not the logits that they stand for."""
+    if isinstance(classifier, CallableClassifier):
+        return f"add outputs={outputs!r} where as_classifier wraps the classifier"
+    if isinstance(classifier, ClassifierModule):
+        return f"let {type(classifier).__name__}.margin return log p - log(1 - p)"
+    return f"give as_classifier(classifier, outputs={outputs!r})"
 
 
 def gives_one_number(classifier: Classifier) -> bool:
