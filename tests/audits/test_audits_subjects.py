@@ -65,6 +65,10 @@ def test_weights_go_into_what_a_factory_makes(folder):
     save_file({"width": torch.ones(3)}, folder / "other.safetensors")
     with pytest.raises(ValueError, match="does not hold the weights"):
         load_subject("mine.py:make", weights=folder / "other.safetensors")
+    torch.save({"weight": torch.ones(3)}, folder / "weights.pt")
+    how = r"save_file\(network\.state_dict\(\), \"weights\.safetensors\"\) writes it"
+    with pytest.raises(ValueError, match=how):
+        load_subject("mine.py:make", weights=folder / "weights.pt")
     with pytest.raises(ValueError, match="no torch module"):
         load_subject("mine.py:margin", weights=folder / "w.safetensors")
 

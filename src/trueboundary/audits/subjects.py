@@ -408,7 +408,13 @@ def _with_weights(module: Any, file: Path, what: str) -> Classifier:
             pass
         state = load_file(file)
         _holder(module, state, what).load_state_dict(state)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except SafetensorError as error:
+        raise ValueError(
+            f"{file} does not hold the weights of {what}: expected a file of safetensors, as "
+            'safetensors.torch.save_file(network.state_dict(), "weights.safetensors") writes it, '
+            f"got another ({reason(error)})."
+        ) from error
+    except (OSError, RuntimeError) as error:
         why = " ".join(reason(error).split())
         raise ValueError(f"{file} does not hold the weights of {what}: {why}") from error
     return module
