@@ -75,8 +75,8 @@ def folder(tmp_path, monkeypatch):
         ("nan", "returned NaN"),
         ("integers", "floating-point margins or logits, got torch.int64"),
         ("array", "got ndarray"),
-        ("broken", "stops with ZeroDivisionError at points of shape (1, 3) (first)"),
-        ("four", "stops with RuntimeError at points of shape (1, 3)"),
+        ("broken", "stops with ZeroDivisionError at points of shape (3,) each (first)"),
+        ("four", "stops with RuntimeError at points of shape (3,) each"),
         ("makes", "mine.py:makes stops with KeyError: 'weights'"),
     ],
 )

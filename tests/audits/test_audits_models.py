@@ -108,7 +108,8 @@ def test_an_undecided_verdict_says_how_many_points_decide(above, told):
 
     few = judged(20)
     assert few.kind == "undecided"
-    assert f"if {above:.0%} of the points remain above, about {told} points of each" in few.text
+    assert "the threshold 75% lies inside. About" in few.text
+    assert few.text.endswith(f"About {told} points of each class may decide (n_points={told}).")
     # A binomial number is whole, so that a few points more or less may be needed.
     assert judged(round(0.9 * told)).kind == "undecided"
     assert judged(round(1.1 * told)).kind != "undecided"
@@ -118,6 +119,25 @@ def test_where_half_of_the_points_lie_above_no_number_of_points_is_named():
     verdict = judge_classes([_of_shares(np.linspace(0.3, 1.2, 40))])
     assert verdict.kind == "undecided"
     assert "points will hardly decide" in verdict.text
+
+
+def test_too_few_points_for_an_interval_ask_for_no_number_of_points():
+    verdict = judge_classes([_of_shares(np.array([0.2, 0.3, 0.4]))])
+    assert verdict.kind == "undecided"
+    assert verdict.text == (
+        "undecided. The share is 30% of the optimal classifier's distance, from too few points for "
+        "an interval."
+    )
+
+
+def test_a_network_of_images_is_told_the_shape_of_the_problem_s():
+    densities = (LowRankGaussian(torch.full((16,), m), torch.zeros(16, 0), 0.1) for m in (0.0, 1.0))
+    problem = ImageProblem(*densities, image_shape=(1, 4, 4), class_names=("dark", "light"))
+    network = nn.Sequential(nn.Conv2d(1, 2, 4, device="meta"), nn.Flatten()).to_empty(device="cpu")
+    with pytest.raises(ValueError, match=r"at points of shape \(16,\) each \(") as found:
+        audit(network, problem)
+    cure = "give a classifier of such points, or as_classifier(network, preprocess=(0.0, 1.0, (1, "
+    assert str(found.value).endswith(cure + "4, 4))).")
 
 
 def test_shares_of_infinite_distances():

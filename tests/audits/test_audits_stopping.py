@@ -96,7 +96,7 @@ def test_a_classifier_that_stops_half_way_leaves_what_was_measured():
     assert card.verdict.text == "undecided. No distance was measured."
     json.dumps(card.to_dict(), allow_nan=False)
     assert "No distance was measured" in page(card)
-    with pytest.raises(ValueError, match=r"Net stops with KeyError at points of shape \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"Net stops with KeyError at points of shape \(2,\) each"):
         audit(Net(stop_at=0), PROBLEM)
 
 

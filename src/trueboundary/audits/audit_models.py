@@ -95,7 +95,7 @@ _N_PICTURES = 8
 _RATE_SHARE = 0.25  # of the budget goes to error rates
 _FEWEST = 500  # points of each class that count towards them however slow a classifier is
 _TIMED = 64
-_FEWEST_POINTS, _MOST_POINTS = 6, 10_000  # of each class that a verdict may ask for
+_MOST_POINTS = 10_000  # of each class that a verdict may ask for
 _SHOWN = 0.2  # of the progress is over when the first points are attacked
 
 Progress = Callable[[str, float], None]
@@ -309,10 +309,13 @@ class _Audit:
             raise
         except (Exception, SystemExit) as error:
             why = " ".join(str(error).split()).rstrip(".")
+            cure = "as_classifier(..., preprocess=(mean, std, shape))"
+            if isinstance(self.problem, ImageProblem):
+                cure = f"as_classifier(network, preprocess=(0.0, 1.0, {self.problem.image_shape}))"
             raise ValueError(
                 f"{self.subject.name} stops with {type(error).__name__} at points of shape "
-                f"{(1, *self.points[0].shape[1:])} ({why}); give a classifier of such points, or "
-                "as_classifier(..., preprocess=(mean, std, shape))."
+                f"{tuple(self.points[0].shape[1:])} each ({why}); give a classifier of such "
+                f"points, or {cure}."
             ) from error
 
     def _look(self) -> None:
@@ -512,6 +515,9 @@ def judge_classes(classes: Sequence[ClassAudit]) -> Verdict:
     if not any(part.n for part in classes):
         text = "undecided. No distance was measured."
         return Verdict("undecided", text, share, of_room)
+    if not len(upper):
+        text = "undecided. The optimal classifier errs at every point that was measured."
+        return Verdict("undecided", text, share, of_room)
     how_near = f"a median of {_of(share)} of the optimal classifier's"
     if np.isinf(best_lower).all():  # concentric spheres
         if np.isinf(upper).all():
@@ -527,11 +533,12 @@ def judge_classes(classes: Sequence[ClassAudit]) -> Verdict:
     brittle_data = of_room[2] < BRITTLE_DATA
     if not (brittle or close):
         kind: VerdictKind = "undecided"
-        text = (
-            f"undecided. Its errors are at {how_near} distance, which may lie on either side of "
-            f"{CLOSE_TO_OPTIMAL:.0%}, from where on it counts as robust; "
-            f"{_what_decides(ratios(upper, best_lower), classes)}."
-        )
+        text = f"undecided. The share is {_of(share)} of the optimal classifier's distance, "
+        if share[1] == -math.inf:
+            text += "from too few points for an interval."
+        else:
+            text += f"and the threshold {CLOSE_TO_OPTIMAL:.0%} lies inside."
+            text += _what_decides(ratios(upper, best_lower), classes)
     elif brittle_data:
         kind = "data and learning" if brittle else "data"
         text = (
@@ -557,20 +564,19 @@ def _what_decides(share: npt.NDArray[np.float64], classes: Sequence[ClassAudit])
     """Say how many points would decide, if as many of them as now lie above the threshold.
 
     The interval of a median lies on one side of it when the number above differs from a half by
-    more than 1.96 of its standard deviations.
+    more than 1.96 of its standard deviations. Nothing is said where by that it already should.
     """
-    above = np.mean(share >= CLOSE_TO_OPTIMAL, dtype=np.float64) if len(share) else np.float64(0.5)
+    above = np.mean(share >= CLOSE_TO_OPTIMAL, dtype=np.float64)
     n_all, n_classes = sum(part.n for part in classes), len(classes)
     with np.errstate(divide="ignore"):
-        needed = (0.98 / abs(above - 0.5)) ** 2 * n_all / max(len(share), 1) / n_classes
-    if not needed <= _MOST_POINTS:
-        return "the median is so close to that that points will hardly decide"
-    least = max(needed, n_all / n_classes + 1, _FEWEST_POINTS)
-    digits = 1 - math.floor(math.log10(least))  # two of them count
-    return (
-        f"if {above:.0%} of the points remain above, about {math.ceil(round(least, digits)):,} "
-        "points of each class will decide"
-    )
+        needed = (0.98 / abs(above - 0.5)) ** 2 * n_all / len(share) / n_classes
+    if needed <= n_all / n_classes:
+        return ""
+    if needed > _MOST_POINTS:
+        return " The share is so close to it that points will hardly decide."
+    digits = 1 - math.floor(math.log10(needed))  # two of them count
+    n = math.ceil(round(needed, digits))
+    return f" About {n:,} points of each class may decide (n_points={n})."
 
 
 def _of(share: tuple[float, float, float]) -> str:
