@@ -365,6 +365,50 @@ def test_ratios_are_over_the_truth_or_the_nearest_error_of_anybody() -> None:
     assert made.figure().axes[0].get_title(loc="left")
 
 
+def test_a_board_says_below_the_table_why_attacks_found_nothing() -> None:
+    attacks = {
+        "still": itself,
+        "lies": liar,
+        "far": lambda model, x, y: x + 1e3,
+        "crash": lambda model, x, y: x[99],
+        "fine": DeepFool(),
+    }
+    members = ["linear", "linear-box", "linear-sphere"]
+    made = audit_attack(attacks, members=members, n_points=2)
+    table, _, below = str(made).partition("\n\n")
+    assert len(table.splitlines()) == 6
+    lines = below.replace("\n  ", " ").splitlines()
+    everywhere = "(linear, linear-box, linear-sphere)"
+    assert f"still: 6 x returned the sample itself {everywhere}" in lines
+    right, outside = "false: the classifier is right there", "false: outside of the domain"
+    said = {line.partition(":")[0]: line for line in lines}
+    assert said["lies"] == f"lies: 6 x {right} {everywhere}"
+    assert f"x {outside} (linear-box, linear-sphere)" in said["far"]
+    assert said["crash"].startswith("crash: 6 x raised IndexError: index 99 is out of bounds")
+    assert "fine" not in said
+    assert max(map(len, str(made).splitlines())) <= 80
+    again = Leaderboard.of(json.loads(made.dumps()))
+    assert str(again) == str(made)
+    assert "returned the sample itself" in made._repr_html_()
+
+
+def test_what_a_board_says_below_the_table_is_cut_to_what_fits() -> None:
+    class Picky(DDN):
+        def __call__(self, *args, **kwargs):
+            raise ValueError("only on Sundays, " + 20 * "and never in between, ")
+
+    many = {f"because of {i}" + 20 * " very": 30 - i for i in range(9)}
+    made = audit_attack({"picky": Picky()}, members=["linear"], n_points=2)
+    trial = Trial(np.full(2, np.inf), 9.0, 0.0, 0.1, 0, many)
+    standings = (*made.standings, Standing("busy", "", "", {"linear": trial}))
+    lines = str(replace(made, standings=standings)).partition("\n\n")[2].splitlines()
+    assert len(lines) <= 2 + 3
+    assert lines[0].startswith("busy: 30 x because of 0 very")
+    assert lines[1].endswith(" ...")
+    assert lines[2].startswith("Not taken by picky: linear (ValueError: only on Sundays")
+    assert max(map(len, lines)) <= 80
+
+
 def test_a_board_is_the_same_after_json() -> None:
     made = board(exact=([1.0, 1.0, 1.5], [1.5, 2.0, np.inf]))
     again = Leaderboard.of(json.loads(made.dumps()))

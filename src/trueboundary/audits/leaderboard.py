@@ -6,6 +6,7 @@ import functools
 import html
 import json
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trueboundary import __version__
+from trueboundary.attacks import AttackStatus
 from trueboundary.audits.attack_members import MEMBERS, Truth
 from trueboundary.audits.attack_trials import Trial
 from trueboundary.figures import COLOURS, add_legend, new_figure
@@ -46,6 +48,21 @@ _DIGITS = 9
 _FARTHEST = 1e300  # beyond it squares and ratios are no numbers
 #: What `_row` writes after the name.
 _COLUMNS = ("near", "p90", "excess", "queries", "found", "false")
+_WIDTH = 80  # of what `str` returns
+_MOST_NAMES = 3  # in a line below the table
+#: How attacks fail, in as many words as fit below a table; `Leaderboard.details` has the sentences.
+_IN_SHORT = {
+    AttackStatus.BUDGET_SPENT.value: "no error within the budget",
+    AttackStatus.CONVERGED.value: "converged where the classifier is right",
+    AttackStatus.GRADIENT_VANISHED.value: "gradient vanished",
+    AttackStatus.NON_FINITE.value: "margin or gradient not finite",
+    AttackStatus.LEFT_DOMAIN.value: "false: outside of the domain",
+    AttackStatus.NOT_CONFIRMED.value: "false: the classifier is right there",
+    AttackStatus.UNRESOLVED.value: "hidden by rounding",
+    AttackStatus.CUT_OFF.value: "no gradient for autograd",
+    AttackStatus.UNMOVED.value: "returned the sample itself",
+}
+_LONGEST_REASON = 100  # below a table
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +119,9 @@ class Standing:
 @dataclass(frozen=True, eq=False, repr=False)
 class Leaderboard(Presentable):
     """Attacks on the same points of the same members; `str` is the table of all attacks.
+
+    Below the table stands for each attack that failed anywhere why it found no error: from how many
+    points, and on which members.
 
     The first is the one that is near (a median ratio of at most 1.001) on most members; of those
     that are near on as many, the one whose 90th percentile is so on more; and of those the one that
@@ -194,13 +214,27 @@ class Leaderboard(Presentable):
         }
 
     def __str__(self) -> str:
-        """Return the table of attacks, at most 80 columns wide but for long names."""
+        """Return the table of attacks and why they failed, 80 columns wide but for long names."""
         rows: list[tuple[str, ...]] = [("   attack", *_COLUMNS)]
         rows += [
             _row(f"{place:2d} {standing.name}", values)
             for place, (standing, values) in enumerate(self.ranked(), 1)
         ]
-        return "\n".join(_aligned(rows))
+        failed = [line for standing, _ in self.ranked() for line in _in_short(standing)]
+        for (members, why), names in self._refusals().items():
+            text = f"Not taken by {_few(names)}: {_few(members)} ({_reason(why)})"
+            failed += _wrapped(text, n_lines=3)
+        return "\n".join([*_aligned(rows), *([""] if failed else []), *failed])
+
+    def _refusals(self) -> dict[tuple[tuple[str, ...], str], list[str]]:
+        """Return attacks by the members that they refused, and why."""
+        found: dict[tuple[tuple[str, ...], str], list[str]] = {}
+        for standing, _ in self.ranked():
+            refused = [name for name, trial in standing.trials.items() if trial.refused]
+            if refused:
+                why = next(iter(standing.trials[refused[0]].reasons))
+                found.setdefault((tuple(refused), why), []).append(standing.name)
+        return found
 
     def details(self, standing: Standing) -> str:
         """Return the table of one attack, a line for each member, and why it failed."""
@@ -250,27 +284,13 @@ class Leaderboard(Presentable):
     def _failures_markdown(self) -> list[str]:
         """Return a table of why attacks found no error, and a line for each kind of refusal."""
         lines = _markdown_head(("attack", "found nothing because", "points", "of the members"))
-        refused: dict[tuple[str, str], list[str]] = {}
         for standing, _ in self.ranked():
-            name = f"`{_cell(standing.name)}`"
-            counts: Counter[str] = Counter()
-            where: dict[str, list[str]] = {}
-            declined = []
-            for member, trial in standing.trials.items():
-                if trial.refused:
-                    declined.append(member)
-                    continue
-                for why, n in trial.reasons.items():
-                    counts[why] += n
-                    where.setdefault(why, []).append(member)
-            for why, n in counts.most_common():
-                cells = (name, _cell(why), str(n), ", ".join(where[why]))
+            for why, n, members in _failures(standing):
+                cells = (f"`{_cell(standing.name)}`", _cell(why), str(n), ", ".join(members))
                 lines.append("| " + " | ".join(cells) + " |")
-            if declined:
-                why = next(iter(standing.trials[declined[0]].reasons))
-                refused.setdefault((", ".join(declined), _cell(why)), []).append(name)
-        for (members, why), names in refused.items():
-            lines += ["", f"Not taken ({why}): {members}, by {', '.join(names)}."]
+        for (members, why), names in self._refusals().items():
+            by = ", ".join(f"`{_cell(name)}`" for name in names)
+            lines += ["", f"Not taken ({_cell(why)}): {', '.join(members)}, by {by}."]
         return lines
 
     def _members_markdown(self) -> list[str]:
@@ -487,6 +507,55 @@ def _quantiles(ratio: Floats) -> tuple[float, float]:
     """Return the median and the 90th percentile, both of them values that occur."""
     middle, high = np.quantile(ratio, (0.5, 0.9), method="higher")
     return float(middle), float(high)
+
+
+def _failures(standing: Standing) -> list[tuple[str, int, tuple[str, ...]]]:
+    """Return why an attack found no error, with points and members, the most frequent first.
+
+    Members that it refused are left out.
+    """
+    counts: Counter[str] = Counter()
+    where: dict[str, list[str]] = {}
+    for member, trial in standing.trials.items():
+        for why, n in {} if trial.refused else trial.reasons.items():
+            counts[why] += n
+            where.setdefault(why, []).append(member)
+    return [(why, n, tuple(where[why])) for why, n in counts.most_common()]
+
+
+def _in_short(standing: Standing) -> list[str]:
+    """Return why an attack found no error in at most two lines, none where it found all."""
+    name = standing.name
+    parts = [
+        f"{n} x {_reason(why.removeprefix(f'{name} '))} ({_few(members)})"
+        for why, n, members in _failures(standing)
+        if n
+    ]
+    return _wrapped(f"{name}: {'; '.join(parts)}", n_lines=2) if parts else []
+
+
+def _wrapped(text: str, n_lines: int) -> list[str]:
+    """Return a sentence in lines below a table, cut to as many as there may be."""
+    return textwrap.wrap(
+        printable(text),
+        _WIDTH,
+        subsequent_indent="  ",
+        max_lines=n_lines,
+        placeholder=" ...",
+        break_on_hyphens=False,
+    )
+
+
+def _reason(why: str) -> str:
+    """Return a reason in a few words, or the beginning of what an attack itself says."""
+    shown = _IN_SHORT.get(why, why.rstrip("."))
+    return shown if len(shown) <= _LONGEST_REASON else f"{shown[: _LONGEST_REASON - 3]}..."
+
+
+def _few(names: Sequence[str]) -> str:
+    """Return names, of many the first."""
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names) if more < 2 else f"{', '.join(names[:-more])} and {more} more"
 
 
 def _row(name: str, values: Mapping[str, float]) -> tuple[str, ...]:
