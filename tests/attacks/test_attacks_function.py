@@ -15,6 +15,7 @@ from trueboundary.attacks import (
     FunctionAttack,
     ModelUnderAttack,
     NearestError,
+    Space,
     Sphere,
 )
 from trueboundary.classifiers import as_classifier
@@ -305,3 +306,63 @@ def test_bad_settings_are_said_before_the_work(
 
     with pytest.raises((ValueError, TypeError), match=words):
         FunctionAttack(**({"function": never} | setting))(plane, *samples(), **call)
+
+
+# A function that asks is told the domain.
+
+
+def test_a_function_with_a_parameter_domain_is_told_it_by_that_keyword() -> None:
+    x, y = samples(5)
+    told = []
+
+    def on_sphere(model: nn.Module, x: Tensor, y: Tensor, *, domain: Sphere) -> Tensor:
+        told.append(domain)
+        assert bool(domain.contains(x).all()), "the domain is of these points, each with its radius"
+        return domain.project(x + torch.eye(DIM)[-1])
+
+    def with_default(model, x, y, n_steps=3, domain=None):
+        told.append(domain)
+        return x + 1
+
+    result = FunctionAttack(on_sphere, batch_size=2)(
+        lambda p: p[:, -1] - 0.9 * p.norm(dim=1), x, y, domain=Sphere()
+    )
+    assert statuses(result) == ["FOUND"] * 5
+    assert [type(domain) for domain in told] == [Sphere] * 3
+    FunctionAttack(with_default)(plane, x, y, domain=Box(0.0, 2.0))
+    assert (told[-1].low, told[-1].high) == (0.0, 2.0)
+    FunctionAttack(with_default)(plane, x, y)
+    assert isinstance(told[-1], Space)
+    # Where it sees a unit box, that is its domain, whatever the box of the samples.
+    FunctionAttack(with_default, unit_box=True)(plane, x, y, domain=Box(-1.0, 2.0))
+    assert (told[-1].low, told[-1].high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("function", "wants"),
+    [
+        (lambda model, x, y: x, False),
+        (lambda model, x, y, **settings: x, False),
+        (lambda model, x, domain: x, False),  # its labels, under another name
+        (lambda model, x, y, domain: x, True),
+        (lambda model, x, y, *, domain=None: x, True),
+        (print, False),
+    ],
+)
+def test_whether_a_function_wants_the_domain_is_read_from_its_parameters(
+    function: Callable[..., Tensor], wants: bool
+) -> None:
+    assert FunctionAttack(function).wants_domain is wants
+
+
+def test_points_of_another_shape_have_no_domain_to_be_told() -> None:
+    with pytest.raises(ValueError, match="leave shape"):
+        FunctionAttack(lambda model, x, y, domain: x, shape=(-1, 1, 1))
+
+
+def test_what_is_not_claimed_is_no_claim_outside_of_the_domain_either() -> None:
+    x, y = samples()
+    gone = FunctionAttack(lambda model, x, y: (x + 9, torch.zeros(len(x)) > 1))
+    result = gone(plane, x, y, domain=Box(-1, 2))
+    assert statuses(result) == ["BUDGET_SPENT"] * 5
+    assert torch.equal(result.endpoint, x)

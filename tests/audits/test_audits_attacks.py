@@ -161,6 +161,23 @@ def test_points_outside_of_the_box_do_not_count() -> None:
     assert "domain" in next(iter(trial.reasons))
 
 
+@pytest.mark.parametrize("name", ["linear-box", "linear-sphere", "linear"])
+def test_a_function_is_told_the_domain_it_is_judged_in(name) -> None:
+    def within(model, x, y, domain):
+        for _ in range(10):
+            right = (model(x).argmax(1) == y)[:, None]
+            x = torch.where(right, domain.project(toward(model, x, y, 1.1)), x)
+        return x
+
+    told = try_attack(as_attack(within), member(name, 3))
+    untold = try_attack(as_attack(lambda model, x, y: toward(model, x, y, 1.5)), member(name, 3))
+    assert np.isfinite(told.distance).all()
+    assert told.n_false == 0
+    assert untold.n_false == (0 if name == "linear" else 3)
+    with pytest.raises(ValueError, match=r"domain=\.\.\. if it likes"):
+        as_attack(lambda model, x, y, domain, radius: x)
+
+
 def test_nobody_undercuts_the_truth_a_hair_outside_of_the_domain() -> None:
     for name in ("linear-box", "linear-sphere"):
         known = member(name, 3)

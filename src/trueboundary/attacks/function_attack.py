@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -167,7 +168,9 @@ class FunctionAttack(Attack):
         Is given a `ModelUnderAttack` in eval mode, points ``(n, *event)`` that the model is right
         about and their labels ``(n,)``, int64; returns points of the same shape. It may return a
         second tensor ``(n,)``, bool: which of them it says are errors. Without it, every point that
-        is not the sample itself counts as said to be one.
+        is not the sample itself counts as said to be one. If it has a parameter ``domain``, it is
+        told by that keyword where errors count: a `Domain` of these points, such as ``Sphere()``,
+        ``Box(0, 1)`` or ``Space()``, whose `project` and `move` keep points inside.
     name, version : str
         What identifies the function, where it is reported.
     batch_size : int
@@ -214,9 +217,17 @@ class FunctionAttack(Attack):
     ['FOUND', 'NOT_CONFIRMED']
     >>> result.distance.tolist()
     [0.4242640733718872, inf]
+
+    One that is told the domain:
+
+    >>> from trueboundary.domains import Box
+    >>> def clipped(model, x, y, *, domain):
+    ...     return domain.project(9 * x)
+    >>> FunctionAttack(clipped)(plane, x, y, domain=Box(0.0, 1.0)).x_adv[0].tolist()
+    [1.0, 1.0]
     """
 
-    function: Callable[[Any, Tensor, Tensor], Returned]
+    function: Callable[..., Returned]
     name: str = ""
     version: str = ""
     batch_size: int = 64
@@ -232,6 +243,23 @@ class FunctionAttack(Attack):
             )
         check_integer("batch_size", self.batch_size, minimum=1)
         check_integer("min_classes", self.min_classes, minimum=2)
+        if self.shape is not None and self.wants_domain:
+            raise ValueError(
+                "a function that takes a domain gets points of their own shape, to which it "
+                f"belongs; leave shape={self.shape} out"
+            )
+
+    @property
+    def wants_domain(self) -> bool:
+        """Whether the function has a parameter ``domain`` beside the model, points and labels."""
+        try:
+            signature = inspect.signature(self.function)
+            given = signature.bind_partial(None, None, None).arguments
+        except (TypeError, ValueError):  # of another language, or with fewer parameters
+            return False
+        parameter = signature.parameters.get("domain")
+        by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return parameter is not None and parameter.kind in by_keyword and "domain" not in given
 
     def search(self, target: Target) -> Search:
         """Give the function one batch after the other."""
@@ -258,6 +286,8 @@ class FunctionAttack(Attack):
             target.classifier, max(target.n_classes, self.min_classes), view.inward
         )
         given = view.outward(target.x)
+        seen = Box(0.0, 1.0) if to_unit.bounded else target.domain
+        told = {"domain": seen} if self.wants_domain else {}
         returned: object = None
         doubts: tuple[str, ...] = ()
         status = AttackStatus.NO_POINT
@@ -268,7 +298,7 @@ class FunctionAttack(Attack):
                 torch.enable_grad(),
             ):
                 # Clones, to which the function may write, and which autograd takes in any mode.
-                returned = self.function(model, given.clone(), target.y.clone())
+                returned = self.function(model, given.clone(), target.y.clone(), **told)
         except (Exception, SystemExit) as error:  # a function of somebody's may end the process
             status = AttackStatus.RAISED
             reason = " ".join(str(error).split())
@@ -300,6 +330,9 @@ class FunctionAttack(Attack):
         moved = (points != given).flatten(1).any(1)
         endpoint = view.moved(target.x, points - given)
         claimed = moved if said is None else said.to(moved.device).bool() & usable
+        # Where it went without a claim, and left the domain, it has found nothing, not left it.
+        astray = per_sample(~claimed & ~target.domain.contains(endpoint), endpoint)
+        endpoint = torch.where(astray, target.x, endpoint)
         otherwise = torch.where(moved, AttackStatus.BUDGET_SPENT.code, AttackStatus.UNMOVED.code)
         otherwise = torch.where(usable, otherwise, AttackStatus.NO_POINT.code)
         status = torch.where(claimed, AttackStatus.FOUND.code, otherwise)

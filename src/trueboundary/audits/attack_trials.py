@@ -67,7 +67,8 @@ class Trial(Presentable):
     seconds : float
         Processor time.
     n_false : int
-        Points that were said to be errors and are none, or none within the domain.
+        Points that were said to be errors and are none within the domain: the classifier is right
+        there, or they lie outside, whatever the classifier says. `reasons` tells the two apart.
     reasons : dict of str to int
         Why no error was found: each sentence with the number of points that it is true of.
     doubts : tuple of str

@@ -42,7 +42,8 @@ def audit_attack(
     attacks : Attack, function or mapping
         An `Attack`, a class of them, or a function ``(model, x, y) -> x_adv``; or several by name.
         A function is given a torch module that returns logits, points ``(n, *event)`` that it is
-        right about and their labels.
+        right about and their labels; and where errors count, if it has a parameter ``domain``
+        (`trueboundary.attacks.FunctionAttack`).
     members : sequence of str, optional
         Some of `MEMBERS`; all by default, which takes a few minutes for the truths alone.
     n_points : int

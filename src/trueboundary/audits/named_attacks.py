@@ -91,16 +91,19 @@ def as_attack(attack: Any, name: str = "") -> Attack:
             f"expected {what} to be a function (model, x, y) -> x_adv or an Attack, got "
             f"{'a class' if isinstance(attack, type) else type(attack).__name__}."
         )
+    found = FunctionAttack(attack, name=what)
     try:
-        inspect.signature(attack).bind(None, None, None)
+        inspect.signature(attack).bind(
+            None, None, None, **dict.fromkeys(["domain"] * found.wants_domain)
+        )
     except TypeError as error:
         raise ValueError(
-            f"expected {what} to take three arguments, (model, x, y), but it has "
-            f"{inspect.signature(attack)}; give the others defaults."
+            f"expected {what} to take three arguments, (model, x, y), and domain=... if it likes, "
+            f"but it has {inspect.signature(attack)}; give the others defaults."
         ) from error
     except ValueError:  # a function of another language, whose arguments nothing tells
         pass
-    return FunctionAttack(attack, name=what)
+    return found
 
 
 def find_attack(what: str) -> FoundAttack:
