@@ -140,6 +140,37 @@ def test_a_network_of_images_is_told_the_shape_of_the_problem_s():
     assert str(found.value).endswith(cure + "4, 4))).")
 
 
+def test_a_classifier_whose_classes_are_swapped_is_told_so(blobs):
+    swapped = along({0: -1.0})
+    verdict = audit(swapped, blobs, n_points=4, n_error_points=500).verdict
+    assert verdict.kind == "undecided"
+    assert "not accurate: its error rate is 1 where a guess has 0.5" in verdict.text
+    assert "the optimal classifier errs on 0 of 8 points" in verdict.text
+    assert "Are the classes swapped? as_classifier(classifier, classes=(1, 0)) " in verdict.text
+    mended = tb.as_classifier(swapped, classes=(1, 0))
+    assert audit(mended, blobs, n_points=8, n_error_points=500).verdict.kind == "robust"
+
+
+def test_classes_in_another_order_are_put_in_theirs():
+    problem = planar_problem("three")
+    optimal = problem.bayes_classifier(dtype=torch.float64)
+    turned = lambda x: optimal(x)[:, [1, 2, 0]]  # noqa: E731
+    verdict = audit(turned, problem, n_points=4, n_error_points=500).verdict
+    assert verdict.kind == "undecided"
+    assert "in another order? as_classifier(classifier, classes=(2, 0, 1)) has" in verdict.text
+    mended = tb.as_classifier(turned, classes=(2, 0, 1))
+    assert "accurate" not in audit(mended, problem, n_points=4, n_error_points=500).verdict.text
+
+
+def test_a_guess_is_neither_brittle_nor_robust(blobs):
+    constant = audit(lambda x: 0 * x[:, 0] + 1, blobs, n_points=4, n_error_points=500).verdict
+    assert constant.kind == "undecided"
+    assert "its error rate is 0.5 where a guess has 0.5" in constant.text
+    assert "swapped" not in constant.text
+    # Of the few errors of a good one, seen at few points, the interval reaches a guess's.
+    assert audit(along({0: 1.0}), blobs, n_points=8, n_error_points=2).verdict.kind == "robust"
+
+
 def test_shares_of_infinite_distances():
     inf = np.array([np.inf] * 9)
     assert shares(inf, inf)[0] == 1.0

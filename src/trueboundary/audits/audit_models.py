@@ -29,6 +29,8 @@ from trueboundary.audits.bracketing import (
     rates_from,
 )
 from trueboundary.audits.flags import (
+    MUCH_BETTER,
+    POOR,
     Flag,
     Search,
     doubled,
@@ -177,7 +179,9 @@ def audit(
     proven distance of the optimal classifier's, from the same points. Three quarters of it count as
     robust, the threshold by which Richardson and Weiss's CNNs are called brittle here. Data are
     brittle where the optimal classifier's errors are nearer than a quarter of the room: half the
-    distance to the nearest of 2,000 points of each other class. Both thresholds are ours.
+    distance to the nearest of 2,000 points of each other class. Both thresholds are ours. A
+    classifier whose error rate is not below that of a guess, where the optimal one's is, is
+    undecided: the verdict says so, and in which order of its classes it would be right.
 
     A classifier that stops half-way, by whatever exception, leaves a card of what was measured
     before, whose `RobustnessCard.stopped` says why. Batches are as large as `MEMORY` allows, 1 GiB
@@ -518,6 +522,8 @@ def judge_classes(classes: Sequence[ClassAudit]) -> Verdict:
     if not len(upper):
         text = "undecided. The optimal classifier errs at every point that was measured."
         return Verdict("undecided", text, share, of_room)
+    if inaccurate := _inaccurate(classes):
+        return Verdict("undecided", f"undecided. {inaccurate}", share, of_room)
     how_near = f"a median of {_of(share)} of the optimal classifier's"
     if np.isinf(best_lower).all():  # concentric spheres
         if np.isinf(upper).all():
@@ -558,6 +564,50 @@ def judge_classes(classes: Sequence[ClassAudit]) -> Verdict:
             "same points."
         )
     return Verdict(kind, text, share, of_room)
+
+
+def _inaccurate(classes: Sequence[ClassAudit]) -> str:
+    """Say that a classifier errs as often as a guess where the optimal one does not; else nothing.
+
+    From most points the nearest error is then the point itself, which tells of no boundary.
+    """
+    guess = 1 - 1 / len(classes)
+    own, high = (
+        np.mean([getattr(part.rate, end) for part in classes]) for end in ("value", "high")
+    )
+    best_wrong = np.concatenate([~part.best_right for part in classes])
+    poor = POOR * guess
+    # Of few points an interval reaches far: it alone makes no classifier a poor one.
+    if not (own >= poor and high >= guess and best_wrong.mean() < poor):
+        return ""
+    text = (
+        f"It is not accurate: its error rate is {own:.2g} where a guess has {guess:.2g}, and the "
+        f"optimal classifier errs on {best_wrong.sum()} of {plural(len(best_wrong), 'point')}; "
+        "distances of such a classifier tell nothing of its robustness."
+    )
+    order, rate = _best_order(classes)
+    if rate > MUCH_BETTER * own:
+        return text
+    errs = f"has an error rate of {rate:.1g}" if rate else "hardly ever errs"
+    return f"{text} Are the classes {'swapped' if len(order) == 2 else 'in another order'}? " + (
+        f"as_classifier(classifier, classes={order}) {errs}."
+    )
+
+
+def _best_order(classes: Sequence[ClassAudit]) -> tuple[tuple[int, ...], float]:
+    """Return the order of a classifier's classes with the fewest errors, and their rate."""
+    from scipy.optimize import linear_sum_assignment
+
+    n = len(classes)
+    given = np.zeros((n, n))  # at which rates points of a class (row) are given to each other one
+    for row, part in zip(given, classes, strict=True):
+        for rate in part.rate.into:
+            row[rate.label] = rate.value
+        if n == 2:
+            row[1 - part.label] = part.rate.value
+        row[part.label] = 1 - part.rate.value
+    rows, columns = linear_sum_assignment(given, maximize=True)
+    return tuple(columns.tolist()), max(0.0, 1 - float(given[rows, columns].mean()))
 
 
 def _what_decides(share: npt.NDArray[np.float64], classes: Sequence[ClassAudit]) -> str:

@@ -33,6 +33,8 @@ Floats = npt.NDArray[np.float64]
 
 __all__ = [
     "FLAGS",
+    "MUCH_BETTER",
+    "POOR",
     "Flag",
     "Search",
     "doubled",
@@ -61,6 +63,12 @@ FLAGS = (
     "rounding hides the boundary",
 )
 
+#: Of the errors of a guess: a classifier that makes as many may want other points, or classes in
+#: another order ...
+POOR = 0.75
+#: ... if with those it makes at most this part of them.
+MUCH_BETTER = 0.2
+
 _N_POINTS = 32  # at which outputs and gradients are looked at
 _FEW = 2  # of what an attack did not do at all
 _N_STEPS = 24  # on the way to a point of another class
@@ -69,8 +77,6 @@ _NEARER = 0.95  # an error at less than this part of the distance found shows ma
 _OFTEN = 0.05  # ... from this share of the points it is no accident
 _BETTER = 0.98  # of the distance: what twice the budget must beat to count as better, and ...
 _MUCH = 0.25  # ... from this share of the points
-_POOR = 0.75  # of the errors of a guess: a classifier that makes as many may want other points ...
-_MUCH_BETTER = 0.2  # ... if on those it makes at most this part of them
 _SMALL = 1e-3  # of a point's norm: a step that outputs should resolve
 _NUDGE = 0.01  # of the way to the middle: a step within a domain that outputs should see
 
@@ -333,7 +339,7 @@ def flags_of_domain(classifier: Classifier, x: Tensor, y: Tensor) -> tuple[Flag,
             break
     guessing = 1 - 1 / number_of_classes(found)
     own = misclassified(found, y).double().mean().item()
-    if not _POOR * guessing <= own <= (2 - _POOR) * guessing:
+    if not POOR * guessing <= own <= (2 - POOR) * guessing:
         return tuple(flags)
     flat = x.flatten(1)
     mean, std = flat.mean(), flat.std().clamp(min=torch.finfo(x.dtype).tiny)
@@ -345,7 +351,7 @@ def flags_of_domain(classifier: Classifier, x: Tensor, y: Tensor) -> tuple[Flag,
         ("normalised to mean 0 and standard deviation 1", (x - mean) / std),
     ):
         rate = misclassified(outputs(classifier, other, allow_nan=True), y).double().mean().item()
-        if rate <= _MUCH_BETTER * own:
+        if rate <= MUCH_BETTER * own:
             flags.append(
                 Flag(
                     "inputs outside the domain",

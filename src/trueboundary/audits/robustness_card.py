@@ -87,7 +87,7 @@ class Verdict:
     ----------
     kind : {"robust", "learning", "data", "data and learning", "undecided"}
         *data*: the optimal classifier is brittle too. *learning*: the optimal one is robust, this
-        one is not.
+        one is not. *undecided*: too few points, or a classifier that errs as often as a guess.
     text : str
         The verdict in words, with its evidence.
     share : tuple of float
