@@ -341,6 +341,38 @@ def test_attacks_are_found_by_name(tmp_path, monkeypatch) -> None:
     assert as_attack(PGD(radius=1.0)).radius == 1.0
 
 
+def test_attacks_of_a_board_are_given_by_name_too(tmp_path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def attack(model, x, y):\n    return x\n")
+
+    def names(attacks):
+        made = audit_attack(attacks, members=["linear"], n_points=1)
+        return [(standing.name, standing.library) for standing in made.standings]
+
+    ours = [("DDN", "trueboundary"), ("DeepFool", "trueboundary")]
+    assert names(["DDN", "DeepFool"]) == ours
+    assert names("DeepFool") == ours[1:]
+    assert names(["DDN", "DDN"]) == ours[:1]
+    assert names({"one": "DeepFool", "mine": f"{file}:attack"}) == [
+        ("one", "trueboundary"),
+        ("mine", ""),
+    ]
+    assert names([DeepFool(), itself, "DDN"]) == [ours[1], ("itself", ""), ours[0]]
+    for attacks, words in [
+        (["DDN", "DDM"], "did you mean 'DDN'"),
+        ({"x": "DDM"}, "did you mean 'DDN'"),
+        ([DDN(), DDN(n_steps=3)], "'DDN' twice; give them as a dictionary"),
+        (["DDN", DDN(n_steps=3)], "'DDN' twice"),
+        ([DDN(n_steps=3), "DDN"], "'DDN' twice"),
+        ([], "at least one attack"),
+        ({}, "at least one attack"),
+        ([3], "got int"),
+        ("foolbox:DDM-100", "DDN-100"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            audit_attack(attacks, members=["linear"], n_points=1)
+
+
 # The leaderboard.
 
 

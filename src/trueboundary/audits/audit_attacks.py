@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 from trueboundary import __version__
-from trueboundary.attacks import Attack
 from trueboundary.audits.attack_members import member, names_of_members
 from trueboundary.audits.attack_trials import (
     MemberTruth,
@@ -18,7 +17,7 @@ from trueboundary.audits.attack_trials import (
     try_attack,
 )
 from trueboundary.audits.leaderboard import Known, Leaderboard, Standing
-from trueboundary.audits.named_attacks import FoundAttack, as_attack
+from trueboundary.audits.named_attacks import FoundAttack, as_attack, find_attack, find_attacks
 from trueboundary.progress_bars import bar_of_steps, shown_progress
 from trueboundary.runs import Store
 
@@ -28,7 +27,7 @@ _PACKAGES = ("torch", "numpy", "scipy")
 
 
 def audit_attack(
-    attacks: Any | Mapping[str, Any],
+    attacks: Any | Sequence[Any] | Mapping[str, Any],
     *,
     members: Sequence[str] | None = None,
     n_points: int = 20,
@@ -39,8 +38,10 @@ def audit_attack(
 
     Parameters
     ----------
-    attacks : Attack, function or mapping
-        An `Attack`, a class of them, or a function ``(model, x, y) -> x_adv``; or several by name.
+    attacks : Attack, function, str, sequence or mapping
+        An `Attack`, a class of them, a function ``(model, x, y) -> x_adv``, or a name that
+        `find_attack` takes, such as ``"DDN"`` or ``"foolbox:DDN-100"``; a list of such, in which
+        ``"all"`` stands for what `find_attacks` says; or several under names of one's own.
         A function is given a torch module that returns logits, points ``(n, *event)`` that it is
         right about and their labels; and where errors count, if it has a parameter ``domain``
         (`trueboundary.attacks.FunctionAttack`).
@@ -62,7 +63,7 @@ def audit_attack(
     Raises
     ------
     ValueError
-        If something is no attack, or the suite has no such member.
+        If something is no attack, two of a list have one name, or the suite has no such member.
 
     Examples
     --------
@@ -79,10 +80,7 @@ def audit_attack(
     member   median      p90  lower  found  false  fwd  back    s
     linear  1.0e-04  1.0e-04  exact    4/4      0    3     1  ...
     """
-    if not isinstance(attacks, Mapping):
-        name = getattr(attacks, "__name__", type(attacks).__name__)
-        attacks = {name: attacks}
-    ready = {name: as_attack(attack, name) for name, attack in attacks.items()}
+    ready = _found(attacks)
     names = names_of_members(members)
     trials: dict[str, dict[str, Trial]] = {name: {} for name in ready}
     known = {}
@@ -91,19 +89,45 @@ def audit_attack(
             say(f"truth of {name}", place / len(names))
             made = member(name, n_points, seed)
             known[name] = Known(made.find_truth(), made.digest)
-            for number, (attack_name, attack) in enumerate(ready.items(), 1):
+            for number, (attack_name, found) in enumerate(ready.items(), 1):
                 share = (place + number / (len(ready) + 1)) / len(names)
                 say(f"{attack_name} on {name}", share)
-                trials[attack_name][name] = try_attack(attack, made)
+                trials[attack_name][name] = try_attack(found.attack, made)
     standings = tuple(
-        Standing(name, *_origin(attack), trials[name]) for name, attack in ready.items()
+        Standing(name, found.library, found.version, trials[name]) for name, found in ready.items()
     )
-    return Leaderboard(seed, n_points, known, standings, _versions())
+    return Leaderboard(seed, n_points, known, standings, _versions(ready.values()))
 
 
-def _origin(attack: Attack) -> tuple[str, str]:
-    ours = type(attack).__module__.startswith("trueboundary.") and not hasattr(attack, "function")
-    return ("trueboundary", __version__) if ours else ("", "")
+def _found(attacks: Any) -> dict[str, FoundAttack]:
+    """Return attacks, given in any form that `audit_attack` takes, by the names on the board."""
+    if isinstance(attacks, Mapping):
+        found = {name: _find(attack, name) for name, attack in attacks.items()}
+    else:
+        found = {}
+        names: set[str] = set()  # of those that are not given by name, which may come twice
+        for attack in attacks if isinstance(attacks, list | tuple) else [attacks]:
+            by_name = isinstance(attack, str)
+            name = getattr(attack, "__name__", type(attack).__name__)
+            new = find_attacks([attack]) if by_name else [_find(attack, name)]
+            names |= set() if by_name else {name}
+            if twice := [each.name for each in new if each.name in found and each.name in names]:
+                raise ValueError(
+                    f"expected attacks that differ by name, got {twice[0]!r} twice; give them as "
+                    "a dictionary of names and attacks."
+                )
+            found |= {each.name: each for each in new}
+    if not found:
+        raise ValueError("expected at least one attack, got none.")
+    return found
+
+
+def _find(attack: Any, name: str) -> FoundAttack:
+    if isinstance(attack, str):
+        return find_attack(attack)
+    ready = as_attack(attack, name)
+    ours = type(ready).__module__.startswith("trueboundary.") and not hasattr(ready, "function")
+    return FoundAttack(name, ready, *(("trueboundary", __version__) if ours else ("", "")), "")
 
 
 def plan_trials(
@@ -163,7 +187,6 @@ def stored_leaderboard(
     known: dict[str, Known] = {}
     trials: dict[str, dict[str, Trial]] = {attack.name: {} for attack in attacks}
     missing = []
-    versions = _versions()
     for config in plan_trials(attacks, members=members, n_points=n_points, seed=seed):
         run = store.load(config)
         if run is None:
@@ -182,9 +205,10 @@ def stored_leaderboard(
         for attack in attacks
         if trials[attack.name]
     )
-    versions |= {a.library: a.version for a in attacks if a.library not in ("", "trueboundary")}
-    return Leaderboard(seed, n_points, known, standings, versions, tuple(missing))
+    return Leaderboard(seed, n_points, known, standings, _versions(attacks), tuple(missing))
 
 
-def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in _PACKAGES}
+def _versions(attacks: Iterable[FoundAttack]) -> dict[str, str]:
+    """Return versions of what computes, and of the libraries that attacks come from."""
+    others = {a.library: a.version for a in attacks if a.library not in ("", "trueboundary")}
+    return {name: metadata.version(name) for name in _PACKAGES} | others

@@ -549,7 +549,7 @@ def _wrapped(text: str, n_lines: int) -> list[str]:
 def _reason(why: str) -> str:
     """Return a reason in a few words, or the beginning of what an attack itself says."""
     shown = _IN_SHORT.get(why, why.rstrip("."))
-    return shown if len(shown) <= _LONGEST_REASON else f"{shown[: _LONGEST_REASON - 3]}..."
+    return textwrap.shorten(shown, _LONGEST_REASON, placeholder=" ...")
 
 
 def _few(names: Sequence[str]) -> str:
