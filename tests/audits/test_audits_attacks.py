@@ -324,7 +324,9 @@ def test_attacks_are_found_by_name(tmp_path, monkeypatch) -> None:
     ]
     for what, words in [
         ("DDM", "did you mean 'DDN'"),
-        (f"{file}:none", "has no 'none'"),
+        (f"{file}:none", "has no 'none'; it defines function and two"),
+        (f"{file}:funktion", r"function and two; did you mean 'function'\?"),
+        (str(file), "say which function of .*mine.py is meant"),
         (f"{file}:two", "three arguments"),
         (f"{file}:number", "got int"),
         ("trueboundary.attacks:PGD", "needs settings"),

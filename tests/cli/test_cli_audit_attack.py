@@ -119,7 +119,8 @@ def test_a_single_attack_is_told_member_by_member(here, capsys) -> None:
     ("words", "sentence"),
     [
         (["DDM"], "did you mean 'DDN'"),
-        (["mine.py:none"], "has no 'none'"),
+        (["mine.py:none"], "mine.py has no 'none'; it defines attack, itself and crash"),
+        (["mine.py"], "say which function of mine.py is meant, as in mine.py:attack"),
         (["none.py:attack"], "there is no file none.py"),
         (["DDN", "--members", "linaer"], "did you mean 'linear'"),
         (["DDN", "--json", "nowhere/board.json"], "there is no folder"),

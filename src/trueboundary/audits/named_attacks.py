@@ -130,6 +130,8 @@ def find_attack(what: str) -> FoundAttack:
         attack = OURS[what]
         identity = f"{attack!r} {__version__} {_code_of_attacks()}"
         return FoundAttack(what, attack, "trueboundary", __version__, identity)
+    if what.endswith(".py"):
+        raise ValueError(f"say which function of {what} is meant, as in {what}:attack.")
     place, _, name = what.rpartition(":")
     peers = peer_attacks()
     if place in {peer.library for peer in peers.values()}:

@@ -12,18 +12,20 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import joblib
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trueboundary.audits.onnx_files import load_onnx
 from trueboundary.audits.skops_files import load_skops
 from trueboundary.classifiers import LabelsAlone, from_sklearn, labels_of_sklearn
 from trueboundary.classifiers.adapters import CallableClassifier
+from trueboundary.plurals import listed
 from trueboundary.regular_files import open_regular, reason
+from trueboundary.suggestions import nearest
 
 if TYPE_CHECKING:
     from trueboundary.classifiers import Classifier, ClassifierModule
@@ -41,6 +43,7 @@ __all__ = [
 _TORCHSCRIPT = (".pt", ".pth", ".ts", ".torchscript")
 _EXPORTED = ".pt2"
 _SKOPS, _ONNX = ".skops", ".onnx"
+_MOST_LISTED = 8  # of the names that a file defines
 _N_CHECKED = 50  # points of each class at which a module is compared with what it stands for
 _REFUSED = (".pkl", ".pickle", ".joblib")
 _EXPECTED = (
@@ -323,8 +326,28 @@ def named_object(what: str) -> Any:
     place, _, name = what.rpartition(":")
     module = _module_of(Path(place)) if place.endswith(".py") else _imported(place, what)
     if not hasattr(module, name):
-        raise ValueError(f"{place} has no {name!r}; give a name that it defines.")
+        own = _defined_in(module)
+        if not own:
+            raise ValueError(f"{place} has no {name!r}, and defines no function or class itself.")
+        more = len(own) - _MOST_LISTED
+        names = own if more < 2 else [*own[:-more], f"{more} more"]
+        hint = nearest(name, own) or "."
+        raise ValueError(f"{place} has no {name!r}; it defines {listed(names)}{hint}")
     return getattr(module, name)
+
+
+def _defined_in(module: ModuleType) -> list[str]:
+    """Return names of functions and classes that a module defines itself, and of its networks."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and (
+            getattr(value, "__module__", None) == module.__name__
+            if isinstance(value, type | FunctionType)
+            else isinstance(value, nn.Module)
+        )
+    ]
 
 
 def _imported(name: str, what: str) -> ModuleType:
