@@ -396,11 +396,21 @@ class TestMistakes:
         self.expect(capsys, small(), "could not be written to set", "No space left", "kept")
 
     def test_no_images(self, capsys):
-        self.expect(capsys, small(images="nowhere"), "there are no images at nowhere")
+        says = ("there are no images at nowhere", "one subfolder of images per class, such as")
+        self.expect(capsys, small(images="nowhere"), *says)
 
     def test_an_empty_folder(self, capsys):
         Path("photos").mkdir()
-        self.expect(capsys, small(), "at least two subfolders")
+        says = ("at least two subfolders", "such as photos/cats and photos/dogs")
+        self.expect(capsys, small(), *says)
+
+    def test_two_folders_that_are_the_classes(self, capsys):
+        for name in ("cats", "dogs"):
+            Path(name).mkdir()
+        status = main(["dataset", "make", "cats", "dogs", "--out", "set"])
+        self.expect(capsys, status, "one subfolder of images per class, got cats and dogs")
+        status = main(["dataset", "make", "cats", "d" * 999, "--out", "set"])
+        self.expect(capsys, status, "unexpected extra argument")
 
     def test_a_file_that_is_no_image(self, capsys):
         write_images(Path("photos"))

@@ -17,7 +17,7 @@ from trueboundary.cli.json_output import Json, Quiet, say_json
 from trueboundary.cli.paths import path as path_option
 from trueboundary.cli.typed_commands import Command, Group
 from trueboundary.plain_text import printable
-from trueboundary.plurals import plural
+from trueboundary.plurals import listed, plural
 from trueboundary.typed_paths import typed_path
 
 if TYPE_CHECKING:
@@ -67,6 +67,13 @@ class _Images:
     private: bool
 
 
+def _is_folder(word: str) -> bool:
+    try:
+        return Path(word).is_dir()
+    except OSError:  # too long for a name
+        return False
+
+
 class _MakeCommand(Command):
     """A command whose ``--classes`` takes names up to the next option."""
 
@@ -81,7 +88,8 @@ class _MakeCommand(Command):
             for name in (*option.opts, *option.secondary_opts)
             if name.startswith("--")
         }
-        words, names, others, has_images = list(args), list[str](), list[str](), False
+        words, names, others, bare = list(args), list[str](), list[str](), list[str]()
+        has_images = False
         while words:
             word = words.pop(0)
             name, has_value, value = word.partition("=")
@@ -103,9 +111,15 @@ class _MakeCommand(Command):
                 end = 0 if has_value else n_values[name]
                 others += [word, *words[:end]]
             else:
-                end, has_images = 0, has_images or not word.startswith("-")
+                bare += [] if word.startswith("-") else [word]
+                end, has_images = 0, bool(bare)
                 others.append(word)
             words = words[end:]
+        if len(bare) > 1 and all(map(_is_folder, bare)):
+            raise UserError(
+                f"expected one folder with one subfolder of images per class, got {listed(bare)}; "
+                "if these are the classes, move them into one folder and give that"
+            )
         # The images may stand last, where they would be taken for one more name.
         last = [names.pop()] if len(names) > 2 and not has_images else []
         return [*(part for name in names for part in (_CLASSES, name)), *last, *others]
@@ -401,7 +415,8 @@ def _named(
         source, named = parse_classes(images)
     elif source is None:
         raise UserError(
-            f"there are no images at {path}: expected {', '.join(known)}, or an existing folder"
+            f"there are no images at {path}: expected {', '.join(known)}, or a folder with one "
+            "subfolder of images per class, such as photos/cats and photos/dogs in photos"
         )
     if attribute is not None:
         if not isinstance(source, CelebASource):

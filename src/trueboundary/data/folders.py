@@ -91,7 +91,8 @@ def _files_by_class(folder: Path) -> tuple[dict[str, list[Path]], tuple[str, ...
     if len(classes) < 2:
         raise ValueError(
             f"{folder} should have at least two subfolders, one per class, got {len(classes)}; "
-            "sort the images into subfolders named after their classes."
+            f"sort the images into subfolders named after their classes, such as {folder / 'cats'} "
+            f"and {folder / 'dogs'}."
         )
     notes = [
         f"{entry.name} lies beside the classes and was passed over."
