@@ -579,6 +579,11 @@ def test_attacks_of_other_libraries_are_found_counted_and_refused_on_spheres(mon
     monkeypatch.setattr(named_attacks, "_code_of", lambda *modules: "other")
     assert find_attack("foolbox:DDN-100").identity.endswith(f"{found.version} other")
     monkeypatch.undo()
+    made = audit_attack(
+        {"object": found.attack, "name": found.name}, members=["linear"], n_points=1
+    )
+    assert [(s.library, s.version) for s in made.standings] == 2 * [("foolbox", found.version)]
+    assert made.versions["foolbox"] == found.version
     known = member("ellipsoid-bulk", 3)
     trial = try_attack(found.attack, known)
     ratio = trial.distance / known.find_truth().lower

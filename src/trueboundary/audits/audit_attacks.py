@@ -18,6 +18,7 @@ from trueboundary.audits.attack_trials import (
 )
 from trueboundary.audits.leaderboard import Known, Leaderboard, Standing
 from trueboundary.audits.named_attacks import FoundAttack, as_attack, find_attack, find_attacks
+from trueboundary.peers import PeerAttack
 from trueboundary.progress_bars import bar_of_steps, shown_progress
 from trueboundary.runs import Store
 
@@ -126,6 +127,8 @@ def _find(attack: Any, name: str) -> FoundAttack:
     if isinstance(attack, str):
         return find_attack(attack)
     ready = as_attack(attack, name)
+    if isinstance(ready, PeerAttack):
+        return FoundAttack(name, ready, ready.peer.library, ready.version, "")
     ours = type(ready).__module__.startswith("trueboundary.") and not hasattr(ready, "function")
     return FoundAttack(name, ready, *(("trueboundary", __version__) if ours else ("", "")), "")
 

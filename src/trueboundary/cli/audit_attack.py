@@ -53,8 +53,9 @@ def attack(
         typer.Argument(
             metavar="WHAT...",
             help="Ours by name (NearestError, DDN, ...), module:name or file.py:name of a function "
-            "(model, x, y) -> x_adv or of an Attack (which runs the code that it names), "
-            "library:name of another library, or all. With --check, JSON files.",
+            "(model, x, y) -> x_adv, which is told domain=... if it has such a parameter, or of an "
+            "Attack (which runs the code that it names), library:name of another library, or all. "
+            "With --check, JSON files.",
             autocompletion=completions.attacks,
         ),
     ],
