@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from trueboundary.data import sources
 from trueboundary.experiments import Verdict, base, judge
 from trueboundary.experiments.claims import parse_claim
 from trueboundary.runs import Store, execute
@@ -38,6 +39,8 @@ def run(page: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Run the Python of a page from top to bottom, as one module; return its names."""
     module = ModuleType(page.stem.replace("-", "_"))
     monkeypatch.setitem(sys.modules, module.__name__, module)
+    # Sources of a page are forgotten with it: other tests name theirs alike.
+    monkeypatch.setattr(sources, "_SOURCES", dict(sources._SOURCES))
     for block in blocks(page, "python"):
         for large, small in SMALLER.get(page.stem, {}).items():
             block = block.replace(large, small)
