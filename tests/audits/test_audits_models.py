@@ -121,6 +121,13 @@ def test_where_half_of_the_points_lie_above_no_number_of_points_is_named():
     assert "points will hardly decide" in verdict.text
 
 
+def test_where_the_optimal_classifier_errs_at_every_point_nothing_is_judged():
+    part = replace(_of_shares(np.ones(4)), best_lower=np.zeros(4), best_upper=np.zeros(4))
+    verdict = judge_classes([part])
+    assert verdict.kind == "undecided"
+    assert "The optimal classifier errs at every point" in verdict.text
+
+
 def test_too_few_points_for_an_interval_ask_for_no_number_of_points():
     verdict = judge_classes([_of_shares(np.array([0.2, 0.3, 0.4]))])
     assert verdict.kind == "undecided"
