@@ -476,6 +476,9 @@ def test_the_page_shows_the_board_that_lies_beside_it() -> None:
     assert best.library == "trueboundary"
     assert values["near"] == values["takes"]
     assert len(kept.standings) >= 20
+    # A line that begins with an attack's name does not repeat whose it is.
+    newton = next(line for line in str(kept).splitlines() if line.startswith("foolbox:NewtonFool"))
+    assert " x returned NaN or infinity" in newton
     assert len({standing.library for standing in kept.standings}) >= 5
 
 

@@ -526,8 +526,9 @@ def _failures(standing: Standing) -> list[tuple[str, int, tuple[str, ...]]]:
 def _in_short(standing: Standing) -> list[str]:
     """Return why an attack found no error in at most two lines, none where it found all."""
     name = standing.name
+    whose = f"{name} of {standing.library} {standing.version} "  # as the line itself begins
     parts = [
-        f"{n} x {_reason(why.removeprefix(f'{name} '))} ({_few(members)})"
+        f"{n} x {_reason(why.removeprefix(whose).removeprefix(f'{name} '))} ({_few(members)})"
         for why, n, members in _failures(standing)
         if n
     ]
